@@ -1,0 +1,239 @@
+"""The frozen values that placement works on: what is wanted, what is there, and what to do about it.
+
+Everything here is data without behaviour that could depend on time, order or the outside world.
+Sizes are in bytes, demand in requests per second. A `key` identifies a thing within one snapshot
+and is opaque to this library (the operator uses `namespace/resource/adapter` and `namespace/pod`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class PreemptionPolicy(StrEnum):
+    """Whether an adapter may take the room of adapters of strictly lower priority."""
+
+    LOWER_PRIORITY = "LowerPriority"
+    NONE = "None"
+
+
+class ReplicaPolicy(StrEnum):
+    """How many pods should hold a copy."""
+
+    FIXED = "Fixed"  # `replicas` of them
+    ALL_PODS = "AllPods"  # every eligible pod
+    AUTO = "Auto"  # follows demand between `replicas` and `max_replicas`
+
+
+class ResidentState(StrEnum):
+    """How far a resident has come. All three count against every limit of the pod."""
+
+    LOADED = "Loaded"  # the engine lists it
+    LOADING = "Loading"  # asked for, not yet confirmed
+    UNLOADING = "Unloading"  # asked to go, not yet confirmed
+
+
+class Reason(StrEnum):
+    """Why an adapter is not, or not yet, on a pod. Stable identifiers: users and alerts match on them."""
+
+    # the pod can never hold this adapter as both are declared now
+    BASE_MODEL_MISMATCH = "BaseModelMismatch"
+    SELECTOR_MISMATCH = "SelectorMismatch"
+    NAMESPACE_MISMATCH = "NamespaceMismatch"
+    RANK_TOO_HIGH = "RankTooHigh"
+    EXCEEDS_POD_MEMORY = "ExceedsPodMemory"  # larger than the whole budget
+    UNSUPPORTED_BY_ENGINE = "UnsupportedByEngine"
+    STALE_PREFIX_CACHE = "StalePrefixCache"
+    LORA_DISABLED = "LoraDisabled"
+    # the pod cannot take anything at the moment
+    POD_NOT_READY = "PodNotReady"
+    POD_TERMINATING = "PodTerminating"
+    POD_UNREACHABLE = "PodUnreachable"
+    INVALID_POD_LIMITS = "InvalidPodLimits"
+    # the pod is full, and nobody there has to make room
+    NOT_ENOUGH_MEMORY = "NotEnoughMemory"
+    NO_FREE_SLOT = "NoFreeSlot"
+    # it will fit as soon as others have left
+    WAITING_FOR_ROOM = "WaitingForRoom"
+    # another resident has the name
+    NAME_TAKEN = "NameTaken"
+    # loading failed there and is not due again yet
+    LOAD_FAILED = "LoadFailed"
+    # a copy is already there, or no further copy is wanted
+    ALREADY_PLACED = "AlreadyPlaced"
+    NOT_WANTED = "NotWanted"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One pod's answer to "why not here?"; `message` is a whole sentence without the pod's name."""
+
+    pod: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One `matchExpressions` entry of a Kubernetes label selector; `operator` is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A Kubernetes label selector. Empty selects every pod that serves the adapter's base model."""
+
+    match_labels: tuple[tuple[str, str], ...] = ()
+    match_expressions: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter that should be available. `name` is what requests ask for; `version` identifies the weights."""
+
+    key: str
+    name: str
+    base_model: str
+    version: str
+    bytes: int
+    rank: int
+    namespace: str = ""
+    priority: int = 0
+    preemption: PreemptionPolicy = PreemptionPolicy.LOWER_PRIORITY
+    replicas: int = 1
+    replica_policy: ReplicaPolicy = ReplicaPolicy.FIXED
+    max_replicas: int | None = None
+    selector: Selector = Selector()
+    topology_key: str = "kubernetes.io/hostname"
+    demand: float | None = None
+    age_rank: int = 0  # position by creation, oldest first: the first tie-break within a priority
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Something that takes room on a pod.
+
+    `adapter` is the key of the adapter that it is a copy of, or None for a foreign one (loaded by somebody else) or
+    one that nobody wants any more. `name` is the name the engine knows it by; `owned` is true where it is ours to
+    unload. `bytes` and `rank` of a foreign resident are estimates made by the caller.
+    """
+
+    name: str
+    bytes: int
+    rank: int
+    adapter: str | None = None
+    version: str | None = None
+    state: ResidentState = ResidentState.LOADED
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A vLLM pod: its limits, what is on it or on its way there, and what it must not get.
+
+    `memory_bytes` None means that the pod declares no budget. `host_slots` is vLLM's max_cpu_loras: the number of names
+    that may be resident. `gpu_slots` is max_loras: how many of them fit in one batch. `ready` false with `not_ready`
+    saying why. `held` is true while an unready pod is expected back at once: its residents still count as copies, so
+    that a blip moves nothing. `excluded` maps an adapter's key to a refusal found outside of this library (failed
+    loads that are not due again, features that the engine's release gets wrong).
+    """
+
+    key: str
+    base_model: str
+    host_slots: int
+    max_rank: int
+    memory_bytes: int | None = None
+    gpu_slots: int = 1
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    node: str = ""
+    node_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    residents: tuple[Resident, ...] = ()
+    ready: bool = True
+    held: bool = False
+    draining: bool = False
+    not_ready: tuple[Reason, str] | None = None
+    excluded: Mapping[str, tuple[Reason, str]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment, seen whole: everything that is wanted and everything that is there."""
+
+    adapters: tuple[Adapter, ...]
+    pods: tuple[Pod, ...]
+
+
+class LoadCause(StrEnum):
+    """Why a load is in the plan."""
+
+    MISSING = "Missing"  # fewer copies than wanted
+    UPDATE = "Update"  # the weights changed
+    SURGE = "Surge"  # a temporary extra copy of the new version, so that the old one can go
+
+
+class UnloadCause(StrEnum):
+    """Why an unload is in the plan."""
+
+    UNWANTED = "Unwanted"  # nobody wants this adapter any more
+    SURPLUS = "Surplus"  # more copies than wanted, or a pod that no longer matches
+    SUPERSEDED = "Superseded"  # an old version that must leave before, or has left its place to, the new one
+    PREEMPTED = "Preempted"  # makes room for a higher priority
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Load:
+    """Bring `adapter` (at `version`) onto `pod`. Within the limits even if nothing else of the plan has happened yet."""
+
+    pod: str
+    adapter: str
+    version: str
+    cause: LoadCause = LoadCause.MISSING
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unload:
+    """Take the resident called `name` (the engine's name for it) off `pod`."""
+
+    pod: str
+    name: str
+    cause: UnloadCause
+    adapter: str | None = None
+    on_behalf_of: str | None = None  # the adapter that this makes room for
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What should be where, what can be done about it at once, and why anything is missing.
+
+    `assignments`: adapter key -> the pods that should hold it, sorted; every adapter of the snapshot is a key.
+    `actions`: may all start now, in any order, at the same time: each load fits beside everything that is resident or
+    on its way, before any unload has happened. What has to wait for an unload is not here: it is in the next plan.
+    `waiting`: assigned copies that are not loaded and not in `actions`, with the reason.
+    `refusals`: adapter key -> one refusal per pod, for each adapter that has fewer copies than wanted (for AllPods: for
+    each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many copies.
+    """
+
+    assignments: Mapping[str, tuple[str, ...]]
+    actions: tuple[Load | Unload, ...]
+    waiting: tuple[tuple[Load, Refusal], ...]
+    refusals: Mapping[str, tuple[Refusal, ...]]
+    missing: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How to choose among pods that are all allowed. `name` selects the scorers: balanced, binpack or spread.
+
+    `max_unavailable`: how many serving copies of one adapter an update may take away at a time.
+    """
+
+    name: str = "balanced"
+    max_unavailable: int = 1
