@@ -142,7 +142,9 @@ class Pod:
     that may be resident. `gpu_slots` is max_loras: how many of them fit in one batch. `ready` false with `not_ready`
     saying why. `held` is true while an unready pod is expected back at once: its residents still count as copies, so
     that a blip moves nothing. `excluded` maps an adapter's key to a refusal found outside of this library (failed
-    loads that are not due again, features that the engine's release gets wrong).
+    loads that are not due again, features that the engine's release gets wrong). `side_by_side` names the adapters whose
+    next version gets an engine name of its own on this pod, so that it can be loaded beside the old one; all others
+    must be unloaded first, as an engine refuses a name that it already lists.
     """
 
     key: str
@@ -161,6 +163,7 @@ class Pod:
     draining: bool = False
     not_ready: tuple[Reason, str] | None = None
     excluded: Mapping[str, tuple[Reason, str]] = field(default_factory=lambda: MappingProxyType({}))
+    side_by_side: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
