@@ -1,0 +1,110 @@
+"""Reads the few series of an engine's Prometheus page that say how busy it is, and with which adapters. Pure.
+
+They show activity, never residency: what is loaded is in /v1/models alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+LORA_INFO = "vllm:lora_requests_info"
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting"
+WAITING_BY_REASON = "vllm:num_requests_waiting_by_reason"
+KV_CACHE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")  # since 0.12; until 0.10, which has both
+
+_WANTED = (LORA_INFO, RUNNING, WAITING, *KV_CACHE)
+# Old series of lora_requests_info never go away, so that a long-lived engine has many of them.
+LINES_MAX = 20_000
+LINE_MAX = 256 * 2**10
+NAMES_MAX = 10_000
+REASONS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """Load of one engine at one moment. None: the page does not say (as before the first request)."""
+
+    requests_running: int | None = None
+    requests_waiting: int | None = None
+    waiting_by_reason: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    kv_cache_usage: float | None = None  # 0 to 1; of the fullest where one process has several engines
+    active_adapters: frozenset[str] = frozenset()  # running or waiting, by engine name
+    max_loras: int | None = None
+
+
+def parse_metrics(page: str) -> EngineMetrics:
+    """Never raises: a line that cannot be read counts as absent.
+
+    Counts are summed over the engines of one process (data parallelism). Of `lora_requests_info` the samples with the
+    largest value count, as their value is the time they were set; running and waiting names are taken together.
+    """
+    counts: dict[str, float] = {}
+    reasons: dict[str, float] = {}
+    kv_cache: dict[str, float] = {}
+    newest = -math.inf
+    adapters: set[str] = set()
+    max_loras: int | None = None
+    for sample in _samples(page):
+        value = float(sample.value)
+        if not math.isfinite(value) or value < 0:
+            continue
+        if sample.name in (RUNNING, WAITING):
+            counts[sample.name] = counts.get(sample.name, 0.0) + value
+        elif sample.name == WAITING_BY_REASON:
+            reason = sample.labels.get("reason", "")
+            if reason in reasons or len(reasons) < REASONS_MAX:
+                reasons[reason] = reasons.get(reason, 0.0) + value
+        elif sample.name in KV_CACHE:
+            kv_cache[sample.name] = max(kv_cache.get(sample.name, 0.0), value)
+        elif sample.name == LORA_INFO and value >= newest:
+            if value > newest:
+                newest, adapters = value, set()
+            adapters |= _names(sample, "running_lora_adapters") | _names(sample, "waiting_lora_adapters")
+            max_loras = _whole(sample.labels.get("max_lora", "")) or max_loras
+    return EngineMetrics(
+        requests_running=_count(counts.get(RUNNING)),
+        requests_waiting=_count(counts.get(WAITING)),
+        waiting_by_reason=MappingProxyType({reason: int(min(n, 1e15)) for reason, n in sorted(reasons.items())}),
+        kv_cache_usage=next((min(kv_cache[name], 1.0) for name in KV_CACHE if name in kv_cache), None),
+        active_adapters=frozenset(sorted(adapters)[:NAMES_MAX]),
+        max_loras=max_loras,
+    )
+
+
+def _samples(page: str) -> Iterator[Sample]:
+    """The wanted samples. Each line is parsed on its own: a page of 2,000 lines has ten of interest, and one bad line
+    must not hide the others."""
+    seen = 0
+    for line in page.split("\n"):
+        if not line.startswith(_WANTED) or len(line) > LINE_MAX:
+            continue
+        seen += 1
+        if seen > LINES_MAX:
+            return
+        yield from _parsed(line)
+
+
+def _parsed(line: str) -> list[Sample]:
+    try:
+        return [sample for family in text_string_to_metric_families(line + "\n") for sample in family.samples]
+    except Exception:  # the parser raises whatever it stumbles over: ValueError, IndexError, KeyError
+        return []
+
+
+def _names(sample: Sample, label: str) -> set[str]:
+    return {name for part in sample.labels.get(label, "").split(",")[:NAMES_MAX] if (name := part.strip())}
+
+
+def _count(value: float | None) -> int | None:
+    return None if value is None else int(min(value, 1e15))
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
