@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,11 +151,20 @@ def render() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.stderr.write(f"usage: python -m lora_operator.api.crdgen PATH/{FILE_NAME}\n")
-        return 2
-    Path(arguments[0]).write_text(render(), encoding="utf-8")
-    return 0
+    parser = argparse.ArgumentParser(prog="python -m lora_operator.api.crdgen", description=__doc__)
+    parser.add_argument("path", type=Path, help=f"the file to write, such as crds/{FILE_NAME}")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not what it should be")
+    options = parser.parse_args(arguments)
+    text = render()
+    if not options.check:
+        options.path.write_text(text, encoding="utf-8")
+        return 0
+    current = options.path.read_text(encoding="utf-8") if options.path.exists() else ""
+    difference = difflib.unified_diff(current.splitlines(), text.splitlines(), str(options.path), "models", lineterm="")
+    lines = list(difference)
+    if lines:
+        sys.stderr.write("\n".join([*lines, f"{options.path} is not what the models generate: run make crds", ""]))
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

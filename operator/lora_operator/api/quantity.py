@@ -16,7 +16,7 @@ _FACTORS = {
 }
 
 
-def parse_bytes(quantity: int | str) -> int:
+def parse_quantity(quantity: int | str) -> int:
     """The number of bytes, rounded up to a whole one as Kubernetes does.
 
     Raises ValueError for what is not a quantity of memory.

