@@ -1,11 +1,8 @@
-"""One table of the facts that differ between vLLM releases, each with the releases it was seen in. Pure.
+"""What an engine's release means for us: its facts, what it makes of an adapter, and under which name a version of an
+adapter may be loaded so that no answer comes from another one's cache. Pure; the table of facts is in `facts.py`.
 
-A fact holds from its `since` until the next row of the same fact. Where a change happened somewhere between two
-releases that were looked at, `since` is placed so that the releases in between get the weaker assumption: one that
-costs at most an engine name of its own or a refusal, and never a wrong answer.
-
-For releases that were never looked at (older than the first row, newer than the last, or not readable) `quirks_for`
-answers what is right on every release: see `Known`.
+For releases that were never looked at (older than the first row of the table, newer than the last, or not readable)
+`quirks_for` answers what is right on every release: see `Known`.
 """
 
 from __future__ import annotations
@@ -15,41 +12,47 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Generic, TypeVar
 
-Release = tuple[int, int, int]
-T = TypeVar("T")
+from lora_operator.vllm.facts import (
+    BASE_NAME_COLLISION,
+    ERROR_SHAPE,
+    FEATURES,
+    FIRST,
+    KEY_GUARDS,
+    KV_GAUGES,
+    LAST,
+    LOAD_FAILURE_STATUS,
+    LOADS_LOCKED_PER_NAME,
+    OPEN_ADAPTERS_ROUTE,
+    PREFIX_CACHE_KEY,
+    WAITING_BY_REASON,
+    WHAT_TO_DO,
+    BaseNameCollision,
+    ErrorShape,
+    Handling,
+    PrefixCacheKey,
+    Release,
+    at,
+)
+from lora_scheduler.model import Reason
 
-
-class PrefixCacheKey(StrEnum):
-    """What tells the cached prefixes of two adapters apart."""
-
-    LOAD_ID = "LoadID"  # a number per load: a name may be loaded again at will
-    NAME = "Name"  # the name alone: another version under the same name is answered from the old one's cache
-    NAME_AND_PATH = "NameAndPath"  # a new path under the same name is safe
-
-
-class BaseNameCollision(StrEnum):
-    """What happens to an adapter that is called like the base model."""
-
-    UNREACHABLE = "Unreachable"  # 200, and requests still get the base
-    TAKES_OVER = "TakesOver"  # 200, and requests for the base get the adapter
-    REFUSED = "Refused"  # 400
-
-
-class ErrorShape(StrEnum):
-    """Where the error's type and message are; the client reads both."""
-
-    FLAT = "Flat"  # {"object": "error", "message", "type"}
-    NESTED = "Nested"  # {"error": {"message", "type"}}
-
-
-class Handling(StrEnum):
-    """What an engine does with an adapter that uses a feature."""
-
-    HONOURED = "Honoured"
-    IGNORED = "Ignored"  # 200, and answers that are wrong
-    REFUSED = "Refused"  # the load fails
+__all__ = [
+    "BaseNameCollision",
+    "ErrorShape",
+    "Handling",
+    "Known",
+    "LoadName",
+    "PrefixCacheKey",
+    "Quirks",
+    "StaleCache",
+    "engine_name",
+    "is_versioned",
+    "load_name",
+    "parse_release",
+    "public_name",
+    "quirks_for",
+    "unsupported_features",
+]
 
 
 class Known(StrEnum):
@@ -59,81 +62,6 @@ class Known(StrEnum):
     NEWER = "Newer"  # as the last row, but nothing about the prefix cache is taken for granted
     OLDER = "Older"  # as the first row, with the same caution
     UNREADABLE = "Unreadable"  # the weakest of all rows
-
-
-@dataclass(frozen=True, slots=True)
-class Fact(Generic[T]):
-    """`value` holds from release `since` on. `source`: the releases it was seen in; run = with a script against it."""
-
-    since: Release
-    value: T
-    source: str
-
-
-FIRST: Release = (0, 8, 5)
-LAST: Release = (0, 32, 0)
-
-PREFIX_CACHE_KEY = (
-    Fact(FIRST, PrefixCacheKey.LOAD_ID, "read: 0.8.5, 0.10.2"),
-    # vllm#27211 came after 0.11.0, vllm#30931 reports the wrong answers on 0.11.1
-    Fact((0, 10, 3), PrefixCacheKey.NAME, "read: 0.12.0, 0.16.0, 0.20.2, 0.25.1; run, with wrong output: 0.28, 0.30"),
-    Fact((0, 31, 0), PrefixCacheKey.NAME_AND_PATH, "run: 0.31, 0.32"),
-)
-BASE_NAME_COLLISION = (
-    Fact(FIRST, BaseNameCollision.UNREACHABLE, "read: 0.8.5"),
-    Fact((0, 8, 6), BaseNameCollision.TAKES_OVER, "read: 0.10.2 to 0.25.1; run: 0.28, 0.30, 0.31"),
-    Fact((0, 32, 0), BaseNameCollision.REFUSED, "run: 0.32"),
-)
-ERROR_SHAPE = (
-    Fact(FIRST, ErrorShape.FLAT, "read: 0.8.5"),
-    Fact((0, 10, 2), ErrorShape.NESTED, "read: 0.10.2 to 0.25.1; run: 0.28 to 0.32"),
-)
-LOAD_FAILURE_STATUS = (
-    Fact(FIRST, 400, "read: 0.8.5 to 0.16.0 (type BadRequestError)"),
-    Fact((0, 18, 0), 500, "read: 0.20.2, 0.25.1; run: 0.28 to 0.32 (type InternalServerError)"),
-)
-LOADS_LOCKED_PER_NAME = (
-    Fact(FIRST, False, "read: 0.8.5"),
-    Fact((0, 10, 2), True, "read: 0.10.2 to 0.25.1; run: 0.28 to 0.32"),
-)
-KV_GAUGES: tuple[Fact[tuple[str, ...]], ...] = (
-    Fact(FIRST, ("vllm:gpu_cache_usage_perc",), "read: 0.8.5"),
-    Fact((0, 8, 6), ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), "read: 0.10.2"),
-    Fact((0, 12, 0), ("vllm:kv_cache_usage_perc",), "read: 0.12.0 to 0.25.1; run: 0.28 to 0.32"),
-)
-KEY_GUARDS: tuple[Fact[tuple[str, ...]], ...] = (
-    Fact(FIRST, ("/v1",), "read: 0.8.5 to 0.20.2"),
-    Fact((0, 25, 1), ("/v1", "/v2", "/inference"), "read: 0.25.1"),
-    Fact((0, 28, 0), ("/v1", "/v2", "/inference", "/cohere"), "run: 0.28 to 0.32"),
-)
-OPEN_ADAPTERS_ROUTE = (
-    Fact(FIRST, False, "read: 0.8.5, 0.10.2"),
-    Fact((0, 10, 3), True, "read: 0.12.0 to 0.25.1; run: 0.28 to 0.32"),
-)
-WAITING_BY_REASON = (
-    Fact(FIRST, False, "read: 0.8.5 to 0.16.0"),
-    Fact((0, 20, 2), True, "read: 0.20.2, 0.25.1; run: 0.28 to 0.32"),
-)
-_IGNORED_UNTIL_032 = Fact(FIRST, Handling.IGNORED, "read: 0.8.5 to 0.25.1; run: 0.28, 0.30, 0.31")
-_HONOURED = Fact(FIRST, Handling.HONOURED, "read: 0.8.5 to 0.25.1; run: 0.28 to 0.32")
-# by the names that adapter inspection gives to what it finds
-FEATURES: Mapping[str, tuple[Fact[Handling], ...]] = MappingProxyType(
-    {
-        "rank_pattern": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.HONOURED, "run: 0.32")),
-        "alpha_pattern": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.HONOURED, "run: 0.32")),
-        "pissa": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32")),
-        "lora_bias": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32")),
-        "rslora": (_HONOURED,),
-    }
-)
-WHAT_TO_DO = MappingProxyType(
-    {
-        "rank_pattern": "use vLLM 0.32 or later, or train with one rank for all modules",
-        "alpha_pattern": "use vLLM 0.32 or later, or train with one alpha for all modules",
-        "pissa": "convert it to plain LoRA with peft's save_pretrained(path_initial_model_for_weight_conversion=…)",
-        "lora_bias": "train it with lora_bias=False",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,18 +168,93 @@ def _facts(version: str, release: Release | None, known: Known, row: Release) ->
         version=version,
         release=release,
         known=known,
-        prefix_cache_key=_at(PREFIX_CACHE_KEY, row),
-        base_name_collision=_at(BASE_NAME_COLLISION, row),
-        error_shape=_at(ERROR_SHAPE, row),
-        load_failure_status=_at(LOAD_FAILURE_STATUS, row),
-        loads_locked_per_name=_at(LOADS_LOCKED_PER_NAME, row),
-        kv_gauges=_at(KV_GAUGES, row),
-        key_guards=_at(KEY_GUARDS, row),
-        open_adapters_route=_at(OPEN_ADAPTERS_ROUTE, row),
-        has_waiting_by_reason=_at(WAITING_BY_REASON, row),
-        features=MappingProxyType({name: _at(rows, row) for name, rows in FEATURES.items()}),
+        prefix_cache_key=at(PREFIX_CACHE_KEY, row),
+        base_name_collision=at(BASE_NAME_COLLISION, row),
+        error_shape=at(ERROR_SHAPE, row),
+        load_failure_status=at(LOAD_FAILURE_STATUS, row),
+        loads_locked_per_name=at(LOADS_LOCKED_PER_NAME, row),
+        kv_gauges=at(KV_GAUGES, row),
+        key_guards=at(KEY_GUARDS, row),
+        open_adapters_route=at(OPEN_ADAPTERS_ROUTE, row),
+        has_waiting_by_reason=at(WAITING_BY_REASON, row),
+        features=MappingProxyType({name: at(rows, row) for name, rows in FEATURES.items()}),
     )
 
 
-def _at(rows: tuple[Fact[T], ...], release: Release) -> T:
-    return next(fact.value for fact in reversed(rows) if fact.since <= release)
+SEPARATOR = "--"
+SUFFIX_HEX = 8
+_HEX = re.compile(r"[0-9a-f]{8,}")
+_VERSIONED = re.compile(r"(?P<name>.+)--[0-9a-f]{8}", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadName:
+    """The name to give to the engine. `versioned` is true where routing has to map the public name to it."""
+
+    engine_name: str
+    versioned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StaleCache:
+    """No name is safe there; `message` is a whole sentence without the pod's name."""
+
+    reason: Reason
+    message: str
+
+
+def engine_name(public_name: str, fingerprint: str) -> str:
+    """The name of its own that one version of an adapter gets: `name--<8 hex of the fingerprint>`.
+
+    Raises:
+        ValueError: the fingerprint is not lower-case hex of 8 digits at least.
+    """
+    if not _HEX.fullmatch(fingerprint):
+        raise ValueError(
+            f"fingerprint {fingerprint!r} of adapter {public_name!r}: expected 8 or more lower-case hex digits"
+        )
+    return f"{public_name}{SEPARATOR}{fingerprint[:SUFFIX_HEX]}"
+
+
+def public_name(engine_name: str) -> str:
+    """What requests ask for. Adapter names that end like a versioned name are refused elsewhere, so this is exact."""
+    match = _VERSIONED.fullmatch(engine_name)
+    return match["name"] if match else engine_name
+
+
+def is_versioned(engine_name: str) -> bool:
+    """Whether a name in /v1/models is the name of one version."""
+    return _VERSIONED.fullmatch(engine_name) is not None
+
+
+def load_name(
+    *,
+    name: str,
+    fingerprint: str,
+    quirks: Quirks,
+    prefix_caching: bool,
+    served: Mapping[str, str] | None,
+    versioned_names: bool,
+) -> LoadName | StaleCache:
+    """The name for this version on one engine process, provided that every version has a path of its own.
+
+    `served`: plain name -> fingerprint of what this engine process is known to have served under it; None where that is
+    not known. `versioned_names`: whether a name of its own per version is allowed. The plain name is used where the
+    release is safe, prefix caching is off, or the name stood for no other version there.
+    """
+    if not prefix_caching or quirks.prefix_cache_key is not PrefixCacheKey.NAME:
+        return LoadName(name, versioned=False)
+    if served is not None and served.get(name, fingerprint) == fingerprint:
+        return LoadName(name, versioned=False)
+    if versioned_names:
+        own = engine_name(name, fingerprint)
+        if served is None or served.get(own, fingerprint) == fingerprint:
+            return LoadName(own, versioned=True)
+    what = "may have served" if served is None else "has served"
+    release = f"of vLLM {quirks.version[:40]} " if quirks.release else ""
+    return StaleCache(
+        Reason.STALE_PREFIX_CACHE,
+        f"it {what} another version of {name!r} since it started, and the prefix cache {release}may answer from "
+        "that one; restart the pod, allow versioned engine names, set --no-enable-prefix-caching, "
+        "or use vLLM 0.31 or 0.32",
+    )
