@@ -1,0 +1,88 @@
+"""The official release programs, each checked against the checksum that its publisher gives beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from e2e.controlplane.errors import BinariesError
+from e2e.controlplane.progress import progress
+from e2e.controlplane.versions import ETCD_VERSION, KUBERNETES_VERSION, target
+
+KUBERNETES_RELEASES = "https://dl.k8s.io/release"
+ETCD_RELEASES = "https://github.com/etcd-io/etcd/releases/download"
+# a place that cannot be reached must not cost the user minutes before the next way is tried
+CONNECT_SECONDS = 5.0
+CHUNK_BYTES = 1 << 20
+
+
+def download_programs(
+    names: Iterable[str],
+    directory: Path,
+    *,
+    kubernetes_releases: str = KUBERNETES_RELEASES,
+    etcd_releases: str = ETCD_RELEASES,
+) -> None:
+    """Put the named programs into `directory`, which exists. Each appears there whole or not at all.
+
+    Raises:
+        BinariesError: no release for this platform, no connection, a refusal, or a wrong checksum.
+    """
+    system, architecture = target()
+    for name in names:
+        try:
+            if name == "etcd":
+                _etcd(directory, f"{etcd_releases}/v{ETCD_VERSION}", f"etcd-v{ETCD_VERSION}-{system}-{architecture}")
+            else:
+                base = f"{kubernetes_releases}/v{KUBERNETES_VERSION}/bin/{system}/{architecture}/{name}"
+                expected = _text(f"{base}.sha256").split()[0]
+                _fetch(base, expected, directory, name, lambda source, sink: source.rename(sink))
+        except (OSError, urllib.error.URLError, IndexError, tarfile.TarError, KeyError) as error:
+            raise BinariesError(f"{name}: {error}") from error
+
+
+def _etcd(directory: Path, base: str, stem: str) -> None:
+    lines = [line.split() for line in _text(f"{base}/SHA256SUMS").splitlines()]
+    sums = {words[1]: words[0] for words in lines if len(words) == 2}
+    archive = f"{stem}.tar.gz"
+    if archive not in sums:
+        raise BinariesError(f"etcd: {base}/SHA256SUMS does not list {archive}; there is no release for this platform")
+
+    def unpack(source: Path, sink: Path) -> None:
+        with tarfile.open(source) as tar:
+            member = tar.extractfile(f"{stem}/etcd")
+            if member is None:
+                raise BinariesError(f"etcd: {archive} has no file {stem}/etcd")
+            sink.write_bytes(member.read())
+
+    _fetch(f"{base}/{archive}", sums[archive], directory, "etcd", unpack)
+
+
+def _text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
+        return bytes(response.read()).decode()
+
+
+def _fetch(url: str, sha256: str, directory: Path, name: str, finish: Callable[[Path, Path], object]) -> None:
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=directory) as scratch:
+        part = Path(scratch, "part")
+        with (
+            progress(f"downloading {name}"),
+            urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response,
+            part.open("wb") as sink,
+        ):
+            while chunk := response.read(CHUNK_BYTES):
+                digest.update(chunk)
+                sink.write(chunk)
+        if digest.hexdigest() != sha256.lower():
+            raise BinariesError(f"{name}: {url} has SHA-256 {digest.hexdigest()}, its publisher says {sha256}")
+        ready = Path(scratch, "ready")
+        finish(part, ready)
+        ready.chmod(0o755)
+        ready.replace(directory / name)
