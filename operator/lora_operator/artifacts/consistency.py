@@ -1,0 +1,176 @@
+"""Whether config and weights agree with each other, and the layers among themselves.
+
+Engines fill up what is too small, ignore what they cannot place, and trust the config's rank: all without a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import NoReturn
+
+from lora_operator.artifacts.adapter_config import AdapterConfig
+from lora_operator.artifacts.folder import CONFIG_FILE, WEIGHTS_FILE
+from lora_operator.artifacts.modules import Module
+from lora_operator.artifacts.patterns import first_match
+from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
+
+
+def check_ranks(config: AdapterConfig, modules: Sequence[Module]) -> frozenset[str]:
+    """Compare each module's rank with the config's. Returns which of the patterns have an effect."""
+    paths = [module.path for module in modules]
+    ranks = first_match(config.rank_pattern, paths, CONFIG_FILE, "rank_pattern")
+    alphas = first_match(config.alpha_pattern, paths, CONFIG_FILE, "alpha_pattern")
+    for module in modules:
+        expected = ranks.get(module.path, config.rank)
+        if module.rank != expected:
+            where = "rank_pattern" if module.path in ranks else "r"
+            _refuse(
+                RefusedReason.RANK_MISMATCH,
+                f"tensor {module.a.name} has rank {module.rank}, but {CONFIG_FILE} says {expected} ({where}): "
+                "config and weights are not of the same training, copy both again",
+            )
+    features = set()
+    if any(rank != config.rank for rank in ranks.values()):
+        features.add("rank_pattern")
+    if any(alpha != config.alpha for alpha in alphas.values()):
+        features.add("alpha_pattern")
+    return frozenset(features)
+
+
+def check_targets(config: AdapterConfig, modules: Sequence[Module]) -> None:
+    """Where the config lists its target modules, every adapted module must be one of them."""
+    if config.targets is None:
+        return
+    listed = frozenset(config.targets)
+    for module in modules:
+        parts = module.path.split(".")
+        if not any(".".join(parts[index:]) in listed for index in range(len(parts))):
+            _refuse(
+                RefusedReason.TARGETS_MISMATCH,
+                f"tensor {module.a.name} adapts {module.leaf}, which {CONFIG_FILE} does not list in target_modules: "
+                "config and weights are not of the same training, copy both again",
+            )
+
+
+def check_declared_layers(config: AdapterConfig, modules: Sequence[Module]) -> None:
+    """No module may be in a layer that layers_to_transform leaves out."""
+    if config.layers_to_transform is None:
+        return
+    for module in modules:
+        if module.layer is not None and module.layer not in config.layers_to_transform:
+            _refuse(
+                RefusedReason.LAYERS_MISMATCH,
+                f"tensor {module.a.name} is of layer {module.layer}, which {CONFIG_FILE} does not list in "
+                "layers_to_transform: config and weights are not of the same training, copy both again",
+            )
+
+
+def check_layers_alike(modules: Sequence[Module], *, layers_declared: bool) -> None:
+    """What can be said without knowing the base model.
+
+    Real models alternate kinds of layers (attention in every fourth, wider heads in every sixth), so that a regular
+    difference is fine and a single layer that stands out is not.
+    """
+    by_template: dict[str, list[Module]] = defaultdict(list)
+    for module in modules:
+        if module.layer is not None:
+            by_template[module.template].append(module)
+    layers = {template: {module.layer for module in group if module.layer is not None}
+              for template, group in by_template.items()}  # fmt: skip
+    for template, group in by_template.items():
+        _check_shapes(template, group)
+        if not layers_declared:
+            _check_gaps(template, sorted(layers[template]))
+    if not layers_declared:
+        _check_siblings(layers)
+    _check_one_layer(modules)
+
+
+def _check_shapes(template: str, group: Sequence[Module]) -> None:
+    shapes = Counter((module.inputs, module.outputs) for module in group)
+    if len(shapes) == 1:
+        return
+    usual = shapes.most_common(1)[0][0]
+    for module in sorted(group, key=lambda module: module.layer or 0):
+        shape = (module.inputs, module.outputs)
+        if shapes[shape] == 1 and shape != usual:
+            _refuse(
+                RefusedReason.SHAPE_MISMATCH,
+                f"tensor {module.a.name} adapts a layer of {shape[0]}→{shape[1]}, where {template} is "
+                f"{usual[0]}→{usual[1]} in other layers: the adapter was put together wrongly, save it again",
+            )
+
+
+def _check_gaps(template: str, layers: Sequence[int]) -> None:
+    steps = [later - earlier for earlier, later in pairwise(layers)]
+    if set(steps) <= {1} or _periodic(steps):
+        return
+    missing = next(layer + 1 for layer, step in zip(layers, steps, strict=False) if step > 1)
+    _refuse(
+        RefusedReason.LAYERS_MISMATCH,
+        f"has no tensors for {template.format(missing)}, though layers before and after it have them: copy it again, "
+        f"or list the layers in layers_to_transform of {CONFIG_FILE} if that is meant",
+    )
+
+
+def _periodic(steps: Sequence[int]) -> bool:
+    for period in range(1, len(steps) // 2 + 1):
+        if all(step == steps[index % period] for index, step in enumerate(steps)):
+            return True
+    return len(steps) == 1  # two layers say nothing about a rule
+
+
+def _check_siblings(layers: dict[str, set[int]]) -> None:
+    families: dict[str, set[int]] = defaultdict(set)
+    for template, present in layers.items():
+        families[template.rsplit(".", 1)[0]] |= present
+    for template, present in layers.items():
+        absent = families[template.rsplit(".", 1)[0]] - present
+        if len(absent) == 1:
+            path = template.format(absent.pop())
+            _refuse(
+                RefusedReason.LAYERS_MISMATCH,
+                f"has no tensors for {path}, though its neighbours in that layer have them: copy or save it again",
+            )
+
+
+def _check_one_layer(modules: Iterable[Module]) -> None:
+    """Inside one attention or MLP block: what reads the same input has its width."""
+    blocks: dict[str, dict[str, Module]] = defaultdict(dict)
+    for module in modules:
+        parent, _, leaf = module.path.rpartition(".")
+        blocks[parent][leaf] = module
+    for parent, block in blocks.items():
+        kind = parent.rsplit(".", 1)[-1]
+        if kind == "self_attn":
+            _same("inputs", block, ("q_proj", "k_proj", "v_proj"))
+        if kind == "mlp":
+            _same("inputs", block, ("gate_proj", "up_proj"))
+            _same("outputs", block, ("gate_proj", "up_proj"))
+            inner = block.get("gate_proj") or block.get("up_proj")
+            down = block.get("down_proj")
+            if inner is not None and down is not None and inner.outputs != down.inputs:
+                _refuse(
+                    RefusedReason.SHAPE_MISMATCH,
+                    f"tensor {down.a.name} has {down.inputs} inputs, where {inner.path} has {inner.outputs} outputs: "
+                    "the adapter was put together wrongly, save it again",
+                )
+
+
+def _same(side: str, block: dict[str, Module], leaves: Collection[str]) -> None:
+    present = [block[leaf] for leaf in leaves if leaf in block]
+    for module in present[1:]:
+        first, here = getattr(present[0], side), getattr(module, side)
+        if first != here:
+            tensor = module.a if side == "inputs" else module.b
+            _refuse(
+                RefusedReason.SHAPE_MISMATCH,
+                f"tensor {tensor.name} has {here} {side}, where {present[0].path} has {first}: "
+                "the adapter was put together wrongly, save it again",
+            )
+
+
+def _refuse(reason: RefusedReason, text: str) -> NoReturn:
+    raise AdapterRefused(reason, f"{WEIGHTS_FILE}: {text}")

@@ -1,0 +1,146 @@
+"""From tensors to adapted modules: the pair of matrices that an adapter adds to one layer of the base model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lora_operator.artifacts.folder import WEIGHTS_FILE
+from lora_operator.artifacts.header import Tensor
+from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
+
+_PREFIX = "base_model.model."
+_ENDINGS = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_embedding_A": "A",
+    ".lora_embedding_B": "B",
+}
+# PEFT saves the embeddings beside an adapter of them; engines skip exactly these.
+_BASE_EMBEDDINGS = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
+_MODULE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+
+_OTHER_METHODS = (
+    ("lora_magnitude_vector", RefusedReason.DORA_UNSUPPORTED, "DoRA's magnitudes"),
+    (".lora_B.bias", RefusedReason.BIAS_UNSUPPORTED, "a LoRA bias"),
+    (".bias", RefusedReason.BIAS_UNSUPPORTED, "a trained bias"),
+    (".modules_to_save", RefusedReason.MODULES_TO_SAVE_UNSUPPORTED, "a whole module"),
+    (".ia3_l", RefusedReason.PEFT_TYPE_UNSUPPORTED, "IA3"),
+    (".lora_E", RefusedReason.PEFT_TYPE_UNSUPPORTED, "AdaLoRA"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """An adapted module: `path` as in the base model, `template` the same with `{}` for its layer's number."""
+
+    path: str
+    template: str
+    layer: int | None
+    a: Tensor
+    b: Tensor
+
+    @property
+    def leaf(self) -> str:
+        return self.path.rsplit(".", 1)[-1]
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        return self.a.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        return self.b.shape[0]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.a.end - self.a.begin + self.b.end - self.b.begin
+
+
+def pair_up(tensors: Iterable[Tensor]) -> tuple[Module, ...]:
+    """The modules that `tensors` adapt, by path. Raises AdapterRefused for anything that is not a whole pair."""
+    halves: dict[str, dict[str, Tensor]] = {}
+    embeddings: list[tuple[str, Tensor]] = []
+    for tensor in tensors:
+        if tensor.name.endswith(_BASE_EMBEDDINGS):
+            embeddings.append((_stripped(tensor.name).removesuffix(".base_layer.weight"), tensor))
+            continue
+        path, half = _parse(tensor)
+        pair = halves.setdefault(path, {})
+        if half in pair:
+            _refuse(RefusedReason.TENSOR_UNEXPECTED, tensor, f"is a second {half} matrix of {path}: save it again")
+        pair[half] = tensor
+    for path, tensor in embeddings:
+        if path not in halves:
+            _refuse(
+                RefusedReason.FEATURE_UNSUPPORTED,
+                tensor,
+                "is a changed embedding (tokens were added in training), which engines leave out: train without it",
+            )
+    return tuple(_module(path, halves[path]) for path in sorted(halves))
+
+
+def _parse(tensor: Tensor) -> tuple[str, str]:
+    name = _stripped(tensor.name)
+    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
+    if ending is None:
+        _refuse_other(tensor)
+    path = name.removesuffix(ending)
+    if not _MODULE.fullmatch(path):
+        _refuse(RefusedReason.TENSOR_UNEXPECTED, tensor, "does not name a module: save it again with PEFT")
+    if "base_layer" in path.split("."):
+        _refuse(RefusedReason.FEATURE_UNSUPPORTED, tensor, "adapts bare parameters: adapt linear layers instead")
+    return path, _ENDINGS[ending]
+
+
+def _refuse_other(tensor: Tensor) -> NoReturn:
+    for sign, reason, what in _OTHER_METHODS:
+        if sign in tensor.name:
+            _refuse(reason, tensor, f"is {what}, which engines do not serve: train a plain LoRA")
+    _refuse(RefusedReason.TENSOR_UNEXPECTED, tensor, "is no lora_A or lora_B matrix: save the adapter again with PEFT")
+
+
+def _stripped(name: str) -> str:
+    return name.removeprefix(_PREFIX)
+
+
+def _module(path: str, pair: dict[str, Tensor]) -> Module:
+    if len(pair) != 2:
+        half = next(iter(pair))
+        other = "B" if half == "A" else "A"
+        _refuse(RefusedReason.PAIR_INCOMPLETE, pair[half], f"has no lora_{other} partner: save the adapter again")
+    a, b = pair["A"], pair["B"]
+    for tensor in (a, b):
+        if len(tensor.shape) != 2:
+            _refuse(RefusedReason.SHAPE_MISMATCH, tensor, f"has shape {list(tensor.shape)}, not two dimensions")
+    if a.shape[0] != b.shape[1]:
+        _refuse(
+            RefusedReason.RANK_MISMATCH,
+            a,
+            f"has rank {a.shape[0]} but its partner lora_B has {b.shape[1]}: save the adapter again",
+        )
+    template, layer = _layer(path, a)
+    return Module(path, template, layer, a, b)
+
+
+def _layer(path: str, tensor: Tensor) -> tuple[str, int | None]:
+    """Put `{}` for the first number in the path, which is the layer's; later ones number experts."""
+    parts = path.split(".")
+    for index, part in enumerate(parts):
+        if _NUMBER.fullmatch(part):
+            if len(part) > 5 or (part[0] == "0" and part != "0"):
+                _refuse(RefusedReason.TENSOR_UNEXPECTED, tensor, f"has the layer number {part[:20]}: save it again")
+            return ".".join([*parts[:index], "{}", *parts[index + 1 :]]), int(part)
+    return path, None
+
+
+def _refuse(reason: RefusedReason, tensor: Tensor, text: str) -> NoReturn:
+    name = tensor.name if len(tensor.name) <= 160 else tensor.name[:159] + "…"
+    raise AdapterRefused(reason, f"{WEIGHTS_FILE}: tensor {name} {text}")
