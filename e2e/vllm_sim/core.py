@@ -1,0 +1,206 @@
+"""The engine behind the API server: what is resident, what runs, and how it dies.
+
+One step runs at a time. Reading an adapter happens inside a step, so while files are read nothing is generated. The
+names that the API server knows are not kept here (see `registry`): the engine knows loads by their id only, as
+vLLM's does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .adapter_files import AdapterNotFound, Limits, LoadRefused, Weights, read_adapter
+from .arguments import Settings
+from .base_model import BaseModel
+from .journal import Journal
+from .prefix_cache import PrefixCache, Reused
+from .releases import CacheKey
+
+_INLINE_BYTES = 1 << 20  # larger files are read in a thread, so that other engines in this process go on
+BASE_DIGEST = "0" * 12
+
+
+class EngineDead(Exception):
+    """The engine has died; the process is about to end."""
+
+    def __init__(self) -> None:
+        super().__init__("EngineCore encountered an issue. See stack trace (above) for the root cause.")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """One load: the name and path as sent, and the id that the engine knows it by."""
+
+    id: int
+    name: str
+    path: str
+    inplace: bool = False
+
+
+def _weights_bytes(path: str) -> int:
+    try:
+        return (Path(path) / "adapter_model.safetensors").stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Which weights answer a request."""
+
+    adapter: str
+    digest: str
+    reused: Reused
+    has_nan: bool
+
+
+class EngineCore:
+    """Residency, slots and steps of one engine."""
+
+    def __init__(self, settings: Settings, base: BaseModel | None, journal: Journal) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.limits = Limits(settings.max_lora_rank, settings.release, base)
+        self.cache = PrefixCache(settings.block_size, enabled=settings.prefix_caching)
+        self.resident: OrderedDict[int, Weights] = OrderedDict()
+        self.running: Counter[str] = Counter()
+        self.waiting: Counter[str] = Counter()
+        self.died = asyncio.Event()
+        self.on_activity: Callable[[], None] = lambda: None
+        self._slots: Counter[int] = Counter()
+        self._running_total = 0
+        self._changed = asyncio.Event()
+        self._step = asyncio.Lock()
+
+    @property
+    def requests_running(self) -> int:
+        """How many requests are in the batch."""
+        return self._running_total
+
+    async def add_lora(self, lora: LoadedAdapter) -> None:
+        """Read the adapter and make it resident. Raises AdapterNotFound, LoadRefused or EngineDead."""
+        if not self.settings.enable_lora:
+            raise LoadRefused("LoRA is not enabled.")
+        async with self._step:
+            self._raise_if_dead()
+            await self._read(lora)
+
+    @asynccontextmanager
+    async def serving(self, lora: LoadedAdapter | None, prompt: str) -> AsyncIterator[Computed]:
+        """Take part in the batch: wait for a slot, be resident, and hold both until the block ends.
+
+        Raises EngineDead, also for the request that kills it by wanting an adapter whose files are gone.
+        """
+        self._raise_if_dead()
+        label = lora.name if lora else ""
+        await self._enter(lora, label)
+        try:
+            async with self._step:
+                self._raise_if_dead()
+                weights = await self._resident_weights(lora) if lora else None
+            digest = weights.digest if weights else BASE_DIGEST
+            reused = self.cache.reuse(self._cache_key(lora), prompt, digest)
+            yield Computed(label or "base", digest, reused, bool(weights and weights.has_nan))
+        finally:
+            self._leave(lora, label)
+
+    async def step(self, seconds: float) -> None:
+        """Compute for so long, after any adapter that is being read. Raises EngineDead when the engine dies."""
+        async with self._step:  # only to wait for a reader: steps of a batch are taken together
+            pass
+        self._raise_if_dead()
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.died.wait()
+            except TimeoutError:
+                pass
+            self._raise_if_dead()
+
+    def die(self) -> None:
+        """End the engine: every request in it fails."""
+        self.died.set()
+        self._wake()
+
+    def _raise_if_dead(self) -> None:
+        if self.died.is_set():
+            raise EngineDead
+
+    async def _enter(self, lora: LoadedAdapter | None, label: str) -> None:
+        # No fairness: whoever finds a slot takes it, and requests of an adapter that runs join it at once.
+        while not self._fits(lora):
+            self.waiting[label] += 1
+            self._note(lora)
+            try:
+                await self._changed.wait()
+            finally:
+                self.waiting[label] -= 1
+            self._raise_if_dead()
+        self._running_total += 1
+        self.running[label] += 1
+        if lora is not None:
+            self._slots[lora.id] += 1
+        self._note(lora)
+
+    def _note(self, lora: LoadedAdapter | None) -> None:
+        if lora is not None:
+            self.on_activity()
+
+    def _fits(self, lora: LoadedAdapter | None) -> bool:
+        if self._running_total >= self.settings.max_num_seqs:
+            return False
+        return lora is None or lora.id in self._slots or len(self._slots) < self.settings.max_loras
+
+    def _leave(self, lora: LoadedAdapter | None, label: str) -> None:
+        self._running_total -= 1
+        self.running[label] -= 1
+        if lora is not None:
+            self._slots[lora.id] -= 1
+            if not self._slots[lora.id]:
+                del self._slots[lora.id]
+        self._note(lora)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _resident_weights(self, lora: LoadedAdapter) -> Weights:
+        weights = self.resident.get(lora.id)
+        if weights is not None and not lora.inplace:
+            self.resident.move_to_end(lora.id)
+            return weights
+        try:
+            return await self._read(lora)
+        except (AdapterNotFound, LoadRefused, OSError) as exc:
+            self.journal.note("engine died", name=lora.name, path=lora.path, error=str(exc))
+            self.die()
+            raise EngineDead from exc
+
+    async def _read(self, lora: LoadedAdapter) -> Weights:
+        await asyncio.sleep(self.settings.load_seconds)
+        if _weights_bytes(lora.path) > _INLINE_BYTES:
+            weights = await asyncio.to_thread(read_adapter, lora.path, self.limits)
+        else:
+            weights = read_adapter(lora.path, self.limits)
+        self.resident.pop(lora.id, None)
+        while len(self.resident) >= self.settings.max_cpu_loras:
+            self.resident.popitem(last=False)
+        self.resident[lora.id] = weights
+        return weights
+
+    def _cache_key(self, lora: LoadedAdapter | None) -> object:
+        if lora is None:
+            return None
+        match self.settings.release.cache_key:
+            case CacheKey.LOAD_ID:
+                return lora.id
+            case CacheKey.NAME:
+                return lora.name
+            case _:
+                return (lora.name, lora.path)

@@ -1,0 +1,69 @@
+"""Load and unload over HTTP, under vLLM's own paths and SageMaker's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from .core import EngineCore
+from .journal import Journal
+from .registry import LoadRequest, Refused, Registry
+from .replies import as_bare_text, flag_field, json_object, text_field
+
+
+class LoraApi:
+    """POST /v1/load_lora_adapter, POST /v1/unload_lora_adapter, POST /adapters, DELETE /adapters/{name}."""
+
+    def __init__(self, core: EngineCore, registry: Registry, journal: Journal) -> None:
+        self._release = core.settings.release
+        self._registry = registry
+        self._journal = journal
+
+    async def load(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """`lora_name`, `lora_path`, `load_inplace`; anything else is ignored."""
+        body = json_object(raw, request.headers.get("Content-Type", ""))
+        return await self._load(body, text_field(body, "lora_name"), text_field(body, "lora_path"))
+
+    async def load_sagemaker(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """`name`, `src`: the same, and never behind the API key."""
+        body = json_object(raw, request.headers.get("Content-Type", ""))
+        return await self._load(body, text_field(body, "name"), text_field(body, "src"))
+
+    async def _load(self, body: dict[str, Any], name: str, path: str) -> web.Response:
+        inplace = flag_field(body, "load_inplace") and self._release.has_load_inplace
+        started = time.monotonic()
+        try:
+            text = await self._registry.load(LoadRequest(name, path, inplace))
+        except Refused as refused:
+            self._note("load", name, path, refused.status, started)
+            raise
+        self._note("load", name, path, 200, started)
+        return as_bare_text(text)
+
+    async def unload(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """`lora_name`; anything else is ignored."""
+        body = json_object(raw, request.headers.get("Content-Type", ""))
+        return await self._unload(text_field(body, "lora_name"), forget)
+
+    async def unload_sagemaker(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """The name is the last part of the path."""
+        return await self._unload(unquote(request.path.removeprefix("/adapters/")), forget)
+
+    async def _unload(self, name: str, forget: bool) -> web.Response:
+        started = time.monotonic()
+        known = self._registry.find(name)
+        path = known.path if known else None
+        try:
+            text = await self._registry.unload(name, forget=forget)
+        except Refused as refused:
+            self._note("unload", name, path, refused.status, started)
+            raise
+        self._note("unload", name, path, 200, started)
+        return as_bare_text(text)
+
+    def _note(self, event: str, name: str, path: str | None, status: int, started: float) -> None:
+        seconds = round(time.monotonic() - started, 6)
+        self._journal.note(event, name=name, path=path, status=status, seconds=seconds)
