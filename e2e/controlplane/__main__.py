@@ -36,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m e2e.controlplane",
         description=f"A Kubernetes {KUBERNETES_VERSION} API server with etcd {ETCD_VERSION} and the controller "
-        "manager, as local processes on 127.0.0.1: RBAC and the audit log are on, there is no kubelet (see python -m e2e.pods).",
+        "manager, as local processes on 127.0.0.1, with RBAC and an audit log; there is no kubelet "
+        "(see python -m e2e.pods).",
         epilog="The programs come from KUBEBUILDER_ASSETS, the cache, the official releases or a build with Go, "
         f"whichever works first, and are kept in {binaries_directory()} (LORA_OPERATOR_CACHE chooses another place). "
         "With USE_EXISTING_CLUSTER=1 the cluster of KUBECONFIG is used and nothing is started.",

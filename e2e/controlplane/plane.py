@@ -147,6 +147,11 @@ class ControlPlane:
             self.kubectl_path, self.kubeconfig, *arguments, input=input, check=check, namespace=namespace
         )
 
+    def create_namespace(self, name: str) -> None:
+        """Create it, and wait for the service account without which the API server refuses pods in it."""
+        self.kubectl("create", "namespace", name)
+        self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s", namespace=name)
+
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """A kubeconfig that acts as this service account (which must exist), good for a day."""
         token = self.kubectl("create", "token", name, "--duration=24h", namespace=namespace).strip()
