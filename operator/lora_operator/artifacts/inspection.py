@@ -43,9 +43,9 @@ class Inspection:
     `rank` is the largest of all its modules; an engine's max_lora_rank must not be smaller. `bytes` counts the LoRA
     matrices as stored: an engine that computes in another width keeps them in that one. `targets` are the adapted
     modules' last names, sorted; `layers` the number of layers that have any. `dtype` is F16, BF16 or F32, several
-    joined by '+'. `features` are properties that some engine releases refuse or ignore (rank_pattern, alpha_pattern, rslora);
-    `vllm.quirks` says which. `shapes`: (module path with {} for the layer, inputs, outputs), sorted. `files` are those
-    that belong on a pod.
+    joined by '+'. `features` are properties that some engine releases refuse or ignore (rank_pattern, alpha_pattern,
+    rslora); `vllm.quirks` says which. `shapes`: (module path with {} for the layer, inputs, outputs), sorted. `files`
+    are those that belong on a pod.
     """
 
     rank: int

@@ -1,0 +1,89 @@
+"""What every source is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lora_operator.artifacts import AdapterFile, BaseModelShape, Inspection
+
+DEFAULT_MAX_ADAPTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRequest:
+    """The part of a LoraAdapter that says what to look for. `base` and `base_model` are what adapters must fit."""
+
+    type: str
+    repository: str
+    revision: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    pattern: str | None = None
+    prefix: str | None = None
+    adapters: tuple[str, ...] = ()
+    max_adapters: int = DEFAULT_MAX_ADAPTERS
+    base_model: str | None = None
+    base: BaseModelShape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAdapter:
+    """A good adapter, whole and checked. `location` is where its source keeps it (local: the folder).
+
+    `signature` is the source's own note for a cheap second look; it says nothing about the content.
+    """
+
+    name: str
+    fingerprint: str
+    files: tuple[AdapterFile, ...]
+    inspection: Inspection
+    location: str
+    signature: object = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenAdapter:
+    """An adapter that was asked for and cannot be served: a stable `reason` in CamelCase, and a sentence for people."""
+
+    name: str
+    reason: str
+    message: str
+    signature: object = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a source holds of what was asked for, each tuple sorted by name.
+
+    `broken` have no usable version. `stale` say what is wrong with an update of an adapter whose earlier, good version
+    is still in `adapters`. `recheck_after_seconds` is set while something was changed so recently that it may still be
+    under way: ask again then rather than at the next regular time.
+    """
+
+    adapters: tuple[FoundAdapter, ...] = ()
+    broken: tuple[BrokenAdapter, ...] = ()
+    stale: tuple[BrokenAdapter, ...] = ()
+    recheck_after_seconds: float | None = field(default=None, compare=False)
+
+
+class SourceError(Exception):
+    """The source as a whole cannot answer. `retryable` is false where somebody has to change something first."""
+
+    def __init__(self, reason: str, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+
+
+class Source(Protocol):
+    """One type of source. An instance serves all resources of that type and keeps no state between calls."""
+
+    async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
+        """List, check and fingerprint what `request` asks for.
+
+        `previous` is the last answer to the same request: what did not change since is not read again, and a good
+        version is kept while its successor is incomplete or broken. Raises SourceError.
+        """
+        ...  # pragma: no cover
