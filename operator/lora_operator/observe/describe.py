@@ -169,7 +169,8 @@ class _Limits:
         if max_cpu_loras < max_loras:
             self.problems.append(
                 f"max-cpu-loras is {max_cpu_loras} and max-loras is {max_loras}: vLLM needs max-cpu-loras to be "
-                f"at least max-loras; correct the annotations {GROUP}/max-cpu-loras and {GROUP}/max-loras, or vLLM's arguments"
+                f"at least max-loras; correct the annotations {GROUP}/max-cpu-loras and {GROUP}/max-loras, "
+                "or vLLM's arguments"
             )
         return max_loras, max_cpu_loras
 

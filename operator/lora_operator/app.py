@@ -1,0 +1,234 @@
+"""Puts the operator together and takes it apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from lora_operator.artifacts import BaseModelShape
+from lora_operator.cache.volume import StoreError, VolumeStore
+from lora_operator.events import Recorder
+from lora_operator.execute import Executor, Limits
+from lora_operator.finalize import Finalizers
+from lora_operator.gates import Gates
+from lora_operator.handlers import Watch
+from lora_operator.inflight import Failures, Ledger
+from lora_operator.kube import Kube, KubeError
+from lora_operator.loop import Loop, Parts
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.observe.engines import Engines
+from lora_operator.observe.keys import ApiKeys
+from lora_operator.observe.nodes import Nodes
+from lora_operator.publish import Publisher
+from lora_operator.resolve import Resolver
+from lora_operator.server import serve_health, serve_metrics
+from lora_operator.settings import Settings, SettingsError
+from lora_operator.sizes import Sizes
+from lora_operator.snapshot import our_model
+from lora_operator.sources import sources_by_type
+from lora_operator.vllm.client import EngineClient, Timeouts, new_session
+from lora_scheduler import Policy
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+SWEEP_SECONDS = 600.0
+LIST_RETRY_SECONDS = 2.0
+
+
+class Operator:
+    """The whole operator in one object; `run` returns when `stop` is set and everything has ended in order."""
+
+    def __init__(self, settings: Settings, kube: Kube) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._session = new_session()
+        self._store = VolumeStore(settings.adapter_root)
+        self.metrics = Metrics()
+        self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
+        client = EngineClient(
+            self._session,
+            timeouts=Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout),
+        )
+        engines = Engines(
+            client,
+            self._mark,
+            probe_seconds=settings.probe_seconds,
+            probes_per_second=settings.probes_per_second,
+            hold_seconds=settings.hold_seconds,
+        )
+        resolver = Resolver(
+            sources_by_type(tuple(Path(root) for root in settings.local_roots), settle_seconds=settings.settle_seconds),
+            self._mark,
+            interval_seconds=settings.source_seconds,
+            base_shapes=base_shapes(settings.base_model_configs),
+        )
+        self._recorder = Recorder(kube)
+        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
+        publisher = Publisher(
+            kube, self.cluster, self._recorder, self.metrics, quiet_seconds=settings.status_quiet_seconds
+        )
+        executor = Executor(
+            engines=engines,
+            client=client,
+            store=self._store,
+            cluster=self.cluster,
+            kube=kube,
+            ledger=ledger,
+            failures=failures,
+            metrics=self.metrics,
+            limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
+            flush=publisher.flush,
+            changed=self._mark,
+        )
+        self._parts = Parts(
+            cluster=self.cluster,
+            engines=engines,
+            resolver=resolver,
+            executor=executor,
+            publisher=publisher,
+            finalizers=Finalizers(kube, self.cluster, self._recorder, deadline_seconds=settings.finalizer_seconds),
+            gates=Gates(kube, self.cluster),
+            keys=ApiKeys(kube, self._mark),
+            nodes=Nodes(kube, self.cluster, self._mark),
+            sizes=Sizes(self._store),
+            ledger=ledger,
+            failures=failures,
+            metrics=self.metrics,
+        )
+        self.loop = Loop(self._parts, policy=Policy(settings.policy), versioned_names=settings.versioned_names)
+
+    def _mark(self, *_: object) -> None:
+        self.loop.mark()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve health at once, list, then watch and plan until `stop` is set.
+
+        Raises:
+            ServeError: a port is taken.
+            WatchError: the watch ended for good; the process should be started anew.
+        """
+        settings, parts = self._settings, self._parts
+        tasks: list[asyncio.Task[Any]] = []
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._kube.close)
+            stack.push_async_callback(self._session.close)
+            if settings.health_port:
+                health = await serve_health(
+                    settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self.loop.unready,
+                    max_age=settings.plan_max_age,
+                )  # fmt: skip
+                stack.push_async_callback(health.cleanup)
+            if settings.metrics_port:
+                metrics = await serve_metrics(settings.host, settings.metrics_port, self.metrics)
+                stack.push_async_callback(metrics.cleanup)
+            self._recorder.start()
+            stack.push_async_callback(self._recorder.stop)
+            watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
+            try:
+                await self._list_until_it_works(stop)
+                watching = watch.start()
+                removed = await self._store.start()
+                if removed:
+                    log.info("removed %d left-over temporary folders from the adapter volume", removed)
+                tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
+                tasks.append(asyncio.create_task(self._relist(), name="re-list"))
+                tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+                log.info(
+                    "started: %d LoraAdapters, %d pods, adapter volume %s", len(self.cluster.adapters),
+                    len(self.cluster.pods), settings.adapter_root,
+                )  # fmt: skip
+                stopping = asyncio.create_task(stop.wait(), name="stop flag")
+                tasks.append(stopping)
+                done, _ = await asyncio.wait([watching, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if watching in done:
+                    watching.result()
+            finally:
+                log.info("stopping: what is under way may end, nothing new is begun")
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await parts.executor.stop(STOP_SECONDS)
+                await parts.publisher.stop(2.0)
+                for part in (parts.finalizers, parts.gates, parts.keys, parts.nodes, parts.resolver, parts.engines):
+                    await part.stop()
+                await watch.stop()
+
+    async def _list(self) -> bool:
+        adapters, adapters_at = await self._kube.list_adapters(self._settings.namespaces)
+        pods, pods_at = await self._kube.list_pods(self._settings.namespaces)
+        changed = self.cluster.adapters.replace(adapters, adapters_at)
+        return self.cluster.pods.replace(pods, pods_at) or changed
+
+    async def _list_until_it_works(self, stop: asyncio.Event) -> None:
+        said = ""
+        while not stop.is_set():
+            try:
+                await self._list()
+                return
+            except KubeError as error:
+                hint = {
+                    403: "; the service account lacks rights, see manifests/rbac.yaml",
+                    404: "; apply the CustomResourceDefinition in crds/ first",
+                }.get(error.status, "")
+                if str(error) != said:
+                    log.error("cannot list what to look after, trying again: %s%s", error, hint)
+                    said = str(error)
+                await asyncio.sleep(LIST_RETRY_SECONDS)
+
+    async def _relist(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.relist_seconds * random.uniform(0.9, 1.1))
+            try:
+                if await self._list():
+                    self._mark()
+            except KubeError as error:
+                log.warning("the periodic list failed, the watches go on: %s", error)
+
+    async def _sweep(self) -> None:
+        """Remove versions from the adapter volume that nobody wants and no engine lists."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))
+            round_ = self.loop.last_round
+            if round_ is None:
+                continue
+            if any(view.state.value in ("Suspect", "Unknown") for view in self._parts.engines.views.values()):
+                continue  # an engine that cannot be asked may still need its files
+            keep = {(w.adapter.name, w.adapter.version) for w in round_.desired.adapters.values()}
+            for key, view in self._parts.engines.views.items():
+                record = self.cluster.pods.get(key)
+                for model in view.models if record is not None else ():
+                    ours = our_model(model, record.pod.adapter_root) if record is not None else None
+                    if ours is not None:
+                        keep.add((ours.name, ours.fingerprint))
+            try:
+                await self._store.sweep(keep, older_than_seconds=self._settings.retain_seconds, now=time.time())
+            except StoreError as error:
+                log.warning("clearing the adapter volume failed: %s", error)
+
+
+def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:
+    """Read the config.json of each NAME=PATH.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    shapes: dict[str, BaseModelShape] = {}
+    for entry in entries:
+        name, _, path = entry.partition("=")
+        try:
+            shape = BaseModelShape.from_config(Path(path))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"--base-model-config {entry}: {error}") from error
+        if shape is None:
+            log.warning("the architecture in %s is not known: adapters of %s go unchecked for layer shapes", path, name)
+        else:
+            shapes[name] = shape
+    return shapes

@@ -1,0 +1,39 @@
+"""`lora-operator`: parses the command line and hands over to one command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lora_operator import __version__
+from lora_operator.cli import run
+from lora_operator.settings import SettingsError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, so that tests and completion can look at it."""
+    top = argparse.ArgumentParser(
+        prog="lora-operator",
+        description="Keeps LoRA adapters loaded on vLLM pods, as LoraAdapter resources declare them.",
+        epilog="Every flag of a command can also be set by the environment variable that its help names.",
+    )
+    top.add_argument("--version", action="version", version=f"lora-operator {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 ended in order, 1 failed, 2 the command line or environment makes no sense."""
+    parsed = parser().parse_args(arguments)
+    try:
+        status: int = parsed.main(parsed)
+    except SettingsError as error:
+        sys.stderr.write(f"lora-operator: {error}\n")
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

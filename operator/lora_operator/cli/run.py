@@ -1,0 +1,52 @@
+"""`lora-operator run`: the controller itself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from typing import Any
+
+from lora_operator import logs
+from lora_operator.app import Operator
+from lora_operator.kube import Kube, KubeError
+from lora_operator.server import ServeError
+from lora_operator.settings import Settings, add_arguments, from_arguments
+
+log = logging.getLogger(__name__)
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="run the controller until it is told to stop (SIGTERM)",
+        description="Watches LoraAdapter resources and pods, and loads and unloads adapters so that both agree.",
+    )
+    add_arguments(parser)
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    settings = from_arguments(arguments)
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        return asyncio.run(_run(settings))
+    except (KubeError, ServeError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+
+
+async def _run(settings: Settings) -> int:
+    if settings.kubeconfig:
+        os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    kube = await Kube.connect(settings.kubeconfig)
+    operator = Operator(settings, kube)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await operator.run(stop)
+    return 0

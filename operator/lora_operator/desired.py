@@ -1,0 +1,213 @@
+"""From LoraAdapter resources and what their sources hold to the adapters that should be served. Pure.
+
+Everything that a resource asks for ends up in exactly one of two lists: wanted, or rejected with a typed reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from lora_operator.api.v1alpha1 import LoraAdapterSpec
+from lora_operator.observe.cluster import Resource
+from lora_operator.resolve import SourceView
+from lora_operator.sources import FoundAdapter, select
+from lora_scheduler import Adapter, ReplicaPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One adapter that should be served. `found` is None where only status remembers it (its source is away)."""
+
+    resource: str
+    adapter: Adapter
+    found: FoundAdapter | None
+
+    @property
+    def folder(self) -> Path | None:
+        return Path(self.found.location) if self.found is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One adapter that cannot be served as declared."""
+
+    name: str
+    code: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The SourceReady condition in the making: ready is None while the first answer is awaited."""
+
+    ready: bool | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredResource:
+    """What one LoraAdapter stands for."""
+
+    resource: Resource
+    source: SourceState
+    wanted: tuple[Wanted, ...]
+    rejected: tuple[Rejected, ...]
+    on_demand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """All of it. `protected`: (namespace, name) whose copies stay though nobody is known to want them just now."""
+
+    resources: Mapping[str, DesiredResource]
+    adapters: Mapping[str, Wanted]
+    protected: frozenset[tuple[str, str]]
+
+    def by_name(self, namespace: str, name: str) -> Wanted | None:
+        """The wanted adapter that has this public name."""
+        return self.adapters.get(self._names.get((namespace, name), ""))
+
+    _names: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+
+def desired(resources: Iterable[Resource], sources: Mapping[str, SourceView]) -> Desired:
+    """Expand every resource, oldest first: the first to claim a name in a namespace has it."""
+    found: dict[str, DesiredResource] = {}
+    adapters: dict[str, Wanted] = {}
+    names: dict[tuple[str, str], str] = {}
+    protected: set[tuple[str, str]] = set()
+    for age, resource in enumerate(sorted(resources, key=lambda r: (r.created, r.key, r.uid))):
+        if resource.deleted_at is not None:
+            continue
+        expanded = _expand(resource, sources.get(resource.key), age)
+        wanted: list[Wanted] = []
+        rejected = list(expanded.rejected)
+        for candidate in expanded.wanted:
+            claim = (resource.namespace, candidate.adapter.name)
+            holder = names.get(claim)
+            if holder is not None:
+                rejected.append(_conflict(candidate, adapters[holder]))
+                continue
+            names[claim] = candidate.adapter.key
+            adapters[candidate.adapter.key] = candidate
+            wanted.append(candidate)
+        if expanded.source.ready is not True:
+            protected |= {(resource.namespace, name) for name in _names_in_status(resource)}
+        found[resource.key] = DesiredResource(
+            resource, expanded.source, tuple(wanted), tuple(rejected), expanded.on_demand
+        )
+    return Desired(MappingProxyType(found), MappingProxyType(adapters), frozenset(protected), MappingProxyType(names))
+
+
+def _expand(resource: Resource, view: SourceView | None, age: int) -> DesiredResource:
+    spec = resource.spec
+    if spec is None:
+        return DesiredResource(resource, SourceState(False, "InvalidSpec", resource.problem), (), ())
+    if view is None or (not view.checked and view.resolution is None):
+        state = SourceState(None, "Resolving", "the source is being read")
+        return DesiredResource(resource, state, _remembered(resource, spec, age), ())
+    if view.resolution is None:
+        assert view.error is not None
+        state = SourceState(False, view.error.reason, str(view.error))
+        return DesiredResource(resource, state, _remembered(resource, spec, age), ())
+    wanted = [
+        Wanted(
+            resource.key,
+            _adapter(resource, spec, age, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
+                     item.inspection.features),
+            item,
+        )
+        for item in view.resolution.adapters
+    ]  # fmt: skip
+    rejected = [Rejected(item.name, item.reason, _short(item.reason), item.message) for item in view.resolution.broken]
+    if view.error is not None:
+        state = SourceState(False, view.error.reason, f"{view.error}; what was found before stays in force")
+    elif view.resolution.stale:
+        names = ", ".join(f"{item.name} ({item.reason}: {item.message})" for item in view.resolution.stale)
+        state = SourceState(True, "KeptPreviousVersion", f"a changed version is not usable: {names}"[:1000])
+    else:
+        state = SourceState(True, "Resolved", f"found {len(wanted)} adapters")
+    return DesiredResource(resource, state, tuple(wanted), tuple(rejected), not spec.deployment_config.load_on_startup)
+
+
+def _adapter(
+    resource: Resource,
+    spec: LoraAdapterSpec,
+    age: int,
+    name: str,
+    fingerprint: str,
+    size: int,
+    rank: int,
+    features: frozenset[str],
+) -> Adapter:
+    deployment, scheduling = spec.deployment_config, spec.scheduling_config
+    declared = scheduling.resource_requirements.memory_bytes
+    return Adapter(
+        key=f"{resource.key}/{name}",
+        name=name,
+        base_model=spec.base_model,
+        version=fingerprint,
+        bytes=size if declared is None else declared,
+        rank=rank,
+        namespace=resource.namespace,
+        priority=scheduling.priority,
+        preemption=scheduling.preemption_policy,
+        replicas=deployment.replicas if deployment.load_on_startup else 0,
+        replica_policy=deployment.replica_policy if deployment.load_on_startup else ReplicaPolicy.FIXED,
+        max_replicas=deployment.max_replicas,
+        selector=deployment.pod_selector.for_placement(),
+        topology_key=scheduling.topology_key,
+        age_rank=age,
+        features=features,
+    )
+
+
+def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wanted, ...]:
+    """What status says was wanted: while the source cannot tell, nothing that works is taken away.
+
+    The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
+    """
+    noted = {
+        str(item["name"]): item
+        for item in resource.status.get("adapters") or ()
+        if item.get("name") and item.get("fingerprint")
+    }
+    source = spec.adapter_source
+    chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
+    return tuple(
+        Wanted(
+            resource.key,
+            _adapter(
+                resource, spec, age, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
+                int(noted[name].get("rank") or 1), frozenset(),
+            ),
+            None,
+        )
+        for name in sorted(chosen)
+    )  # fmt: skip
+
+
+def _names_in_status(resource: Resource) -> set[str]:
+    names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
+    return names | {str(name) for name in resource.status.get("loadedAdapters") or ()}
+
+
+def _conflict(candidate: Wanted, holder: Wanted) -> Rejected:
+    return Rejected(
+        candidate.adapter.name,
+        "Conflict",
+        "Name is taken",
+        f"LoraAdapter {holder.resource} is older and serves an adapter called {candidate.adapter.name!r} in this "
+        "namespace; rename one of them at its source, or delete one",
+    )
+
+
+def _short(code: str) -> str:
+    """`RankMismatch` -> `Rank mismatch`: the human form of a typed reason."""
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in code).strip()
+    return words[:1].upper() + words[1:]

@@ -1,0 +1,277 @@
+"""The only module with effects on pods: brings files there, loads and unloads.
+
+It keeps no queue of its own making: each plan replaces what was not begun of the one before, and every action is
+checked against the present once more before it is begun. A pod that hangs holds up its own actions and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from lora_operator.cache.volume import StoreError, VolumeStore
+from lora_operator.desired import Desired, Wanted
+from lora_operator.inflight import Effect, Failures, Ledger, Stage
+from lora_operator.kube import Kube, KubeError
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster, PodRecord
+from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
+from lora_operator.settings import SERVED_ANNOTATION
+from lora_operator.snapshot import engine_name_for, our_model
+from lora_operator.vllm.client import EngineClient, EngineModel
+from lora_operator.vllm.errors import EngineError
+from lora_operator.vllm.quirks import StaleCache
+from lora_scheduler import Load, Plan, Unload, UnloadCause
+
+log = logging.getLogger(__name__)
+
+UNLOADS_AT_A_TIME = 8
+NOTED_NAMES = 2000  # names kept in the annotation of one pod
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How the executor paces itself."""
+
+    fresh_concurrency: int
+    withdraw_seconds: float
+    versioned_names: bool
+
+
+class Executor:
+    """Carries out plans. `changed` is called whenever something began or ended."""
+
+    def __init__(
+        self,
+        *,
+        engines: Engines,
+        client: EngineClient,
+        store: VolumeStore,
+        cluster: Cluster,
+        kube: Kube,
+        ledger: Ledger,
+        failures: Failures,
+        metrics: Metrics,
+        limits: Limits,
+        flush: Callable[[str], Awaitable[None]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._engines = engines
+        self._client = client
+        self._store = store
+        self._cluster = cluster
+        self._kube = kube
+        self._ledger = ledger
+        self._failures = failures
+        self._metrics = metrics
+        self._limits = limits
+        self._flush = flush
+        self._changed = changed
+        self._desired: Desired | None = None
+        self._loads: dict[str, deque[Load]] = {}
+        self._unloads: dict[str, deque[Unload]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publishing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._stopping = False
+
+    def submit(self, plan: Plan, desired: Desired) -> None:
+        """Take over a new plan: what an older one had not begun is forgotten."""
+        self._desired = desired
+        self._loads.clear()
+        self._unloads.clear()
+        for action in plan.actions:
+            if isinstance(action, Load):
+                self._loads.setdefault(action.pod, deque()).append(action)
+            else:
+                self._unloads.setdefault(action.pod, deque()).append(action)
+        busy = set(self._loads) | {load.pod for load, _ in plan.waiting}
+        for pod, view in self._engines.views.items():
+            if view.state is EngineState.UP and pod not in busy and not any(e.is_load for e in self._ledger.on(pod)):
+                self._engines.note_settled(pod)
+        for pod in {*self._loads, *self._unloads}:
+            self._begin(pod)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Begin nothing more; let what is under way end, then cut it off (the next start finds out how it ended)."""
+        self._stopping = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, pod: str) -> None:
+        if self._stopping:
+            return
+        unloads = self._unloads.get(pod)
+        while unloads and sum(not e.is_load for e in self._ledger.on(pod)) < UNLOADS_AT_A_TIME:
+            self._start_unload(unloads.popleft())
+        loads = self._loads.get(pod)
+        view = self._engines.views.get(pod)
+        most = self._limits.fresh_concurrency if view is not None and not view.settled else 1
+        while loads and sum(e.is_load for e in self._ledger.on(pod)) < most:
+            self._start_load(loads.popleft())
+
+    def _present(self, pod: str) -> tuple[PodRecord, EngineView] | None:
+        """The pod, if its engine can be spoken to now."""
+        record, view = self._cluster.pods.get(pod), self._engines.views.get(pod)
+        if record is None or view is None or view.state is not EngineState.UP or record.pod.terminating:
+            return None
+        return (record, view) if view.incarnation == incarnation_of(record) else None
+
+    def _spawn(self, pod: str, work: Awaitable[None], name: str) -> None:
+        async def run() -> None:
+            try:
+                await work
+            finally:
+                self._begin(pod)
+                self._changed()
+
+        task = asyncio.create_task(run(), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _start_load(self, load: Load) -> None:
+        present = self._present(load.pod)
+        wanted = self._desired.adapters.get(load.adapter) if self._desired else None
+        if present is None or wanted is None or wanted.adapter.version != load.version:
+            return
+        record, view = present
+        choice = engine_name_for(record, view, wanted, self._limits.versioned_names)
+        if isinstance(choice, StaleCache) or view.listed(choice.engine_name) is not None:
+            return
+        adapter = wanted.adapter
+        effect = Effect(
+            load.pod, choice.engine_name, Stage.FETCHING, adapter.key, adapter.version, adapter.bytes, adapter.rank,
+            view.incarnation,
+        )  # fmt: skip
+        if self._ledger.begin(effect):
+            self._spawn(load.pod, self._load(effect, record, wanted), f"load {adapter.name} on {load.pod}")
+
+    async def _load(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
+        adapter, pod = wanted.adapter, effect.pod
+        started = time.monotonic()
+        try:
+            await self._fetch(wanted)
+            if effect.engine_name == adapter.name:
+                await self._note_served(record, adapter.name, adapter.version)
+            effect.stage = Stage.LOADING
+            self._engines.touch(pod)
+            path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
+            await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
+            self._engines.note_loaded(pod, EngineModel(effect.engine_name, path, wanted.adapter.base_model))
+            self._failures.clear(adapter.key, adapter.version, pod)
+            seconds = time.monotonic() - started
+            self._metrics.load("ok", seconds)
+            log.info("loaded %s on %s in %.3f s", adapter.name, pod, seconds, extra=_fields(effect))
+        except (StoreError, EngineError, KubeError) as error:
+            reason = getattr(error, "reason", "ApiServerUnavailable")
+            self._metrics.load(str(reason), None)
+            slow = not getattr(error, "retryable", True)
+            failure = self._failures.add(
+                adapter.key, adapter.version, pod, effect.incarnation, str(reason), str(error), time.monotonic(), slow
+            )
+            log.warning(
+                "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", adapter.name, pod, reason,
+                failure.attempts, failure.next_at - time.monotonic(), error, extra=_fields(effect),
+            )  # fmt: skip
+            self._engines.look_now(pod)
+        finally:
+            self._engines.touch(pod)
+            self._ledger.end(effect)
+
+    async def _fetch(self, wanted: Wanted) -> None:
+        """Files into the adapter volume, once for all pods that wait for them."""
+        key = (wanted.adapter.name, wanted.adapter.version)
+        task = self._publishing.get(key)
+        if task is None:
+            task = asyncio.create_task(self._publish(wanted))
+            self._publishing[key] = task
+            task.add_done_callback(lambda _: self._publishing.pop(key, None))
+        await asyncio.shield(task)
+
+    async def _publish(self, wanted: Wanted) -> None:
+        adapter = wanted.adapter
+        if wanted.found is None or wanted.folder is None:
+            if not self._store.path_of(adapter.name, adapter.version).is_dir():
+                raise StoreError(
+                    "SourceUnavailable",
+                    f"version {adapter.version} of {adapter.name} is not in the adapter volume and its source cannot be "
+                    "read now; see the SourceReady condition",
+                    retryable=True,
+                )
+            return
+        await self._store.publish(wanted.found, wanted.folder)
+
+    async def _note_served(self, record: PodRecord, name: str, fingerprint: str) -> None:
+        """Where a name must not be used for a second version, write down that it is used, before it is.
+
+        The engine does not tell what it has served since it started, and its prefix cache remembers it: this is the one
+        fact about a pod that cannot be observed again later, so it is kept on the pod itself.
+        """
+        record = self._cluster.pods.get(record.key) or record
+        view = self._engines.views.get(record.key)
+        if view is None or not needs_note(record, view) or record.served.get(name) == fingerprint:
+            return
+        names = dict(list(record.served.items())[-NOTED_NAMES:]) | {name: fingerprint}
+        note = json.dumps({"container": record.pod.container_id, "names": names}, sort_keys=True)
+        body = await self._kube.annotate_pod(
+            record.pod.namespace, record.pod.name, record.uid, {SERVED_ANNOTATION: note}
+        )
+        self._cluster.pods.put(body)
+
+    def _start_unload(self, unload: Unload) -> None:
+        present = self._present(unload.pod)
+        if present is None:
+            return
+        record, view = present
+        model = view.listed(unload.name)
+        ours = our_model(model, record.pod.adapter_root) if model is not None else None
+        if ours is None:
+            return  # not there any more, or somebody else's
+        effect = Effect(
+            unload.pod, unload.name, Stage.WITHDRAWING, unload.adapter, ours.fingerprint, 0, 0, view.incarnation
+        )
+        if self._ledger.begin(effect):
+            self._spawn(unload.pod, self._unload(effect, unload), f"unload {unload.name} from {unload.pod}")
+
+    async def _unload(self, effect: Effect, unload: Unload) -> None:
+        pod = effect.pod
+        try:
+            wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
+            if wanted is not None and unload.cause is not UnloadCause.UNWANTED:
+                # routers must have let go before the engine answers 404
+                self._changed()
+                await self._flush(wanted.resource)
+                await asyncio.sleep(self._limits.withdraw_seconds)
+            effect.stage = Stage.UNLOADING
+            self._engines.touch(pod)
+            await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
+            self._engines.note_unloaded(pod, effect.engine_name)
+            self._metrics.unload(unload.cause.value, "ok")
+            log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
+        except (EngineError, KeyError) as error:
+            self._metrics.unload(unload.cause.value, str(getattr(error, "reason", "PodGone")))
+            log.warning("unloading %s from %s failed: %s", effect.engine_name, pod, error, extra=_fields(effect))
+            self._engines.look_now(pod)
+            # an engine that keeps refusing is asked again at the pace of its probes, not in a tight loop
+            await asyncio.sleep(1.0)
+        finally:
+            self._engines.touch(pod)
+            self._ledger.end(effect)
+
+
+def needs_note(record: PodRecord, view: EngineView) -> bool:
+    """Whether this engine's prefix cache would mix up two versions of one name."""
+    from lora_operator.vllm.quirks import PrefixCacheKey, quirks_for
+
+    return record.pod.prefix_caching and quirks_for(view.release).prefix_cache_key is PrefixCacheKey.NAME
+
+
+def _fields(effect: Effect) -> dict[str, str | None]:
+    return {"pod": effect.pod, "adapter": effect.adapter, "version": effect.version}

@@ -1,0 +1,186 @@
+"""The few calls to the Kubernetes API that the operator makes itself (watching is kopf's).
+
+Bodies are plain JSON: what is read is a small part of each object, and typed models would cost more than they give.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from lora_operator.settings import GROUP, PLURAL, VERSION
+
+FIELD_MANAGER = "lora-operator"
+FINALIZER_MANAGER = "lora-operator-finalizer"
+REQUEST_SECONDS = 10.0
+LIST_SECONDS = 60.0
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+Json = dict[str, Any]
+
+
+class KubeError(Exception):
+    """The API server refused or could not be asked. `status` is the HTTP status, 0 where there was no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Kube:
+    """A thin, JSON-only client for what the operator reads and writes."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self.writes = 0
+
+    @classmethod
+    async def connect(cls, kubeconfig: str = "") -> Kube:
+        """Use `kubeconfig` if given, else the pod's own account, else KUBECONFIG or the usual file.
+
+        Raises:
+            KubeError: no usable configuration was found.
+        """
+        configuration = Configuration()
+        try:
+            if kubeconfig:
+                await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+            else:
+                try:
+                    config.load_incluster_config(client_configuration=configuration)
+                except config.ConfigException:
+                    await config.load_kube_config(client_configuration=configuration)
+        except (config.ConfigException, OSError) as error:
+            raise KubeError(0, f"no usable Kubernetes configuration: {error}; give --kubeconfig FILE") from error
+        return cls(ApiClient(configuration))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = REQUEST_SECONDS,
+    ) -> Json:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        method_, url, headers_, body_, _ = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        if method != "GET":
+            self.writes += 1
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._client.call_api(method_, url, headers_, body_, _request_timeout=timeout)
+                text = await response.read()
+        except TimeoutError as error:
+            raise KubeError(0, f"{method} {path}: no answer within {timeout:g} s") from error
+        except OSError as error:
+            raise KubeError(0, f"{method} {path}: {error}") from error
+        except Exception as error:
+            # aiohttp raises its own tree for a connection that breaks in the middle; all of it means "no answer"
+            raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
+        if response.status >= 400:
+            raise KubeError(response.status, f"{method} {path}: {response.status} {_message(text)}")
+        return dict(json.loads(text)) if text else {}
+
+    @staticmethod
+    def _resource(namespace: str, name: str, subresource: str = "") -> str:
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
+        return f"{path}/{subresource}" if subresource else path
+
+    async def _list(self, paths: list[str]) -> tuple[list[Json], str]:
+        items: list[Json] = []
+        version = ""
+        for path in paths:
+            token = ""
+            while True:
+                query = {"limit": "500"} | ({"continue": token} if token else {})
+                page = await self._call("GET", path, query=query, timeout=LIST_SECONDS)
+                items += page.get("items") or []
+                version = page["metadata"].get("resourceVersion", "")
+                token = page["metadata"].get("continue") or ""
+                if not token:
+                    break
+        return items, version
+
+    async def list_adapters(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
+        """All LoraAdapters and the resource version of the (last) list."""
+        base = f"/apis/{GROUP}/{VERSION}"
+        return await self._list([f"{base}/namespaces/{n}/{PLURAL}" for n in namespaces] or [f"{base}/{PLURAL}"])
+
+    async def list_pods(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
+        """All pods and the resource version of the (last) list."""
+        return await self._list([f"/api/v1/namespaces/{n}/pods" for n in namespaces] or ["/api/v1/pods"])
+
+    async def node(self, name: str) -> Json:
+        return await self._call("GET", f"/api/v1/nodes/{name}")
+
+    async def secret(self, namespace: str, name: str) -> Json:
+        return await self._call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+
+    async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
+        """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "LoraAdapter",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "status": status,
+        }
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = self._resource(namespace, name, "status")
+        return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
+
+    async def apply_finalizers(self, namespace: str, name: str, uid: str, finalizers: list[str]) -> Json:
+        """Own exactly these finalizers: what is no longer in the list is removed, those of others stay."""
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "LoraAdapter",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "finalizers": finalizers},
+        }
+        query = {"fieldManager": FINALIZER_MANAGER, "force": "true"}
+        return await self._call("PATCH", self._resource(namespace, name), query=query, body=body, content_type=APPLY)
+
+    async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Json:
+        body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+        return await self._call("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}", body=body, content_type=MERGE)
+
+    async def set_pod_condition(self, namespace: str, name: str, uid: str, condition: Json) -> Json:
+        body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+        return await self._call(
+            "PATCH",
+            f"/api/v1/namespaces/{namespace}/pods/{name}/status",
+            body=body,
+            content_type="application/strategic-merge-patch+json",
+        )
+
+    async def create_event(self, namespace: str, event: Json) -> None:
+        """Create an Event; one of the same name already there is not an error (it says the same)."""
+        try:
+            await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=event)
+        except KubeError as error:
+            if error.status != 409:
+                raise
+
+
+def _message(text: bytes) -> str:
+    try:
+        return str(json.loads(text).get("message", ""))[:500]
+    except (ValueError, AttributeError):
+        return text[:200].decode("utf-8", "replace")

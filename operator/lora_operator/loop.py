@@ -1,0 +1,185 @@
+"""The planning loop: batch -> snapshot -> plan -> execute -> publish, and again.
+
+A quiet loop begins at the first event; what arrives during a round is the next round's batch. Nothing here waits for a
+pod: effects run beside the loop and mark it dirty when they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lora_operator.desired import Desired, DesiredResource, desired
+from lora_operator.execute import Executor
+from lora_operator.finalize import Finalizers
+from lora_operator.gates import Gates
+from lora_operator.inflight import Failures, Ledger
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster, PodRecord
+from lora_operator.observe.describe import takes_part
+from lora_operator.observe.engines import Engines
+from lora_operator.observe.keys import ApiKeys
+from lora_operator.observe.nodes import Nodes
+from lora_operator.publish import Publisher
+from lora_operator.resolve import Resolver
+from lora_operator.sizes import Sizes
+from lora_operator.snapshot import Observed, take_snapshot
+from lora_operator.states import status_inputs
+from lora_operator.status import StatusInput, telling_reason
+from lora_scheduler import Plan, Policy, Selector, Snapshot, matches, plan
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+FIRST_LOOKS_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round saw and decided, for whoever wants to explain it."""
+
+    desired: Desired
+    snapshot: Snapshot
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that a round works with."""
+
+    cluster: Cluster
+    engines: Engines
+    resolver: Resolver
+    executor: Executor
+    publisher: Publisher
+    finalizers: Finalizers
+    gates: Gates
+    keys: ApiKeys
+    nodes: Nodes
+    sizes: Sizes
+    ledger: Ledger
+    failures: Failures
+    metrics: Metrics
+
+
+class Loop:
+    """Runs rounds for as long as it lives. `mark` is the only thing that others call."""
+
+    def __init__(self, parts: Parts, *, policy: Policy, versioned_names: bool) -> None:
+        self._parts = parts
+        self._policy = policy
+        self._versioned_names = versioned_names
+        self._dirty = asyncio.Event()
+        self.last_round: Round | None = None
+        self.last_plan_at: float | None = None  # monotonic
+
+    def mark(self, *_: object) -> None:
+        """Something changed."""
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Rounds until cancelled. The first waits for a first look at every engine and source: whoever knows nothing of
+        what is loaded must not unload it, nor load it elsewhere."""
+        self._follow()
+        await asyncio.gather(
+            self._parts.engines.first_looks(FIRST_LOOKS_SECONDS), self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS)
+        )
+        while True:
+            self._dirty.clear()
+            try:
+                self._round()
+            except Exception:
+                # one object that breaks the planner must not stop the rest of the operator from being seen as broken:
+                # last_plan_at stands still, so that /healthz tells, and the traceback says why
+                log.exception("a planning round failed; it is tried again in a second")
+                await asyncio.sleep(1.0)
+                self._dirty.set()
+            try:
+                async with asyncio.timeout(self._pause()):
+                    await self._dirty.wait()
+            except TimeoutError:
+                pass
+
+    def _pause(self) -> float:
+        due = self._parts.failures.next_due(time.monotonic())
+        pause = HEARTBEAT_SECONDS if due is None else min(HEARTBEAT_SECONDS, max(due - time.monotonic(), 0.0) + 0.001)
+        deadline = self._parts.finalizers.next_deadline()
+        return pause if deadline is None else min(pause, max(deadline - time.time(), 0.0) + 0.001)
+
+    def _follow(self) -> Mapping[str, PodRecord]:
+        """Point the observers at what takes part now."""
+        parts = self._parts
+        resources = list(parts.cluster.adapters.values())
+        selectors: dict[str, set[Selector]] = {}
+        for resource in resources:
+            if resource.spec is not None and resource.deleted_at is None:
+                selector = resource.spec.deployment_config.pod_selector.for_placement()
+                if selector != Selector():
+                    selectors.setdefault(resource.namespace, set()).add(selector)
+        pods = {
+            record.key: record
+            for record in parts.cluster.pods.values()
+            if record.pod.phase not in ("Succeeded", "Failed")
+            and (
+                takes_part(record.pod)
+                or any(matches(s, record.pod.labels) for s in selectors.get(record.pod.namespace, ()))
+            )
+        }
+        parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
+        parts.engines.follow(pods, parts.keys.follow(pods))
+        parts.resolver.follow(resources)
+        return pods
+
+    def _round(self) -> None:
+        parts = self._parts
+        started = time.monotonic()
+        pods = self._follow()
+        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views)
+        parts.sizes.remember(wanted)
+        observed = Observed(pods, parts.engines.views, parts.cluster.node_labels, parts.sizes.of, self._versioned_names)
+        snapshot = take_snapshot(wanted, observed, parts.ledger, parts.failures, started)
+        made = plan(snapshot, self._policy)
+        seconds = time.monotonic() - started
+        self.last_round = Round(wanted, snapshot, made)
+        self.last_plan_at = time.monotonic()
+        parts.executor.submit(made, wanted)
+        inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        now = asyncio.get_running_loop().time()
+        for key, given in inputs.items():
+            parts.publisher.offer(wanted.resources[key].resource, given, now)
+        parts.publisher.forget(set(inputs))
+        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
+        parts.gates.update(snapshot, made, pods)
+        parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
+        self._count(seconds, wanted.resources.values(), inputs, made)
+
+    def _count(
+        self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], made: Plan
+    ) -> None:
+        states = [state for given in inputs.values() for state in given.adapters]
+        names = ["complete" if s.complete else "moving" if s.moving else "lacking" for s in states]
+        names += ["rejected" for resource in resources for _ in resource.rejected]
+        refused = [
+            str(telling_reason(made.refusals.get(key, ()))) for key, count in made.missing.items() for _ in range(count)
+        ]
+        self._parts.metrics.round(
+            now=time.time(),
+            seconds=seconds,
+            engine_states=(view.state.value for view in self._parts.engines.views.values()),
+            adapter_states=names,
+            refused=refused,
+            in_flight=len(self._parts.ledger),
+        )
+
+    def unready(self) -> str:
+        """Why the operator is not ready; empty if it is."""
+        if self.last_plan_at is None:
+            return "no plan has been made yet"
+        return ""
+
+    def plan_age(self) -> float | None:
+        """Seconds since the last plan was made."""
+        return None if self.last_plan_at is None else time.monotonic() - self.last_plan_at

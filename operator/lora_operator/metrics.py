@@ -1,0 +1,83 @@
+"""Prometheus metrics. Labels are bounded: reasons, states and results, never a name that a user chose."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """All series of the operator, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        prefix = "lora_operator_"
+        r = self.registry
+        self._loads = Counter(prefix + "loads_total", "Loads tried, by result: ok or a reason.", ["result"], registry=r)
+        self._load_seconds = Histogram(
+            prefix + "load_seconds", "Time from the decision to load until the engine confirmed it.", buckets=SECONDS,
+            registry=r,
+        )  # fmt: skip
+        self._unloads = Counter(
+            prefix + "unloads_total", "Unloads tried, by cause and result.", ["cause", "result"], registry=r
+        )
+        self._rounds = Histogram(
+            prefix + "plan_seconds", "Time of one planning round, snapshot to plan.", buckets=SECONDS, registry=r
+        )
+        self._plan_time = Gauge(prefix + "last_plan_timestamp_seconds", "When the last plan was made.", registry=r)
+        self._pods = Gauge(prefix + "pods", "Pods that take part, by state of their engine.", ["state"], registry=r)
+        self._adapters = Gauge(
+            prefix + "adapters", "Adapters, by state: complete, moving, lacking or rejected.", ["state"], registry=r
+        )
+        self._refused = Gauge(
+            prefix + "unplaced_copies", "Copies that no pod takes, by the most telling reason.", ["reason"], registry=r
+        )
+        self._in_flight = Gauge(prefix + "in_flight_actions", "Loads and unloads under way.", registry=r)
+        self._status = Counter(prefix + "status_writes_total", "Writes of status, by result.", ["result"], registry=r)
+        self._drift = Counter(
+            prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
+        )
+
+    def load(self, result: str, seconds: float | None) -> None:
+        self._loads.labels(result).inc()
+        if seconds is not None:
+            self._load_seconds.observe(seconds)
+
+    def unload(self, cause: str, result: str) -> None:
+        self._unloads.labels(cause, result).inc()
+
+    def status_write(self, result: str) -> None:
+        self._status.labels(result).inc()
+
+    def drift(self, copies: int) -> None:
+        self._drift.inc(copies)
+
+    def round(
+        self,
+        *,
+        now: float,
+        seconds: float,
+        engine_states: Iterable[str],
+        adapter_states: Iterable[str],
+        refused: Iterable[str],
+        in_flight: int,
+    ) -> None:
+        """One planning round; `now` is wall-clock time."""
+        self._rounds.observe(seconds)
+        self._plan_time.set(now)
+        self._in_flight.set(in_flight)
+        for gauge, values in ((self._pods, engine_states), (self._adapters, adapter_states), (self._refused, refused)):
+            counts = Count(values)
+            known = {sample.labels.popitem()[1] for metric in gauge.collect() for sample in metric.samples}
+            for value in known | set(counts):
+                gauge.labels(value).set(counts.get(value, 0))
+
+    def exposition(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,199 @@
+"""Our own copy of what the API server says: LoraAdapters, pods and node labels.
+
+kopf's watch feeds it event by event; a full LIST replaces it now and then, since an object that was deleted while a
+watch was broken sends no event. Resource versions decide which of two observations is the newer one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
+from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.settings import FINALIZER, GATE, REFRESH_ANNOTATION, SERVED_ANNOTATION
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One LoraAdapter. `spec` is None where it cannot be read, and `problem` says why."""
+
+    key: str
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    generation: int
+    created: str
+    deleted_at: float | None
+    finalized: bool
+    refresh: str
+    spec: LoraAdapterSpec | None
+    problem: str
+    status: Json
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """One pod: what it says about itself, and what was noted on it about its present container.
+
+    `served`: public name -> fingerprint that this container has served under the plain name.
+    """
+
+    key: str
+    uid: str
+    version: int
+    pod: PodDescription
+    served: Mapping[str, str]
+    gated: bool
+    gate_open: bool
+
+
+T = TypeVar("T", Resource, PodRecord)
+
+
+class Cache(Generic[T]):
+    """Objects by `namespace/name`; `version` and `uid` of each decide what is newer."""
+
+    def __init__(self, read: Callable[[Json], T]) -> None:
+        self._read = read
+        self._items: dict[str, T] = {}
+
+    def __getitem__(self, key: str) -> T:
+        return self._items[key]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: str) -> T | None:
+        return self._items.get(key)
+
+    def values(self) -> Iterable[T]:
+        return self._items.values()
+
+    def put(self, body: Json) -> bool:
+        """Take an observed object; true if it is news."""
+        key, version = key_of(body), version_of(body)
+        known = self._items.get(key)
+        if known is not None and known.version >= version and known.uid == body["metadata"]["uid"]:
+            return False
+        item = self._read(body)
+        self._items[key] = item
+        return True
+
+    def drop(self, body: Json) -> bool:
+        """Forget a deleted object, unless another one has its name by now."""
+        key = key_of(body)
+        known = self._items.get(key)
+        if known is None or known.uid != body["metadata"]["uid"]:
+            return False
+        del self._items[key]
+        return True
+
+    def replace(self, bodies: Iterable[Json], list_version: str) -> bool:
+        """Take a full list: what it lacks is gone, unless it was seen after the list was made."""
+        listed: set[str] = set()
+        changed = False
+        for body in bodies:
+            listed.add(key_of(body))
+            changed |= self.put(body)
+        made_at = int(list_version) if list_version.isdigit() else 0
+        for key, item in list(self._items.items()):
+            if key not in listed and item.version <= made_at:
+                del self._items[key]
+                changed = True
+        return changed
+
+
+class Cluster:
+    """Everything that the API server told us."""
+
+    def __init__(self, defaults: PodDefaults) -> None:
+        self.adapters: Cache[Resource] = Cache(read_resource)
+        self.pods: Cache[PodRecord] = Cache(lambda body: read_pod(body, defaults))
+        self.node_labels: dict[str, Mapping[str, str]] = {}
+
+
+def key_of(body: Json) -> str:
+    metadata = body["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}"
+
+
+def version_of(body: Json) -> int:
+    """Resource versions of one type are comparable integers (Kubernetes 1.35 made that official)."""
+    text = str(body["metadata"].get("resourceVersion", ""))
+    return int(text) if text.isdigit() else 0
+
+
+def read_resource(body: Json) -> Resource:
+    """Reduce a LoraAdapter to what we use; an unreadable spec is a problem to report, never an exception."""
+    metadata = body["metadata"]
+    spec: LoraAdapterSpec | None = None
+    problem = ""
+    try:
+        spec = parse(body).spec
+    except InvalidLoraAdapter as error:
+        problem = str(error)
+    return Resource(
+        key=key_of(body),
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=version_of(body),
+        generation=metadata.get("generation", 0),
+        created=metadata.get("creationTimestamp") or "",
+        deleted_at=timestamp(metadata.get("deletionTimestamp")),
+        finalized=FINALIZER in (metadata.get("finalizers") or ()),
+        refresh=(metadata.get("annotations") or {}).get(REFRESH_ANNOTATION, ""),
+        spec=spec,
+        problem=problem,
+        status=_plain(body.get("status") or {}),
+    )
+
+
+def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
+    """Reduce a pod to what we use."""
+    pod = describe(body, defaults)
+    annotations = body["metadata"].get("annotations") or {}
+    gates = (body.get("spec") or {}).get("readinessGates") or ()
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return PodRecord(
+        key=key_of(body),
+        uid=body["metadata"]["uid"],
+        version=version_of(body),
+        pod=pod,
+        served=served_names(annotations.get(SERVED_ANNOTATION), pod.container_id),
+        gated=any(gate.get("conditionType") == GATE for gate in gates),
+        gate_open=any(c.get("type") == GATE and c.get("status") == "True" for c in conditions),
+    )
+
+
+def served_names(annotation: str | None, container_id: str | None) -> Mapping[str, str]:
+    """What the annotation says about this very container; nothing if it is about an earlier one or is not readable."""
+    if not annotation or not container_id:
+        return {}
+    try:
+        noted = json.loads(annotation)
+        names = noted["names"] if noted["container"] == container_id else {}
+        return {str(name): str(fingerprint) for name, fingerprint in names.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def timestamp(text: str | None) -> float | None:
+    """Seconds since the epoch of a Kubernetes time."""
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def _plain(value: Any) -> Any:
+    """kopf hands out read-only views; keep plain data so that a view does not keep a whole object alive."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

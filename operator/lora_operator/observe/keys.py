@@ -1,0 +1,72 @@
+"""API keys of engines: from the pod itself, or from the Secret that the pod names. They never leave this module's map."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.observe.cluster import PodRecord
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 60.0
+RETRY_SECONDS = 5.0
+
+Ref = tuple[str, str, str]  # namespace, Secret, key
+
+
+class ApiKeys:
+    """Knows each pod's key; reads a Secret again every minute while a pod needs it, so that rotation is noticed."""
+
+    def __init__(self, kube: Kube, changed: Callable[[], None]) -> None:
+        self._kube = kube
+        self._changed = changed
+        self._values: dict[Ref, str] = {}
+        self._due: dict[Ref, float] = {}
+        self._tasks: dict[Ref, asyncio.Task[None]] = {}
+
+    def follow(self, pods: Mapping[str, PodRecord]) -> dict[str, str | None]:
+        """The key of each pod, as far as known now; `changed` is called when one becomes known."""
+        keys: dict[str, str | None] = {}
+        needed: set[Ref] = set()
+        now = time.monotonic()
+        for key, record in pods.items():
+            ref = record.pod.api_key_ref
+            if ref is None or ref.secret is None:
+                keys[key] = ref.literal if ref is not None else None
+                continue
+            where = (record.pod.namespace, ref.secret.name, ref.secret.key)
+            needed.add(where)
+            keys[key] = self._values.get(where)
+            if where not in self._tasks and self._due.get(where, 0.0) <= now:
+                self._tasks[where] = asyncio.create_task(self._read(where), name="engine API key")
+        for where in [where for where in self._values if where not in needed]:
+            del self._values[where]
+            self._due.pop(where, None)
+        return keys
+
+    async def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _read(self, where: Ref) -> None:
+        namespace, name, key = where
+        try:
+            body = await self._kube.secret(namespace, name)
+            value = base64.b64decode(body["data"][key]).decode().strip()
+            self._due[where] = time.monotonic() + AGAIN_SECONDS
+            if self._values.get(where) != value:
+                self._values[where] = value
+                self._changed()
+        except (KubeError, KeyError, ValueError, TypeError, binascii.Error) as error:
+            self._due[where] = time.monotonic() + RETRY_SECONDS
+            why = error if isinstance(error, KubeError) else f"it has no readable key {key!r}"
+            log.warning("API key of engines in namespace %s: Secret %s: %s", namespace, name, why)
+        finally:
+            self._tasks.pop(where, None)

@@ -1,0 +1,57 @@
+"""Labels of the nodes that pods run on, for spread. Read once per node and again now and then: they hardly change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from types import MappingProxyType
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.observe.cluster import Cluster
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 600.0
+RETRY_SECONDS = 5.0
+
+
+class Nodes:
+    """Fills `cluster.node_labels` for the nodes that are followed."""
+
+    def __init__(self, kube: Kube, cluster: Cluster, changed: Callable[[], None]) -> None:
+        self._kube = kube
+        self._cluster = cluster
+        self._changed = changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._due: dict[str, float] = {}
+
+    def follow(self, names: set[str]) -> None:
+        """Know the labels of exactly these nodes."""
+        for name in [name for name in self._cluster.node_labels if name not in names]:
+            del self._cluster.node_labels[name]
+            self._due.pop(name, None)
+        now = time.monotonic()
+        for name in names:
+            if name not in self._tasks and self._due.get(name, 0.0) <= now:
+                self._tasks[name] = asyncio.create_task(self._read(name), name=f"node {name}")
+
+    async def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _read(self, name: str) -> None:
+        try:
+            body = await self._kube.node(name)
+            labels = dict(body["metadata"].get("labels") or {})
+            self._due[name] = time.monotonic() + AGAIN_SECONDS
+            if self._cluster.node_labels.get(name) != labels:
+                self._cluster.node_labels[name] = MappingProxyType(labels)
+                self._changed()
+        except KubeError as error:
+            self._due[name] = time.monotonic() + (AGAIN_SECONDS if error.status in (403, 404) else RETRY_SECONDS)
+            log.warning("labels of node %s are unknown, copies are not spread by them: %s", name, error)
+        finally:
+            self._tasks.pop(name, None)

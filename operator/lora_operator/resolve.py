@@ -1,0 +1,159 @@
+"""Keeps each LoraAdapter's source resolved: what adapters there are, their fingerprints, and what is wrong with them.
+
+One small task per resource asks its source at a jittered interval, at once when the spec changes or somebody sets the
+refresh annotation. A source that fails keeps its last good answer: files that are gone unload nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from lora_operator.api.v1alpha1 import LoraAdapterSpec
+from lora_operator.artifacts import BaseModelShape
+from lora_operator.observe.cluster import Resource
+from lora_operator.sources import Resolution, Source, SourceError, SourceRequest
+
+log = logging.getLogger(__name__)
+
+CHECKS_PER_SECOND = 20.0
+FIRST_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """What is known of one resource's source. `checked` is false until it was asked for this very request."""
+
+    request: SourceRequest
+    resolution: Resolution | None = None
+    error: SourceError | None = None
+    checked: bool = False
+
+
+class Resolver:
+    """Looks after one task per resource; `changed` is called when a view says something new."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        changed: Callable[[], None],
+        *,
+        interval_seconds: float,
+        base_shapes: Mapping[str, BaseModelShape],
+    ) -> None:
+        self._sources = sources
+        self._changed = changed
+        self._interval = interval_seconds
+        self._shapes = base_shapes
+        self.views: dict[str, SourceView] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._seen: dict[str, tuple[str, str]] = {}
+
+    def follow(self, resources: Iterable[Resource]) -> None:
+        """Keep exactly these resources' sources resolved from now on."""
+        wanted = {r.key: r for r in resources if r.spec is not None and r.deleted_at is None}
+        for key in [key for key in self._tasks if key not in wanted]:
+            self._tasks.pop(key).cancel()
+            del self.views[key], self._wakes[key], self._seen[key]
+        for key, resource in wanted.items():
+            assert resource.spec is not None
+            request = request_of(resource.spec, self._shapes)
+            mark = (resource.uid, resource.refresh)
+            if key not in self._tasks:
+                self.views[key] = SourceView(request)
+                self._wakes[key] = asyncio.Event()
+                self._tasks[key] = asyncio.create_task(self._keep(key), name=f"source {key}")
+            elif self.views[key].request != request:
+                # what the old request found stays in force until the new one has an answer
+                self.views[key] = replace(self.views[key], request=request, checked=False)
+                self._wakes[key].set()
+            elif self._seen[key] != mark:
+                self._wakes[key].set()
+            self._seen[key] = mark
+
+    async def first_looks(self, timeout: float) -> None:
+        """Wait until every source was asked once (or the time is over)."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while any(not view.checked for view in self.views.values()):
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+
+    async def _keep(self, key: str) -> None:
+        asked: SourceRequest | None = None
+        failures = 0
+        while True:
+            wake = self._wakes[key]
+            wake.clear()
+            view = self.views[key]
+            request = view.request
+            previous = view.resolution if asked == request else None
+            try:
+                resolution = await self._sources[request.type].resolve(request, previous)
+                found = SourceView(request, resolution, None, checked=True)
+                failures = 0
+            except SourceError as error:
+                found = SourceView(request, view.resolution, error, checked=True)
+                failures += 1
+            except Exception as error:
+                log.exception("resolving the source of %s failed unexpectedly", key)
+                wrapped = SourceError("InternalError", f"{type(error).__name__}: {error}", retryable=True)
+                found = SourceView(request, view.resolution, wrapped, checked=True)
+                failures += 1
+            asked = request
+            if self.views[key].request == request:
+                news = not _same(self.views[key], found)
+                self.views[key] = found
+                if news:
+                    self._changed()
+            try:
+                async with asyncio.timeout(self._delay(failures, found.resolution)):
+                    await wake.wait()
+            except TimeoutError:
+                pass
+
+    def _delay(self, failures: int, resolution: Resolution | None) -> float:
+        interval = max(self._interval, len(self._tasks) / CHECKS_PER_SECOND)
+        if resolution is not None and resolution.recheck_after_seconds is not None:
+            return min(interval, max(resolution.recheck_after_seconds, 0.05))
+        if failures:
+            interval = min(interval, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16))
+        return interval * random.uniform(0.9, 1.1)
+
+
+def request_of(spec: LoraAdapterSpec, shapes: Mapping[str, BaseModelShape]) -> SourceRequest:
+    """The part of a spec that says what to look for."""
+    source = spec.adapter_source
+    return SourceRequest(
+        type=source.type.value,
+        repository=source.repository,
+        revision=source.revision,
+        endpoint=source.endpoint,
+        region=source.region,
+        pattern=source.pattern,
+        prefix=source.prefix,
+        adapters=source.adapters,
+        max_adapters=source.max_adapters,
+        base_model=spec.base_model,
+        base=shapes.get(spec.base_model),
+    )
+
+
+def _same(one: SourceView, other: SourceView) -> bool:
+    """Compare errors by what they say, since exceptions compare by identity."""
+    return (
+        one.request == other.request
+        and one.checked == other.checked
+        and one.resolution == other.resolution
+        and str(one.error) == str(other.error)
+    )

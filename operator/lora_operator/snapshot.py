@@ -1,0 +1,210 @@
+"""One frozen moment for the planner, from everything that is desired, observed and under way. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lora_operator.cache.volume import parse_root
+from lora_operator.desired import Desired, Wanted
+from lora_operator.inflight import Effect, Failures, Ledger
+from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.quirks import LoadName, StaleCache, load_name, public_name, quirks_for, unsupported_features
+from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
+
+SizeOf = Callable[[str, str], tuple[int, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the snapshot is made of. `sizes(name, fingerprint)` gives (bytes, rank) of a version that was once known."""
+
+    pods: Mapping[str, PodRecord]
+    engines: Mapping[str, EngineView]
+    node_labels: Mapping[str, Mapping[str, str]]
+    sizes: SizeOf
+    versioned_names: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OurModel:
+    """An adapter that the engine lists from a path of ours."""
+
+    engine_name: str
+    name: str
+    fingerprint: str
+
+
+def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
+    """What one line of `/v1/models` is, if its path is one that we made; None for somebody else's."""
+    parsed = parse_root(model.root, adapter_root)
+    if parsed is None or public_name(model.name) != parsed[0]:
+        return None
+    return OurModel(model.name, parsed[0], parsed[1])
+
+
+def take_snapshot(desired: Desired, observed: Observed, ledger: Ledger, failures: Failures, now: float) -> Snapshot:
+    """Put it all together; `now` is monotonic and decides which failures are due again."""
+    featured = [wanted for wanted in desired.adapters.values() if wanted.adapter.features]
+    pods = [
+        _pod(record, observed.engines[key], desired, observed, featured, ledger, failures, now)
+        for key, record in sorted(observed.pods.items())
+        if key in observed.engines
+    ]
+    return Snapshot(tuple(wanted.adapter for wanted in desired.adapters.values()), tuple(pods))
+
+
+def _pod(
+    record: PodRecord,
+    view: EngineView,
+    desired: Desired,
+    observed: Observed,
+    featured: list[Wanted],
+    ledger: Ledger,
+    failures: Failures,
+    now: float,
+) -> Pod:
+    pod = record.pod
+    residents = _residents(record, view, desired, observed, ledger.on(record.key))
+    excluded: dict[str, tuple[Reason, str]] = {}
+    side_by_side: set[str] = set()
+    if view.state is EngineState.UP:
+        for wanted in featured:
+            unsupported = unsupported_features(view.release, wanted.adapter.features)
+            if unsupported:
+                excluded[wanted.adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in unsupported))
+        for name in pod.base_models:
+            if (clash := desired.by_name(pod.namespace, name)) is not None:
+                excluded[clash.adapter.key] = (Reason.NAME_TAKEN, f"{name!r} is the name of its base model")
+        listed = {model.name for model in view.models}
+        for name in _served(record, view):
+            known = desired.by_name(pod.namespace, name)
+            if known is None:
+                continue
+            choice = engine_name_for(record, view, known, observed.versioned_names)
+            if isinstance(choice, StaleCache):
+                excluded[known.adapter.key] = (Reason.STALE_PREFIX_CACHE, choice.message)
+            elif choice.engine_name != name and choice.engine_name not in listed:
+                side_by_side.add(known.adapter.key)
+        life = incarnation_of(record)
+        for adapter, version, failure in failures.of_pod(record.key, life):
+            wanted_now = desired.adapters.get(adapter)
+            if wanted_now is not None and wanted_now.adapter.version == version and failure.next_at > now:
+                excluded.setdefault(adapter, (Reason.LOAD_FAILED, failure.message))
+    ready, held, not_ready = _readiness(record, view)
+    return Pod(
+        key=record.key,
+        base_model=_base_model(record, desired),
+        host_slots=pod.max_cpu_loras,
+        max_rank=pod.max_lora_rank,
+        memory_bytes=pod.memory_bytes,
+        gpu_slots=pod.max_loras,
+        namespace=pod.namespace,
+        labels=pod.labels,
+        node=pod.node or "",
+        node_labels=observed.node_labels.get(pod.node or "", MappingProxyType({})),
+        residents=residents,
+        ready=ready,
+        held=held,
+        draining=pod.terminating,
+        not_ready=not_ready,
+        excluded=MappingProxyType(excluded),
+        side_by_side=frozenset(side_by_side),
+    )
+
+
+def engine_name_for(
+    record: PodRecord, view: EngineView, wanted: Wanted, versioned_names: bool
+) -> LoadName | StaleCache:
+    """The name under which this version may be loaded on this pod without ever answering from a stale prefix cache."""
+    return load_name(
+        name=wanted.adapter.name,
+        fingerprint=wanted.adapter.version,
+        quirks=quirks_for(view.release),
+        prefix_caching=record.pod.prefix_caching,
+        served=_served(record, view),
+        versioned_names=versioned_names,
+    )
+
+
+def _served(record: PodRecord, view: EngineView) -> dict[str, str]:
+    """Public name -> fingerprint of all that this container is known to have served under the plain name."""
+    served = dict(record.served)
+    for model in view.models:
+        ours = our_model(model, record.pod.adapter_root)
+        if ours is not None and ours.engine_name == ours.name:
+            served.setdefault(ours.name, ours.fingerprint)
+    return served
+
+
+def _readiness(record: PodRecord, view: EngineView) -> tuple[bool, bool, tuple[Reason, str] | None]:
+    pod = record.pod
+    if pod.problems:
+        return False, view.state is EngineState.UP, (Reason.INVALID_POD_LIMITS, "; ".join(pod.problems))
+    if pod.lora_disabled is not None:
+        return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, pod.lora_disabled)
+    match view.state:
+        case EngineState.UP:
+            return True, False, None
+        case EngineState.SUSPECT:
+            return False, True, (Reason.POD_UNREACHABLE, f"its engine does not answer: {view.error}")
+        case EngineState.DOWN:
+            return False, False, (Reason.POD_UNREACHABLE, f"its engine does not answer: {view.error}")
+        case _:
+            return False, False, (Reason.POD_NOT_READY, "its engine is starting")
+
+
+def _base_model(record: PodRecord, desired: Desired) -> str:
+    """A pod may serve its base model under several names; take the one that adapters use."""
+    names = record.pod.base_models
+    if len(names) > 1:
+        used = {w.adapter.base_model for w in desired.adapters.values() if w.adapter.namespace == record.pod.namespace}
+        for name in names:
+            if name in used:
+                return name
+    return names[0] if names else ""
+
+
+def _residents(
+    record: PodRecord, view: EngineView, desired: Desired, observed: Observed, effects: Iterable[Effect]
+) -> tuple[Resident, ...]:
+    pod = record.pod
+    under_way = {effect.engine_name: effect for effect in effects}
+    residents: list[Resident] = []
+    if view.state in (EngineState.UP, EngineState.SUSPECT, EngineState.DOWN):
+        for model in view.models:
+            effect = under_way.pop(model.name, None)
+            unloading = effect is not None and not effect.is_load
+            state = ResidentState.UNLOADING if unloading else ResidentState.LOADED
+            residents.append(_resident(model, state, record, desired, observed))
+    for effect in under_way.values():
+        if effect.is_load and view.state is EngineState.UP:
+            residents.append(
+                Resident(
+                    effect.engine_name, effect.bytes, effect.rank, effect.adapter, effect.version,
+                    ResidentState.LOADING, True,
+                )
+            )  # fmt: skip
+    return tuple(sorted(residents, key=lambda r: (r.name, pod.name)))
+
+
+def _resident(
+    model: EngineModel, state: ResidentState, record: PodRecord, desired: Desired, observed: Observed
+) -> Resident:
+    pod = record.pod
+    ours = our_model(model, pod.adapter_root)
+    fair_share = (pod.memory_bytes or 0) // max(pod.max_cpu_loras, 1)
+    if ours is None:
+        return Resident(model.name, fair_share, pod.max_lora_rank, None, None, state, owned=False)
+    wanted = desired.by_name(pod.namespace, ours.name)
+    if wanted is None:
+        owned = (pod.namespace, ours.name) not in desired.protected
+        known = observed.sizes(ours.name, ours.fingerprint) or (fair_share, pod.max_lora_rank)
+        return Resident(model.name, known[0], known[1], None, ours.fingerprint, state, owned)
+    size, rank = wanted.adapter.bytes, wanted.adapter.rank
+    if ours.fingerprint != wanted.adapter.version:
+        size, rank = observed.sizes(ours.name, ours.fingerprint) or (size, rank)
+    return Resident(model.name, size, rank, wanted.adapter.key, ours.fingerprint, state, owned=True)

@@ -1,0 +1,110 @@
+"""Gathers, for each resource, what its status depends on: from plan, engines and what is under way. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_operator.desired import Desired, DesiredResource, Wanted
+from lora_operator.inflight import Failures, Ledger
+from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.snapshot import our_model
+from lora_operator.status import AdapterState, Copy, StatusInput
+from lora_scheduler import Load, Plan, Reason, Refusal, Snapshot
+
+
+def status_inputs(
+    desired: Desired,
+    snapshot: Snapshot,
+    plan: Plan,
+    pods: Mapping[str, PodRecord],
+    engines: Mapping[str, EngineView],
+    ledger: Ledger,
+    failures: Failures,
+) -> dict[str, StatusInput]:
+    """One StatusInput per resource."""
+    copies = _copies(desired, pods, engines, ledger)
+    moving = {action.adapter for action in plan.actions if isinstance(action, Load)}
+    moving |= {load.adapter for load, _ in plan.waiting}
+    moving |= {
+        effect.adapter for pod in pods for effect in ledger.on(pod) if effect.is_load and effect.adapter is not None
+    }
+    failed = _load_failures(desired, pods, failures)
+    return {key: _input(resource, plan, copies, moving, failed) for key, resource in desired.resources.items()}
+
+
+def _input(
+    resource: DesiredResource,
+    plan: Plan,
+    copies: Mapping[str, list[Copy]],
+    moving: set[str],
+    failed: Mapping[str, list[Refusal]],
+) -> StatusInput:
+    spec = resource.resource.spec
+    return StatusInput(
+        generation=resource.resource.generation,
+        source=resource.source,
+        adapters=tuple(_state(wanted, plan, copies, moving, failed) for wanted in resource.wanted),
+        rejected=resource.rejected,
+        on_demand=resource.on_demand,
+        selector=spec.deployment_config.pod_selector.to_string() if spec is not None else "",
+    )
+
+
+def _state(
+    wanted: Wanted,
+    plan: Plan,
+    copies: Mapping[str, list[Copy]],
+    moving: set[str],
+    failed: Mapping[str, list[Refusal]],
+) -> AdapterState:
+    key = wanted.adapter.key
+    missing = plan.missing.get(key, 0)
+    refusals = {refusal.pod: refusal for refusal in plan.refusals.get(key, ())}
+    refusals |= {refusal.pod: refusal for refusal in failed.get(key, ())}
+    assigned = plan.assignments.get(key, ())
+    return AdapterState(
+        name=wanted.adapter.name,
+        fingerprint=wanted.adapter.version,
+        bytes=wanted.adapter.bytes,
+        rank=wanted.adapter.rank,
+        wanted=len(assigned) + missing,
+        missing=missing,
+        moving=key in moving,
+        copies=tuple(sorted(copies.get(key, ()), key=lambda c: (c.pod, c.engine_name))),
+        refusals=tuple(refusals[pod] for pod in sorted(refusals)),
+    )
+
+
+def _copies(
+    desired: Desired, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger
+) -> dict[str, list[Copy]]:
+    """What answers now: listed by an engine that is up, and not being withdrawn."""
+    found: dict[str, list[Copy]] = {}
+    for key, record in pods.items():
+        view = engines.get(key)
+        if view is None or view.state is not EngineState.UP:
+            continue
+        leaving = {effect.engine_name for effect in ledger.on(key) if not effect.is_load}
+        for model in view.models:
+            ours = our_model(model, record.pod.adapter_root)
+            if ours is None or ours.engine_name in leaving:
+                continue
+            wanted = desired.by_name(record.pod.namespace, ours.name)
+            if wanted is not None:
+                address = f"{record.pod.ip}:{record.pod.port}"
+                current = ours.fingerprint == wanted.adapter.version
+                found.setdefault(wanted.adapter.key, []).append(Copy(key, address, ours.engine_name, current))
+    return found
+
+
+def _load_failures(desired: Desired, pods: Mapping[str, PodRecord], failures: Failures) -> dict[str, list[Refusal]]:
+    """Failed loads, also those that are just being tried again: a retry is no reason to hide why it is needed."""
+    found: dict[str, list[Refusal]] = {}
+    for key, record in pods.items():
+        for adapter, version, failure in failures.of_pod(key, incarnation_of(record)):
+            wanted = desired.adapters.get(adapter)
+            if wanted is not None and wanted.adapter.version == version:
+                message = f"{failure.reason}: {failure.message}"
+                found.setdefault(adapter, []).append(Refusal(key, Reason.LOAD_FAILED, message))
+    return found
