@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Decimal
 
 # The part of the grammar of k8s.io/apimachinery/pkg/api/resource that makes sense for memory: no sign, and no
 # fractions of a byte (n, u, m). The exponent is bounded so that no input makes a number of a million digits.
-PATTERN = r"([0-9]{1,18}(\.[0-9]{1,9})?)(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E|[eE][0-9]{1,2})?"
+PATTERN = r"([0-9]{1,19}(\.[0-9]{1,9})?)(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E|[eE][0-9]{1,2})?"
 
 _FACTORS = {
     "": 1,
