@@ -25,7 +25,7 @@ from lora_operator.settings import SERVED_ANNOTATION
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError
-from lora_operator.vllm.quirks import StaleCache
+from lora_operator.vllm.quirks import PrefixCacheKey, StaleCache, quirks_for
 from lora_scheduler import Load, Plan, Unload, UnloadCause
 
 log = logging.getLogger(__name__)
@@ -201,8 +201,8 @@ class Executor:
             if not self._store.path_of(adapter.name, adapter.version).is_dir():
                 raise StoreError(
                     "SourceUnavailable",
-                    f"version {adapter.version} of {adapter.name} is not in the adapter volume and its source cannot be "
-                    "read now; see the SourceReady condition",
+                    f"version {adapter.version} of {adapter.name} is not in the adapter volume, and its source cannot "
+                    "be read now; see the SourceReady condition",
                     retryable=True,
                 )
             return
@@ -268,8 +268,6 @@ class Executor:
 
 def needs_note(record: PodRecord, view: EngineView) -> bool:
     """Whether this engine's prefix cache would mix up two versions of one name."""
-    from lora_operator.vllm.quirks import PrefixCacheKey, quirks_for
-
     return record.pod.prefix_caching and quirks_for(view.release).prefix_cache_key is PrefixCacheKey.NAME
 
 

@@ -29,8 +29,8 @@ class WatchError(Exception):
 class Watch:
     """Runs kopf in a thread with a loop of its own and hands every event over to ours.
 
-    A thread because kopf, when it ends, cancels all tasks of its loop that began after it did: in one loop with ours that
-    would cut off loads which a graceful stop lets end.
+    A thread because kopf, when it ends, cancels all tasks of its loop that began after it did: in one loop with ours
+    that would cut off loads which a graceful stop lets end.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""API keys of engines: from the pod itself, or from the Secret that the pod names. They never leave this module's map."""
+"""API keys of engines: from the pod itself, or from the Secret that the pod names. Never logged."""
 
 from __future__ import annotations
 
