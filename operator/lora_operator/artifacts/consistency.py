@@ -16,6 +16,9 @@ from lora_operator.artifacts.modules import Module
 from lora_operator.artifacts.patterns import first_match
 from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 
+# Mixtures of experts have up to three dense layers before the first with experts.
+_LATEST_START = 4
+
 
 def check_ranks(config: AdapterConfig, modules: Sequence[Module]) -> frozenset[str]:
     """Compare each module's rank with the config's. Returns which of the patterns have an effect."""
@@ -105,6 +108,12 @@ def _check_shapes(template: str, group: Sequence[Module]) -> None:
 
 def _check_gaps(template: str, layers: Sequence[int]) -> None:
     steps = [later - earlier for earlier, later in pairwise(layers)]
+    if layers[0] >= max(_LATEST_START, 2 * max(steps, default=1)):
+        _refuse(
+            RefusedReason.LAYERS_MISMATCH,
+            f"has no tensors for {template} before layer {layers[0]}: copy or save it again, or list the layers in "
+            f"layers_to_transform of {CONFIG_FILE} if that is meant",
+        )
     if set(steps) <= {1} or _periodic(steps):
         return
     missing = next(layer + 1 for layer, step in zip(layers, steps, strict=False) if step > 1)

@@ -89,6 +89,12 @@ def pair_up(tensors: Iterable[Tensor]) -> tuple[Module, ...]:
 
 def _parse(tensor: Tensor) -> tuple[str, str]:
     name = _stripped(tensor.name)
+    if name == tensor.name or name.startswith(_PREFIX):
+        _refuse(
+            RefusedReason.TENSOR_UNEXPECTED,
+            tensor,
+            f"does not begin with one {_PREFIX!r}, so that PEFT would not load it: save the adapter again with PEFT",
+        )
     ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
     if ending is None:
         _refuse_other(tensor)
