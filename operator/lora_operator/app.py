@@ -147,7 +147,8 @@ class Operator:
                 )  # fmt: skip
                 stopping = asyncio.create_task(stop.wait(), name="stop flag")
                 tasks.append(stopping)
-                done, _ = await asyncio.wait([watching, stopping], return_when=asyncio.FIRST_COMPLETED)
+                waits: list[asyncio.Future[Any]] = [watching, stopping]
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if watching in done:
                     watching.result()
             finally:

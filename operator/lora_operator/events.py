@@ -81,9 +81,8 @@ class Recorder:
         """Say this about that resource, unless it was said within the hour."""
         now = time.time()
         text = message[:1000]
-        digest = hashlib.sha256(f"{resource.uid}\0{reason}\0{text}\0{int(now) // AGAIN_SECONDS}".encode()).hexdigest()[
-            :16
-        ]
+        what = f"{resource.uid}\0{reason}\0{text}\0{int(now) // AGAIN_SECONDS}"
+        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
         if digest in self._said:
             return
         self._said[digest] = now

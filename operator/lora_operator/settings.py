@@ -39,7 +39,7 @@ def _option(default: Any, text: str, kind: Any = str, **extra: Any) -> Any:
 class Settings:
     """All times are in seconds."""
 
-    adapter_root: Path = _option(
+    adapter_root: Path = _option(  # noqa: RUF009 - a Path is immutable
         Path("/adapters"),
         "folder of the shared adapter volume, as the operator sees it; pods say their own mount path in the annotation "
         "production-stack.vllm-project/adapter-root (default: the same path)",
@@ -57,8 +57,8 @@ class Settings:
     policy: str = _option("balanced", "placement policy: balanced, binpack or spread")
     versioned_names: bool = _option(
         True,
-        "on engine releases whose prefix cache is keyed by the adapter's name (0.12 to 0.30), serve a new version under "
-        "an engine name of its own, shown in status as engineNames; off: such a roll-out is refused on those pods",
+        "on engine releases whose prefix cache is keyed by the adapter's name (0.12 to 0.30), serve a new version "
+        "under an engine name of its own, shown in status as engineNames; off: those pods refuse such a roll-out",
         bool,
     )
     probe_seconds: float = _option(0.95, "time between two looks at a pod's /v1/models in a small fleet", float)

@@ -61,7 +61,7 @@ class Cache(Generic[T]):
     """Objects by `namespace/name`; `version` and `uid` of each decide what is newer."""
 
     def __init__(self, read: Callable[[Json], T]) -> None:
-        self._read = read
+        self._read: Callable[[Json], T] = read
         self._items: dict[str, T] = {}
 
     def __getitem__(self, key: str) -> T:

@@ -96,11 +96,7 @@ class Engines:
                 self._epochs[key] = 0
                 self.views[key] = EngineView(incarnation_of(record))
                 self._tasks[key] = asyncio.create_task(self._watch(key), name=f"engine {key}")
-            elif (
-                rekeyed
-                or (known is not None and incarnation_of(known) != incarnation_of(record))
-                or (known is not None and known.pod.container_running != record.pod.container_running)
-            ):
+            elif rekeyed or (known is not None and _moved_on(known, record)):
                 self._wakes[key].set()
 
     async def first_looks(self, timeout: float) -> None:
@@ -231,6 +227,13 @@ class Engines:
         if view.state is EngineState.DOWN:
             return replace(view, error=text, reason=reason)
         return replace(view, state=EngineState.DOWN, since=now, error=text, reason=reason)
+
+
+def _moved_on(before: PodRecord, after: PodRecord) -> bool:
+    """Whether the pod's container began, ended, or gave way to another one."""
+    return (
+        incarnation_of(before) != incarnation_of(after) or before.pod.container_running != after.pod.container_running
+    )
 
 
 def incarnation_of(record: PodRecord) -> str:
