@@ -88,7 +88,9 @@ class Quirks:
         return all(self.features[name] is Handling.HONOURED for name in ("rank_pattern", "alpha_pattern"))
 
 
-_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?P<rest>[^0-9.].*|\.(?:dev|post).*)?", re.DOTALL)
+_VERSION = re.compile(
+    r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?P<rest>[^0-9.].*|\.(?:dev|post).*)?", re.DOTALL | re.ASCII
+)
 _UNRELEASED = re.compile(r"[-._]?(?:a|b|c|rc|alpha|beta|pre|preview|dev)\d*(?![a-z])")
 
 
