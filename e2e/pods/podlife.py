@@ -1,0 +1,227 @@
+"""One pod from its binding to a node until it is gone: containers, status, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from e2e.pods.api import Api, ApiError, Json
+from e2e.pods.container import ContainerError
+from e2e.pods.containers import ContainerLife, timestamp
+from e2e.pods.options import Options
+from e2e.pods.podspec import Launch, SpecError, empty_dirs, folder_of, launch, references
+from e2e.pods.programs import program_of
+from e2e.pods.status import ContainerState, is_ready, pod_status
+
+RETRY_SECONDS = 0.1
+
+
+class PodLife:
+    """Plays one pod (one uid). `observe` is called with every newer version of the object, `vanish` when it is gone."""
+
+    def __init__(
+        self,
+        pod: Json,
+        *,
+        api: Api,
+        options: Options,
+        http: aiohttp.ClientSession,
+        directory: Path,
+        ip: str,
+        node: str,
+        host_ip: str,
+        status_changed: Callable[[], None],
+    ) -> None:
+        self.pod = pod
+        self.ip = ip
+        self.node = node
+        self.ready = False
+        self._api = api
+        self._options = options
+        self._host_ip = host_ip
+        self._status_changed = status_changed
+        self._directory = directory / folder_of(pod)
+        self._start_time: str = (pod.get("status") or {}).get("startTime") or timestamp()
+        self._dirty = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._vanished = False
+        self._published: Json | None = None
+        before = {item["name"]: item for item in (pod.get("status") or {}).get("containerStatuses") or []}
+        self.containers = {
+            spec["name"]: ContainerLife(
+                _taken_up(spec, before.get(spec["name"])),
+                self._directory,
+                options,
+                http,
+                partial(self._prepare, spec),
+                self._dirty.set,
+            )
+            for spec in pod["spec"]["containers"]
+        }
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def begin(self) -> None:
+        metadata = self.pod["metadata"]
+        self._accept(self.pod)
+        self._task = asyncio.create_task(self._live(), name=f"pod {metadata['namespace']}/{metadata['name']}")
+
+    def observe(self, pod: Json) -> None:
+        """Take note of a version of the object; older ones than the one that is known are passed over."""
+        if int(pod["metadata"]["resourceVersion"]) > int(self.pod["metadata"]["resourceVersion"]):
+            self._accept(pod)
+
+    def _accept(self, pod: Json) -> None:
+        pod["spec"]["nodeName"] = self.node  # what was seen before the binding does not know it yet
+        self.pod = pod
+        if pod["metadata"].get("deletionTimestamp"):
+            self._leaving.set()
+        self._dirty.set()  # a readiness gate may have changed
+
+    def vanish(self) -> None:
+        """The object is gone from the API server, with or without our doing."""
+        self._vanished = True
+        self._leaving.set()
+
+    async def finished(self) -> None:
+        if self._task:
+            await asyncio.shield(self._task)
+
+    async def abandon(self) -> None:
+        """End the containers at once and tell nobody: the runner stops, or the node is lost."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._end_containers(0)
+
+    def container(self, name: str) -> ContainerLife:
+        if name not in self.containers:
+            raise ContainerError(
+                f"pod {self.pod['metadata']['name']} has no container {name!r}; it has {', '.join(self.containers)}"
+            )
+        return self.containers[name]
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.container(name).signal(number)
+
+    async def _live(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for volume in empty_dirs(self.pod, self._directory).values():
+            volume.mkdir(parents=True, exist_ok=True)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            if not self._leaving.is_set():
+                tasks = [asyncio.create_task(item.live()) for item in self.containers.values()]
+                tasks.append(asyncio.create_task(self._publish()))
+            leaving = asyncio.create_task(self._wait_for_leave())
+            tasks.append(leaving)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # none ends by itself: it can only be an error, which must not pass unseen
+            grace = 0.0 if self._vanished else float(self.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+            await self._end_containers(grace)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end_containers(0)  # one may have been about to start
+        shutil.rmtree(self._directory / "volumes", ignore_errors=True)
+        if not self._vanished:
+            await self._remove()
+
+    async def _wait_for_leave(self) -> None:
+        await self._leaving.wait()
+
+    async def _end_containers(self, grace_seconds: float) -> None:
+        await asyncio.gather(*(item.end(grace_seconds) for item in self.containers.values()))
+
+    async def _prepare(self, spec: Json) -> Launch:
+        program = program_of(spec["image"], self._options.programs)
+        namespace = self.pod["metadata"]["namespace"]
+        sources: dict[tuple[str, str], Json] = {}
+        for kind, name, optional in references(self.pod):
+            try:
+                sources[kind, name] = await self._api.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+            except ApiError as error:
+                if not (optional and error.status == 404):
+                    raise SpecError(str(error)) from error
+        return launch(self.pod, spec, program, ip=self.ip, directory=self._directory, sources=sources)
+
+    async def _publish(self) -> None:
+        """Write the status whenever it says something new; an API server that is away is asked again."""
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            states = [item.state for item in self.containers.values()]
+            status = pod_status(
+                self.pod,
+                states,
+                ip=self.ip,
+                host_ip=self._host_ip,
+                start_time=self._start_time,
+                now=timestamp(),
+            )
+            said = self._published is not None and _timeless(status) == _timeless(self._published)
+            # the node controller makes the pods of a node that was late unready, which has to be put right
+            if said and is_ready(status) == is_ready(self.pod.get("status") or {}):
+                continue
+            body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
+            try:
+                self._accept(await self._api.patch(f"{self._path()}/status", body))
+            except ApiError as error:
+                if error.status == 404:
+                    continue  # gone: the watch will say so
+                if 400 <= error.status < 500 and error.status not in (409, 429):
+                    raise
+                self._dirty.set()
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._published = status
+            self.ready = is_ready(status)
+            self._status_changed()
+
+    async def _remove(self) -> None:
+        """Take the object away, as a kubelet does once nothing of the pod runs any more."""
+        preconditions = {"uid": self.pod["metadata"]["uid"]}
+        body = {"gracePeriodSeconds": 0, "preconditions": preconditions}
+        while not self._vanished:
+            try:
+                await self._api.delete(self._path(), body)
+                return
+            except ApiError as error:
+                if error.status in (404, 409):
+                    return
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _path(self) -> str:
+        metadata = self.pod["metadata"]
+        return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+
+
+def _taken_up(spec: Json, before: Json | None) -> ContainerState:
+    """The state to start from: a runner that comes back finds its containers dead, as after a reboot of the node."""
+    state = ContainerState(spec["name"], spec["image"])
+    if before and before.get("containerID"):
+        state.restarts = int(before.get("restartCount", 0)) + 1
+        running = (before.get("state") or {}).get("running")
+        if running:
+            ended = {"exitCode": 255, "reason": "Unknown", "containerID": before["containerID"]}
+            state.last = {"terminated": {**ended, "startedAt": running.get("startedAt"), "finishedAt": timestamp()}}
+    return state
+
+
+def _timeless(status: Json) -> Json:
+    conditions = [{k: v for k, v in item.items() if k != "lastTransitionTime"} for item in status["conditions"]]
+    return {**status, "conditions": conditions}

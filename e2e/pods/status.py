@@ -1,0 +1,101 @@
+"""What a kubelet reports of a pod. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", "PodScheduled")
+
+
+@dataclass(slots=True)
+class ContainerState:
+    """How one container is. `state` and `last` are ContainerState objects of the API."""
+
+    name: str
+    image: str
+    state: Json = field(default_factory=lambda: {"waiting": {"reason": "ContainerCreating"}})
+    last: Json = field(default_factory=dict)
+    ready: bool = False
+    restarts: int = 0
+    container_id: str = ""
+
+    def as_status(self) -> Json:
+        started = "running" in self.state
+        return {
+            "name": self.name,
+            "image": self.image,
+            "imageID": f"local/{self.image}",
+            "containerID": self.container_id,
+            "ready": self.ready,
+            "started": started,
+            "restartCount": self.restarts,
+            "state": self.state,
+            "lastState": self.last,
+        }
+
+
+def pod_status(
+    pod: Json, containers: Sequence[ContainerState], *, ip: str, host_ip: str, start_time: str, now: str
+) -> Json:
+    """The status to patch in, by strategic merge: only conditions that are the kubelet's own, and no times that move.
+
+    `pod` is the pod as last seen: its conditions are where readiness gates are read and transition times come from.
+    """
+    seen = {item["type"]: item for item in (pod.get("status") or {}).get("conditions") or []}
+    lacking = [item.name for item in containers if not item.ready]
+    values: dict[str, tuple[bool, str, str]] = {
+        "PodReadyToStartContainers": (True, "", ""),
+        "Initialized": (True, "", ""),
+        "ContainersReady": (not lacking, *_unready_containers(lacking)),
+        "Ready": (not lacking, *_unready_containers(lacking)),
+        "PodScheduled": (True, "", ""),
+    }
+    closed = [name for name in gates(pod) if seen.get(name, {}).get("status") != "True"]
+    if not lacking and closed:
+        message = "; ".join(f'corresponding condition of pod readiness gate "{name}" is not True' for name in closed)
+        values["Ready"] = (False, "ReadinessGatesNotReady", message)
+    started = any("running" in item.state or item.restarts for item in containers)
+    return {
+        "phase": "Running" if started else "Pending",
+        "hostIP": host_ip,
+        "podIP": ip,
+        "podIPs": [{"ip": ip}],
+        "startTime": start_time,
+        "conditions": [
+            _condition(kind, *values[kind], seen.get(kind), now, pod["metadata"].get("generation"))
+            for kind in OWN_CONDITIONS
+        ],
+        "containerStatuses": [item.as_status() for item in containers],
+    }
+
+
+def gates(pod: Json) -> Iterable[str]:
+    return [item["conditionType"] for item in pod["spec"].get("readinessGates") or []]
+
+
+def is_ready(status: Json) -> bool:
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or [])
+
+
+def _unready_containers(names: Sequence[str]) -> tuple[str, str]:
+    if not names:
+        return "", ""
+    return "ContainersNotReady", f"containers with unready status: [{' '.join(names)}]"
+
+
+def _condition(
+    kind: str, true: bool, reason: str, message: str, before: Json | None, now: str, generation: int | None
+) -> Json:
+    status = "True" if true else "False"
+    same = before is not None and before.get("status") == status
+    since = before.get("lastTransitionTime") if same and before else None
+    condition: Json = {"type": kind, "status": status, "lastTransitionTime": since or now}
+    for key, text in (("reason", reason), ("message", message)):
+        if text or (before or {}).get(key):
+            condition[key] = text or None  # null removes what an earlier status said
+    if generation is not None:
+        condition["observedGeneration"] = generation
+    return condition
