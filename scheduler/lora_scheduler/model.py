@@ -95,7 +95,11 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter that should be available. `name` is what requests ask for; `version` identifies the weights."""
+    """An adapter that should be available. `name` is what requests ask for; `version` identifies the weights.
+
+    `previous_pods` are the pods that are known to have held it last (by its published status, say): of the pods that
+    are allowed, those are taken first, so that a copy comes back to where its files are. It never overrides a limit.
+    """
 
     key: str
     name: str
@@ -114,6 +118,7 @@ class Adapter:
     demand: float | None = None
     age_rank: int = 0  # position by creation, oldest first: the first tie-break within a priority
     features: frozenset[str] = frozenset()
+    previous_pods: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +147,9 @@ class Pod:
     that may be resident. `gpu_slots` is max_loras: how many of them fit in one batch. `ready` false with `not_ready`
     saying why. `held` is true while an unready pod is expected back at once: its residents still count as copies, so
     that a blip moves nothing. `excluded` maps an adapter's key to a refusal found outside of this library (failed
-    loads that are not due again, features that the engine's release gets wrong). `side_by_side` names the adapters whose
-    next version gets an engine name of its own on this pod, so that it can be loaded beside the old one; all others
-    must be unloaded first, as an engine refuses a name that it already lists.
+    loads that are not due again, features that the engine's release gets wrong). `side_by_side` names the adapters
+    whose next version gets an engine name of its own on this pod, so that it can be loaded beside the old one; all
+    others must be unloaded first, as an engine refuses a name that it already lists.
     """
 
     key: str
@@ -193,7 +198,7 @@ class UnloadCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Load:
-    """Bring `adapter` (at `version`) onto `pod`. Within the limits even if nothing else of the plan has happened yet."""
+    """Bring `adapter` (at `version`) onto `pod`. Within the limits even if nothing else of the plan has happened."""
 
     pod: str
     adapter: str

@@ -1,0 +1,131 @@
+"""What one planning round knows and changes about a pod: its room now, its room later, and whose copies it holds.
+
+A pod has two balances. `now` counts everything that is resident in any state plus the loads of this plan, and never
+counts on an unload: it decides whether a load may start. `later` counts what stays when everything planned has
+happened: it decides where things go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_scheduler.model import Adapter, Pod, Resident, ResidentState
+
+UNLIMITED = 1 << 62  # a memory budget that was not declared
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """One adapter's copy on one pod: wanted there, there already, or both.
+
+    `current` is the resident of the wanted version, `old` one of another version that stands in for it; residents on
+    their way out are neither. `extras` are further residents of the same adapter, which nobody needs. `bytes` is what
+    the copy takes in the end. `settled` is set once the plan says how the wanted version gets there.
+    """
+
+    adapter: Adapter
+    ledger: PodLedger
+    bytes: int
+    share: float
+    current: Resident | None = None
+    old: Resident | None = None
+    extras: tuple[Resident, ...] = ()
+    settled: bool = False
+
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        return tuple(r for r in (self.current, self.old, *self.extras) if r is not None)
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests are answered there now, by whatever version."""
+        return self.ledger.sends and any(r.state is ResidentState.LOADED for r in self.residents)
+
+    @property
+    def serving_current(self) -> bool:
+        return self.ledger.sends and self.current is not None and self.current.state is ResidentState.LOADED
+
+    @property
+    def arriving(self) -> bool:
+        """Whether nothing has arrived there yet, or something is on its way."""
+        residents = self.residents
+        return not residents or any(r.state is not ResidentState.LOADED for r in residents)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether only another version is there."""
+        return self.current is None and self.old is not None
+
+
+class PodLedger:
+    """The mutable account of one pod in one planning round."""
+
+    __slots__ = (
+        "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots", "load", "names",
+        "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+    )  # fmt: skip
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        self.key = pod.key
+        self.sends = pod.ready and not pod.draining  # may get actions
+        self.counts = (pod.ready or pod.held) and not pod.draining  # its residents are copies
+        self.target = self.sends and has_valid_limits(pod)  # may get loads
+        self.byte_limit = UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
+        self.slot_limit = pod.host_slots
+        self.now_bytes = sum(resident.bytes for resident in pod.residents)
+        self.now_slots = len(pod.residents)
+        foreign = [resident for resident in pod.residents if not resident.owned]
+        staying = [resident for resident in foreign if resident.state is not ResidentState.UNLOADING]
+        self.later_bytes = sum(resident.bytes for resident in staying)
+        self.later_slots = len(staying)
+        self.foreign_names = frozenset(resident.name for resident in foreign)
+        self.names: dict[str, str] = {}  # public name -> key of the adapter that has it here
+        self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
+        self.load = 0.0  # expected requests per second
+
+    def hold(self, copy: Copy) -> None:
+        """Count a copy among what stays."""
+        self.copies[copy.adapter.key] = copy
+        self.names.setdefault(copy.adapter.name, copy.adapter.key)
+        self.later_bytes += copy.bytes
+        self.later_slots += 1
+        self.load += copy.share
+
+    def release(self, copy: Copy) -> None:
+        """Count a copy no longer."""
+        del self.copies[copy.adapter.key]
+        if self.names.get(copy.adapter.name) == copy.adapter.key:
+            del self.names[copy.adapter.name]
+        self.later_bytes -= copy.bytes
+        self.later_slots -= 1
+        self.load -= copy.share
+
+    def resize(self, copy: Copy, size: int) -> None:
+        """Count a held copy with another size."""
+        self.later_bytes += size - copy.bytes
+        copy.bytes = size
+
+    def shortage(self, size: int, own: Copy | None = None) -> tuple[int, int]:
+        """(slots, bytes) that would have to leave before a copy of this size fits in `own`'s place or a new one."""
+        slots = self.later_slots + (own is None) - self.slot_limit
+        return slots, self.later_bytes - (own.bytes if own else 0) + size - self.byte_limit
+
+    def fits_later(self, size: int, own: Copy | None = None) -> bool:
+        slots, size_over = self.shortage(size, own)
+        return slots <= 0 and size_over <= 0
+
+    def fits_now(self, size: int, leaving: int | None = None) -> bool:
+        """Whether a load fits beside all that is here; `leaving`: once a resident of that many bytes has left."""
+        slots = self.now_slots + (leaving is None)
+        return slots <= self.slot_limit and self.now_bytes - (leaving or 0) + size <= self.byte_limit
+
+    def begin_load(self, size: int) -> None:
+        """A load starts with this plan: its room is taken from now on."""
+        self.now_bytes += size
+        self.now_slots += 1
+
+
+def has_valid_limits(pod: Pod) -> bool:
+    """Whether every limit is a positive number."""
+    return min(pod.host_slots, pod.max_rank, pod.gpu_slots) > 0 and (pod.memory_bytes is None or pod.memory_bytes > 0)

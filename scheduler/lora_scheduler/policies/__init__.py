@@ -1,0 +1,14 @@
+"""The named policies, one file each: the order in which scorers decide among pods that are all allowed.
+
+POLICIES maps the name that `Policy.name` gives to that order.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from lora_scheduler.policies import balanced, binpack, spread
+from lora_scheduler.scorers import Scorer
+
+POLICIES: Mapping[str, tuple[Scorer, ...]] = MappingProxyType(
+    {"balanced": balanced.SCORERS, "binpack": binpack.SCORERS, "spread": spread.SCORERS}
+)

@@ -1,0 +1,14 @@
+"""The default: copies spread over their domain, then every pod the same expected load, then even room."""
+
+from lora_scheduler import scorers
+
+SCORERS: tuple[scorers.Scorer, ...] = (
+    scorers.movement,
+    scorers.copies_in_domain,
+    scorers.delay,
+    scorers.expected_load,
+    scorers.uneven_room,
+    scorers.copies_on_node,
+    scorers.copies_in_zone,
+    scorers.wasted_rank,
+)

@@ -1,0 +1,13 @@
+"""Fills pods one after another, so that an autoscaler finds empty ones to remove; copies still spread."""
+
+from lora_scheduler import scorers
+
+SCORERS: tuple[scorers.Scorer, ...] = (
+    scorers.movement,
+    scorers.copies_in_domain,
+    scorers.delay,
+    scorers.free_slots,
+    scorers.free_memory,
+    scorers.wasted_rank,
+    scorers.expected_load,
+)

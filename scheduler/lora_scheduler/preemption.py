@@ -1,0 +1,90 @@
+"""Whose copies make room: the fewest of the lowest priority.
+
+As in Kueue, first the highest priority among the victims is made as low as possible, then their number. On one pod
+every victim frees one slot, so that the fewest victims are the largest ones: the minimum is found exactly, and nobody
+has to be added back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.model import UnloadCause
+
+Cost = tuple[int, int]  # highest priority among the victims, how many
+
+
+def cheapest(candidates: Sequence[Copy], slots: int, size: int) -> Cost | None:
+    """The price of freeing so many slots and bytes; None if even all candidates together do not free them."""
+    freed_slots = freed_bytes = 0
+    ranked = sorted(candidates, key=_priority)
+    allowed: list[Copy] = []
+    for priority, copies in groupby(ranked, key=_priority):
+        for copy in copies:
+            allowed.append(copy)
+            freed_slots += 1
+            freed_bytes += copy.bytes
+        if freed_slots >= slots and freed_bytes >= size:
+            return priority, _fewest(allowed, slots, size)
+    return None
+
+
+def victims(candidates: Sequence[Copy], slots: int, size: int, allotments: Mapping[str, Allotment]) -> list[Copy]:
+    """A set of that price (there must be one); among such sets, the one that hurts least."""
+    cost = cheapest(candidates, slots, size)
+    if cost is None:
+        raise ValueError("no set of candidates frees that much; ask cheapest() first")
+    highest, count = cost
+
+    def pain(copy: Copy) -> tuple[int, bool, bool, int, str]:
+        # the lower priority, then who has another copy, then who does not serve yet, then the younger
+        alone = len(allotments[copy.adapter.key].kept) <= 1
+        return copy.adapter.priority, alone, copy.serving, -copy.adapter.age_rank, copy.adapter.key
+
+    chosen: list[Copy] = []
+    left = sorted((copy for copy in candidates if copy.adapter.priority <= highest), key=pain)
+    while len(chosen) < count:
+        copy = left.pop(0)
+        others = sorted((other.bytes for other in left), reverse=True)[: count - len(chosen) - 1]
+        enough = len(others) == count - len(chosen) - 1
+        if enough and copy.bytes + sum(others) >= size:
+            chosen.append(copy)
+            size -= copy.bytes
+    return chosen
+
+
+def relieve(ledger: PodLedger, allotments: Mapping[str, Allotment]) -> None:
+    """Take copies off a pod that is over a limit (limits were lowered, or somebody else loaded something).
+
+    If it stays over the limit even without all of ours, they stay: taking them away would help nobody.
+    """
+    slots, size = ledger.later_slots - ledger.slot_limit, ledger.later_bytes - ledger.byte_limit
+    if not ledger.target or (slots <= 0 and size <= 0):
+        return
+    candidates = list(ledger.copies.values())
+    if cheapest(candidates, slots, size) is not None:
+        for copy in victims(candidates, slots, size, allotments):
+            allotments[copy.adapter.key].evict(copy, UnloadCause.SURPLUS)
+
+
+def lower_priority(ledger: PodLedger, priority: int) -> list[Copy]:
+    """The copies on a pod that an adapter of this priority may take the room of."""
+    return [copy for copy in ledger.copies.values() if copy.adapter.priority < priority]
+
+
+def _fewest(copies: Sequence[Copy], slots: int, size: int) -> int:
+    """How many of them are needed; together they are enough."""
+    count = freed = 0
+    for copy_bytes in sorted((copy.bytes for copy in copies), reverse=True):
+        if count >= slots and freed >= size:
+            break
+        count += 1
+        freed += copy_bytes
+    return count
+
+
+def _priority(copy: Copy) -> int:
+    return copy.adapter.priority

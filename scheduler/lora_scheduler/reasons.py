@@ -1,0 +1,49 @@
+"""Answers, pod by pod, why an adapter is there or is not, from the accounts of a finished round."""
+
+from __future__ import annotations
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.filters import DECLARED, LOADABLE, PRESENT, first_refusal, room_refusal
+from lora_scheduler.fleet import Fleet
+from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.model import Reason, Refusal, ResidentState
+from lora_scheduler.steps import Steps
+
+
+def reasons(allotment: Allotment, fleet: Fleet, steps: Steps) -> tuple[Refusal, ...]:
+    """One refusal per pod, by pod."""
+    key = allotment.adapter.key
+    waiting = {load.pod: refusal for load, refusal in steps.waiting if load.adapter == key} if allotment.kept else {}
+    return tuple(_reason(allotment, ledger, waiting.get(ledger.key)) for ledger in fleet.pods)
+
+
+def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) -> Refusal:
+    adapter, key = allotment.adapter, ledger.key
+    copy = allotment.kept.get(key)
+    if copy is not None:
+        if not copy.residents and waiting is not None:
+            return waiting
+        return Refusal(key, Reason.ALREADY_PLACED, _whereabouts(copy, waiting))
+    if key not in allotment.group.matching:
+        refusal = first_refusal(DECLARED, adapter, ledger)
+    else:
+        refusal = first_refusal((*PRESENT, *LOADABLE), adapter, ledger)
+        refusal = refusal or room_refusal(adapter, ledger, ledger.copies.get(adapter.key))
+    if refusal is not None:
+        return refusal
+    if allotment.missing > 0:
+        return Refusal(key, Reason.WAITING_FOR_ROOM, "room is being made there; the next plan can use it")
+    if key in allotment.pending or key in allotment.dropped:
+        message = f"its copy there goes, {len(allotment.kept)} others are enough"
+    else:
+        message = f"{len(allotment.kept)} copies have a place, no more are wanted"
+    return Refusal(key, Reason.NOT_WANTED, message)
+
+
+def _whereabouts(copy: Copy, waiting: Refusal | None) -> str:
+    if copy.outdated and waiting is not None:
+        return f"a copy of another version is there: {waiting.message}"
+    there = copy.current or copy.old
+    if there is None:
+        return "its load starts with this plan"
+    return "a copy is there" if there.state is ResidentState.LOADED else "a copy is being loaded there"

@@ -1,0 +1,79 @@
+"""Which of an adapter's copies stay: first among them those that serve, and nothing goes that is still needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.filters import LOADABLE, first_refusal, keeps
+from lora_scheduler.ledger import Copy
+from lora_scheduler.rendezvous import weight
+from lora_scheduler.scorers import DECIMALS
+from lora_scheduler.topology import domain_of
+
+
+def retain(allotment: Allotment) -> None:
+    """Sort the copies that were found into kept, pending and dropped."""
+    allowed: list[Copy] = []
+    barred: list[Copy] = []
+    for copy in list(allotment.kept.values()):
+        if copy.ledger.key not in allotment.group.matching:
+            allotment.drop(copy)
+        else:
+            (allowed if keeps(copy) else barred).append(copy)
+    surplus = [] if allotment.everywhere else _surplus(allotment, allowed)
+    if not barred and not surplus:
+        return
+    for copy in (*surplus, *barred):
+        allotment.postpone(copy)
+    # what serves beyond the wanted number goes only once those that stay serve in that number
+    needed = _needed(allotment) - sum(copy.serving for copy in allotment.kept.values())
+    for copy in sorted(allotment.pending.values(), key=lambda c: (tier(c), c in barred, c.ledger.key)):
+        if copy.serving and needed > 0:
+            needed -= 1
+        else:
+            allotment.drop(copy)
+
+
+def tier(copy: Copy) -> int:
+    """The lower, the rather it stays: the wanted version before another, what is there before what is expected."""
+    if not copy.ledger.sends:
+        return 4
+    if copy.current is not None:
+        return 0 if copy.serving_current else 1
+    return 2 if copy.serving else 3
+
+
+def _needed(allotment: Allotment) -> int:
+    """How many must serve before others may go."""
+    if not allotment.everywhere:
+        return allotment.wanted
+    free = sum(
+        ledger.key not in allotment.kept and first_refusal(LOADABLE, allotment.adapter, ledger) is None
+        for ledger in allotment.group.targets
+    )
+    return max(len(allotment.kept) + free, 1)
+
+
+def _surplus(allotment: Allotment, copies: list[Copy]) -> list[Copy]:
+    """Those beyond the wanted number: the least useful ones, then those that balance and spread can do without."""
+    excess = len(copies) - allotment.wanted
+    if excess <= 0:
+        return []
+    left = sorted(copies, key=lambda copy: copy.ledger.key)
+    domains = Counter(_domain(copy) for copy in left)
+    surplus: list[Copy] = []
+    for _ in range(excess):
+        last = max(tier(copy) for copy in left)
+        worst = max(
+            (copy for copy in left if tier(copy) == last),
+            key=lambda c: (domains[_domain(c)], round(c.ledger.load, DECIMALS), -weight(c.adapter.key, c.ledger.key)),
+        )
+        left.remove(worst)
+        domains[_domain(worst)] -= 1
+        surplus.append(worst)
+    return surplus
+
+
+def _domain(copy: Copy) -> str:
+    return domain_of(copy.ledger.pod, copy.adapter.topology_key)

@@ -1,0 +1,148 @@
+"""Exchanges old versions for the wanted one, pod by pod, so that the adapter is answered throughout where it can be.
+
+The ways, best first: the new version beside the old one on the same pod; for the only copy, the new version on another
+pod that has room; else the old one leaves first, while other copies serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.filters import ready
+from lora_scheduler.fleet import Fleet
+from lora_scheduler.ledger import Copy
+from lora_scheduler.model import LoadCause, Reason, UnloadCause
+from lora_scheduler.placement import allot, choice_of, options
+from lora_scheduler.scorers import Scorer, best
+from lora_scheduler.steps import Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What an exchange of versions works with."""
+
+    fleet: Fleet
+    steps: Steps
+    scorers: Sequence[Scorer]
+    max_unavailable: int
+
+
+def roll_out(allotment: Allotment, rollout: Rollout) -> None:
+    """Do the next steps of this adapter's update, if one is due; say for the others what they wait for."""
+    _clear_away(allotment, rollout.steps)
+    due = _due(allotment, rollout.steps)
+    if not due:
+        return
+    budget = rollout.max_unavailable - _in_transition(allotment)
+    budget -= _load_beside(due, budget, rollout)
+    left = [copy for copy in due if not copy.settled]
+    serving = sum(copy.serving for copy in allotment.held())
+    failed = _failed(allotment)
+    proven = sum(copy.serving_current for copy in allotment.held())
+    if failed and proven <= failed:
+        takable = 0
+    elif len(allotment.kept) == 1:
+        takable = budget
+    else:
+        takable = min(budget, serving - 1)
+    if serving == 1 and budget > 0 and left and _surge(allotment, left[0], rollout):
+        return
+    for copy in left:
+        old = copy.old
+        assert old is not None  # it is outdated
+        if takable > 0 and copy.ledger.fits_now(allotment.adapter.bytes, leaving=old.bytes):
+            takable -= 1
+            allotment.moving = True
+            rollout.steps.unload(copy.ledger, old, UnloadCause.SUPERSEDED, allotment.adapter.key)
+            _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, f"version {old.version} has to leave first")
+        elif failed and proven <= failed:
+            message = f"keeps version {old.version}: loading {allotment.adapter.version} failed on {failed} pods"
+            _wait(rollout.steps, copy, Reason.LOAD_FAILED, message)
+        else:
+            message = f"keeps version {old.version} until its turn comes or room is free"
+            _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, message)
+
+
+def _clear_away(allotment: Allotment, steps: Steps) -> None:
+    """Where the wanted version serves, the others have done their duty; duplicates never had one."""
+    for copy in allotment.held():
+        done = (copy.old, *copy.extras) if copy.serving_current else copy.extras
+        for resident in done:
+            if resident is not None:
+                same = resident.version == allotment.adapter.version
+                cause = UnloadCause.UNWANTED if same else UnloadCause.SUPERSEDED
+                steps.unload(copy.ledger, resident, cause, allotment.adapter.key)
+
+
+def _due(allotment: Allotment, steps: Steps) -> list[Copy]:
+    """The kept copies whose old version could be exchanged now, by pod."""
+    due: list[Copy] = []
+    for _, copy in sorted(allotment.kept.items()):
+        if not copy.outdated:
+            continue
+        refusal = ready(allotment.adapter, copy.ledger)
+        if refusal is not None:
+            _wait(steps, copy, refusal.reason, refusal.message)
+        elif not copy.serving:
+            _wait(steps, copy, Reason.WAITING_FOR_ROOM, "an older version is still being loaded")
+        else:
+            due.append(copy)
+    return due
+
+
+def _in_transition(allotment: Allotment) -> int:
+    """How many copies are, or may be, out of service already: on their way, on their way out, or failed to load."""
+    version = allotment.adapter.version
+    moving = sum(copy.arriving or copy.ledger.key in allotment.leaving for copy in allotment.kept.values())
+    gone = sum(
+        key not in allotment.kept and any(resident.version != version for resident in leaving)
+        for key, leaving in allotment.leaving.items()
+    )
+    return moving + gone + min(_failed(allotment, nothing_there=True), allotment.missing)
+
+
+def _failed(allotment: Allotment, *, nothing_there: bool = False) -> int:
+    """On how many pods the wanted version could not be loaded, and is not due to be tried again."""
+    there = {copy.ledger.key for copy in allotment.held()} if nothing_there else set()
+    return sum(
+        ledger.key not in there and ledger.pod.excluded.get(allotment.adapter.key, (None, ""))[0] is Reason.LOAD_FAILED
+        for ledger in allotment.group.ready
+    )
+
+
+def _load_beside(due: list[Copy], budget: int, rollout: Rollout) -> int:
+    """Load the new version beside the old one where the pod knows them by different names and has the room."""
+    begun = 0
+    for copy in due:
+        adapter, ledger = copy.adapter, copy.ledger
+        if begun < budget and adapter.key in ledger.pod.side_by_side and ledger.fits_now(adapter.bytes):
+            begun += 1
+            rollout.steps.load(copy, LoadCause.UPDATE)
+    return begun
+
+
+def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
+    """Move the only serving copy to a pod that can load the new version now, while the old one goes on serving."""
+    adapter = allotment.adapter
+    there = {*allotment.dropped, *allotment.pending}
+    spots = [
+        ledger
+        for ledger in options(allotment)
+        if ledger.key not in there
+        and ledger.fits_later(adapter.bytes)
+        and ledger.fits_now(adapter.bytes)
+        and not rollout.fleet.blocks(allotment, ledger)
+    ]
+    if not spots:
+        return False
+    target = best(choice_of(allotment, spots), spots, rollout.scorers)
+    allotment.postpone(copy)
+    rollout.steps.load(allot(allotment, target), LoadCause.SURGE)
+    allotment.moving = True
+    return True
+
+
+def _wait(steps: Steps, copy: Copy, reason: Reason, message: str) -> None:
+    steps.wait(copy, LoadCause.UPDATE, reason, message)

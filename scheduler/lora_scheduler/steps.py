@@ -1,0 +1,102 @@
+"""Collects what a plan does at once, and what it has to leave for later with the reason."""
+
+from __future__ import annotations
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.filters import size
+from lora_scheduler.fleet import Fleet
+from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.model import Load, LoadCause, Reason, Refusal, Resident, ResidentState, Unload, UnloadCause
+
+
+class Steps:
+    """The actions of one plan. A load takes its room on the pod the moment it is added."""
+
+    def __init__(self) -> None:
+        self.loads: list[Load] = []
+        self.waiting: list[tuple[Load, Refusal]] = []
+        self._unloads: dict[tuple[str, str], Unload] = {}
+
+    @property
+    def actions(self) -> tuple[Load | Unload, ...]:
+        """Unloads by pod and name, then loads in the order of priority."""
+        return (*(self._unloads[key] for key in sorted(self._unloads)), *self.loads)
+
+    def load(self, copy: Copy, cause: LoadCause) -> None:
+        copy.settled = True
+        copy.ledger.begin_load(copy.adapter.bytes)
+        self.loads.append(_load(copy, cause))
+
+    def wait(self, copy: Copy, cause: LoadCause, reason: Reason, message: str) -> None:
+        copy.settled = True
+        self.waiting.append((_load(copy, cause), Refusal(copy.ledger.key, reason, message)))
+
+    def unload(
+        self,
+        ledger: PodLedger,
+        resident: Resident,
+        cause: UnloadCause,
+        adapter: str | None,
+        on_behalf_of: str | None = None,
+    ) -> None:
+        """Unless nothing may be sent to the pod, or the resident is leaving already. One that is still on its way there
+        is taken off when it has arrived: an unload would race with its load."""
+        if ledger.sends and resident.state is ResidentState.LOADED:
+            unload = Unload(ledger.key, resident.name, cause, adapter, on_behalf_of)
+            self._unloads.setdefault((ledger.key, resident.name), unload)
+
+
+def start(allotment: Allotment, fleet: Fleet, steps: Steps) -> None:
+    """Load the copies that have a place and are not there, or say what they wait for."""
+    for _, copy in sorted(allotment.kept.items()):
+        if copy.settled or copy.residents:
+            continue
+        cause = cause_of(allotment, copy)
+        ledger = copy.ledger
+        if fleet.blocks(allotment, ledger):
+            message = f"a resident called {copy.adapter.name!r}, or an older version, has to leave first"
+            steps.wait(copy, cause, Reason.WAITING_FOR_ROOM, message)
+        elif ledger.fits_now(copy.adapter.bytes):
+            steps.load(copy, cause)
+        else:
+            steps.wait(copy, cause, Reason.WAITING_FOR_ROOM, f"{_too_full(copy)} until others have left")
+
+
+def finish(fleet: Fleet, steps: Steps) -> None:
+    """Unload everything that was given up."""
+    for ledger, resident in fleet.unwanted:
+        steps.unload(ledger, resident, UnloadCause.UNWANTED, resident.adapter)
+    for key, allotment in fleet.allotments.items():
+        for pod, copy in allotment.dropped.items():
+            replaced = allotment.wanted > 0 and pod in allotment.group.matching
+            for resident in copy.residents:
+                old = resident.version != copy.adapter.version
+                cause = UnloadCause.SUPERSEDED if old and replaced else UnloadCause.SURPLUS
+                steps.unload(copy.ledger, resident, cause, key)
+        for eviction in allotment.evicted.values():
+            for resident in eviction.copy.residents:
+                steps.unload(eviction.copy.ledger, resident, eviction.cause, key, eviction.on_behalf_of)
+
+
+def cause_of(allotment: Allotment, copy: Copy) -> LoadCause:
+    """Why a copy has to be loaded, as far as what is there now can tell."""
+    version = allotment.adapter.version
+    if any(resident.version != version for resident in allotment.leaving.get(copy.ledger.key, ())):
+        return LoadCause.UPDATE
+    if any(other.outdated for other in allotment.pending.values()):
+        return LoadCause.SURGE
+    if any(other.outdated for other in allotment.kept.values()):
+        return LoadCause.UPDATE
+    return LoadCause.MISSING
+
+
+def _load(copy: Copy, cause: LoadCause) -> Load:
+    return Load(copy.ledger.key, copy.adapter.key, copy.adapter.version, cause)
+
+
+def _too_full(copy: Copy) -> str:
+    ledger = copy.ledger
+    if ledger.now_slots >= ledger.slot_limit:
+        return f"{ledger.now_slots} of {ledger.slot_limit} slots are taken"
+    free = max(ledger.byte_limit - ledger.now_bytes, 0)
+    return f"needs {size(copy.adapter.bytes)}, {size(free)} of {size(ledger.byte_limit)} is free"

@@ -1,0 +1,63 @@
+"""Refuses snapshots and policies that contradict themselves, before anything is decided on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from lora_scheduler.errors import InvalidPolicy, InvalidSnapshot
+from lora_scheduler.model import Adapter, Pod, Policy, Snapshot
+from lora_scheduler.policies import POLICIES
+from lora_scheduler.selectors import OPERATORS
+
+
+def check(snapshot: Snapshot, policy: Policy) -> None:
+    """Raise InvalidSnapshot or InvalidPolicy, naming the object; otherwise do nothing."""
+    if policy.name not in POLICIES:
+        raise InvalidPolicy(f"policy {policy.name!r} does not exist; use one of {', '.join(sorted(POLICIES))}")
+    if policy.max_unavailable < 1:
+        raise InvalidPolicy(f"max_unavailable is {policy.max_unavailable}: no update could ever proceed; use 1 or more")
+    _check_keys("adapter", (adapter.key for adapter in snapshot.adapters))
+    _check_keys("pod", (pod.key for pod in snapshot.pods))
+    for adapter in snapshot.adapters:
+        _check_adapter(adapter)
+    for pod in snapshot.pods:
+        _check_pod(pod)
+
+
+def _check_keys(kind: str, keys: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise InvalidSnapshot(f"{kind} {key!r} is in the snapshot twice; give each {kind} a key of its own")
+        seen.add(key)
+
+
+def _check_adapter(adapter: Adapter) -> None:
+    for what, number in (
+        ("bytes", adapter.bytes),
+        ("rank", adapter.rank),
+        ("replicas", adapter.replicas),
+        ("max_replicas", adapter.max_replicas or 0),
+    ):
+        if number < 0:
+            raise InvalidSnapshot(f"adapter {adapter.key!r} has {what} {number}; use 0 or more")
+    if adapter.demand is not None and not (math.isfinite(adapter.demand) and adapter.demand >= 0):
+        raise InvalidSnapshot(
+            f"adapter {adapter.key!r} has demand {adapter.demand}; give requests per second, or None if unknown"
+        )
+    for requirement in adapter.selector.match_expressions:
+        if requirement.operator not in OPERATORS:
+            raise InvalidSnapshot(
+                f"the selector of adapter {adapter.key!r} has the operator {requirement.operator!r}; "
+                f"use one of {', '.join(sorted(OPERATORS))}"
+            )
+
+
+def _check_pod(pod: Pod) -> None:
+    for resident in pod.residents:
+        if resident.bytes < 0 or resident.rank < 0:
+            raise InvalidSnapshot(
+                f"resident {resident.name!r} of pod {pod.key!r} has {resident.bytes} bytes and rank {resident.rank}; "
+                "use 0 or more"
+            )
