@@ -1,0 +1,78 @@
+"""The plain manifests give the operator what it needs and nothing more."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lora_operator.api.v1alpha1 import KIND, parse
+from lora_operator.settings import add_arguments, from_arguments
+
+ROOT = Path(__file__).parents[2]
+INSTALL = ROOT / "manifests" / "install"
+SAMPLES = ROOT / "manifests" / "samples"
+
+
+def objects(folder: Path) -> list[dict[str, Any]]:
+    return [one for path in sorted(folder.glob("*.yaml")) for one in yaml.safe_load_all(path.read_text()) if one]
+
+
+def the(kind: str, name: str = "lora-operator") -> dict[str, Any]:
+    (found,) = [one for one in objects(INSTALL) if one["kind"] == kind and one["metadata"]["name"] == name]
+    return found
+
+
+def test_the_operators_role_has_exactly_these_rights() -> None:
+    rights = {
+        f"{resource}.{group}".rstrip("."): set(rule["verbs"])
+        for rule in the("ClusterRole")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert rights == {
+        "loraadapters.production-stack.vllm-project": {"get", "list", "watch", "patch"},
+        "loraadapters/status.production-stack.vllm-project": {"patch"},
+        "pods": {"get", "list", "watch", "patch"},
+        "pods/status": {"patch"},
+        "nodes": {"get"},
+        "events": {"create"},
+    }
+
+
+def test_the_pod_is_as_restricted_as_can_be() -> None:
+    pod = the("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+
+
+def test_the_command_line_is_one_that_the_operator_takes() -> None:
+    (container,) = the("Deployment")["spec"]["template"]["spec"]["containers"]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    settings = from_arguments(parser.parse_args(container["args"]), {})
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"metrics": settings.metrics_port, "health": settings.health_port}
+    assert str(settings.adapter_root) in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+def test_there_is_never_a_second_operator() -> None:
+    spec = the("Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize(
+    "sample", [one for one in objects(SAMPLES) if one["kind"] == KIND], ids=lambda one: one["metadata"]["name"]
+)
+def test_the_operator_reads_every_sample(sample: dict[str, Any]) -> None:
+    parse(sample)
