@@ -169,7 +169,7 @@ def _targets(value: object) -> tuple[tuple[str, ...] | None, bool]:
         _refuse(RefusedReason.TARGETS_UNSUPPORTED, f"has target_modules={_show(value)}: it must name the modules")
     for target in value:
         if not isinstance(target, str) or not 0 < len(target) <= MAX_NAME or not target.isprintable():
-            _refuse(RefusedReason.TARGETS_UNSUPPORTED, f"has the target module {_show(target)}: not a module's name")
+            _refuse(RefusedReason.TARGETS_UNSUPPORTED, f"has {_show(target)} in target_modules: not a module's name")
     return tuple(value), False
 
 

@@ -1,0 +1,88 @@
+"""Adapters written by the real PEFT, and spoiled ones made from them: what inspection says of each.
+
+Right is: an adapter that is accepted here is one that PEFT itself takes, and whose features are named where a release of
+the engine leaves them out. What engines do with each is in the contract suite.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lora_operator.artifacts import AdapterRefused, BaseModelShape, RefusedReason, inspect
+
+CONTRACT = Path(__file__).parents[2] / "e2e" / "contract"
+ADAPTERS = CONTRACT / "adapters"
+ACCEPTED = {
+    "alpha-pattern": {"alpha_pattern"},
+    "rank-pattern": {"rank_pattern"},
+    "rank-pattern-too-high": {"rank_pattern"},
+    "rslora": {"rslora"},
+    # a training's switch that is not in the files cannot be seen
+    "says-nothing-of-rslora": set(),
+}
+REFUSED = {
+    "adalora": RefusedReason.PEFT_TYPE_UNSUPPORTED,
+    "alora": RefusedReason.FEATURE_UNSUPPORTED,
+    "bias-all": RefusedReason.BIAS_UNSUPPORTED,
+    "dora": RefusedReason.DORA_UNSUPPORTED,
+    "halves-disagree": RefusedReason.RANK_MISMATCH,
+    "ia3": RefusedReason.PEFT_TYPE_UNSUPPORTED,
+    "inf": RefusedReason.NOT_FINITE,
+    "layer-replication": RefusedReason.FEATURE_UNSUPPORTED,
+    "loha": RefusedReason.PEFT_TYPE_UNSUPPORTED,
+    "lora-bias": RefusedReason.BIAS_UNSUPPORTED,
+    "modules-to-save": RefusedReason.MODULES_TO_SAVE_UNSUPPORTED,
+    "nan": RefusedReason.NOT_FINITE,
+    "olora": RefusedReason.INIT_UNSUPPORTED,
+    "other-base": RefusedReason.BASE_MODEL_MISMATCH,
+    "pickle-only": RefusedReason.PICKLE_REFUSED,
+    "pissa": RefusedReason.INIT_UNSUPPORTED,
+    "rank-in-config-higher": RefusedReason.RANK_MISMATCH,
+    "rank-in-config-lower": RefusedReason.RANK_MISMATCH,
+    "says-ia3": RefusedReason.PEFT_TYPE_UNSUPPORTED,
+    "surplus-layers": RefusedReason.LAYERS_MISMATCH,
+    "too-large-in": RefusedReason.SHAPE_MISMATCH,
+    "too-small-out": RefusedReason.SHAPE_MISMATCH,
+    "trainable-tokens": RefusedReason.FEATURE_UNSUPPORTED,
+    "truncated": RefusedReason.FILE_TRUNCATED,
+}
+
+
+def folders() -> list[str]:
+    return sorted(path.name for path in ADAPTERS.iterdir() if path.is_dir()) if ADAPTERS.is_dir() else []
+
+
+def answer(name: str) -> tuple[RefusedReason | None, set[str]]:
+    base = BaseModelShape.from_config(CONTRACT / "model" / "config.json")
+    assert base is not None
+    try:
+        return None, set(inspect(ADAPTERS / name, base=base, served_base_model="tiny").features)
+    except AdapterRefused as refused:
+        return refused.reason, set()
+
+
+@pytest.mark.parametrize("name", [name for name in folders() if name.startswith("lora") and name != "lora-bias"])
+def test_accepts_plain_lora_as_peft_writes_it(name: str) -> None:
+    assert answer(name) == (None, set())
+
+
+@pytest.mark.parametrize("name", [name for name in folders() if name in ACCEPTED])
+def test_accepts_what_some_releases_serve_and_names_the_feature(name: str) -> None:
+    assert answer(name) == (None, ACCEPTED[name])
+
+
+@pytest.mark.parametrize("name", [name for name in folders() if not name.startswith("lora") and name not in ACCEPTED])
+def test_refuses_all_others(name: str) -> None:
+    reason, _ = answer(name)
+    assert reason is not None
+    assert reason is REFUSED.get(name, reason)
+
+
+@pytest.mark.parametrize("name", folders())
+def test_never_accepts_what_peft_itself_refuses(name: str) -> None:
+    refused_by_peft = "refused" in json.loads((CONTRACT / "answers.json").read_text())["answers"].get(name, {})
+    if refused_by_peft:
+        assert answer(name)[0] is not None
