@@ -47,7 +47,7 @@ lint-types: setup  ## mypy, strict
 
 .PHONY: lint-imports
 lint-imports: setup  ## import-linter: who may import whom
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: setup  ## Format the code and fix what ruff can fix
