@@ -67,12 +67,11 @@ class Desired:
     resources: Mapping[str, DesiredResource]
     adapters: Mapping[str, Wanted]
     protected: frozenset[tuple[str, str]]
+    names: Mapping[tuple[str, str], str]  # (namespace, name) -> key in `adapters`
 
     def by_name(self, namespace: str, name: str) -> Wanted | None:
         """The wanted adapter that has this public name."""
-        return self.adapters.get(self._names.get((namespace, name), ""))
-
-    _names: Mapping[tuple[str, str], str] = MappingProxyType({})
+        return self.adapters.get(self.names.get((namespace, name), ""))
 
 
 def desired(resources: Iterable[Resource], sources: Mapping[str, SourceView]) -> Desired:

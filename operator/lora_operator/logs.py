@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
+_NUMBERS = re.compile(r"\d+")
 FIELDS = ("pod", "adapter", "version", "resource")
 
 
@@ -26,6 +28,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class OncePerMinute(logging.Filter):
+    """kopf repeats itself at every attempt while the API server is away: let each complaint through once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        what = _NUMBERS.sub("#", record.getMessage())[:160]
+        if record.created - self._said.get(what, 0.0) < 60.0:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[what] = record.created
+        record.msg, record.args = record.getMessage()[:400], None
+        return True
+
+
 def configure(log_format: str, level: str) -> None:
     """Log to standard error, ours at `level`, kopf's own chatter at warning and above."""
     handler = logging.StreamHandler(sys.stderr)
@@ -38,3 +58,11 @@ def configure(log_format: str, level: str) -> None:
     root.setLevel(level.upper())
     for name in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # a filter sees only what is logged to its own logger, a handler's filter sees all that arrives
+    once = OncePerMinute()
+    handler.addFilter(lambda record: not record.name.startswith("kopf") or (_is_news(record) and once.filter(record)))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """That kopf is not in the main thread is as intended."""
+    return "OS signals are ignored" not in record.getMessage()

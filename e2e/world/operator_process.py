@@ -1,0 +1,81 @@
+"""The operator as users run it: `lora-operator run` in a process of its own, with its log in a file."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class OperatorProcess:
+    """One run of the operator. It ends with this process, whatever happens."""
+
+    def __init__(self, kubeconfig: Path, adapter_root: Path, log: Path, arguments: Sequence[str] = ()) -> None:
+        self.log = log
+        self.health_port, self.metrics_port = _free_port(), _free_port()
+        command = [
+            sys.executable, "-m", "lora_operator.cli.main", "run",
+            "--kubeconfig", str(kubeconfig), "--adapter-root", str(adapter_root), "--host", "127.0.0.1",
+            "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port), *arguments,
+        ]  # fmt: skip
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Until /readyz answers 200.
+
+        Raises:
+            AssertionError: the process ended, or it took too long; the message has the end of the log.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the operator ended with {self.process.returncode}:\n{self.tail()}")
+            try:
+                if self.fetch("/readyz").startswith("ok"):
+                    return
+            except (OSError, urllib.error.URLError):
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"the operator was not ready after {timeout:g} s:\n{self.tail()}")
+
+    def fetch(self, path: str) -> str:
+        """GET from the health port (or the metrics port for /metrics)."""
+        port = self.metrics_port if path == "/metrics" else self.health_port
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> int:
+        """As the kubelet does it: SIGTERM, and SIGKILL after the grace period. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def kill(self) -> None:
+        """At once, in the middle of whatever it is doing."""
+        self.process.kill()
+        self.process.wait()
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,91 @@
+"""Reads and watches the API server as an administrator, without starting kubectl for every look."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+GROUP = "/apis/production-stack.vllm-project/v1alpha1"
+Json = dict[str, Any]
+
+
+class WaitError(AssertionError):
+    """What was waited for did not come; the message shows the last state."""
+
+
+class Rest:
+    """One session with the API server."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        view = json.loads(kubeconfig.read_text())
+        cluster, user = view["clusters"][0]["cluster"], view["users"][0]["user"]
+        self._url = cluster["server"]
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"Bearer {user['token']}"
+        authority = kubeconfig.with_suffix(".ca")
+        authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+        self._session.verify = str(authority)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def get(self, path: str, **query: str) -> Json:
+        """The object or list at `path`; an empty object where there is none."""
+        answer = self._session.get(self._url + path, params=query, timeout=10)
+        if answer.status_code == 404:
+            return {}
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def create(self, path: str, body: Json) -> Json:
+        answer = self._session.post(self._url + path, json=body, timeout=10)
+        if answer.status_code >= 400:
+            raise AssertionError(f"POST {path}: {answer.status_code} {answer.text[:500]}")
+        return dict(answer.json())
+
+    def wait(self, collection: str, name: str, done: Callable[[Json], bool], timeout: float = 20.0) -> Json:
+        """Follow one object until `done(object)`, which gets an empty object while there is none.
+
+        Raises:
+            WaitError: it was not so within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        last: Json = {}
+        while time.monotonic() < deadline:
+            listed = self.get(collection, fieldSelector=f"metadata.name={name}")
+            last = listed["items"][0] if listed.get("items") else {}
+            if done(last):
+                return last
+            left = max(1, int(deadline - time.monotonic()) + 1)
+            query = {
+                "watch": "true",
+                "fieldSelector": f"metadata.name={name}",
+                "resourceVersion": listed["metadata"]["resourceVersion"],
+                "timeoutSeconds": str(left),
+            }
+            try:
+                with self._session.get(self._url + collection, params=query, stream=True, timeout=left) as stream:
+                    for line in stream.iter_lines(chunk_size=1):
+                        event = json.loads(line)
+                        if event["type"] in ("ERROR", "BOOKMARK"):
+                            break
+                        last = {} if event["type"] == "DELETED" else event["object"]
+                        if done(last):
+                            return last
+                        if time.monotonic() > deadline:
+                            break
+            except requests.RequestException:
+                time.sleep(0.05)  # the API server is away, which a test may intend
+        raise WaitError(f"{collection}/{name} was not as expected within {timeout:g} s; last seen:\n{_brief(last)}")
+
+
+def _brief(body: Json) -> str:
+    body = {key: value for key, value in body.items() if key != "metadata"}
+    return json.dumps(body, indent=1)[:6000]
