@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 
 from lora_operator.vllm.facts import (
@@ -118,6 +119,7 @@ def _before(release: Release) -> Release:
     return (max(major - 1, 0), 9999, 9999)
 
 
+@lru_cache(maxsize=64)  # asked for every pod and adapter in each planning round
 def quirks_for(version: str) -> Quirks:
     """The facts of `version` (as /version says it, or an image tag). Never raises.
 
