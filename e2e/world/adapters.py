@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import struct
@@ -32,8 +31,8 @@ def write_adapter(
 ) -> Path:
     """Write adapter_config.json and adapter_model.safetensors; another `seed` gives other weights.
 
-    `config_rank` writes a rank into the config that the weights do not have; further arguments go into the config as they
-    are. An adapter that is already there is replaced at once, as a careful publisher does it.
+    `config_rank` writes a rank into the config that the weights do not have; further arguments go into the config as
+    they are. An adapter that is already there is replaced at once, as a careful publisher does it.
     """
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -53,10 +52,10 @@ def write_adapter(
     (temporary / "adapter_model.safetensors").write_bytes(_weights(rank, seed))
     if folder.is_dir():
         for name in ("adapter_config.json", "adapter_model.safetensors"):
-            os.replace(temporary / name, folder / name)
+            (temporary / name).replace(folder / name)
         temporary.rmdir()
     else:
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     return folder
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,15 @@ class Rest:
         if answer.status_code >= 400:
             raise AssertionError(f"POST {path}: {answer.status_code} {answer.text[:500]}")
         return dict(answer.json())
+
+    def follow(self, collection: str, opened: threading.Event) -> Iterator[Json]:
+        """Every object of the collection from now on as it changes; sets `opened` once nothing can be missed."""
+        listed = self.get(collection, limit="1")
+        query = {"watch": "true", "resourceVersion": listed["metadata"]["resourceVersion"], "timeoutSeconds": "60"}
+        with self._session.get(self._url + collection, params=query, stream=True, timeout=60) as stream:
+            opened.set()
+            for line in stream.iter_lines(chunk_size=1):
+                yield json.loads(line)["object"]
 
     def wait(self, collection: str, name: str, done: Callable[[Json], bool], timeout: float = 20.0) -> Json:
         """Follow one object until `done(object)`, which gets an empty object while there is none.

@@ -158,7 +158,7 @@ class World:
         return self.rest.get(f"{self.collection}/{name}")
 
     def wait(self, name: str, done: Callable[[Json], bool], timeout: float = 20.0) -> Json:
-        """Until the status of this LoraAdapter is as expected; returns the whole object. The log goes into a failure."""
+        """Until this LoraAdapter's status is as expected; returns the object. A failure shows the operator's log."""
         try:
             return self.rest.wait(
                 self.collection, name, lambda body: bool(body) and done(body.get("status") or {}), timeout

@@ -1,0 +1,24 @@
+"""One module per group of figures. A scenario takes control plane, directory, namespace, runs and quiet time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.figures import Figure
+from bench.scenarios.drift import drift
+from bench.scenarios.fleet import fleet
+from bench.scenarios.hang import hang
+from bench.scenarios.quiet import quiet
+from bench.scenarios.ready import ready
+from bench.scenarios.restart import restart
+from e2e.controlplane import ControlPlane
+
+Scenario = Callable[[ControlPlane, Path, str, int, int], list[Figure]]
+
+SCENARIOS: dict[str, Scenario] = {
+    "ready": ready,
+    "restart": restart,
+    "drift": drift,
+    "hang": hang,
+    "quiet": quiet,
+    "fleet": fleet,
+}
