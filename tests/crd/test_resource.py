@@ -159,6 +159,15 @@ def test_writing_the_same_status_again_changes_nothing(resources: Resources) -> 
     assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
 
 
+def test_the_server_keeps_exactly_what_was_written_last(resources: Resources) -> None:
+    """Whoever compares the status that is there with the one to be there must not see a difference for ever."""
+    resources.create(an_adapter())
+    resources.apply_status("a", a_status().to_dict(), "lora-operator")
+    for status in (a_status(), LoraAdapterStatus(phase=Phase.PENDING), a_status()):
+        written = resources.apply_status("a", status.to_dict(), "lora-operator")
+        assert written["status"] == status.to_dict()
+
+
 def test_writing_the_status_does_not_change_the_generation(resources: Resources) -> None:
     resources.create(an_adapter())
     assert resources.apply_status("a", a_status().to_dict(), "lora-operator")["metadata"]["generation"] == 1

@@ -148,8 +148,19 @@ class Model(BaseModel):
         return own
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON that goes to the API server: camelCase, nothing that is unset."""
-        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        """The JSON that goes to the API server: camelCase, without what is unset, and without empty lists.
+
+        Server-side apply drops a list that has become empty, so that one that was sent would never come back, and
+        whoever compares the two would write for ever.
+        """
+        content: dict[str, Any] = _without_empty_lists(self.model_dump(by_alias=True, exclude_none=True, mode="json"))
+        return content
+
+
+def _without_empty_lists(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_empty_lists(value) for key, value in node.items() if value != []}
+    return [_without_empty_lists(item) for item in node] if isinstance(node, list) else node
 
 
 def cel_string(text: str) -> str:
