@@ -1,7 +1,7 @@
 """Adapters written by the real PEFT, and spoiled ones made from them: what inspection says of each.
 
-Right is: an adapter that is accepted here is one that PEFT itself takes, and whose features are named where a release of
-the engine leaves them out. What engines do with each is in the contract suite.
+Right is: an adapter that is accepted here is one that PEFT itself takes, and whose features are named where a release
+of the engine leaves them out. What engines do with each is in the contract suite.
 """
 
 from __future__ import annotations

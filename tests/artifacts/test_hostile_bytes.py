@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,13 +21,17 @@ from tests.artifacts.written_adapter import (
 )
 
 GOOD = safetensors_bytes(lora_tensors())
-FOLDER = Path(tempfile.mkdtemp(prefix="hostile-"))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=12,
 )
 fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
 
 
 def answer(folder: Path, base: BaseModelShape | None = BASE) -> Inspection | AdapterRefused:
@@ -42,27 +46,27 @@ def answer(folder: Path, base: BaseModelShape | None = BASE) -> Inspection | Ada
 
 @fuzz
 @given(st.binary(max_size=300))
-def test_any_bytes_as_config(raw: bytes) -> None:
-    assert isinstance(answer(write_adapter(FOLDER, config=raw)), AdapterRefused)
+def test_any_bytes_as_config(folder: Path, raw: bytes) -> None:
+    assert isinstance(answer(write_adapter(folder, config=raw)), AdapterRefused)
 
 
 @fuzz
 @given(st.binary(max_size=300))
-def test_any_bytes_as_weights(raw: bytes) -> None:
-    assert isinstance(answer(write_adapter(FOLDER, weights=raw)), AdapterRefused)
+def test_any_bytes_as_weights(folder: Path, raw: bytes) -> None:
+    assert isinstance(answer(write_adapter(folder, weights=raw)), AdapterRefused)
 
 
 @fuzz
 @given(st.sampled_from([*config_of(), "use_new", "exclude_modules", "arrow_config"]), json_values)
-def test_any_value_in_any_field_of_the_config(field: str, value: Any) -> None:
-    answer(write_adapter(FOLDER, **{field: value}))
-    answer(FOLDER, base=None)
+def test_any_value_in_any_field_of_the_config(folder: Path, field: str, value: Any) -> None:
+    answer(write_adapter(folder, **{field: value}))
+    answer(folder, base=None)
 
 
 @fuzz
 @given(st.dictionaries(st.text(max_size=30) | st.sampled_from(sorted(lora_tensors())), json_values, max_size=4))
-def test_any_json_as_header(header: dict[str, Any]) -> None:
-    assert isinstance(answer(write_adapter(FOLDER, weights=with_header(header, bytes(16)))), AdapterRefused)
+def test_any_json_as_header(folder: Path, header: dict[str, Any]) -> None:
+    assert isinstance(answer(write_adapter(folder, weights=with_header(header, bytes(16)))), AdapterRefused)
 
 
 @fuzz
@@ -73,31 +77,31 @@ def test_any_json_as_header(header: dict[str, Any]) -> None:
         max_size=8,
     )
 )
-def test_any_tensors_of_any_shape(shapes: dict[str, tuple[int, ...]]) -> None:
+def test_any_tensors_of_any_shape(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     weights = safetensors_bytes(shapes)
-    answer(write_adapter(FOLDER, weights=weights))
-    answer(FOLDER, base=None)
+    answer(write_adapter(folder, weights=weights))
+    answer(folder, base=None)
 
 
 @fuzz
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
-def test_any_single_byte_of_a_good_file_changed(position: int, value: int) -> None:
+def test_any_single_byte_of_a_good_file_changed(folder: Path, position: int, value: int) -> None:
     changed = bytearray(GOOD)
     changed[position] = value
-    answer(write_adapter(FOLDER, weights=bytes(changed)))
-    answer(FOLDER, base=None)
+    answer(write_adapter(folder, weights=bytes(changed)))
+    answer(folder, base=None)
 
 
 @fuzz
 @given(st.integers(0, len(GOOD)), st.binary(max_size=20))
-def test_a_good_file_cut_anywhere_with_anything_behind_it(length: int, tail: bytes) -> None:
+def test_a_good_file_cut_anywhere_with_anything_behind_it(folder: Path, length: int, tail: bytes) -> None:
     weights = GOOD[:length] + tail
-    found = answer(write_adapter(FOLDER, weights=weights))
+    found = answer(write_adapter(folder, weights=weights))
     # the same length with other values at the end is another good adapter, or one with NaN in it
     assert isinstance(found, AdapterRefused) or len(weights) == len(GOOD)
 
 
 @fuzz
 @given(st.text(alphabet=r"qproj_.*+?()[]|\^$09{}", max_size=40))
-def test_any_key_in_a_pattern(key: str) -> None:
-    answer(write_adapter(FOLDER, config=json.dumps(config_of(rank_pattern={key: 4})).encode()))
+def test_any_key_in_a_pattern(folder: Path, key: str) -> None:
+    answer(write_adapter(folder, config=json.dumps(config_of(rank_pattern={key: 4})).encode()))

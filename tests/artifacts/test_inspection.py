@@ -107,7 +107,9 @@ def test_the_first_matching_pattern_wins(tmp_path: Path) -> None:
     assert refusal(bad, base=BASE).reason is RefusedReason.RANK_MISMATCH
 
 
-@pytest.mark.parametrize("key", ["(a+)+b", "a**", r"(q|q)*", "(?P<x>q)", ".*.*.*", "q{9}", "(q_proj", "", r"(.)\1"])
+@pytest.mark.parametrize(
+    "key", ["(a+)+b", "a**", r"(q|q)*", "(?P<x>q)", ".*.*.*", "q{9}", "(q_proj", "", r"(.)\1", "[[a]", "[a--b]"]
+)
 def test_refuses_patterns_that_could_keep_the_operator_busy_or_are_none(tmp_path: Path, key: str) -> None:
     refused = refusal(write_adapter(tmp_path, rank_pattern={key: 8}))
     assert refused.reason is RefusedReason.CONFIG_INVALID

@@ -20,7 +20,8 @@ MAX_REGEX_MATCHES = 4096  # keys with repetition × modules
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _ALLOWED = re.compile(r"[A-Za-z0-9_.\-\\^$()|\[\]*+?:]+", re.ASCII)
 # A repetition after a group, or after another repetition, is where the time grows exponentially.
-_DANGEROUS = re.compile(r"[)*+?][*+]|\)\?|\\[0-9]")
+# The last three begin sets inside of sets, which later versions of Python read in another way.
+_DANGEROUS = re.compile(r"[)*+?][*+]|\)\?|\\[0-9]|\[[^\]]*\[|--|\|\|")
 
 
 def first_match(pattern: Mapping[str, Value], modules: Iterable[str], file: str, field: str) -> dict[str, Value]:

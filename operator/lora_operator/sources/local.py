@@ -164,10 +164,14 @@ class LocalSource:
             if passes(name, request.pattern, request.prefix, request.adapters) and holds_adapter(path)
         }
 
+    def _is_young(self, moment: float, now: float) -> bool:
+        """Whether that was just now. A volume's clock may be a little ahead of ours; far ahead says nothing."""
+        return abs(now - moment) < self._settle_seconds
+
     def _may_come_back(self, found: FoundAdapter, repository: Path, now: float) -> bool:
         """Whether the folder of `found` went just now: a replacement by move or copy does that for a moment."""
         went = max(written_at(repository), written_at(Path(found.location)))
-        return 0 <= now - went < self._settle_seconds
+        return self._is_young(went, now)
 
     def _look(
         self,
@@ -188,14 +192,14 @@ class LocalSource:
         except SourceError as error:
             return _Outcome(before, BrokenAdapter(name, error.reason, error.message))
         signature = signature_of(real, (request.base_model, request.base))
-        fresh = 0 <= now - signature.newest_change < self._settle_seconds
+        fresh = self._is_young(signature.newest_change, now)
         for known in (before, excuse):
             noted = known.signature if known is not None else None
             if isinstance(noted, _Noted) and noted.signature == signature and (noted.final or fresh):
                 if known is before:
                     return _Outcome(before, pending=not noted.final)
                 return _Outcome(before, excuse, pending=not noted.final)
-        if before is not None and 0 <= now - signature.newest_write < self._settle_seconds:
+        if before is not None and self._is_young(signature.newest_write, now):
             return _Outcome(before, pending=True)
         return self._read(name, real, request, before, signature, final=not fresh)
 
