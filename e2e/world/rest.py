@@ -60,6 +60,20 @@ class Rest:
             for line in stream.iter_lines(chunk_size=1):
                 yield json.loads(line)["object"]
 
+    def patch(self, path: str, body: Json) -> Json:
+        """A merge patch."""
+        kind = {"Content-Type": "application/merge-patch+json"}
+        answer = self._session.patch(self._url + path, data=json.dumps(body), headers=kind, timeout=10)
+        if answer.status_code >= 400:
+            raise AssertionError(f"PATCH {path}: {answer.status_code} {answer.text[:500]}")
+        return dict(answer.json())
+
+    def delete(self, path: str, **query: str) -> None:
+        """Delete an object, or all of a collection; what is not there is gone already."""
+        answer = self._session.delete(self._url + path, params=query, timeout=10)
+        if answer.status_code >= 400 and answer.status_code != 404:
+            raise AssertionError(f"DELETE {path}: {answer.status_code} {answer.text[:500]}")
+
     def wait(self, collection: str, name: str, done: Callable[[Json], bool], timeout: float = 20.0) -> Json:
         """Follow one object until `done(object)`, which gets an empty object while there is none.
 

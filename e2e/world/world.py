@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,15 @@ BASE_MODEL = "tiny"
 class World:
     """Control plane, pods and (when started) the operator, for one namespace of users' things."""
 
-    def __init__(self, plane: ControlPlane, directory: Path, namespace: str, **pod_options: Any) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        directory: Path,
+        namespace: str,
+        *,
+        operator_kubeconfig: Path | None = None,
+        **pod_options: Any,
+    ) -> None:
         self.plane = plane
         self.directory = directory
         self.namespace = namespace
@@ -38,6 +47,7 @@ class World:
             folder.mkdir(parents=True, exist_ok=True)
         (self.model / "config.json").write_text(json.dumps(MODEL_CONFIG))
         self.operator: OperatorProcess | None = None
+        self._operator_kubeconfig = operator_kubeconfig
         self.pods = PodRunnerThread(plane.kubeconfig, directory / "pods", namespaces=(namespace,), **pod_options)
 
     def __enter__(self) -> World:
@@ -63,7 +73,9 @@ class World:
 
     def start_operator(self, *arguments: str, wait: bool = True) -> OperatorProcess:
         """Run the operator for this world's namespace, under its own service account."""
-        kubeconfig = self.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT)
+        kubeconfig = self._operator_kubeconfig or self.plane.service_account_kubeconfig(
+            SYSTEM_NAMESPACE, SERVICE_ACCOUNT
+        )
         given = (
             "--namespace", self.namespace, "--log-format", "console", "--source-seconds", "0.5",
             "--settle-seconds", "0.2", "--withdraw-seconds", "0.2", *arguments,
@@ -147,6 +159,15 @@ class World:
     def apply(self, name: str, path: str, **options: Any) -> None:
         """kubectl apply of `manifest(...)`."""
         self.kubectl("apply", "-f", "-", input=json.dumps(self.manifest(name, path, **options)))
+
+    def clear(self) -> None:
+        """Delete every LoraAdapter and wait until the engines have let go of all that was theirs."""
+        names = [item["metadata"]["name"] for item in self.rest.get(self.collection).get("items", [])]
+        self.rest.delete(self.collection)
+        for name in names:
+            self.wait_gone(name)
+        shutil.rmtree(self.source)
+        self.source.mkdir()
 
     # what anybody sees
 
