@@ -161,10 +161,12 @@ class Executor:
             if effect.engine_name == adapter.name:
                 await self._note_served(record, adapter.name, adapter.version)
             effect.stage = Stage.LOADING
+            log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             self._engines.touch(pod)
             path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
             await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
-            self._engines.note_loaded(pod, EngineModel(effect.engine_name, path, wanted.adapter.base_model))
+            model = EngineModel(effect.engine_name, path, adapter.base_model)
+            self._engines.note_loaded(pod, effect.incarnation, model)
             self._failures.clear(adapter.key, adapter.version, pod)
             seconds = time.monotonic() - started
             self._metrics.load("ok", seconds)
@@ -252,11 +254,11 @@ class Executor:
             effect.stage = Stage.UNLOADING
             self._engines.touch(pod)
             await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
-            self._engines.note_unloaded(pod, effect.engine_name)
+            self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
             self._metrics.unload(unload.cause.value, "ok")
             log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
-        except (EngineError, KeyError) as error:
-            self._metrics.unload(unload.cause.value, str(getattr(error, "reason", "PodGone")))
+        except EngineError as error:
+            self._metrics.unload(unload.cause.value, str(error.reason))
             log.warning("unloading %s from %s failed: %s", effect.engine_name, pod, error, extra=_fields(effect))
             self._engines.look_now(pod)
             # an engine that keeps refusing is asked again at the pace of its probes, not in a tight loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,6 +14,8 @@ import kopf
 
 from lora_operator.observe.cluster import Cache, Cluster
 from lora_operator.settings import GROUP, PLURAL, VERSION
+
+log = logging.getLogger(__name__)
 
 
 class Backoffs(Iterable[float]):
@@ -90,6 +93,7 @@ class Watch:
         body = event["object"]
         cache: Cache[Any] = self._cluster.adapters if kind == PLURAL else self._cluster.pods
         if cache.drop(body) if event["type"] == "DELETED" else cache.put(body):
+            log.debug("%s %s: %s", kind, body["metadata"]["name"], event["type"])
             self._mark()
 
 

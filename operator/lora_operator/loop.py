@@ -84,6 +84,8 @@ class Loop:
         """Rounds until cancelled. The first waits for a first look at every engine and source: whoever knows nothing of
         what is loaded must not unload it, nor load it elsewhere."""
         self._follow()
+        await self._parts.keys.first_reads(FIRST_LOOKS_SECONDS)
+        self._follow()
         await asyncio.gather(
             self._parts.engines.first_looks(FIRST_LOOKS_SECONDS), self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS)
         )
@@ -145,6 +147,7 @@ class Loop:
         seconds = time.monotonic() - started
         self.last_round = Round(wanted, snapshot, made)
         self.last_plan_at = time.monotonic()
+        log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
         parts.executor.submit(made, wanted)
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         now = asyncio.get_running_loop().time()

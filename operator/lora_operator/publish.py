@@ -153,6 +153,7 @@ class Publisher:
                     continue
                 failures = 0
                 self._metrics.status_write("ok")
+                log.debug("status of %s written", key, extra={"resource": key})
                 self._cluster.adapters.put(body)
                 for event in events_between(before, after):
                     self._recorder.emit(resource, *event)

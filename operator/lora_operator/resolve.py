@@ -115,6 +115,7 @@ class Resolver:
                 news = not _same(self.views[key], found)
                 self.views[key] = found
                 if news:
+                    log.debug("source of %s resolved", key, extra={"resource": key})
                     self._changed()
             try:
                 async with asyncio.timeout(self._delay(failures, found.resolution)):

@@ -106,7 +106,13 @@ class Engines:
             await asyncio.wait([asyncio.ensure_future(w) for w in waits], timeout=timeout)
 
     def endpoint(self, key: str) -> Endpoint:
-        """Where the pod's engine listens now."""
+        """Where the pod's engine listens now.
+
+        Raises:
+            EngineUnreachable: the pod is gone.
+        """
+        if key not in self._records:
+            raise EngineUnreachable(key, f"pod {key} is gone", refused=True)
         pod = self._records[key].pod
         return Endpoint(pod.ip or "", pod.port, self._keys.get(key))
 
@@ -120,17 +126,17 @@ class Engines:
         if key in self._wakes:
             self._wakes[key].set()
 
-    def note_loaded(self, key: str, model: EngineModel) -> None:
-        """The engine has confirmed a load."""
+    def note_loaded(self, key: str, incarnation: str, model: EngineModel) -> None:
+        """The engine, in this life of it, has confirmed a load."""
         view = self.views.get(key)
-        if view is not None and view.listed(model.name) != model:
+        if view is not None and view.incarnation == incarnation and view.listed(model.name) != model:
             rest = tuple(m for m in view.models if m.name != model.name)
             self._set(key, replace(view, models=(*rest, model)))
 
-    def note_unloaded(self, key: str, name: str) -> None:
-        """The engine has confirmed an unload."""
+    def note_unloaded(self, key: str, incarnation: str, name: str) -> None:
+        """The engine, in this life of it, has confirmed an unload."""
         view = self.views.get(key)
-        if view is not None and view.listed(name) is not None:
+        if view is not None and view.incarnation == incarnation and view.listed(name) is not None:
             self._set(key, replace(view, models=tuple(m for m in view.models if m.name != name)))
 
     def note_settled(self, key: str) -> None:

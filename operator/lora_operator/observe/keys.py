@@ -50,6 +50,11 @@ class ApiKeys:
             self._due.pop(where, None)
         return keys
 
+    async def first_reads(self, timeout: float) -> None:
+        """Wait for what is being read just now: an engine asked without its key looks as if it were down."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), timeout=timeout)
+
     async def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
