@@ -93,7 +93,7 @@ demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it runni
 bench: setup  ## Measure this machine: a table, and JSON lines in bench/results
 	$(BIN)/python -m bench
 
-bench-%: setup  ## One benchmark, for example: make bench-recovery
+bench-%: setup  ## One benchmark, for example: make bench-ready
 	$(BIN)/python -m bench $*
 
 .PHONY: controlplane-up
