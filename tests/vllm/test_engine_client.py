@@ -187,6 +187,12 @@ async def test_sends_the_key_and_never_tells_it(client: EngineClient, engine: Re
     assert key not in repr(endpoint)
 
 
+async def test_a_short_key_leaves_messages_readable(client: EngineClient, engine: ReplayedEngine) -> None:
+    engine.says(LOAD, nested(500, "InternalServerError", "rank 32 is too high, key=k"))
+    with pytest.raises(LoadRefused, match=r"rank 32 is too high, key=\*\*\*;"):
+        await client.load(replace(engine.endpoint, api_key="k"), "r8", PATH)
+
+
 async def test_a_missing_key_is_told_from_a_wrong_one(client: EngineClient, engine: ReplayedEngine) -> None:
     engine.says(MODELS, UNAUTHORIZED)
     with pytest.raises(EngineUnauthorized, match="wants an API key"):

@@ -21,6 +21,7 @@ import re
 from typing import ClassVar
 
 DETAIL_MAX = 300  # characters of an engine's own words that are passed on: status and events have little room
+WHOLE_WORD_BELOW = 6
 _URL_SECRETS = re.compile(
     r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s?'\"]*)(?:\?[^\s'\"]*)?"
 )
@@ -31,8 +32,10 @@ def bounded(text: str, *secrets: str | None, limit: int = DETAIL_MAX) -> str:
     """`text` as one printable line of at most `limit` characters, without `secrets` and without what URLs may hide."""
     text = text[: limit * 20]  # an engine may answer megabytes
     for secret in secrets:
-        if secret:
+        if secret and len(secret) >= WHOLE_WORD_BELOW:
             text = text.replace(secret, "***")
+        elif secret:  # a key such as "k" must not take every k out of a message
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     text = _URL_SECRETS.sub(r"\g<scheme>\g<rest>", text)
     text = _UNPRINTABLE.sub(" ", text).strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
@@ -145,7 +148,7 @@ class NameTakenByOther(EngineError):
 
     def __init__(self, engine: str, name: str, root: str, *, is_base: bool) -> None:
         root = bounded(root)
-        what = "is the name of its base model; rename the adapter" if is_base else f"is already loaded from {root}"
+        what = "is that of its base model; rename the adapter" if is_base else f"is already loaded from {root}"
         hint = "" if is_base else "; unload that one first, or use another name"
         super().__init__(engine, f"cannot load adapter {bounded(name)!r}: the name {what}{hint}", retryable=not is_base)
         self.name = name
