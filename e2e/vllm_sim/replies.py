@@ -27,8 +27,6 @@ def as_error(refused: Refused, release: Release) -> web.Response:
 
 def as_bare_text(text: str) -> web.Response:
     """200 with a text and, as vLLM's load and unload do, no content-type."""
-    response = web.Response(body=text.encode())
-    del response.headers["Content-Type"]
     return _Untyped(body=text.encode())
 
 
