@@ -195,8 +195,11 @@ def the_largest_status() -> LoraAdapterStatus:
     )
 
 
-def test_the_largest_status_fits_into_the_store(resources: Resources) -> None:
-    resources.create(an_adapter())
+def test_the_largest_object_fits_into_the_store(resources: Resources) -> None:
+    names = [f"adapter-{number:04}-{'x' * 115}" for number in range(1000)]
+    body = an_adapter(change={"adapterSource": {"adapters": names}})
+    body["metadata"]["annotations"] = {"last-applied": json.dumps(body)}
+    resources.create(body)
     written = resources.apply_status("a", fit(the_largest_status()).to_dict(), "lora-operator")
     assert written["status"]["truncated"] is True
     assert written["status"]["conditions"]
