@@ -316,6 +316,13 @@ async def test_an_unload_with_another_answer_is_decided_by_the_list(
         await hasty.unload(engine.endpoint, "r8")
 
 
+async def test_an_adapter_called_like_the_base_is_seen_beside_it(client: EngineClient, engine: ReplayedEngine) -> None:
+    engine.says(MODELS, listing(tiny=PATH))
+    engine.says(UNLOAD, nested(500, "InternalServerError", "not now"))
+    with pytest.raises(UnloadRefused):
+        await client.unload(engine.endpoint, "tiny")
+
+
 async def test_an_unload_on_an_engine_that_does_not_answer_at_all_is_a_timeout(
     hasty: EngineClient, engine: ReplayedEngine
 ) -> None:

@@ -228,7 +228,9 @@ class EngineClient:
         raise refusal
 
     async def _find(self, endpoint: Endpoint, name: str) -> EngineModel | None:
-        return next((model for model in await self.models(endpoint) if model.name == name), None)
+        named = [model for model in await self.models(endpoint) if model.name == name]
+        # before 0.32 an adapter may be listed under the base model's name, beside the base model
+        return min(named, key=lambda model: model.is_base, default=None)
 
     async def _look_up(
         self, endpoint: Endpoint, name: str, lost: EngineTimeout | EngineUnreachable
