@@ -64,15 +64,20 @@ crds-check: setup  ## Check that the CRD is what the models generate
 
 .PHONY: pytest
 pytest: setup  ## All tests, without lint
-	$(PYTEST)
+	$(PYTEST) tests
+	$(PYTEST) e2e/behaviours
 
 .PHONY: test-fast
 test-fast: setup  ## The tests that need no control plane
-	$(PYTEST) -m "not cluster"
+	$(PYTEST) tests -m "not cluster"
 
 .PHONY: test-cluster
 test-cluster: setup  ## The tests against a real API server (builds it at the first time, which takes minutes)
-	$(PYTEST) -m cluster
+	$(PYTEST) tests -m cluster
+
+.PHONY: test-e2e
+test-e2e: setup  ## What users are promised, through kubectl: control plane, pods, engines and operator as processes
+	$(PYTEST) e2e/behaviours
 
 .PHONY: test-scheduler
 test-scheduler: setup  ## The placement library's tests, at 100 % of its branches
