@@ -20,8 +20,7 @@ WAITING_BY_REASON = "vllm:num_requests_waiting_by_reason"
 KV_CACHE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")  # since 0.12; until 0.10, which has both
 
 _WANTED = (LORA_INFO, RUNNING, WAITING, *KV_CACHE)
-# Old series of lora_requests_info never go away, so that a long-lived engine has many of them.
-LINES_MAX = 20_000
+LINES_MAX = 1000
 LINE_MAX = 256 * 2**10
 NAMES_MAX = 10_000
 REASONS_MAX = 20
@@ -82,13 +81,30 @@ def _samples(page: str) -> Iterator[Sample]:
     """The wanted samples. Each line is parsed on its own: a page of 2,000 lines has ten of interest, and one bad line
     must not hide the others."""
     seen = 0
+    newest, infos = -math.inf, list[str]()
     for line in page.split("\n"):
         if not line.startswith(_WANTED) or len(line) > LINE_MAX:
             continue
-        seen += 1
-        if seen > LINES_MAX:
-            return
+        if line.startswith(LORA_INFO):
+            # old series never go away: an engine that ran for long has thousands, and only the newest says something
+            value = _last_number(line)
+            if value > newest:
+                newest, infos = value, []
+            if value == newest and len(infos) < LINES_MAX:
+                infos.append(line)
+        elif seen < LINES_MAX:
+            seen += 1
+            yield from _parsed(line)
+    for line in infos:
         yield from _parsed(line)
+
+
+def _last_number(line: str) -> float:
+    try:
+        value = float(line.rsplit(None, 1)[-1])
+    except ValueError:
+        return -math.inf
+    return value if math.isfinite(value) else -math.inf
 
 
 def _parsed(line: str) -> list[Sample]:
