@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from e2e.controlplane import ControlPlane
+from e2e.pods import PodRunnerThread
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +25,11 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     control_plane.create_namespace(name)
     yield name
-    control_plane.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    control_plane.delete_namespace(name)
+
+
+@pytest.fixture
+def pods(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[PodRunnerThread]:
+    """Plays the test pods of this test's namespace, each engine as a process of its own, until the test ends."""
+    with PodRunnerThread(control_plane.kubeconfig, tmp_path / "kubelet", namespaces=(namespace,)) as runner:
+        yield runner

@@ -152,6 +152,11 @@ class ControlPlane:
         self.kubectl("create", "namespace", name)
         self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s", namespace=name)
 
+    def delete_namespace(self, name: str) -> None:
+        """Have it deleted, without waiting. Its pods go at once: there may be no kubelet left to end them."""
+        self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+        self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", namespace=name)
+
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """A kubeconfig that acts as this service account (which must exist), good for a day."""
         token = self.kubectl("create", "token", name, "--duration=24h", namespace=namespace).strip()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from kubernetes.aio import config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client.api_client import ApiClient
 
 REQUEST_SECONDS = 15.0
 WATCH_SECONDS = 240
@@ -37,6 +37,11 @@ class Api:
 
     @classmethod
     async def connect(cls, kubeconfig: Path) -> Api:
+        # imported here because it takes longer than all that the other commands of this package do
+        from kubernetes.aio import config
+        from kubernetes.aio.client.api_client import ApiClient
+        from kubernetes.aio.client.configuration import Configuration
+
         configuration = Configuration()
         await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         configuration.connection_pool_maxsize = 64

@@ -72,6 +72,8 @@ class PodRunner:
 
     async def stop(self) -> None:
         """End every process at once. The API server's objects stay as they are, as when a machine is switched off."""
+        # closed first, while all connections are known: one whose request is cancelled would be left half closed
+        await self._api.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -79,7 +81,6 @@ class PodRunner:
         lives, self._lives = list(self._lives.values()), {}
         await asyncio.gather(*(life.abandon() for life in lives))
         await self._http.close()
-        await self._api.close()
         self._book.close()
 
     async def wait_ready(self, namespace: str, count: int, prefix: str = "", timeout: float = 60.0) -> None:
@@ -94,6 +95,21 @@ class PodRunner:
             return len(lives) == count and all(life.ready for life in lives)
 
         await self.wait_until(done, timeout, lambda: self._describe(namespace, prefix))
+
+    async def wait_restarted(
+        self, namespace: str, pod: str, restarts: int = 1, container: str = "vllm", timeout: float = 60.0
+    ) -> None:
+        """Wait until a container was restarted this often and its pod is Ready again.
+
+        Raises:
+            PodRunnerError: not within `timeout` seconds.
+        """
+
+        def done() -> bool:
+            life = self._life(namespace, pod)
+            return life.ready and life.container(container).state.restarts >= restarts
+
+        await self.wait_until(done, timeout, lambda: self._describe(namespace, pod))
 
     async def wait_until(self, done: Callable[[], bool], timeout: float, describe: Callable[[], str]) -> None:
         """Wait until `done`, which is asked whenever a pod came, changed or went.

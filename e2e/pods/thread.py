@@ -63,6 +63,11 @@ class PodRunnerThread:
     def wait_ready(self, namespace: str, count: int, prefix: str = "", timeout: float = 60.0) -> None:
         self.run(self.runner.wait_ready(namespace, count, prefix, timeout))
 
+    def wait_restarted(
+        self, namespace: str, pod: str, restarts: int = 1, container: str = "vllm", timeout: float = 60.0
+    ) -> None:
+        self.run(self.runner.wait_restarted(namespace, pod, restarts, container, timeout))
+
     def kill_container(self, namespace: str, pod: str, container: str = "vllm") -> None:
         self.run(self.runner.kill_container(namespace, pod, container))
 
