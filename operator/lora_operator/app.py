@@ -12,6 +12,7 @@ from typing import Any
 
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.cache.volume import StoreError, VolumeStore
+from lora_operator.drift import Drift
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
 from lora_operator.finalize import Finalizers
@@ -60,6 +61,7 @@ class Operator:
         engines = Engines(
             client,
             self._mark,
+            Drift(self.cluster, self.metrics).gone,
             probe_seconds=settings.probe_seconds,
             probes_per_second=settings.probes_per_second,
             hold_seconds=settings.hold_seconds,

@@ -55,12 +55,16 @@ class EngineView:
 
 
 class Engines:
-    """Looks after one task per participating pod. `changed` is called with the pod's key when a view changed."""
+    """Looks after one task per participating pod.
+
+    `changed` is called with the pod's key when a view changed, `gone` with what an engine stopped listing without us.
+    """
 
     def __init__(
         self,
         client: EngineClient,
         changed: Callable[[str], None],
+        gone: Callable[[str, tuple[EngineModel, ...]], None] = lambda pod, models: None,
         *,
         probe_seconds: float,
         probes_per_second: float,
@@ -68,6 +72,7 @@ class Engines:
     ) -> None:
         self._client = client
         self._changed = changed
+        self._gone = gone
         self._probe_seconds = probe_seconds
         self._probes_per_second = probes_per_second
         self._hold_seconds = hold_seconds
@@ -201,12 +206,17 @@ class Engines:
             if key in self.views and self._records[key] is record:
                 self._set(key, self._failed(view, error, now))
             return
-        if self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation:
+        overlapped = self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation
+        if overlapped:
             self._wakes[key].set()
             if view.state is EngineState.UP:
                 return
             # the first sight of a new engine matters more than what an overlapping effect left open
         adapters = tuple(model for model in models if model.parent is not None)
+        there = {(model.name, model.root) for model in adapters}
+        gone = tuple(model for model in view.models if (model.name, model.root) not in there)
+        if gone and not overlapped:
+            self._gone(key, gone)
         if self._changed_in_place(view, adapters):
             view = replace(view, settled=False)
         up = replace(view, state=EngineState.UP, release=release, models=adapters, error="", reason="", since=now)

@@ -1,0 +1,32 @@
+"""Tells of copies that somebody else took away: the loop repairs that without being asked, but a person should know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster
+from lora_operator.snapshot import our_model
+from lora_operator.vllm.client import EngineModel
+
+log = logging.getLogger(__name__)
+
+
+class Drift:
+    """Counts and logs copies of ours that an engine lists no longer though nobody of ours unloaded them."""
+
+    def __init__(self, cluster: Cluster, metrics: Metrics) -> None:
+        self._cluster = cluster
+        self._metrics = metrics
+
+    def gone(self, pod: str, models: Iterable[EngineModel]) -> None:
+        """These were listed by the pod's engine at the look before, and are not now."""
+        record = self._cluster.pods.get(pod)
+        if record is None:
+            return
+        ours = [found for model in models if (found := our_model(model, record.pod.adapter_root)) is not None]
+        for found in ours:
+            log.warning("somebody else unloaded %s from %s", found.engine_name, pod, extra={"pod": pod})
+        if ours:
+            self._metrics.drift(len(ours))
