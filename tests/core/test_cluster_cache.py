@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lora_operator.observe.cluster import Cluster, served_names
+from lora_operator.observe.describe import PodDefaults
+
+
+def pod(name: str, version: int, uid: str = "u1") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": str(version)}}
+
+
+def cluster() -> Cluster:
+    return Cluster(PodDefaults())
+
+
+def test_an_older_observation_changes_nothing() -> None:
+    pods = cluster().pods
+    assert pods.put(pod("a", 5))
+    assert not pods.put(pod("a", 4))
+    assert pods["ns/a"].version == 5
+
+
+def test_an_object_that_a_full_list_lacks_is_gone() -> None:
+    pods = cluster().pods
+    pods.put(pod("a", 5))
+    assert pods.replace([pod("b", 6)], "7")
+    assert pods.get("ns/a") is None and pods.get("ns/b") is not None
+
+
+def test_an_object_that_was_seen_after_the_list_was_made_stays() -> None:
+    pods = cluster().pods
+    pods.put(pod("a", 9))
+    pods.replace([], "7")
+    assert pods.get("ns/a") is not None
+
+
+def test_a_late_deletion_does_not_remove_the_successor() -> None:
+    pods = cluster().pods
+    pods.put(pod("a", 9, uid="new"))
+    assert not pods.drop(pod("a", 8, uid="old"))
+    assert pods.get("ns/a") is not None
+
+
+def test_what_was_served_counts_for_that_container_alone() -> None:
+    note = json.dumps({"container": "c1", "names": {"sql": "aaaa"}})
+    assert served_names(note, "c1") == {"sql": "aaaa"}
+    assert served_names(note, "c2") == {}
+    assert served_names("{nonsense", "c1") == {} and served_names(None, "c1") == {}
+    assert served_names('{"container": "c1", "names": 3}', "c1") == {}

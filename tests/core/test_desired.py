@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from lora_operator.desired import desired
+from lora_operator.sources import BrokenAdapter, SourceError
+from lora_scheduler import ReplicaPolicy
+from tests.core.builders import V1, a_failing_source, a_resource, a_source, found
+
+
+def test_every_adapter_of_the_source_is_wanted() -> None:
+    resource = a_resource(spec={"deploymentConfig": {"replicas": 2}, "schedulingConfig": {"priority": 7}})
+    result = desired([resource], {resource.key: a_source(resource, found("a"), found("b"))})
+    assert sorted(result.adapters) == ["ns/la/a", "ns/la/b"]
+    adapter = result.adapters["ns/la/a"].adapter
+    assert (adapter.replicas, adapter.priority, adapter.version, adapter.bytes) == (2, 7, V1, 1000)
+
+
+def test_declared_memory_wins_over_measured_bytes() -> None:
+    resource = a_resource(spec={"schedulingConfig": {"resourceRequirements": {"memory": "2Gi"}}})
+    result = desired([resource], {resource.key: a_source(resource, found("a"))})
+    assert result.adapters["ns/la/a"].adapter.bytes == 2 * 2**30
+
+
+def test_a_broken_adapter_stands_beside_the_good_ones() -> None:
+    resource = a_resource()
+    broken = BrokenAdapter("bad", "RankMismatch", "r is 8, tensors have 4")
+    result = desired([resource], {resource.key: a_source(resource, found("good"), broken=(broken,))})
+    assert list(result.adapters) == ["ns/la/good"]
+    assert [(r.name, r.code, r.reason) for r in result.resources["ns/la"].rejected] == [
+        ("bad", "RankMismatch", "Rank mismatch")
+    ]
+
+
+def test_the_older_resource_keeps_a_name_that_two_claim() -> None:
+    old = a_resource("z-old", created="2026-01-01T00:00:00Z")
+    new = a_resource("a-new", created="2026-01-02T00:00:00Z")
+    sources = {r.key: a_source(r, found("sql")) for r in (old, new)}
+    result = desired([new, old], sources)
+    assert list(result.adapters) == ["ns/z-old/sql"]
+    (conflict,) = result.resources["ns/a-new"].rejected
+    assert conflict.code == "Conflict" and "ns/z-old" in conflict.message
+
+
+def test_the_younger_resource_takes_over_when_the_older_is_being_deleted() -> None:
+    old = a_resource("old", deletionTimestamp="2026-01-03T00:00:00Z")
+    new = a_resource("new", created="2026-01-02T00:00:00Z")
+    result = desired([old, new], {r.key: a_source(r, found("sql")) for r in (old, new)})
+    assert list(result.adapters) == ["ns/new/sql"] and "ns/old" not in result.resources
+
+
+def test_while_a_source_is_away_status_says_what_is_wanted() -> None:
+    noted = {"adapters": [{"name": "sql", "fingerprint": V1, "bytes": 5, "rank": 4}], "loadedAdapters": ["sql"]}
+    resource = a_resource(status=noted)
+    error = SourceError("NotThere", "the folder is gone", retryable=True)
+    result = desired([resource], {resource.key: a_failing_source(resource, error)})
+    wanted = result.adapters["ns/la/sql"]
+    assert (wanted.adapter.version, wanted.adapter.rank, wanted.found) == (V1, 4, None)
+    assert result.resources["ns/la"].source.ready is False
+    assert ("ns", "sql") in result.protected
+
+
+def test_what_status_remembers_still_has_to_pass_the_selection() -> None:
+    noted = {"adapters": [{"name": n, "fingerprint": V1, "bytes": 5, "rank": 4} for n in ("sql-a", "chat")]}
+    spec = {"adapterSource": {"type": "local", "repository": "/models/x", "prefix": "sql-"}}
+    resource = a_resource(status=noted, spec=spec)
+    result = desired([resource], {})
+    assert list(result.adapters) == ["ns/la/sql-a"]
+    assert result.resources["ns/la"].source.ready is None
+
+
+def test_an_unreadable_spec_is_reported_and_breaks_nothing() -> None:
+    resource = a_resource(spec={"adapterSource": {"type": "gopher", "repository": "x"}})
+    result = desired([resource], {})
+    state = result.resources["ns/la"].source
+    assert state.ready is False and state.reason == "InvalidSpec" and "adapterSource.type" in state.message
+
+
+def test_on_demand_adapters_are_checked_but_get_no_copies() -> None:
+    spec = {"deploymentConfig": {"loadOnStartup": False, "replicaPolicy": "AllPods"}}
+    resource = a_resource(spec=spec)
+    result = desired([resource], {resource.key: a_source(resource, found("a"))})
+    adapter = result.adapters["ns/la/a"].adapter
+    assert (adapter.replicas, adapter.replica_policy) == (0, ReplicaPolicy.FIXED)
+    assert result.resources["ns/la"].on_demand
