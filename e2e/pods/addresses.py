@@ -33,6 +33,8 @@ class AddressBook:
         chosen = subnet or saved.get("subnet")
         if chosen is None:
             chosen, self._held = _free_subnet()
+        else:
+            self._held = _lock(_checked(chosen))  # chosen by somebody who knows: others are kept off it if possible
         self.network = _checked(chosen)
         same = saved.get("subnet") == str(self.network)
         self._next: int = saved["next"] if same else FIRST_POD
@@ -93,10 +95,18 @@ def _checked(subnet: str) -> ipaddress.IPv4Network:
 def _free_subnet() -> tuple[str, IO[str]]:
     """A subnet together with the lock that keeps other runners of this user off it until it is closed."""
     for number in random.sample(SECOND_BYTES, len(SECOND_BYTES)):
-        lock = Path(tempfile.gettempdir(), f"lora-operator-subnet-{os.getuid()}-{number}.lock").open("w")  # noqa: SIM115
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return f"127.{number}.0.0/16", lock
-        except BlockingIOError:
-            lock.close()
+        subnet = f"127.{number}.0.0/16"
+        if lock := _lock(_checked(subnet)):
+            return subnet, lock
     raise AddressError("every /16 of 127.0.0.0/8 is held by a running pod runner; stop some of them")
+
+
+def _lock(network: ipaddress.IPv4Network) -> IO[str] | None:
+    name = f"lora-operator-subnet-{os.getuid()}-{network.network_address}.lock"
+    lock = Path(tempfile.gettempdir(), name).open("w")  # noqa: SIM115 - held for as long as the runner lives
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
+    except BlockingIOError:
+        lock.close()
+        return None
