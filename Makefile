@@ -22,7 +22,7 @@ setup: $(STAMP)  ## Create .venv with everything that is needed (again when pypr
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || echo absent), and Python 3.11 or newer is needed:" \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo absent), and Python 3.11 or newer is needed:" \
 	    "install it, or say which one to take: make setup PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "no virtual environment could be made: install the venv module of $(PYTHON)" \
