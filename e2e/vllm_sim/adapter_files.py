@@ -168,7 +168,11 @@ def _read_header(raw: bytes) -> tuple[Tensors, int]:
 def _check_tensors(tensors: Tensors, config: dict[str, Any], limits: Limits, path: str) -> None:
     halves: dict[str, set[str]] = {}
     unexpected = []
+    if not tensors:
+        raise LoadRefused("")
     for name in tensors:
+        if limits.release.ignores_bias_tensors and name.endswith(".bias"):
+            continue
         match = _MODULE.match(name) or _EMBEDDING.match(name)
         if match is None:
             raise LoadRefused(f"{name} is unsupported LoRA weight")

@@ -37,6 +37,7 @@ class Settings:
     api_keys: tuple[str, ...]
     runtime_updating: bool
     dev_mode: bool
+    tells_cached_tokens: bool
     static_adapters: tuple[tuple[str, str], ...]
     model_config: Path | None
     load_seconds: float
@@ -70,6 +71,8 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     v.add_argument("--block-size", type=int, default=16, help="in tokens; here a character is a token")
     v.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=True)
     v.add_argument("--enforce-eager", action="store_true")
+    v.add_argument("--dtype", default="auto")
+    v.add_argument("--enable-prompt-tokens-details", action="store_true")
     v.add_argument("--api-key", nargs="+", default=[])
     v.add_argument("--api-server-count", type=int, default=1)
     s = p.add_argument_group("the simulator's own")
@@ -119,6 +122,7 @@ def parse_arguments(args: Sequence[str], env: Mapping[str, str], *, description:
         prefix_caching=ns.enable_prefix_caching,
         api_keys=keys,
         runtime_updating=updating,
+        tells_cached_tokens=ns.enable_prompt_tokens_details,
         dev_mode=env.get("VLLM_SERVER_DEV_MODE", "0") == "1",
         static_adapters=tuple(_static_adapter(text) for text in ns.lora_modules),
         model_config=_model_config(ns.sim_model_config, model),

@@ -42,11 +42,15 @@ class LoadedAdapter:
     inplace: bool = False
 
 
-def _weights_bytes(path: str) -> int:
+def _takes_long(path: str) -> bool:
+    """Whether reading there would stop everything else in this process: a large file, or a config that is a pipe."""
     try:
-        return (Path(path) / "adapter_model.safetensors").stat().st_size
+        folder = Path(path)
+        if (folder / "adapter_config.json").is_fifo():
+            return True
+        return (folder / "adapter_model.safetensors").stat().st_size > _INLINE_BYTES
     except (OSError, ValueError):
-        return 0
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ class EngineCore:
 
     async def _read(self, lora: LoadedAdapter) -> Weights:
         await asyncio.sleep(self.settings.load_seconds)
-        if _weights_bytes(lora.path) > _INLINE_BYTES:
+        if _takes_long(lora.path):
             weights = await asyncio.to_thread(read_adapter, lora.path, self.limits)
         else:
             weights = read_adapter(lora.path, self.limits)

@@ -31,7 +31,8 @@ class GenerationApi:
         """`prompt` is a string, a list of strings or of tokens."""
         body = json_object(raw, request.headers.get("Content-Type", ""))
         if "prompt" not in body:
-            raise Refused(400, "Bad Request", "1 validation error:\n  Either prompt or prompt_embeds must be provided")
+            message = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
+            raise Refused(400, "BadRequestError", message, "prompt")
         return await self._answer(request, body, _prompt_text(body["prompt"]), chat=False)
 
     async def chat(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.StreamResponse:
@@ -64,11 +65,11 @@ class GenerationApi:
             return await self._stream(request, lora, prompt, shape)
         text = []
         try:
-            async for piece in self._generate(request, lora, prompt, tokens):
+            async for piece in self._generate(request, lora, prompt, shape):
                 text.append(piece)
         except EngineDead as dead:
             raise Refused(500, "InternalServerError", str(dead)) from dead
-        return as_json(shape.whole("".join(text)))
+        return as_json(shape.whole("".join(text), tells_cached_tokens=self._core.settings.tells_cached_tokens))
 
     def _check_length(self, prompt: str, tokens: int) -> None:
         limit = self._core.settings.max_model_len
@@ -80,17 +81,18 @@ class GenerationApi:
             raise Refused(400, "BadRequestError", message, "input_tokens")
 
     async def _generate(
-        self, request: web.Request, lora: LoadedAdapter | None, prompt: str, tokens: int
+        self, request: web.Request, lora: LoadedAdapter | None, prompt: str, shape: _Shape
     ) -> AsyncIterator[str]:
         async with self._core.serving(lora, prompt) as computed:
-            for index in range(tokens):
+            shape.cached_tokens = computed.reused.tokens
+            for index in range(shape.tokens):
                 if request.transport is None or request.transport.is_closing():
                     return  # the client has gone: vLLM aborts the request
                 await self._core.step(self._core.settings.seconds_per_token)
                 yield _report(computed) if index == 0 else ""
             self.finished += 1
             self.prompt_tokens += len(prompt)
-            self.generated_tokens += tokens
+            self.generated_tokens += shape.tokens
 
     async def _stream(
         self, request: web.Request, lora: LoadedAdapter | None, prompt: str, shape: _Shape
@@ -98,7 +100,7 @@ class GenerationApi:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         try:
-            async for piece in self._generate(request, lora, prompt, shape.tokens):
+            async for piece in self._generate(request, lora, prompt, shape):
                 await response.write(_event(shape.piece(piece)))
             await response.write(_event(shape.piece("", finish="length")))
         except EngineDead as dead:
@@ -115,18 +117,21 @@ class _Shape:
 
     def __init__(self, model: str, chat: bool, prompt_tokens: int, tokens: int) -> None:
         self._model, self._chat, self._prompt_tokens, self.tokens = model, chat, prompt_tokens, tokens
+        self.cached_tokens = 0
         self._id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
 
     def _frame(self, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": int(time.time()), "model": self._model, "choices": [choice]}
 
-    def whole(self, text: str) -> dict[str, Any]:
+    def whole(self, text: str, *, tells_cached_tokens: bool) -> dict[str, Any]:
         """The answer in one piece."""
         choice: dict[str, Any] = {"index": 0}
         choice |= {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
         choice |= {"logprobs": None, "finish_reason": "length", "stop_reason": None}
         total = self._prompt_tokens + self.tokens
-        usage = {"prompt_tokens": self._prompt_tokens, "total_tokens": total, "completion_tokens": self.tokens}
+        usage: dict[str, Any] = {"prompt_tokens": self._prompt_tokens, "total_tokens": total}
+        details = {"cached_tokens": self.cached_tokens} if tells_cached_tokens else None
+        usage |= {"completion_tokens": self.tokens, "prompt_tokens_details": details}
         return self._frame("chat.completion" if self._chat else "text_completion", choice) | {"usage": usage}
 
     def piece(self, text: str, finish: str | None = None) -> dict[str, Any]:
@@ -145,6 +150,8 @@ def _report(computed: Computed) -> str:
 def _prompt_text(prompt: object) -> str:
     if isinstance(prompt, str):
         return prompt
+    if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+        return "".join(chr(0x100 + token) for token in prompt)  # one character is one token
     if isinstance(prompt, list):
         return " ".join(_prompt_text(item) for item in prompt)
     if isinstance(prompt, dict):

@@ -11,7 +11,7 @@ from aiohttp import web
 from .core import EngineCore
 from .journal import Journal
 from .registry import LoadRequest, Refused, Registry
-from .replies import as_bare_text, flag_field, json_object, text_field
+from .replies import as_bare_text, check_id, flag_field, json_object, text_field
 
 
 class LoraApi:
@@ -25,44 +25,49 @@ class LoraApi:
     async def load(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """`lora_name`, `lora_path`, `load_inplace`; anything else is ignored."""
         body = json_object(raw, request.headers.get("Content-Type", ""))
-        return await self._load(body, text_field(body, "lora_name"), text_field(body, "lora_path"))
+        await self._load(body, text_field(body, "lora_name"), text_field(body, "lora_path"))
+        return as_bare_text(f"Success: LoRA adapter '{body['lora_name']}' added successfully.")
 
     async def load_sagemaker(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """`name`, `src`: the same, and never behind the API key."""
         body = json_object(raw, request.headers.get("Content-Type", ""))
-        return await self._load(body, text_field(body, "name"), text_field(body, "src"))
+        await self._load(body, text_field(body, "name"), text_field(body, "src"))
+        return as_bare_text(f"Adapter {body['name']} registered")
 
-    async def _load(self, body: dict[str, Any], name: str, path: str) -> web.Response:
+    async def _load(self, body: dict[str, Any], name: str, path: str) -> None:
         inplace = flag_field(body, "load_inplace") and self._release.has_load_inplace
         started = time.monotonic()
         try:
-            text = await self._registry.load(LoadRequest(name, path, inplace))
+            await self._registry.load(LoadRequest(name, path, inplace))
         except Refused as refused:
             self._note("load", name, path, refused.status, started)
             raise
         self._note("load", name, path, 200, started)
-        return as_bare_text(text)
 
     async def unload(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """`lora_name`; anything else is ignored."""
         body = json_object(raw, request.headers.get("Content-Type", ""))
-        return await self._unload(text_field(body, "lora_name"), forget)
+        name = text_field(body, "lora_name")
+        check_id(body, "lora_int_id")
+        await self._unload(name, forget)
+        return as_bare_text(f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def unload_sagemaker(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """The name is the last part of the path."""
-        return await self._unload(unquote(request.path.removeprefix("/adapters/")), forget)
+        name = unquote(request.path.removeprefix("/adapters/"))
+        await self._unload(name, forget)
+        return as_bare_text(f"Adapter {name} unregistered")
 
-    async def _unload(self, name: str, forget: bool) -> web.Response:
+    async def _unload(self, name: str, forget: bool) -> None:
         started = time.monotonic()
         known = self._registry.find(name)
         path = known.path if known else None
         try:
-            text = await self._registry.unload(name, forget=forget)
+            await self._registry.unload(name, forget=forget)
         except Refused as refused:
             self._note("unload", name, path, refused.status, started)
             raise
         self._note("unload", name, path, 200, started)
-        return as_bare_text(text)
 
     def _note(self, event: str, name: str, path: str | None, status: int, started: float) -> None:
         seconds = round(time.monotonic() - started, 6)

@@ -78,8 +78,8 @@ class Registry:
             message += f" Valid aliases: {', '.join(served)}."
         raise Refused(404, "NotFoundError", message, "model" if self._release.lists_valid_aliases else None)
 
-    async def load(self, request: LoadRequest) -> str:
-        """Load an adapter and return the text of the answer. Raises Refused."""
+    async def load(self, request: LoadRequest) -> None:
+        """Load an adapter. Raises Refused."""
         async with self._lock(request.name):
             self._check_load(request)
             known = self.find(request.name)
@@ -93,9 +93,8 @@ class Registry:
                 self._adapters[self._adapters.index(known)] = lora
             else:
                 self._adapters.append(lora)
-            return f"Success: LoRA adapter '{request.name}' added successfully."
 
-    async def unload(self, name: str, *, forget: bool = False) -> str:
+    async def unload(self, name: str, *, forget: bool = False) -> None:
         """Forget a name; the engine is not told. Raises Refused. `forget` plays an engine that does not do it."""
         async with self._lock(name):
             if not name:
@@ -106,7 +105,6 @@ class Registry:
             await asyncio.sleep(self._core.settings.unload_seconds)
             if not forget:
                 self._adapters = [a for a in self._adapters if a.name != name]
-            return f"Success: LoRA adapter '{name}' removed successfully."
 
     def _lock(self, name: str) -> asyncio.Lock | AsyncExitStack:
         return self._locks[name] if self._release.locks_names else AsyncExitStack()
@@ -129,5 +127,8 @@ class Registry:
             return Refused(404, "NotFoundError", message)
         message = str(exc)
         if not isinstance(exc, EngineDead):
-            message = f"Call to add_lora method failed: {message}"
+            message = (
+                f"Call to add_lora method failed: Worker failed with error '{message}', please check the stack trace "
+                "above for the root cause"
+            )
         return Refused(self._release.load_failure_status, self._release.load_failure_type, message)

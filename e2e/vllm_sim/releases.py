@@ -33,6 +33,7 @@ class Release:
     refuses_base_name: bool
     base_name_shadows: bool  # an adapter called like the base answers the base's requests
     refuses_changed_base: bool  # PiSSA and its kin, lora_bias, aLoRA, layer replication …
+    ignores_bias_tensors: bool  # `lora_B.bias` is read and left unused; later its name is refused
     honours_patterns: bool  # rank_pattern, alpha_pattern
     cache_key: CacheKey
     locks_names: bool
@@ -77,6 +78,7 @@ def release_traits(release: str) -> Release:
         refuses_base_name=v >= (0, 32),
         base_name_shadows=v >= (0, 10),
         refuses_changed_base=v >= (0, 32),
+        ignores_bias_tensors=v < (0, 12),
         honours_patterns=v >= (0, 32),
         cache_key=cache_key,
         locks_names=v >= (0, 10),

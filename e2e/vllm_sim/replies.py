@@ -53,12 +53,13 @@ def json_object(raw: bytes, content_type: str) -> dict[str, Any]:
 
 def text_field(body: dict[str, Any], name: str) -> str:
     """A required string. Raises Refused with 400."""
+    param = f"body.{name}"
     if name not in body:
-        raise bad_request(f"{{'type': 'missing', 'loc': 'body.{name}', 'msg': 'Field required'}}", name)
+        raise bad_request(f"{{'type': 'missing', 'loc': '{param}', 'msg': 'Field required'}}", param)
     value = body[name]
     if not isinstance(value, str):
-        message = f"{{'type': 'string_type', 'loc': 'body.{name}', 'msg': 'Input should be a valid string'}}"
-        raise bad_request(message, name)
+        message = f"{{'type': 'string_type', 'loc': '{param}', 'msg': 'Input should be a valid string'}}"
+        raise bad_request(message, param)
     return value
 
 
@@ -72,7 +73,18 @@ def flag_field(body: dict[str, Any], name: str) -> bool:
         if value in spellings:
             return meaning
     message = f"{{'type': 'bool_parsing', 'loc': 'body.{name}', 'msg': 'Input should be a valid boolean'}}"
-    raise bad_request(message, name)
+    raise bad_request(message, f"body.{name}")
+
+
+def check_id(body: dict[str, Any], name: str) -> None:
+    """An optional integer that nobody uses. Raises Refused with 400."""
+    value = body.get(name)
+    try:
+        if value is not None and int(value) != float(value):
+            raise ValueError
+    except (TypeError, ValueError):
+        message = f"{{'type': 'int_parsing', 'loc': 'body.{name}', 'msg': 'Input should be a valid integer'}}"
+        raise bad_request(message, f"body.{name}") from None
 
 
 def bad_request(problem: str, param: str | None = None) -> Refused:

@@ -1,0 +1,51 @@
+"""Every adapter folder that the suite has: whether it loads, and, on a real engine, whether it is answered rightly."""
+
+from __future__ import annotations
+
+from ..by_release import LOAD_FAILURE
+from ..case import Body, Cases, Place
+from ..outcomes import OUTCOMES, Outcome, difference, prompt
+from ..target import Target
+
+cases = Cases()
+_SPOILS_OTHERS = ("nan", "inf")
+
+
+async def _differs(t: Target, name: str, adapter: str) -> str | None:
+    fields = {"logprobs": 1, "return_tokens_as_token_ids": True}
+    reply = await t.complete(name, prompt(), **fields)
+    if reply.status != 200:
+        return f"{reply.status} {reply.text[:200]}"
+    logprobs = reply.json["choices"][0]["logprobs"]
+    tokens = [int(token.removeprefix("token_id:")) for token in logprobs["tokens"]]
+    return difference(adapter, tokens, logprobs["token_logprobs"])
+
+
+def _case(name: str) -> Body:
+    async def body(t: Target) -> None:
+        outcome = OUTCOMES[name][t.release]
+        reply = await t.load("a", t.fixture(name))
+        if outcome is Outcome.NOT_FOUND:
+            t.expect(reply, 404, "NotFoundError")
+        elif outcome is Outcome.REFUSED:
+            t.expect(reply, *LOAD_FAILURE[t.release])
+        else:
+            assert reply.status == 200, reply
+            if t.is_real:
+                difference = await _differs(t, "a", "lora" if outcome is Outcome.AS_LORA else name)
+                assert (difference is not None) is (outcome is Outcome.WRONG), difference
+            else:
+                assert (await t.complete("a")).status == 200
+
+    body.__name__ = f"adapter_{name.replace('-', '_')}_has_the_outcome_of_this_release"
+    return body
+
+
+for _name in OUTCOMES:
+    _place = Place.LAST if _name in _SPOILS_OTHERS else Place.ANY
+    cases(f"the adapter `{_name}`: accepted, accepted although wrong, or refused", place=_place)(_case(_name))
+
+
+@cases("the base itself answers as transformers does", real_only=True)
+async def the_base_answers_as_transformers_does(t: Target) -> None:
+    assert await _differs(t, "tiny", "") is None
