@@ -18,7 +18,9 @@ _MODE = 0o444
 
 
 def copy_verified(file: AdapterFile, source_folder: Path, target_folder: Path) -> None:
-    """Copy `file`, compare size and sha256 of the copy with what it should be, and make it durable and read-only.
+    """Copy `file`, compare size and sha256 of the copy with what it should be, and make it read-only.
+
+    It is not yet durable: see `make_durable`.
 
     Raises StoreError; reason SourceChanged where the source is not what was inspected any more.
     """
@@ -48,7 +50,6 @@ def _copy(file: AdapterFile, source: int, target_path: Path) -> None:
                 retryable=True,
             )
         os.fchmod(target, _MODE)
-        os.fsync(target)
     finally:
         os.close(target)
 
@@ -98,6 +99,15 @@ def _hash(descriptor: int) -> tuple[int, str]:
         digest.update(chunk)
         size += len(chunk)
     return size, digest.hexdigest()
+
+
+def make_durable(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes | bytearray) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from lora_operator.cache import scratch as scratches
-from lora_operator.cache.copying import copy_verified
+from lora_operator.cache.copying import copy_verified, make_durable
 from lora_operator.cache.paths import is_fingerprint, parse_root, version_path
 from lora_operator.cache.scratch import scratch, sweep_scratch
 from lora_operator.cache.store_error import StoreError, store_error
@@ -84,7 +84,10 @@ class VolumeStore:
                 for file in adapter.files:
                     copy_verified(file, source_folder, folder)
                 folder.chmod(0o755)  # whatever the umask: engines run as other users
-                _sync_folder(folder)
+                self._make_parent(target)
+                # all at the end, as waiting for the first brings most of the others along
+                for path in (*(folder / file.path for file in adapter.files), folder, self._root):
+                    make_durable(path)
                 self._rename(folder, target)
         except OSError as error:
             raise store_error(f"storing {adapter.name} at {target}", error) from error
@@ -98,25 +101,27 @@ class VolumeStore:
                 )
         return _is_folder(target)
 
+    def _make_parent(self, target: Path) -> None:
+        try:
+            target.parent.mkdir(mode=0o755)
+        except FileExistsError:
+            return
+        target.parent.chmod(0o755)
+
     def _rename(self, folder: Path, target: Path) -> None:
         while True:
-            created = not target.parent.exists()
-            target.parent.mkdir(mode=0o755, exist_ok=True)
-            if created:
-                target.parent.chmod(0o755)
             try:
                 folder.rename(target)
             except FileNotFoundError:
                 if not folder.exists():
                     raise
-                continue  # a sweep removed the empty folder of that name in between
+                self._make_parent(target)  # a sweep removed the empty folder in between
+                continue
             except OSError:
                 if _is_folder(target):
                     return  # another process was faster: the same files
                 raise
-            _sync_folder(target.parent)
-            if created:
-                _sync_folder(self._root)
+            make_durable(target.parent)
             return
 
     def _sweep(
@@ -191,11 +196,3 @@ def _remove_if_empty(path: Path) -> None:
         path.rmdir()
     except OSError:
         return  # not empty, or not ours to remove
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
