@@ -6,54 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lora_operator.observe.describe import ApiKeyRef, PodDefaults, PodDescription, describe, takes_part
 from lora_operator.vllm.command import SecretKeyRef
+from tests.observe.pods import GROUP, OPENAI, a_pod
 
-GROUP = "production-stack.vllm-project"
 DEFAULTS = PodDefaults()
-OPENAI = "vllm/vllm-openai:v0.10.2"
-
-
-def a_pod(
-    *args: str,
-    command: list[str] | None = None,
-    env: list[dict[str, Any]] | None = None,
-    annotations: dict[str, str] | None = None,
-    labels: dict[str, str] | None = None,
-    image: str = OPENAI,
-    name: str = "vllm",
-) -> dict[str, Any]:
-    """A running pod with one container; `annotations` without the group."""
-    container: dict[str, Any] = {"name": name, "image": image, "args": list(args), "env": env or []}
-    if command is not None:
-        container["command"] = command
-    return {
-        "metadata": {
-            "namespace": "ml",
-            "name": "vllm-0",
-            "uid": "uid-1",
-            "labels": labels or {},
-            "annotations": {f"{GROUP}/{key}": value for key, value in (annotations or {}).items()},
-        },
-        "spec": {"nodeName": "node-a", "containers": [container]},
-        "status": {
-            "phase": "Running",
-            "podIP": "10.0.0.7",
-            "conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}],
-            "containerStatuses": [
-                {"name": "sidecar", "containerID": "containerd://other"},
-                {
-                    "name": name,
-                    "containerID": "containerd://abc",
-                    "restartCount": 2,
-                    "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}},
-                },
-            ],
-        },
-    }
 
 
 def described(*args: str, **pod: Any) -> PodDescription:
@@ -365,56 +323,3 @@ def test_takes_part_by_its_label() -> None:
 def test_the_same_pod_gives_an_equal_description() -> None:
     assert described(*SAME) == described(*SAME)
     assert described(*SAME) != replace(described(*SAME), port=1)
-
-
-WORDS = st.sampled_from(
-    ["vllm", "serve", "sh", "-c", "--max-loras", "--port=", "--api-key", "$(A)", "$A", "'", '"', ";", "&&", "\\\n",
-     "$(", "`x`", "${A:-$B}", "--", "-m", "A=1", "export", "--served_model_name", "4", "--enable-lora",
-     "\ue000A\ue001", "2>&1", "#"]
-)  # fmt: skip
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
-    max_leaves=8,
-)
-TEXTS = st.lists(WORDS | st.text(max_size=5), max_size=8).map(" ".join)
-LISTS = st.lists(WORDS | TEXTS | st.text(max_size=8), max_size=8)
-ENV = st.lists(
-    st.fixed_dictionaries({"name": st.sampled_from("ABC"), "value": TEXTS | st.just("$(A)$(B)$(C)") | JSON}), max_size=6
-)
-KEYS = [
-    f"{GROUP}/{name}" for name in ("port", "max-loras", "lora-memory", "adapter-root", "base-model", "max-cpu-loras")
-]
-
-
-@given(
-    command=LISTS,
-    args=LISTS,
-    env=ENV | JSON,
-    annotations=st.dictionaries(st.sampled_from(KEYS), st.text() | JSON) | JSON,
-)
-def test_no_container_or_annotation_is_an_error(
-    command: object, args: object, env: object, annotations: object
-) -> None:
-    pod = a_pod()
-    pod["spec"]["containers"][0] |= {"command": command, "args": args, "env": env}
-    pod["metadata"]["annotations"] = annotations
-    said = describe(pod, DEFAULTS)
-    assert said.max_loras >= 1 and 1 <= said.port <= 65535 and said.adapter_root.startswith("/")
-    assert said.problems or said.max_cpu_loras >= said.max_loras
-    assert all(problem.isprintable() and len(problem) < 500 for problem in said.problems)
-
-
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "metadata": st.dictionaries(st.sampled_from(["name", "uid", "labels", "annotations"]), JSON) | JSON,
-            "spec": st.dictionaries(st.sampled_from(["containers", "nodeName", "readinessGates"]), JSON) | JSON,
-            "status": st.dictionaries(st.sampled_from(["phase", "podIP", "conditions", "containerStatuses"]), JSON)
-            | JSON,
-        },
-    )
-)
-def test_no_pod_is_an_error(pod: dict[str, Any]) -> None:
-    assert isinstance(describe(pod, DEFAULTS), PodDescription)
