@@ -70,6 +70,7 @@ class World:
         plane.kubectl("wait", "--for=condition=Established", "crd/loraadapters.production-stack.vllm-project")
         plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "namespace.yaml"))
         plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "rbac.yaml"))
+        plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "pod-guard.yaml"))
 
     def start_operator(self, *arguments: str, wait: bool = True) -> OperatorProcess:
         """Run the operator for this world's namespace, under its own service account."""

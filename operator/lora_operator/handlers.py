@@ -80,14 +80,19 @@ class Watch:
                 self._ended.exception()  # it was told to end: how no longer matters
 
     async def _watch(self, ours: asyncio.AbstractEventLoop) -> None:
-        await kopf.operator(
-            registry=register(lambda kind, event: ours.call_soon_threadsafe(self._take, kind, event), self._kubeconfig),
-            settings=kopf_settings(),
-            standalone=True,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            stop_flag=self._stop,
-        )
+        try:
+            await kopf.operator(
+                registry=register(
+                    lambda kind, event: ours.call_soon_threadsafe(self._take, kind, event), self._kubeconfig
+                ),
+                settings=kopf_settings(),
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                stop_flag=self._stop,
+            )
+        finally:
+            self._stop.set()  # a thread of kopf's waits for it, and asyncio.run waits for that thread
 
     def _take(self, kind: str, event: kopf.RawEvent) -> None:
         body = event["object"]

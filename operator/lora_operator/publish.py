@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lora_operator.api.fit import fit
+from lora_operator.api.v1alpha1 import ConditionType
 from lora_operator.events import Recorder, events_between
 from lora_operator.kube import Kube, KubeError
 from lora_operator.metrics import Metrics
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 FLUSH_SECONDS = 2.0
+OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
 
 Status = Mapping[str, Any]
 
@@ -118,10 +121,13 @@ class Publisher:
         return min(self._quiet, 0.1) if before - after else self._quiet
 
     def _status(self, resource: Resource, given: StatusInput) -> dict[str, Any]:
-        return status_of(given, resource.status, self._clock()).to_dict()
+        return fit(status_of(given, resource.status, self._clock())).to_dict()
 
     def _differs(self, resource: Resource, given: StatusInput) -> bool:
-        return self._status(resource, given) != resource.status
+        present = dict(resource.status)
+        if "conditions" in present:  # those that somebody else put there are theirs
+            present["conditions"] = [c for c in present["conditions"] if c.get("type") in OUR_CONDITIONS]
+        return self._status(resource, given) != present
 
     async def _write(self, key: str, draft: _Draft) -> None:
         failures = 0

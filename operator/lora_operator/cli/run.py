@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_operator import logs
 from lora_operator.app import Operator
+from lora_operator.handlers import WatchError
 from lora_operator.kube import Kube, KubeError
 from lora_operator.server import ServeError
 from lora_operator.settings import Settings, add_arguments, from_arguments
@@ -34,6 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     try:
         return asyncio.run(_run(settings))
+    except WatchError as error:
+        log.error("the watch has ended, and so do I, to be started anew: %s", error)
+        return 1
     except (KubeError, ServeError) as error:
         log.error("cannot start: %s", error)
         return 1
