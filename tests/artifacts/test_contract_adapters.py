@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from e2e.contract.outcomes import OUTCOMES, Outcome
 from lora_operator.artifacts import AdapterRefused, BaseModelShape, RefusedReason, inspect
+from lora_operator.vllm.quirks import unsupported_features
 
 CONTRACT = Path(__file__).parents[2] / "e2e" / "contract"
 ADAPTERS = CONTRACT / "adapters"
@@ -79,6 +81,26 @@ def test_refuses_all_others(name: str) -> None:
     reason, _ = answer(name)
     assert reason is not None
     assert reason is REFUSED.get(name, reason)
+
+
+# Right on every release, and refused all the same: a pickle runs code, and the others cannot be told from a mix-up.
+REFUSED_THOUGH_RIGHT = {"pickle-only", "surplus-layers", "other-base", "unknown-setting"}
+RELEASES = [(0, 8, 5), (0, 10, 2), (0, 12, 0), (0, 16, 0), (0, 20, 2), (0, 25, 1), (0, 28, 0), (0, 30, 0), (0, 32, 0)]
+MAX_LORA_RANK = 16
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("name", sorted(OUTCOMES))
+def test_what_is_let_through_to_a_release_is_what_that_release_answers_rightly(
+    name: str, release: tuple[int, int, int]
+) -> None:
+    reason, features = answer(name)
+    let_through = reason is None and not unsupported_features(".".join(map(str, release)), features)
+    right = OUTCOMES[name][release] is Outcome.RIGHT
+    if let_through and inspect(ADAPTERS / name).rank <= MAX_LORA_RANK:
+        assert right
+    if right and name not in REFUSED_THOUGH_RIGHT:
+        assert let_through
 
 
 @pytest.mark.parametrize("name", folders())

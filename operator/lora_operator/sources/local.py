@@ -37,11 +37,11 @@ class _Noted:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What is known of one adapter after a look. `pending` is set while it should be looked at again soon."""
+    """What is known of one adapter after a look. `again_in`: seconds after which it should be looked at again."""
 
     found: FoundAdapter | None = None
     broken: BrokenAdapter | None = None
-    pending: bool = False
+    again_in: float | None = None
 
 
 class LocalSource:
@@ -73,7 +73,7 @@ class LocalSource:
         before = {found.name: found for found in previous.adapters}
         excuses = {item.name: item for item in (*previous.broken, *previous.stale)}
         for name, found in before.items():
-            if name not in places and self._may_come_back(found, repository, now):
+            if name not in places and self._settles_in(_went_at(found, repository), now) is not None:
                 places[name] = None
         if len(places) > request.max_adapters:
             raise SourceError(
@@ -83,7 +83,7 @@ class LocalSource:
                 retryable=False,
             )
         outcomes = [
-            _Outcome(before[name], pending=True)
+            _Outcome(before[name], again_in=self._settles_in(_went_at(before[name], repository), now))
             if place is None
             else self._look(name, place, repository, request, before.get(name), excuses.get(name), now)
             for name, place in sorted(places.items())
@@ -98,7 +98,7 @@ class LocalSource:
                 )
             ),
             stale=tuple(each.broken for each in outcomes if each.broken and each.found),
-            recheck_after_seconds=self._settle_seconds if any(each.pending for each in outcomes) else None,
+            recheck_after_seconds=min((each.again_in for each in outcomes if each.again_in is not None), default=None),
         )
 
     def _repository(self, text: str) -> Path:
@@ -164,14 +164,13 @@ class LocalSource:
             if passes(name, request.pattern, request.prefix, request.adapters) and holds_adapter(path)
         }
 
-    def _is_young(self, moment: float, now: float) -> bool:
-        """Whether that was just now. A volume's clock may be a little ahead of ours; far ahead says nothing."""
-        return abs(now - moment) < self._settle_seconds
+    def _settles_in(self, moment: float, now: float) -> float | None:
+        """In how many seconds `moment` is long enough ago; None if it is.
 
-    def _may_come_back(self, found: FoundAdapter, repository: Path, now: float) -> bool:
-        """Whether the folder of `found` went just now: a replacement by move or copy does that for a moment."""
-        went = max(written_at(repository), written_at(Path(found.location)))
-        return self._is_young(went, now)
+        A volume's clock may be a little ahead of ours; far ahead says nothing.
+        """
+        left = moment + self._settle_seconds - now
+        return left if 0 < left < 2 * self._settle_seconds else None
 
     def _look(
         self,
@@ -192,16 +191,16 @@ class LocalSource:
         except SourceError as error:
             return _Outcome(before, BrokenAdapter(name, error.reason, error.message))
         signature = signature_of(real, (request.base_model, request.base))
-        fresh = self._is_young(signature.newest_change, now)
+        settled_in = self._settles_in(signature.newest_change, now)
         for known in (before, excuse):
             noted = known.signature if known is not None else None
-            if isinstance(noted, _Noted) and noted.signature == signature and (noted.final or fresh):
-                if known is before:
-                    return _Outcome(before, pending=not noted.final)
-                return _Outcome(before, excuse, pending=not noted.final)
-        if before is not None and self._is_young(signature.newest_write, now):
-            return _Outcome(before, pending=True)
-        return self._read(name, real, request, before, signature, final=not fresh)
+            if isinstance(noted, _Noted) and noted.signature == signature and (noted.final or settled_in is not None):
+                again_in = None if noted.final else settled_in
+                return _Outcome(before, None if known is before else excuse, again_in)
+        written_in = self._settles_in(signature.newest_write, now)
+        if before is not None and written_in is not None:
+            return _Outcome(before, again_in=written_in)
+        return self._read(name, real, request, before, signature, settled_in)
 
     def _read(
         self,
@@ -210,17 +209,19 @@ class LocalSource:
         request: SourceRequest,
         before: FoundAdapter | None,
         signature: FolderSignature,
-        *,
-        final: bool,
+        settled_in: float | None,
     ) -> _Outcome:
+        # Two writes within one tick of the file system's clock leave one signature: what is read while the files are
+        # young is read once more when they are not.
+        final = settled_in is None
         try:
             inspection = inspect(folder, base=request.base, served_base_model=request.base_model)
         except AdapterRefused as error:
             noted = _Noted(signature, final and not error.transient)
-            return _Outcome(before, BrokenAdapter(name, error.reason.value, error.message, noted), pending=not final)
+            return _Outcome(before, BrokenAdapter(name, error.reason.value, error.message, noted), settled_in)
         files = inspection.files
         found = FoundAdapter(name, fingerprint(files), files, inspection, str(folder), _Noted(signature, final))
-        return _Outcome(found, pending=not final)
+        return _Outcome(found, again_in=settled_in)
 
     def _inside(self, name: str, place: Path, repository: Path) -> Path:
         """The real folder of an adapter. A link may lead elsewhere below the roots, or else only inside the source."""
@@ -237,3 +238,8 @@ class LocalSource:
             f"{name} is a symbolic link to a folder outside of the source: put the adapter's folder itself there",
             retryable=False,
         )
+
+
+def _went_at(found: FoundAdapter, repository: Path) -> float:
+    """When the folder of `found` went, or was emptied: a replacement by move or copy does that for a moment."""
+    return max(written_at(repository), written_at(Path(found.location)))
