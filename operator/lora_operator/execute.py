@@ -24,7 +24,7 @@ from lora_operator.observe.engines import Engines, EngineState, EngineView, inca
 from lora_operator.settings import SERVED_ANNOTATION
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.vllm.client import EngineClient, EngineModel
-from lora_operator.vllm.errors import EngineError
+from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
 from lora_operator.vllm.quirks import PrefixCacheKey, StaleCache, quirks_for
 from lora_scheduler import Load, Plan, Unload, UnloadCause
 
@@ -75,7 +75,7 @@ class Executor:
         self._desired: Desired | None = None
         self._loads: dict[str, deque[Load]] = {}
         self._unloads: dict[str, deque[Unload]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Effect] = {}
         self._publishing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._stopping = False
 
@@ -93,8 +93,16 @@ class Executor:
         for pod, view in self._engines.views.items():
             if view.state is EngineState.UP and pod not in busy and not any(e.is_load for e in self._ledger.on(pod)):
                 self._engines.note_settled(pod)
+        self._let_go()
         for pod in {*self._loads, *self._unloads}:
             self._begin(pod)
+
+    def _let_go(self) -> None:
+        """Wait for no answer of a container that is gone: a machine that is lost never closes its connections."""
+        for task, effect in self._tasks.items():
+            view = self._engines.views.get(effect.pod)
+            if view is None or view.incarnation != effect.incarnation:
+                task.cancel()
 
     async def stop(self, grace_seconds: float) -> None:
         """Begin nothing more; let what is under way end, then cut it off (the next start finds out how it ended)."""
@@ -124,17 +132,17 @@ class Executor:
             return None
         return (record, view) if view.incarnation == incarnation_of(record) else None
 
-    def _spawn(self, pod: str, work: Awaitable[None], name: str) -> None:
+    def _spawn(self, effect: Effect, work: Awaitable[None], name: str) -> None:
         async def run() -> None:
             try:
                 await work
             finally:
-                self._begin(pod)
+                self._begin(effect.pod)
                 self._changed()
 
         task = asyncio.create_task(run(), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = effect
+        task.add_done_callback(self._tasks.pop)
 
     def _start_load(self, load: Load) -> None:
         present = self._present(load.pod)
@@ -151,7 +159,7 @@ class Executor:
             view.incarnation,
         )  # fmt: skip
         if self._ledger.begin(effect):
-            self._spawn(load.pod, self._load(effect, record, wanted), f"load {adapter.name} on {load.pod}")
+            self._spawn(effect, self._load(effect, record, wanted), f"load {adapter.name} on {load.pod}")
 
     async def _load(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
         adapter, pod = wanted.adapter, effect.pod
@@ -171,21 +179,41 @@ class Executor:
             seconds = time.monotonic() - started
             self._metrics.load("ok", seconds)
             log.info("loaded %s on %s in %.3f s", adapter.name, pod, seconds, extra=_fields(effect))
+        except NameTakenByOther as error:
+            if error.is_base:
+                self._load_failed(effect, error)
+            else:
+                # somebody came before us since the last look: nothing failed, there is one more resident to plan with
+                self._metrics.load(error.reason, None)
+                known = EngineModel(error.name, error.root, adapter.base_model)
+                self._engines.note_loaded(pod, effect.incarnation, known)
+        except RuntimeUpdatingDisabled as error:
+            self._metrics.load(error.reason, None)
+            log.warning("nothing can be loaded on %s: %s", pod, error, extra=_fields(effect))
+            self._engines.note_disabled(pod, str(error))
         except (StoreError, EngineError, KubeError) as error:
-            reason = getattr(error, "reason", "ApiServerUnavailable")
-            self._metrics.load(str(reason), None)
-            slow = not getattr(error, "retryable", True)
-            failure = self._failures.add(
-                adapter.key, adapter.version, pod, effect.incarnation, str(reason), str(error), time.monotonic(), slow
-            )
-            log.warning(
-                "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", adapter.name, pod, reason,
-                failure.attempts, failure.next_at - time.monotonic(), error, extra=_fields(effect),
-            )  # fmt: skip
-            self._engines.look_now(pod)
+            self._load_failed(effect, error)
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
+
+    def _load_failed(self, effect: Effect, error: StoreError | EngineError | KubeError) -> None:
+        assert effect.adapter is not None and effect.version is not None  # it is a load
+        pod, reason = effect.pod, str(getattr(error, "reason", "ApiServerUnavailable"))
+        self._metrics.load(reason, None)
+        slow = not getattr(error, "retryable", True)
+        failure = self._failures.add(
+            effect.adapter, effect.version, pod, effect.incarnation, reason, str(error), time.monotonic(), slow
+        )
+        log.warning(
+            "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,
+            failure.attempts, failure.next_at - time.monotonic(), error, extra=_fields(effect),
+        )  # fmt: skip
+        if isinstance(error, EngineUnreachable) and error.maybe_received:
+            name = pod.partition("/")[2]
+            text = f"the engine of {name} died, or closed the connection, while it was loading this: {error}"
+            self._failures.add_death(effect.adapter, effect.version, text, time.monotonic())
+        self._engines.look_now(pod)
 
     async def _fetch(self, wanted: Wanted) -> None:
         """Files into the adapter volume, once for all pods that wait for them."""
@@ -240,7 +268,7 @@ class Executor:
             unload.pod, unload.name, Stage.WITHDRAWING, unload.adapter, ours.fingerprint, 0, 0, view.incarnation
         )
         if self._ledger.begin(effect):
-            self._spawn(unload.pod, self._unload(effect, unload), f"unload {unload.name} from {unload.pod}")
+            self._spawn(effect, self._unload(effect, unload), f"unload {unload.name} from {unload.pod}")
 
     async def _unload(self, effect: Effect, unload: Unload) -> None:
         pod = effect.pod

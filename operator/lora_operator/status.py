@@ -86,6 +86,7 @@ _TELLING = (
     Reason.INVALID_POD_LIMITS,
     Reason.LORA_DISABLED,
     Reason.WAITING_FOR_ROOM,
+    Reason.UNAUTHORIZED,
     Reason.POD_UNREACHABLE,
     Reason.POD_NOT_READY,
     Reason.POD_TERMINATING,
@@ -95,7 +96,9 @@ _TELLING = (
 # These heal by waiting: nothing is wrong with the adapter.
 _PASSING = frozenset({Reason.POD_NOT_READY, Reason.POD_TERMINATING, Reason.WAITING_FOR_ROOM})
 _NO_POD = frozenset({Reason.SELECTOR_MISMATCH, Reason.BASE_MODEL_MISMATCH, Reason.NAMESPACE_MISMATCH})
+# Not about any one pod: there are none, or fewer than copies.
 NO_MATCHING_PODS = "NoMatchingPods"
+NOT_ENOUGH_PODS = "NotEnoughPods"
 
 _WORDS = {
     Reason.NOT_ENOUGH_MEMORY: "Not enough memory",
@@ -108,6 +111,7 @@ _WORDS = {
     Reason.NAME_TAKEN: "Name is taken",
     Reason.INVALID_POD_LIMITS: "Pod annotations make no sense",
     Reason.POD_UNREACHABLE: "Engine does not answer",
+    Reason.UNAUTHORIZED: "Engine does not accept the API key",
     Reason.POD_NOT_READY: "Pod is not ready",
     Reason.POD_TERMINATING: "Pod is terminating",
     Reason.WAITING_FOR_ROOM: "Waiting for room",
@@ -148,14 +152,13 @@ def status_of(given: StatusInput, before: Mapping[str, object], now: datetime) -
 def failed_adapter(state: AdapterState) -> FailedAdapter | None:
     """The failedAdapters entry of an adapter that lacks copies for a reason that waiting alone does not mend."""
     refusals = [r for r in state.refusals if r.reason is not Reason.ALREADY_PLACED]
-    load_failed = [r for r in refusals if r.reason is Reason.LOAD_FAILED]
-    if state.complete or (state.wanted == 0) or (state.missing == 0 and not load_failed):
+    if state.complete or state.wanted == 0 or (state.missing == 0 and not refusals):
         return None
     code = telling_reason(refusals)
     if code in _PASSING:
         return None
     candidates = [r for r in refusals if r.reason not in _NO_POD]
-    if code == NO_MATCHING_PODS:
+    if code in (NO_MATCHING_PODS, NOT_ENOUGH_PODS):
         return None
     where = candidates or refusals
     counts = Counter(r.message for r in where)
@@ -171,9 +174,11 @@ def failed_adapter(state: AdapterState) -> FailedAdapter | None:
 
 def telling_reason(refusals: Iterable[Refusal]) -> str:
     """The one reason to show for an adapter."""
-    present = {refusal.reason for refusal in refusals} - {Reason.ALREADY_PLACED}
+    present = {refusal.reason for refusal in refusals}
     if present <= _NO_POD:
         return NO_MATCHING_PODS
+    if present <= {*_NO_POD, Reason.ALREADY_PLACED}:
+        return NOT_ENOUGH_PODS
     return next((reason for reason in _TELLING if reason in present), Reason.POD_NOT_READY)
 
 
@@ -210,7 +215,7 @@ def _conditions(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> list
     if unplaced:
         code = telling_reason(r for state in unplaced for r in state.refusals)
         detail = failed.get(unplaced[0].name)
-        text = f"{unplaced[0].name}: {detail.message if detail else _plain_reason(code)}"
+        text = f"{unplaced[0].name}: {detail.message if detail else _plain_reason(code, unplaced[0])}"
         more = f" (and {len(unplaced) - 1} more)" if len(unplaced) > 1 else ""
         made.append(_condition(ConditionType.SCHEDULED, ConditionStatus.FALSE, str(code), text + more))
     else:
@@ -243,13 +248,20 @@ def _why_not_loaded(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> 
     if any(state.moving for state in lacking):
         names = ", ".join(state.name for state in lacking[:5])
         return "Loading", f"loading {names}" + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+    if not any(state.refusals or state.missing for state in lacking):
+        return "Loading", f"{lacking[0].name}: a copy has just gone, and its place is being filled"
     code = telling_reason(r for state in lacking for r in state.refusals)
-    return str(code), f"{lacking[0].name}: {_plain_reason(code)}"
+    return str(code), f"{lacking[0].name}: {_plain_reason(code, lacking[0])}"
 
 
-def _plain_reason(code: str) -> str:
+def _plain_reason(code: str, state: AdapterState) -> str:
     if code == NO_MATCHING_PODS:
         return "no pod serves this base model and matches the podSelector"
+    if code == NOT_ENOUGH_PODS:
+        placed = state.wanted - state.missing
+        return (
+            f"{placed} of {state.wanted} copies have a pod; no other serves this base model and matches the podSelector"
+        )
     return _WORDS.get(Reason(code), code).lower()
 
 
