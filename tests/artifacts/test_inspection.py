@@ -116,6 +116,19 @@ def test_refuses_patterns_that_could_keep_the_operator_busy_or_are_none(tmp_path
     assert "rank_pattern" in refused.message
 
 
+def test_refuses_more_matching_than_is_done_in_a_moment(tmp_path: Path) -> None:
+    shapes = lora_tensors(layers=10)
+    many = {f".*x.*{number}": 4 for number in range(26)}
+    assert (
+        refusal(write_adapter(tmp_path / "many", shapes=shapes, rank_pattern=many)).reason
+        is RefusedReason.CONFIG_INVALID
+    )
+    path = ".".join(["long"] * 60)
+    shapes = {tensor_name(path, "A"): (4, 4), tensor_name(path, "B"): (4, 4)}
+    long = write_adapter(tmp_path / "long", shapes=shapes, target_modules="x.*", rank_pattern={".*x": 4})
+    assert refusal(long).reason is RefusedReason.CONFIG_INVALID
+
+
 def test_names_file_and_tensor_when_the_rank_differs(tmp_path: Path) -> None:
     refused = refusal(write_adapter(tmp_path, r=8))
     assert refused.reason is RefusedReason.RANK_MISMATCH

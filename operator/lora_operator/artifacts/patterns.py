@@ -16,9 +16,13 @@ Value = TypeVar("Value")
 
 MAX_KEYS = 1 << 16
 MAX_KEY_LENGTH = 256
-MAX_REGEX_MATCHES = 4096  # keys with repetition × modules
+MAX_PATH_LENGTH = 256  # of modules, where there are regular expressions to match
+# Keys × modules. A match takes time with the path's length to the power of one more than the key's repetitions: some
+# milliseconds at worst for two.
+MAX_MATCHES = {0: 1 << 18, 1: 4096, 2: 512}
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _ALLOWED = re.compile(r"[A-Za-z0-9_.\-\\^$()|\[\]*+?:]+", re.ASCII)
+_REPETITION = re.compile(r"[*+]|(?<![(*+])\?")
 # A repetition after a group, or after another repetition, is where the time grows exponentially.
 # The last three begin sets inside of sets, which later versions of Python read in another way.
 _DANGEROUS = re.compile(r"[)*+?][*+]|\)\?|\\[0-9]|\[[^\]]*\[|--|\|\|")
@@ -34,14 +38,14 @@ def first_match(pattern: Mapping[str, Value], modules: Iterable[str], file: str,
     plain = all(_PLAIN.fullmatch(key) and len(key) <= MAX_KEY_LENGTH for key in pattern)
     if plain:
         return _first_plain(pattern, names)
-    repeating = 0
-    compiled: list[tuple[re.Pattern[str], Value]] = []
-    for key, value in pattern.items():
-        expression = _bounded(key, file, field)
-        repeating += bool(re.search(r"[*+]", key))
-        compiled.append((expression, value))
-    if repeating * len(names) > MAX_REGEX_MATCHES or len(compiled) * len(names) > 64 * MAX_REGEX_MATCHES:
-        raise _refused(file, field, "has too many regular expressions: use plain module names as keys")
+    compiled = [(_bounded(key, file, field), value) for key, value in pattern.items()]
+    for repetitions, most in MAX_MATCHES.items():
+        if sum(_repetitions(key) >= repetitions for key in pattern) * len(names) > most:
+            raise _refused(file, field, "has too many regular expressions: use plain module names as keys")
+    if any(len(name) > MAX_PATH_LENGTH for name in names):
+        raise _refused(
+            file, field, "has regular expressions, and modules have very long names: use plain names as keys"
+        )
     found: dict[str, Value] = {}
     for name in names:
         for expression, value in compiled:
@@ -69,13 +73,16 @@ def _bounded(key: str, file: str, field: str) -> re.Pattern[str]:
     shown = repr(key[:60])
     if not key or len(key) > MAX_KEY_LENGTH or not _ALLOWED.fullmatch(key):
         raise _refused(file, field, f"has the key {shown}, which is not checked: use plain module names as keys")
-    repetitions = len(re.findall(r"[*+]", key))
-    if repetitions > 2 or key.count("|") > 8 or key.count("?") > 4 or _DANGEROUS.search(key):
+    if _repetitions(key) > max(MAX_MATCHES) or key.count("|") > 8 or _DANGEROUS.search(key):
         raise _refused(file, field, f"has the key {shown}, a costly regular expression: use plain module names as keys")
     try:
         return re.compile(rf"(.*\.)?({key})$")
     except (re.error, RecursionError, OverflowError) as error:
         raise _refused(file, field, f"has the key {shown}, not a regular expression ({error}): repair it") from error
+
+
+def _repetitions(key: str) -> int:
+    return len(_REPETITION.findall(key))
 
 
 def _refused(file: str, field: str, text: str) -> AdapterRefused:
