@@ -137,9 +137,7 @@ class Operator:
             try:
                 await self._list_until_it_works(stop)
                 watching = watch.start()
-                removed = await self._store.start()
-                if removed:
-                    log.info("removed %d left-over temporary folders from the adapter volume", removed)
+                await self._start_store()
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
                 tasks.append(asyncio.create_task(self._relist(), name="re-list"))
                 tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
@@ -185,6 +183,16 @@ class Operator:
                     log.error("cannot list what to look after, trying again: %s%s", error, hint)
                     said = str(error)
                 await asyncio.sleep(LIST_RETRY_SECONDS)
+
+    async def _start_store(self) -> None:
+        """A volume that is not there lets no load succeed, and status says so; what is loaded is still looked after."""
+        try:
+            removed = await self._store.start()
+        except StoreError as error:
+            log.error("%s; nothing can be loaded until then", error)
+            return
+        if removed:
+            log.info("removed %d left-over temporary folders from the adapter volume", removed)
 
     async def _relist(self) -> None:
         while True:

@@ -19,6 +19,7 @@ from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.engines import EngineState, EngineView
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
+from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ def leftovers(
             continue
         view = engines.get(key)
         models = view.models if view is not None and view.state is not EngineState.STARTING else ()
+        if names and _may_hold(resource, record, view):
+            left.append(f"whatever {record.pod.name} holds, as its engine does not say")
         for model in models:
             ours = our_model(model, record.pod.adapter_root)
             if ours is not None and ours.name in names and desired.by_name(resource.namespace, ours.name) is None:
@@ -120,3 +123,13 @@ def leftovers(
             if effect.is_load and (effect.adapter or "").startswith(f"{resource.key}/"):
                 left.append(f"{effect.engine_name} on {record.pod.name}")
     return sorted(set(left))
+
+
+def _may_hold(resource: Resource, record: PodRecord, view: EngineView | None) -> bool:
+    """Whether the pod's engine runs, could hold the adapters, and has not answered since this operator started."""
+    if view is None or view.release or not record.pod.container_running:
+        return False
+    if resource.spec is not None and resource.spec.base_model not in record.pod.base_models:
+        return False
+    silent = view.state is EngineState.DOWN and view.reason in (EngineTimeout.reason, EngineUnreachable.reason)
+    return silent or view.state is EngineState.UNKNOWN

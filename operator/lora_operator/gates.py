@@ -15,12 +15,15 @@ from datetime import UTC, datetime
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.settings import GATE
-from lora_scheduler import Plan, ResidentState, Snapshot
+from lora_scheduler import Plan, Reason, ResidentState, Snapshot
 
 log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+MESSAGE_MAX = 900
+# such a pod serves its base model at best: nothing is gained by keeping it from doing that
+_FOR_GOOD = frozenset({Reason.INVALID_POD_LIMITS, Reason.LORA_DISABLED, Reason.UNAUTHORIZED})
 
 
 class Gates:
@@ -47,6 +50,11 @@ class Gates:
             record = pods.get(pod.key)
             if record is None or not record.gated or pod.key in self._tasks or pod.draining:
                 continue
+            if pod.not_ready is not None and pod.not_ready[0] in _FOR_GOOD:
+                if not record.gate_open:
+                    why = f"no adapter can be loaded: {pod.not_ready[1]}"
+                    self._write(record, True, str(pod.not_ready[0]), why[:MESSAGE_MAX])
+                continue
             if not pod.ready:
                 self._up_since.pop(pod.key, None)
                 if record.gate_open and not pod.held:
@@ -57,7 +65,11 @@ class Gates:
                 continue
             loaded = {r.adapter for r in pod.residents if r.state is ResidentState.LOADED}
             lacking = {a for a in assigned.get(pod.key, ()) if a not in loaded and a not in pod.excluded}
-            if not lacking:
+            failed = [message for reason, message in pod.excluded.values() if reason is Reason.LOAD_FAILED]
+            if failed and not lacking:
+                why = f"opened without {len(failed)} adapters that cannot be loaded: {failed[0]}"
+                self._write(record, True, str(Reason.LOAD_FAILED), why[:MESSAGE_MAX])
+            elif not lacking:
                 self._write(record, True, "AdaptersLoaded", "it holds all adapters that are planned for it")
             elif time.monotonic() - since > DEADLINE_SECONDS:
                 text = f"opened after {DEADLINE_SECONDS:g} s without {len(lacking)} adapters"

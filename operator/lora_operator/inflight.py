@@ -77,6 +77,9 @@ class Failure:
     next_at: float
 
 
+EVERYWHERE = ""  # in place of a pod: a failure that keeps an adapter off all pods
+
+
 class Failures:
     """Back-off per adapter version and pod, exponential with jitter, so that a bad pair is retried but harms nobody."""
 
@@ -98,8 +101,23 @@ class Failures:
         self._known[key] = (incarnation, failure)
         return failure
 
+    def add_death(self, adapter: str, version: str, message: str, now: float) -> Failure:
+        """Note that an engine died while it was loading this.
+
+        Once can happen to any: it only counts. From the second time on the adapter is kept off all pods for a while,
+        lest it takes one after the other down.
+        """
+        before = self._known.get((adapter, version, EVERYWHERE))
+        attempts = before[1].attempts + 1 if before else 1
+        delay = min(self._first * 10 * 2 ** min(attempts - 2, 20), self._max) if attempts > 1 else 0.0
+        failure = Failure("EngineDied", message, attempts, now + delay * random.uniform(0.8, 1.2))
+        self._known[(adapter, version, EVERYWHERE)] = (EVERYWHERE, failure)
+        return failure
+
     def clear(self, adapter: str, version: str, pod: str) -> None:
+        """A load has succeeded on that pod."""
         self._known.pop((adapter, version, pod), None)
+        self._known.pop((adapter, version, EVERYWHERE), None)
 
     def get(self, adapter: str, version: str, pod: str, incarnation: str) -> Failure | None:
         """The failure of this version in this life of the pod, due again or not."""
@@ -108,12 +126,13 @@ class Failures:
 
     def of_pod(self, pod: str, incarnation: str) -> Iterator[tuple[str, str, Failure]]:
         for (adapter, version, where), (life, failure) in self._known.items():
-            if where == pod and life == incarnation:
+            here = where == pod and life == incarnation
+            if here or (where == EVERYWHERE and failure.attempts > 1):
                 yield adapter, version, failure
 
     def prune(self, adapters: set[tuple[str, str]], pods: set[str]) -> None:
         """Forget what nobody wants any more."""
-        for key in [k for k in self._known if (k[0], k[1]) not in adapters or k[2] not in pods]:
+        for key in [k for k in self._known if (k[0], k[1]) not in adapters or k[2] not in {*pods, EVERYWHERE}]:
             del self._known[key]
 
     def next_due(self, now: float) -> float | None:

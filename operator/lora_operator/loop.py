@@ -141,7 +141,14 @@ class Loop:
         pods = self._follow()
         wanted = desired(parts.cluster.adapters.values(), parts.resolver.views)
         parts.sizes.remember(wanted)
-        observed = Observed(pods, parts.engines.views, parts.cluster.node_labels, parts.sizes.of, self._versioned_names)
+        observed = Observed(
+            pods,
+            parts.engines.views,
+            parts.cluster.node_labels,
+            parts.sizes.of,
+            self._versioned_names,
+            parts.keys.problems,
+        )
         snapshot = take_snapshot(wanted, observed, parts.ledger, parts.failures, started)
         made = plan(snapshot, self._policy)
         seconds = time.monotonic() - started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from lora_operator.cache.volume import parse_root
@@ -12,6 +12,7 @@ from lora_operator.inflight import Effect, Failures, Ledger
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
 from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.errors import EngineUnauthorized
 from lora_operator.vllm.quirks import LoadName, StaleCache, load_name, public_name, quirks_for, unsupported_features
 from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
@@ -27,6 +28,7 @@ class Observed:
     node_labels: Mapping[str, Mapping[str, str]]
     sizes: SizeOf
     versioned_names: bool
+    key_problems: Mapping[str, str] = field(default_factory=dict)  # why a pod's API key is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def _pod(
             wanted_now = desired.adapters.get(adapter)
             if wanted_now is not None and wanted_now.adapter.version == version and failure.next_at > now:
                 excluded.setdefault(adapter, (Reason.LOAD_FAILED, failure.message))
-    ready, held, not_ready = _readiness(record, view)
+    ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
     return Pod(
         key=record.key,
         base_model=_base_model(record, desired),
@@ -140,21 +142,23 @@ def _served(record: PodRecord, view: EngineView) -> dict[str, str]:
     return served
 
 
-def _readiness(record: PodRecord, view: EngineView) -> tuple[bool, bool, tuple[Reason, str] | None]:
+def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[bool, bool, tuple[Reason, str] | None]:
     pod = record.pod
     if pod.problems:
         return False, view.state is EngineState.UP, (Reason.INVALID_POD_LIMITS, "; ".join(pod.problems))
-    if pod.lora_disabled is not None:
-        return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, pod.lora_disabled)
-    match view.state:
-        case EngineState.UP:
-            return True, False, None
-        case EngineState.SUSPECT:
-            return False, True, (Reason.POD_UNREACHABLE, f"its engine does not answer: {view.error}")
-        case EngineState.DOWN:
-            return False, False, (Reason.POD_UNREACHABLE, f"its engine does not answer: {view.error}")
-        case _:
-            return False, False, (Reason.POD_NOT_READY, "its engine is starting")
+    disabled = pod.lora_disabled or view.lora_disabled
+    if disabled:
+        return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
+    if view.state is EngineState.UP:
+        return True, False, None
+    held = view.state is EngineState.SUSPECT
+    if view.state in (EngineState.STARTING, EngineState.UNKNOWN):
+        return False, held, (Reason.POD_NOT_READY, "its engine is starting")
+    if not pod.container_running:
+        return False, held, (Reason.POD_NOT_READY, view.error)
+    if view.reason == EngineUnauthorized.reason:
+        return False, held, (Reason.UNAUTHORIZED, "; ".join(filter(None, (view.error, key_problem))))
+    return False, held, (Reason.POD_UNREACHABLE, f"its engine does not answer: {view.error}")
 
 
 def _base_model(record: PodRecord, desired: Desired) -> str:
@@ -172,7 +176,7 @@ def _residents(
     record: PodRecord, view: EngineView, desired: Desired, observed: Observed, effects: Iterable[Effect]
 ) -> tuple[Resident, ...]:
     pod = record.pod
-    under_way = {effect.engine_name: effect for effect in effects}
+    under_way = {effect.engine_name: effect for effect in effects if effect.incarnation == view.incarnation}
     residents: list[Resident] = []
     if view.state in (EngineState.UP, EngineState.SUSPECT, EngineState.DOWN):
         for model in view.models:

@@ -30,6 +30,12 @@ def status_inputs(
         effect.adapter for pod in pods for effect in ledger.on(pod) if effect.is_load and effect.adapter is not None
     }
     failed = _load_failures(desired, pods, failures)
+    for pod in snapshot.pods:
+        if pod.not_ready is not None:
+            # copies that have their place there, and do not answer for the moment
+            for resident in pod.residents:
+                if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
+                    failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
     return {key: _input(resource, plan, copies, moving, failed) for key, resource in desired.resources.items()}
 
 

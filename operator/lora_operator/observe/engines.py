@@ -49,6 +49,7 @@ class EngineView:
     error: str = ""
     reason: str = ""
     settled: bool = False  # it has once had all that was planned for it, so it may be serving
+    lora_disabled: str = ""  # it has no routes to load adapters, which only a restart can change
 
     def listed(self, name: str) -> EngineModel | None:
         return next((model for model in self.models if model.name == name), None)
@@ -149,6 +150,12 @@ class Engines:
         view = self.views.get(key)
         if view is not None and not view.settled:
             self.views[key] = replace(view, settled=True)
+
+    def note_disabled(self, key: str, message: str) -> None:
+        """The engine has no routes to load and unload."""
+        view = self.views.get(key)
+        if view is not None:
+            self._set(key, replace(view, lora_disabled=message))
 
     async def stop(self) -> None:
         for task in self._tasks.values():

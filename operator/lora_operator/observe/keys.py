@@ -29,11 +29,14 @@ class ApiKeys:
         self._values: dict[Ref, str] = {}
         self._due: dict[Ref, float] = {}
         self._tasks: dict[Ref, asyncio.Task[None]] = {}
+        self._errors: dict[Ref, str] = {}
+        self.problems: dict[str, str] = {}  # pod -> why its key is not known
 
     def follow(self, pods: Mapping[str, PodRecord]) -> dict[str, str | None]:
         """The key of each pod, as far as known now; `changed` is called when one becomes known."""
         keys: dict[str, str | None] = {}
         needed: set[Ref] = set()
+        self.problems = {}
         now = time.monotonic()
         for key, record in pods.items():
             ref = record.pod.api_key_ref
@@ -43,11 +46,13 @@ class ApiKeys:
             where = (record.pod.namespace, ref.secret.name, ref.secret.key)
             needed.add(where)
             keys[key] = self._values.get(where)
+            if where in self._errors:
+                self.problems[key] = self._errors[where]
             if where not in self._tasks and self._due.get(where, 0.0) <= now:
                 self._tasks[where] = asyncio.create_task(self._read(where), name="engine API key")
-        for where in [where for where in self._values if where not in needed]:
-            del self._values[where]
-            self._due.pop(where, None)
+        for where in [where for where in self._due if where not in needed]:
+            for table in (self._values, self._due, self._errors):
+                table.pop(where, None)
         return keys
 
     async def first_reads(self, timeout: float) -> None:
@@ -66,12 +71,23 @@ class ApiKeys:
             body = await self._kube.secret(namespace, name)
             value = base64.b64decode(body["data"][key]).decode().strip()
             self._due[where] = time.monotonic() + AGAIN_SECONDS
+            self._errors.pop(where, None)
             if self._values.get(where) != value:
                 self._values[where] = value
                 self._changed()
         except (KubeError, KeyError, ValueError, TypeError, binascii.Error) as error:
             self._due[where] = time.monotonic() + RETRY_SECONDS
-            why = error if isinstance(error, KubeError) else f"it has no readable key {key!r}"
-            log.warning("API key of engines in namespace %s: Secret %s: %s", namespace, name, why)
+            why = _why(error) if isinstance(error, KubeError) else f"it has no readable key {key!r}"
+            text = f"Secret {name} cannot be used: {why}"
+            if self._errors.get(where) != text:
+                self._errors[where] = text
+                log.warning("API key of engines in namespace %s: %s", namespace, text)
+                self._changed()
         finally:
             self._tasks.pop(where, None)
+
+
+def _why(error: KubeError) -> str:
+    if error.status == 403:
+        return "the operator may not read it; give its service account the right to get this one Secret"
+    return "there is no such Secret" if error.status == 404 else str(error)
