@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 GROUP = "/apis/production-stack.vllm-project/v1alpha1"
 Json = dict[str, Any]
@@ -29,6 +31,9 @@ class Rest:
         self._url = cluster["server"]
         self._session = requests.Session()
         self._session.trust_env = False
+        # the API server answers 429 for a second after a definition was installed, and says when to come again
+        patience = Retry(total=5, status_forcelist=[429], allowed_methods=None, raise_on_status=False)
+        self._session.mount("https://", HTTPAdapter(max_retries=patience))
         self._session.headers["Authorization"] = f"Bearer {user['token']}"
         authority = kubeconfig.with_suffix(".ca")
         authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))

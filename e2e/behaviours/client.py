@@ -1,0 +1,82 @@
+"""A user of adapters who reads status and sends requests all the while, as a router does."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from e2e.world import EngineProbe, Rest, World
+from e2e.world.engines import Answer
+
+PROMPT = "the same long prompt again and again, so that its prefix is found in the cache"
+
+
+def digest_of(folder: Path) -> str:
+    """How a simulated engine calls the weights of this adapter."""
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: to whom, how old the client's view of status was when the answer came, and what came."""
+
+    pod: str
+    model: str
+    asked_at: float
+    view_age_seconds: float
+    answer: Answer
+
+
+class Client:
+    """Asks all pods that status names for one adapter, in turn, from a thread of its own until the block ends."""
+
+    def __init__(self, world: World, resource: str, adapter: str) -> None:
+        self._world = world
+        self._resource = resource
+        self._adapter = adapter
+        self._rest = Rest(world.plane.kubeconfig)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="client", daemon=True)
+        self.requests: list[Request] = []
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Client:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._rest.close()
+        if self.error is not None and error is None:
+            raise self.error
+
+    def since(self, moment: float) -> list[Request]:
+        """What was asked after that (monotonic) moment."""
+        return [request for request in self.requests if request.asked_at > moment]
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.is_set():
+                self._ask_all()
+        except BaseException as error:
+            self.error = error
+
+    def _ask_all(self) -> None:
+        read_at = time.monotonic()
+        body = self._rest.get(f"{self._world.collection}/{self._resource}")
+        for item in (body.get("status") or {}).get("podAssignments") or ():
+            names = {pair["name"]: pair["engineName"] for pair in item.get("engineNames") or ()}
+            if self._adapter not in item["adapters"]:
+                continue
+            model = names.get(self._adapter, self._adapter)
+            asked_at = time.monotonic()
+            answer = EngineProbe(item["address"]).complete(model, PROMPT)
+            age = time.monotonic() - read_at
+            self.requests.append(Request(item["pod"], model, asked_at, age, answer))

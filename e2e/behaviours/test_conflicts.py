@@ -1,0 +1,84 @@
+"""Two who want the same: names claimed twice, and adapters that somebody else has loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e.behaviours.worlds import Worlds
+from e2e.controlplane import KubectlError
+from e2e.world import World
+from e2e.world.world import BASE_MODEL, assigned, condition, eventually, failed
+
+
+def test_the_older_of_two_claims_serves_and_the_other_takes_over_without_an_unload(fleet: World) -> None:
+    fleet.adapter("sql", inside="one")
+    fleet.adapter("sql", inside="two")
+    fleet.apply("older", "one", deployment={"replicas": 3})
+    fleet.wait_ready("older")
+    fleet.apply("younger", "two", deployment={"replicas": 3})
+    body = fleet.wait("younger", lambda status: failed(status) == {"sql": "Conflict"})
+    (entry,) = body["status"]["failedAdapters"]
+    assert f"{fleet.namespace}/older is older" in entry["message"]
+    assert not assigned(body["status"])
+    assert condition(fleet.get("older")["status"], "Ready") == "True"
+
+    fleet.kubectl("delete", "la/older", "--timeout=20s")
+    body = fleet.wait_ready("younger")
+    assert len(assigned(body["status"])) == 3
+    for pod, engine in fleet.engines().items():
+        calls = [e["event"] for e in engine.events() if e.get("name") == "sql" and e["event"] in ("load", "unload")]
+        # the same weights: what was loaded stays loaded
+        assert calls[-1] == "load", pod
+        assert engine.complete("sql").status == 200
+
+
+def test_the_other_version_replaces_the_first_when_the_younger_takes_over(fleet: World) -> None:
+    fleet.adapter("sql", inside="one", seed=1)
+    fleet.adapter("sql", inside="two", seed=2)
+    fleet.apply("older", "one")
+    first = fleet.wait_ready("older")["status"]["adapters"][0]["fingerprint"]
+    fleet.apply("younger", "two")
+    fleet.wait("younger", lambda status: failed(status) == {"sql": "Conflict"})
+    fleet.kubectl("delete", "la/older", "--timeout=20s")
+    body = fleet.wait_ready("younger")
+    assert body["status"]["adapters"][0]["fingerprint"] != first
+    (pod,) = assigned(body["status"])
+    assert body["status"]["adapters"][0]["fingerprint"] in fleet.engine(pod).models()["sql"]
+
+
+def test_a_foreign_adapter_takes_a_slot_and_is_never_touched(worlds: Worlds) -> None:
+    world = worlds(1, max_loras=1, max_cpu_loras=2)
+    engine = world.engine("vllm-0")
+    by_hand = world.adapter("by-hand")
+    assert engine.load("by-hand", str(by_hand)) == 200
+    for name in ("a", "b"):
+        world.adapter(name)
+        world.apply(name, name, scheduling={"priority": 100})
+        if name == "a":
+            world.wait_ready(name)
+    world.wait("b", lambda status: failed(status) == {"b": "NoFreeSlot"})
+    world.kubectl("delete", "la/a", "la/b", "--timeout=20s")
+    assert engine.models() == {"by-hand": str(by_hand)}
+    assert not [e for e in engine.events() if e["event"] == "unload" and e["name"] == "by-hand"]
+
+
+def test_a_foreign_adapter_with_the_wanted_name_is_left_alone_and_named_as_the_reason(worlds: Worlds) -> None:
+    world = worlds(1)
+    engine = world.engine("vllm-0")
+    by_hand = world.adapter("sql", inside="theirs", seed=9)
+    assert engine.load("sql", str(by_hand)) == 200
+    world.adapter("sql")
+    world.apply("sql", "sql")
+    body = world.wait("sql", lambda status: failed(status) == {"sql": "NameTaken"})
+    assert "'sql' was loaded there by somebody else" in body["status"]["failedAdapters"][0]["message"]
+    assert not assigned(body["status"])
+    assert engine.models() == {"sql": str(by_hand)}
+    assert engine.unload("sql") == 200
+    world.wait_ready("sql")
+    eventually(lambda: str(world.volume) in engine.models().get("sql", ""), what=["ours is loaded"])
+
+
+def test_an_adapter_cannot_have_the_base_models_name(fleet: World) -> None:
+    fleet.adapter(BASE_MODEL)
+    with pytest.raises(KubectlError, match="called like the base model"):
+        fleet.apply("same", BASE_MODEL)
