@@ -10,8 +10,11 @@ import stat
 import sys
 from pathlib import Path
 
-from lora_operator.artifacts import fingerprint, inspect
-from lora_operator.cache.volume import VolumeStore
+import pytest
+
+from lora_operator.artifacts import AdapterFile, fingerprint, inspect
+from lora_operator.cache import volume
+from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.sources import FoundAdapter
 from tests.cache.published_adapter import (
     CONFIG,
@@ -73,6 +76,38 @@ async def test_many_at_once_end_with_one_whole_version(root: Path, adapter: Foun
     assert set(paths) == {root / "alpaca" / adapter.fingerprint}
     assert is_whole(paths[0], adapter)
     assert left_over(root) == []
+
+
+async def test_callers_of_one_process_share_one_copy(
+    root: Path, adapter: FoundAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    real = volume.copy_verified
+
+    def counted(file: AdapterFile, source: Path, target: Path) -> None:
+        copied.append(file.path)
+        real(file, source, target)
+
+    monkeypatch.setattr(volume, "copy_verified", counted)
+    store = VolumeStore(root)
+    publishing = [asyncio.create_task(store.publish(adapter, source_of(adapter))) for _ in range(5)]
+    await asyncio.sleep(0)
+    publishing[0].cancel()
+    done = await asyncio.gather(*publishing, return_exceptions=True)
+    assert isinstance(done[0], asyncio.CancelledError)
+    assert set(done[1:]) == {root / "alpaca" / adapter.fingerprint}
+    assert copied == [CONFIG, WEIGHTS]
+
+
+async def test_callers_of_one_process_share_a_failure(root: Path, adapter: FoundAdapter) -> None:
+    (source_of(adapter) / WEIGHTS).unlink()
+    store = VolumeStore(root)
+    errors = await asyncio.gather(
+        *(store.publish(adapter, source_of(adapter)) for _ in range(3)), return_exceptions=True
+    )
+    assert [getattr(error, "reason", None) for error in errors] == ["SourceChanged"] * 3
+    with pytest.raises(StoreError):
+        await store.publish(adapter, source_of(adapter))
 
 
 async def test_other_processes_may_publish_and_sweep_at_the_same_time(root: Path, adapter: FoundAdapter) -> None:

@@ -29,6 +29,7 @@ class VolumeStore:
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._root = root
         self._clock = clock
+        self._under_way: dict[Path, asyncio.Task[Path]] = {}
 
     async def start(self) -> int:
         """Check the root and delete what killed processes left behind; returns how much that was. Raises StoreError."""
@@ -38,9 +39,21 @@ class VolumeStore:
         """Bring `adapter` into the store, unless it is there, and return its folder. Raises StoreError.
 
         Safe to repeat and to run at the same time in several processes; whatever interrupts it leaves either nothing or
-        the whole version.
+        the whole version. Callers in this process who want the same version share one copy of it.
         """
-        return await asyncio.to_thread(self._publish, adapter, source_folder)
+        target = self.path_of(adapter.name, adapter.fingerprint)
+        task = self._under_way.get(target)
+        if task is None:
+            task = asyncio.create_task(asyncio.to_thread(self._publish, adapter, source_folder, target))
+            self._under_way[target] = task
+            task.add_done_callback(lambda done: self._ended(target, done))
+        # the others still want it when one of them is cancelled
+        return await asyncio.shield(task)
+
+    def _ended(self, target: Path, done: asyncio.Task[Path]) -> None:
+        del self._under_way[target]
+        if not done.cancelled():
+            done.exception()  # if every caller was cancelled, nobody else asks for it
 
     async def sweep(
         self, keep: Collection[tuple[str, str]], older_than_seconds: float, now: float
@@ -69,8 +82,7 @@ class VolumeStore:
             )
         return sweep_scratch(self._root, self._clock())
 
-    def _publish(self, adapter: FoundAdapter, source_folder: Path) -> Path:
-        target = self.path_of(adapter.name, adapter.fingerprint)
+    def _publish(self, adapter: FoundAdapter, source_folder: Path, target: Path) -> Path:
         try:
             if self._is_there(target) and _mark_used(target):
                 return target
