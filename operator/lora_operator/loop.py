@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 FIRST_LOOKS_SECONDS = 5.0
+LONG_ROUND_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Loop:
         )
         while True:
             self._dirty.clear()
+            started = time.monotonic()
             try:
                 self._round()
             except Exception:
@@ -99,6 +102,10 @@ class Loop:
                 log.exception("a planning round failed; it is tried again in a second")
                 await asyncio.sleep(1.0)
                 self._dirty.set()
+            took = time.monotonic() - started
+            if took > LONG_ROUND_SECONDS:
+                # effects go on by the plan they have: leave them the time that planning anew at each end would take
+                await asyncio.sleep(min(2 * took, LONGEST_PAUSE_SECONDS))
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._dirty.wait()
@@ -131,7 +138,7 @@ class Loop:
             )
         }
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
-        parts.engines.follow(pods, parts.keys.follow(pods))
+        parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
         parts.resolver.follow(resources)
         return pods
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 FLUSH_SECONDS = 2.0
+PROGRESS_SECONDS = 1.0
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
 
 Status = Mapping[str, Any]
@@ -61,6 +62,7 @@ class Publisher:
         self._clock = clock
         self._drafts: dict[str, _Draft] = {}
         self._compared: dict[str, tuple[StatusInput, int]] = {}
+        self._written_at: dict[str, float] = {}
 
     def offer(self, resource: Resource, given: StatusInput, now: float) -> None:
         """Say what is so. Written at once if it is Ready, soon if the list of pods shrank, later otherwise."""
@@ -84,6 +86,7 @@ class Publisher:
         """Keep only these resources in mind."""
         for key in [key for key in self._compared if key not in keys]:
             del self._compared[key]
+            self._written_at.pop(key, None)
 
     async def flush(self, key: str) -> None:
         """Wait until what was offered last is written (bounded: an API server that is away holds nothing up)."""
@@ -118,7 +121,11 @@ class Publisher:
             (item.get("pod"), name) for item in resource.status.get("podAssignments") or () for name in item["adapters"]
         }
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
-        return min(self._quiet, 0.1) if before - after else self._quiet
+        if before - after:
+            return min(self._quiet, 0.1)
+        # while loading goes on for long, its progress is told every second or so
+        lately = asyncio.get_running_loop().time() - self._written_at.get(resource.key, -PROGRESS_SECONDS)
+        return self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
 
     def _status(self, resource: Resource, given: StatusInput) -> dict[str, Any]:
         return fit(status_of(given, resource.status, self._clock())).to_dict()
@@ -158,6 +165,7 @@ class Publisher:
                     draft.due = loop.time() + pause
                     continue
                 failures = 0
+                self._written_at[key] = loop.time()
                 self._metrics.status_write("ok")
                 log.debug("status of %s written", key, extra={"resource": key})
                 self._cluster.adapters.put(body)
