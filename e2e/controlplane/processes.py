@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,13 +65,17 @@ class Launcher:
         self._detached = detached
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
 
-    def start(self, command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
-        return self._thread.submit(self._start, [str(word) for word in command], log).result()
+    def start(
+        self, command: Sequence[str | Path], log: Path, extra: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """`extra` are further environment variables."""
+        return self._thread.submit(self._start, [str(word) for word in command], log, extra or {}).result()
 
-    def _start(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str], log: Path, extra: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with log.open("ab") as sink:
             return subprocess.Popen(
                 command,
+                env={**os.environ, **extra},
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ from pathlib import Path
 from .install import install
 from .places import cache_root, model_folder
 
-_ENVIRONMENT = {
+OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -46,7 +46,7 @@ def serve_command(release: str, arguments: Sequence[str]) -> list[str]:
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of a server that never looks for the network."""
-    return {**os.environ, **_ENVIRONMENT, **extra}
+    return {**os.environ, **OFFLINE, **extra}
 
 
 def free_port() -> int:

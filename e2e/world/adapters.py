@@ -27,9 +27,17 @@ MODEL_CONFIG = {
 
 
 def write_adapter(
-    folder: Path, *, base_model: str, rank: int = 8, seed: int = 0, config_rank: int | None = None, **config: object
+    folder: Path,
+    *,
+    base_model: str,
+    rank: int = 8,
+    seed: int = 0,
+    spread: float = 0.05,
+    config_rank: int | None = None,
+    **config: object,
 ) -> Path:
-    """Write adapter_config.json and adapter_model.safetensors; another `seed` gives other weights.
+    """Write adapter_config.json and adapter_model.safetensors; another `seed` gives other weights, each at most
+    `spread` from zero: with 0.3 a real engine answers clearly otherwise than without the adapter.
 
     `config_rank` writes a rank into the config that the weights do not have; further arguments go into the config as
     they are. An adapter that is already there is replaced at once, as a careful publisher does it.
@@ -49,7 +57,7 @@ def write_adapter(
         "inference_mode": True,
     }
     (temporary / "adapter_config.json").write_text(json.dumps(written | config, indent=1))
-    (temporary / "adapter_model.safetensors").write_bytes(_weights(rank, seed))
+    (temporary / "adapter_model.safetensors").write_bytes(_weights(rank, seed, spread))
     if folder.is_dir():
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (temporary / name).replace(folder / name)
@@ -59,7 +67,7 @@ def write_adapter(
     return folder
 
 
-def _weights(rank: int, seed: int) -> bytes:
+def _weights(rank: int, seed: int, spread: float) -> bytes:
     source = random.Random(seed)
     header: dict[str, object] = {}
     body = bytearray()
@@ -67,7 +75,7 @@ def _weights(rank: int, seed: int) -> bytes:
         for target, width in sorted(WIDTHS.items()):
             for part, shape in (("lora_A", (rank, HIDDEN)), ("lora_B", (width, rank))):
                 count = shape[0] * shape[1]
-                values = [source.uniform(-0.05, 0.05) for _ in range(count)]
+                values = [source.uniform(-spread, spread) for _ in range(count)]
                 start = len(body)
                 body += struct.pack(f"<{count}e", *values)
                 name = f"base_model.model.model.layers.{layer}.self_attn.{target}.{part}.weight"

@@ -32,9 +32,10 @@ class Answer:
 class EngineProbe:
     """An engine at `ip:port`."""
 
-    def __init__(self, address: str, api_key: str | None = None) -> None:
+    def __init__(self, address: str, api_key: str | None = None, timeout: float = 10.0) -> None:
         self.address = address
         self._api_key = api_key
+        self._timeout = timeout
 
     def models(self) -> dict[str, str]:
         """Name -> root of the adapters that it lists."""
@@ -43,7 +44,8 @@ class EngineProbe:
 
     def complete(self, model: str, prompt: str = "a prompt that is long enough to be cached by blocks") -> Answer:
         """One completion; an error status is an answer too."""
-        status, body = self._call("POST", "/v1/completions", {"model": model, "prompt": prompt, "max_tokens": 4})
+        wanted = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0}
+        status, body = self._call("POST", "/v1/completions", wanted)
         if status != 200:
             return Answer(status, json.dumps(body))
         text = str(body["choices"][0]["text"])
@@ -81,7 +83,7 @@ class EngineProbe:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self.address}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
                 return answer.status, _json(answer.read())
         except urllib.error.HTTPError as error:
             with error:

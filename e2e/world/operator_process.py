@@ -15,9 +15,17 @@ from pathlib import Path
 
 
 class OperatorProcess:
-    """One run of the operator. It ends with this process, whatever happens."""
+    """One run of the operator. It ends with this process, whatever happens, unless it is `detached`."""
 
-    def __init__(self, kubeconfig: Path, adapter_root: Path, log: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        adapter_root: Path,
+        log: Path,
+        arguments: Sequence[str] = (),
+        *,
+        detached: bool = False,
+    ) -> None:
         self.log = log
         self.health_port, self.metrics_port = _free_port(), _free_port()
         command = [
@@ -26,7 +34,15 @@ class OperatorProcess:
             "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port), *arguments,
         ]  # fmt: skip
         with log.open("ab") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # an interrupt on the terminal is for the owner, who ends everything in order
+                start_new_session=True,
+                preexec_fn=None if detached else _die_with_parent,
+            )
 
     def wait_ready(self, timeout: float = 30.0) -> None:
         """Until /readyz answers 200.
