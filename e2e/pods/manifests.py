@@ -30,7 +30,7 @@ def vllm_statefulset(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     args: Sequence[str] = (),
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | Json | None] | None = None,
     image: str = "vllm-sim",
     adapter_root: Path | None = None,
     port: int = PORT,
@@ -44,7 +44,9 @@ def vllm_statefulset(
     `args` come after `--model`, `--enable-lora` and `--port`; give `--model` there to serve a folder under the name
     `base_model`. `annotations` without a slash in the key are the product's: `{"max-loras": "4"}`. `adapter_root`, a
     folder of this machine, is mounted at its own path and told in the annotation `adapter-root`. `containers` are
-    further ones. With `ordered` the pods come one after the other, as is Kubernetes' default.
+    further ones. A value of `env` may be a `valueFrom`, or None for a variable that is not to be set.
+
+    With `ordered` the pods come one after the other, as is Kubernetes' default.
     """
     selector = {"app": name}
     template = vllm_pod_template(
@@ -80,7 +82,7 @@ def vllm_pod_template(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     args: Sequence[str] = (),
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | Json | None] | None = None,
     image: str = "vllm-sim",
     adapter_root: Path | None = None,
     port: int = PORT,
@@ -98,12 +100,12 @@ def vllm_pod_template(
         mounts.append({"name": ADAPTER_VOLUME, "mountPath": str(adapter_root)})
     for key, value in (annotations or {}).items():
         own[key] = value
-    variables = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", **(env or {})}
+    variables: dict[str, str | Json | None] = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", **(env or {})}
     vllm = {
         "name": "vllm",
         "image": image,
         "args": [*_model(base_model, args), "--enable-lora", "--port", str(port), *args],
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "env": [_variable(key, value) for key, value in variables.items() if value is not None],
         "ports": [{"name": "http", "containerPort": port}],
         "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}},
         "volumeMounts": mounts,
@@ -121,6 +123,10 @@ def vllm_pod_template(
             "volumes": volumes,
         },
     }
+
+
+def _variable(name: str, value: str | Json) -> Json:
+    return {"name": name, "value": value} if isinstance(value, str) else {"name": name, "valueFrom": value}
 
 
 def _model(base_model: str, args: Sequence[str]) -> list[str]:

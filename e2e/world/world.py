@@ -98,14 +98,15 @@ class World:
         name: str = "vllm",
         annotations: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | Json | None] | None = None,
         max_loras: int = 4,
         max_cpu_loras: int = 8,
         max_lora_rank: int = 16,
         release: str = "0.32.0",
+        readiness_gates: Sequence[str] = (),
         wait: bool = True,
     ) -> None:
-        """A StatefulSet of simulated engines."""
+        """A StatefulSet of simulated engines. `environment`: see `vllm_statefulset`."""
         flags = (
             "--model", str(self.model), "--served-model-name", BASE_MODEL, "--enable-lora",
             "--max-loras", str(max_loras), "--max-cpu-loras", str(max_cpu_loras),
@@ -119,7 +120,8 @@ class World:
             labels=dict(labels or {}),
             annotations=dict(annotations or {}),
             args=flags,
-            env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} | dict(environment or {}),
+            env=environment,
+            readiness_gates=readiness_gates,
             adapter_root=self.volume,
         )
         self.kubectl("apply", "-f", "-", input=json.dumps(manifest))

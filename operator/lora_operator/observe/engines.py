@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
-from lora_operator.vllm.errors import EngineError, EngineUnreachable
+from lora_operator.vllm.errors import EngineError, EngineUnauthorized, EngineUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,10 @@ class Engines:
         waits = [event.wait() for event in self._first.values()]
         if waits:
             await asyncio.wait([asyncio.ensure_future(w) for w in waits], timeout=timeout)
+
+    def refusing(self) -> set[str]:
+        """The pods whose engines do not accept the API key that they are given."""
+        return {key for key, view in self.views.items() if view.reason == EngineUnauthorized.reason}
 
     def endpoint(self, key: str) -> Endpoint:
         """Where the pod's engine listens now.

@@ -7,7 +7,7 @@ import base64
 import binascii
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import PodRecord
@@ -15,7 +15,7 @@ from lora_operator.observe.cluster import PodRecord
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 60.0
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 
 Ref = tuple[str, str, str]  # namespace, Secret, key
 
@@ -32,8 +32,11 @@ class ApiKeys:
         self._errors: dict[Ref, str] = {}
         self.problems: dict[str, str] = {}  # pod -> why its key is not known
 
-    def follow(self, pods: Mapping[str, PodRecord]) -> dict[str, str | None]:
-        """The key of each pod, as far as known now; `changed` is called when one becomes known."""
+    def follow(self, pods: Mapping[str, PodRecord], refused: Container[str] = ()) -> dict[str, str | None]:
+        """The key of each pod, as far as known now; `changed` is called when one becomes known.
+
+        `refused` are the pods whose engines do not accept theirs: their Secrets are read again sooner.
+        """
         keys: dict[str, str | None] = {}
         needed: set[Ref] = set()
         self.problems = {}
@@ -48,6 +51,9 @@ class ApiKeys:
             keys[key] = self._values.get(where)
             if where in self._errors:
                 self.problems[key] = self._errors[where]
+            if key in refused and self._due.get(where, 0.0) > now + RETRY_SECONDS:
+                self._due[where] = now + RETRY_SECONDS
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._changed)
             if where not in self._tasks and self._due.get(where, 0.0) <= now:
                 self._tasks[where] = asyncio.create_task(self._read(where), name="engine API key")
         for where in [where for where in self._due if where not in needed]:
@@ -83,6 +89,7 @@ class ApiKeys:
                 self._errors[where] = text
                 log.warning("API key of engines in namespace %s: %s", namespace, text)
                 self._changed()
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._changed)
         finally:
             self._tasks.pop(where, None)
 
