@@ -12,13 +12,18 @@ from e2e.controlplane.binaries import find_binaries
 from e2e.controlplane.errors import ControlPlaneError
 
 
+def is_wanted(environment: Mapping[str, str]) -> bool:
+    """Whether the environment asks for an existing cluster."""
+    return environment.get("USE_EXISTING_CLUSTER", "").lower() in ("1", "true", "yes")
+
+
 def existing_kubeconfig(environment: Mapping[str, str]) -> Path | None:
     """The kubeconfig to use, or None when the environment does not ask for an existing cluster.
 
     Raises:
         ControlPlaneError: it does, but names no file that exists.
     """
-    if environment.get("USE_EXISTING_CLUSTER", "").lower() not in ("1", "true", "yes"):
+    if not is_wanted(environment):
         return None
     named = environment.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     for part in named.split(os.pathsep):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 15.0
 WATCH_SECONDS = 240
+CLOSE_SECONDS = 2.0
 JSON = "application/json"
 STRATEGIC = "application/strategic-merge-patch+json"
 USER_AGENT = "lora-operator-test-kubelet"
@@ -34,6 +36,7 @@ class Api:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+        self._under_way: set[asyncio.Task[Json]] = set()
 
     @classmethod
     async def connect(cls, kubeconfig: Path) -> Api:
@@ -48,6 +51,9 @@ class Api:
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:
+        """Let requests that are under way end, then cut what is left: the watches."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=CLOSE_SECONDS)
         await self._client.close()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
@@ -97,6 +103,21 @@ class Api:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         content_type: str = JSON,
+    ) -> Json:
+        # A request whose caller is cancelled goes on to its end: cutting it would leave a TLS connection half closed
+        # that nobody knows any more, which an event loop that ends soon afterwards never gets to close.
+        request = asyncio.create_task(self._ask(method, path, query, body, content_type))
+        self._under_way.add(request)
+        request.add_done_callback(self._ended)
+        return await asyncio.shield(request)
+
+    def _ended(self, request: asyncio.Task[Json]) -> None:
+        self._under_way.discard(request)
+        if not request.cancelled():
+            request.exception()  # seen, even where the caller no longer waits for it
+
+    async def _ask(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None, content_type: str
     ) -> Json:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         response = await self._send(method, path, query, body, content_type, timeout)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,6 +74,9 @@ class LocalProcess:
 
     async def wait(self) -> int:
         code = await self._process.wait()
+        # as with a container whose first process has ended: nothing of it goes on
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         return code if code >= 0 else 128 - code
 
     async def end(self, grace_seconds: float) -> None:
@@ -80,20 +84,18 @@ class LocalProcess:
             self.signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(grace_seconds):
-                    await self._process.wait()
+                    await self.wait()
                 return
             except TimeoutError:
                 pass
         self.signal(signal.SIGKILL)
-        await self._process.wait()
+        await self.wait()
 
     def signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
             # the whole session: an engine has processes of its own
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-            except ProcessLookupError:
-                return
 
 
 class InProcessEngine:

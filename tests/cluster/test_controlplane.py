@@ -14,11 +14,12 @@ import pytest
 
 from e2e.controlplane import ControlPlane, ControlPlaneError, KubectlError
 from e2e.controlplane.__main__ import main
+from e2e.controlplane.existing import is_wanted
 from e2e.controlplane.state import load_state
 from e2e.controlplane.versions import KUBERNETES_VERSION
 
 pytestmark = pytest.mark.cluster
-own = pytest.mark.skipif("USE_EXISTING_CLUSTER" in os.environ, reason="an existing cluster has its own servers")
+own = pytest.mark.skipif(is_wanted(os.environ), reason="an existing cluster has its own servers")
 
 
 @own
