@@ -49,7 +49,7 @@ def _copy(file: AdapterFile, source: int, target_path: Path) -> None:
                 f"{file.size_bytes} bytes, {file.sha256[:16]}…): it is read again",
                 retryable=True,
             )
-        os.fchmod(target, _MODE)
+        set_mode(target, _MODE)
     finally:
         os.close(target)
 
@@ -106,8 +106,21 @@ def make_durable(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # folders cannot be waited for on some network and FUSE file systems: then there is nothing to wait for
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
+
+
+def set_mode(file: int | Path, mode: int) -> None:
+    """Set a mode whatever the umask, where the volume has modes: mounted CIFS and object stores may have none."""
+    try:
+        os.chmod(file, mode)  # noqa: PTH101 - also takes a descriptor
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 def _write_all(descriptor: int, data: bytes | bytearray) -> None:

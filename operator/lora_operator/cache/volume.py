@@ -7,6 +7,7 @@ folder of that name is whole, and nothing in it ever changes: an engine may read
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from lora_operator.cache import scratch as scratches
-from lora_operator.cache.copying import copy_verified, make_durable
+from lora_operator.cache.copying import copy_verified, make_durable, set_mode
 from lora_operator.cache.paths import is_fingerprint, parse_root, version_path
 from lora_operator.cache.scratch import scratch, sweep_scratch
 from lora_operator.cache.store_error import StoreError, store_error
@@ -95,7 +96,7 @@ class VolumeStore:
             with scratch(self._root) as folder:
                 for file in adapter.files:
                     copy_verified(file, source_folder, folder)
-                folder.chmod(0o755)  # whatever the umask: engines run as other users
+                set_mode(folder, 0o755)  # engines run as other users
                 self._make_parent(target)
                 # all at the end, as waiting for the first brings most of the others along
                 for path in (*(folder / file.path for file in adapter.files), folder, self._root):
@@ -118,7 +119,7 @@ class VolumeStore:
             target.parent.mkdir(mode=0o755)
         except FileExistsError:
             return
-        target.parent.chmod(0o755)
+        set_mode(target.parent, 0o755)
 
     def _rename(self, folder: Path, target: Path) -> None:
         while True:
@@ -128,13 +129,15 @@ class VolumeStore:
                 if not folder.exists():
                     raise
                 self._make_parent(target)  # a sweep removed the empty folder in between
-                continue
-            except OSError:
+            except OSError as error:
                 if _is_folder(target):
                     return  # another process was faster: the same files
-                raise
-            make_durable(target.parent)
-            return
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                # another process was faster, and a sweep faster still: the place is free again
+            else:
+                make_durable(target.parent)
+                return
 
     def _sweep(
         self, keep: frozenset[tuple[str, str]], older_than_seconds: float, now: float
@@ -166,7 +169,7 @@ class VolumeStore:
                 away = folder / "removed"
                 path.rename(away)
                 if away.stat().st_mtime >= unused_since:  # somebody asked for it between the two looks
-                    away.rename(path)
+                    self._rename(away, path)
                     return False
         except FileNotFoundError:
             return False  # another process was faster
