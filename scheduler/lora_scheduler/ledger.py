@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_scheduler.model import Adapter, Pod, Resident, ResidentState
+from lora_scheduler.model import Adapter, Pod, Reason, Resident, ResidentState
 
 UNLIMITED = 1 << 62  # a memory budget that was not declared
 
@@ -39,11 +39,11 @@ class Copy:
     @property
     def serving(self) -> bool:
         """Whether requests are answered there now, by whatever version."""
-        return self.ledger.sends and any(r.state is ResidentState.LOADED for r in self.residents)
+        return self.ledger.answers and any(r.state is ResidentState.LOADED for r in self.residents)
 
     @property
     def serving_current(self) -> bool:
-        return self.ledger.sends and self.current is not None and self.current.state is ResidentState.LOADED
+        return self.ledger.answers and self.current is not None and self.current.state is ResidentState.LOADED
 
     @property
     def arriving(self) -> bool:
@@ -61,7 +61,7 @@ class PodLedger:
     """The mutable account of one pod in one planning round."""
 
     __slots__ = (
-        "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots", "load", "names",
+        "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots", "load", "names",
         "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
@@ -70,6 +70,9 @@ class PodLedger:
         self.key = pod.key
         self.sends = pod.ready and not pod.draining  # may get actions
         self.counts = (pod.ready or pod.held) and not pod.draining  # its residents are copies
+        # a pod whose declared limits are nonsense takes nothing, but answers requests
+        declares_nonsense = pod.not_ready is not None and pod.not_ready[0] is Reason.INVALID_POD_LIMITS
+        self.answers = self.sends or (self.counts and declares_nonsense)
         self.target = self.sends and has_valid_limits(pod)  # may get loads
         self.byte_limit = UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
         self.slot_limit = pod.host_slots

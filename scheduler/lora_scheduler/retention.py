@@ -26,11 +26,25 @@ def retain(allotment: Allotment) -> None:
         return
     for copy in (*surplus, *barred):
         allotment.postpone(copy)
-    # what serves beyond the wanted number goes only once those that stay serve in that number
-    needed = _needed(allotment) - sum(copy.serving for copy in allotment.kept.values())
+    _give_up(allotment, barred)
+
+
+def _give_up(allotment: Allotment, barred: list[Copy]) -> None:
+    """Drop what is pending, except as many serving copies as are still needed.
+
+    A surplus copy is needed while fewer than wanted serve, or while the only other one has its update before it. One
+    that is barred from its pod (most often since the new version is) is needed until the wanted version serves in the
+    wanted number.
+    """
+    kept = allotment.kept.values()
+    wanted = _needed(allotment)
+    only_one_is_outdated = wanted > 0 and len(kept) == 1 and all(copy.outdated for copy in kept)
+    surplus_needed = max(wanted - sum(copy.serving for copy in kept), int(only_one_is_outdated))
+    barred_needed = wanted - sum(copy.serving_current for copy in kept)
     for copy in sorted(allotment.pending.values(), key=lambda c: (tier(c), c in barred, c.ledger.key)):
-        if copy.serving and needed > 0:
-            needed -= 1
+        if copy.serving and (barred_needed if copy in barred else surplus_needed) > 0:
+            surplus_needed -= 1
+            barred_needed -= 1
         else:
             allotment.drop(copy)
 

@@ -36,7 +36,7 @@ def roll_out(allotment: Allotment, rollout: Rollout) -> None:
     if not due:
         return
     budget = rollout.max_unavailable - _in_transition(allotment)
-    budget -= _load_beside(due, budget, rollout)
+    budget -= _load_beside(allotment, due, budget, rollout)
     left = [copy for copy in due if not copy.settled]
     serving = sum(copy.serving for copy in allotment.held())
     failed = _failed(allotment)
@@ -112,12 +112,17 @@ def _failed(allotment: Allotment, *, nothing_there: bool = False) -> int:
     )
 
 
-def _load_beside(due: list[Copy], budget: int, rollout: Rollout) -> int:
+def _load_beside(allotment: Allotment, due: list[Copy], budget: int, rollout: Rollout) -> int:
     """Load the new version beside the old one where the pod knows them by different names and has the room."""
     begun = 0
     for copy in due:
         adapter, ledger = copy.adapter, copy.ledger
-        if begun < budget and adapter.key in ledger.pod.side_by_side and ledger.fits_now(adapter.bytes):
+        if (
+            begun < budget
+            and adapter.key in ledger.pod.side_by_side
+            and ledger.fits_now(adapter.bytes)
+            and not rollout.fleet.blocks(allotment, ledger)
+        ):
             begun += 1
             rollout.steps.load(copy, LoadCause.UPDATE)
     return begun
