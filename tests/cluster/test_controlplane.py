@@ -101,22 +101,27 @@ def test_by_hand_it_goes_up_outlives_its_starter_and_goes_down(
     assert "python -m e2e.controlplane up" in capsys.readouterr().err
 
 
-@own
-def test_no_server_survives_its_owner_however_that_ends(tmp_path: Path) -> None:
+def test_server_outlives_the_thread_that_asked_for_it_but_not_its_owner(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\n"
-        "from e2e.controlplane import ControlPlane\n"
-        "plane = ControlPlane.start(pathlib.Path(sys.argv[1]))\n"
-        "print(*(process.pid for process in plane.processes.values()), flush=True)\n"
+        "import sys, pathlib, threading\n"
+        "from e2e.controlplane.processes import Launcher\n"
+        "launcher, started = Launcher(detached=False), []\n"
+        "server = [sys.executable, '-c', 'print(1, flush=True); import time; time.sleep(600)']\n"
+        "def start():\n"
+        "    started.append(launcher.start(server, pathlib.Path(sys.argv[1])))\n"
+        "thread = threading.Thread(target=start)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "print(started[0].pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    command = [sys.executable, "-c", script, str(tmp_path / "log")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        servers = [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
-        assert len(servers) == 3
+        server = psutil.Process(int(owner.stdout.readline()))
+        assert server.status() != psutil.STATUS_ZOMBIE
         owner.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(servers, timeout=10)
+    _, alive = psutil.wait_procs([server], timeout=10)
     assert alive == []
 
 
