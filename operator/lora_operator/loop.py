@@ -75,8 +75,18 @@ class Loop:
         self._policy = policy
         self._versioned_names = versioned_names
         self._dirty = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._ended = False
         self.last_round: Round | None = None
         self.last_plan_at: float | None = None  # monotonic
+
+    async def next_round(self) -> None:
+        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended."""
+        self.mark()
+        if not self._ended:
+            ended = asyncio.get_running_loop().create_future()
+            self._waiting.append(ended)
+            await ended
 
     def mark(self, *_: object) -> None:
         """Something changed."""
@@ -85,6 +95,20 @@ class Loop:
     async def run(self) -> None:
         """Rounds until cancelled. The first waits for a first look at every engine and source: whoever knows nothing of
         what is loaded must not unload it, nor load it elsewhere."""
+        try:
+            await self._run()
+        finally:
+            self._ended = True
+            self._release()
+
+    def _release(self) -> None:
+        """Let those go on who waited for a round."""
+        for ended in self._waiting:
+            if not ended.done():
+                ended.set_result(None)
+        self._waiting.clear()
+
+    async def _run(self) -> None:
         self._follow()
         await self._parts.keys.first_reads(FIRST_LOOKS_SECONDS)
         self._follow()
@@ -96,6 +120,7 @@ class Loop:
             started = time.monotonic()
             try:
                 self._round()
+                self._release()
             except Exception:
                 # one object that breaks the planner must not stop the rest of the operator from being seen as broken:
                 # last_plan_at stands still, so that /healthz tells, and the traceback says why
@@ -139,7 +164,7 @@ class Loop:
         }
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
-        parts.resolver.follow(resources)
+        parts.resolver.follow(resources, {(record.pod.namespace, record.pod.base_models) for record in pods.values()})
         return pods
 
     def _round(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lora_operator.api.v1alpha1 import LoraAdapterSpec
@@ -52,16 +52,25 @@ class Resolver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._seen: dict[str, tuple[str, str]] = {}
+        self._aliases: dict[tuple[str, str], set[str]] = {}
 
-    def follow(self, resources: Iterable[Resource]) -> None:
-        """Keep exactly these resources' sources resolved from now on."""
+    def follow(self, resources: Iterable[Resource], served: Iterable[tuple[str, tuple[str, ...]]] = ()) -> None:
+        """Keep exactly these resources' sources resolved from now on.
+
+        `served` are the namespaces of pods and the names that each serves its base model under. What was once another
+        name of a model stays one: a pod that goes does not make its adapters foreign.
+        """
+        for namespace, names in served:
+            for name in names:
+                self._aliases.setdefault((namespace, name), set()).update(names)
         wanted = {r.key: r for r in resources if r.spec is not None and r.deleted_at is None}
         for key in [key for key in self._tasks if key not in wanted]:
             self._tasks.pop(key).cancel()
             del self.views[key], self._wakes[key], self._seen[key]
         for key, resource in wanted.items():
             assert resource.spec is not None
-            request = request_of(resource.spec, self._shapes)
+            aliases = self._aliases.get((resource.namespace, resource.spec.base_model), set())
+            request = request_of(resource.spec, self._shapes, aliases)
             mark = (resource.uid, resource.refresh)
             if key not in self._tasks:
                 self.views[key] = SourceView(request)
@@ -132,7 +141,9 @@ class Resolver:
         return interval * random.uniform(0.9, 1.1)
 
 
-def request_of(spec: LoraAdapterSpec, shapes: Mapping[str, BaseModelShape]) -> SourceRequest:
+def request_of(
+    spec: LoraAdapterSpec, shapes: Mapping[str, BaseModelShape], aliases: Collection[str] = ()
+) -> SourceRequest:
     """The part of a spec that says what to look for."""
     source = spec.adapter_source
     return SourceRequest(
@@ -147,6 +158,7 @@ def request_of(spec: LoraAdapterSpec, shapes: Mapping[str, BaseModelShape]) -> S
         max_adapters=source.max_adapters,
         base_model=spec.base_model,
         base=shapes.get(spec.base_model),
+        base_aliases=tuple(sorted(set(aliases) - {spec.base_model})),
     )
 
 

@@ -11,15 +11,17 @@ from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 _QUANTISED = re.compile(r"(-(unsloth|bnb|4bit|8bit|nf4|awq|gptq|int4|int8|fp8|w4a16|w8a8|dynamic))+\Z")
 
 
-def check_base_name(trained_on: str | None, served: str | None) -> None:
+def check_base_name(trained_on: str | None, served: str | None, aliases: tuple[str, ...] = ()) -> None:
     """Raise AdapterRefused if both names are known and cannot mean the same model.
+
+    `aliases` are further names of the served model, such as the --model behind a --served-model-name.
 
     Case does not count, nor the organisation before the last '/', nor a suffix for quantisation. A local path says
     where the training found the model, not which one it is, so that it is not compared.
     """
     if trained_on is None or served is None or _is_local_path(trained_on) or _is_local_path(served):
         return
-    if _last_part(trained_on) == _last_part(served):
+    if _last_part(trained_on) in {_last_part(name) for name in (served, *aliases)}:
         return
     raise AdapterRefused(
         RefusedReason.BASE_MODEL_MISMATCH,

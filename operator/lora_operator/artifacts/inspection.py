@@ -61,23 +61,31 @@ class Inspection:
     files: tuple[AdapterFile, ...]
 
 
-def inspect(folder: Path, *, base: BaseModelShape | None = None, served_base_model: str | None = None) -> Inspection:
+def inspect(
+    folder: Path,
+    *,
+    base: BaseModelShape | None = None,
+    served_base_model: str | None = None,
+    base_aliases: tuple[str, ...] = (),
+) -> Inspection:
     """Read the whole adapter in `folder` once and check it; blocking, in memory that does not grow with its size.
 
-    `base` are the base model's layer shapes and `served_base_model` its name, where known. Raises AdapterRefused, and
-    nothing else, whatever the folder holds.
+    `base` are the base model's layer shapes and `served_base_model` its name, where known; `base_aliases` are its other
+    names. Raises AdapterRefused, and nothing else, whatever the folder holds.
     """
     try:
-        return _inspect(folder, base, served_base_model)
+        return _inspect(folder, base, served_base_model, base_aliases)
     except OSError as error:
         raise refused_by_os(str(error.filename or WEIGHTS_FILE), error, RefusedReason.FILE_CHANGED) from error
 
 
-def _inspect(folder: Path, base: BaseModelShape | None, served_base_model: str | None) -> Inspection:
+def _inspect(
+    folder: Path, base: BaseModelShape | None, served_base_model: str | None, base_aliases: tuple[str, ...]
+) -> Inspection:
     _check_folder(folder)
     config_file, raw = _read_config(folder)
     config = parse_config(raw)
-    check_base_name(config.base_model, served_base_model)
+    check_base_name(config.base_model, served_base_model, base_aliases)
     _refuse_pickles(folder)
     with open_regular(folder, WEIGHTS_FILE, RefusedReason.WEIGHTS_MISSING) as descriptor:
         before = identity(descriptor)

@@ -25,6 +25,7 @@ class SourceRequest:
     max_adapters: int = DEFAULT_MAX_ADAPTERS
     base_model: str | None = None
     base: BaseModelShape | None = None
+    base_aliases: tuple[str, ...] = ()  # further names under which pods serve the base model
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ class LocalSource:
             return _Outcome(broken=BrokenAdapter(name, "InvalidName", str(error)))
         except SourceError as error:
             return _Outcome(before, BrokenAdapter(name, error.reason, error.message))
-        signature = signature_of(real, (request.base_model, request.base))
+        signature = signature_of(real, (request.base_model, request.base, request.base_aliases))
         settled_in = self._settles_in(signature.newest_change, now)
         for known in (before, excuse):
             noted = known.signature if known is not None else None
@@ -215,7 +215,12 @@ class LocalSource:
         # young is read once more when they are not.
         final = settled_in is None
         try:
-            inspection = inspect(folder, base=request.base, served_base_model=request.base_model)
+            inspection = inspect(
+                folder,
+                base=request.base,
+                served_base_model=request.base_model,
+                base_aliases=request.base_aliases,
+            )
         except AdapterRefused as error:
             noted = _Noted(signature, final and not error.transient)
             return _Outcome(before, BrokenAdapter(name, error.reason.value, error.message, noted), settled_in)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from e2e.world.adapters import write_adapter
+from lora_operator.artifacts import AdapterRefused, inspect
+from lora_operator.resolve import Resolver
+from lora_operator.sources import sources_by_type
+from tests.core.builders import a_resource
+
+
+def test_an_adapter_may_name_its_base_model_as_the_pods_call_it_besides(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", base_model="meta-llama/Llama-3.1-8B")
+    with pytest.raises(AdapterRefused):
+        inspect(folder, served_base_model="chat")
+    assert inspect(folder, served_base_model="chat", base_aliases=("meta-llama/Llama-3.1-8B",)).rank == 8
+
+
+async def test_what_pods_serve_a_model_under_counts_for_its_adapters_even_when_the_pods_are_gone(
+    tmp_path: Path,
+) -> None:
+    write_adapter(tmp_path / "a", base_model="meta-llama/Llama-3.1-8B")
+    spec = {"baseModel": "chat", "adapterSource": {"type": "local", "repository": str(tmp_path)}}
+    resource = a_resource(spec=spec)
+    resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
+    try:
+        resolver.follow([resource])
+        await resolver.first_looks(5.0)
+        resolution = resolver.views[resource.key].resolution
+        assert resolution is not None and resolution.broken[0].reason == "BaseModelMismatch", json.dumps(
+            str(resolution)
+        )
+        resolver.follow([resource], [("ns", ("chat", "meta-llama/Llama-3.1-8B"))])
+        await resolver.first_looks(5.0)
+        resolver.follow([resource])
+        await resolver.first_looks(5.0)
+        resolution = resolver.views[resource.key].resolution
+        assert resolution is not None and [a.name for a in resolution.adapters] == ["a"]
+    finally:
+        await resolver.stop()
