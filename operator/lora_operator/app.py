@@ -29,6 +29,7 @@ from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
+from lora_operator.served import ServedNames
 from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError
 from lora_operator.sizes import Sizes
@@ -82,12 +83,13 @@ class Operator:
             client=client,
             store=self._store,
             cluster=self.cluster,
-            kube=kube,
+            served_names=ServedNames(kube, self.cluster, engines),
+            recorder=self._recorder,
             ledger=ledger,
             failures=failures,
             metrics=self.metrics,
             limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-            flush=publisher.flush,
+            flush=self._publish_now,
             changed=self._mark,
         )
         self._parts = Parts(
@@ -109,6 +111,10 @@ class Operator:
 
     def _mark(self, *_: object) -> None:
         self.loop.mark()
+
+    async def _publish_now(self, resource: str) -> None:
+        await self.loop.next_round()
+        await self._parts.publisher.flush(resource)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve health at once, list, then watch and plan until `stop` is set.

@@ -124,7 +124,9 @@ def _expand(resource: Resource, view: SourceView | None, age: int) -> DesiredRes
         for item in view.resolution.adapters
     ]  # fmt: skip
     rejected = [Rejected(item.name, item.reason, _short(item.reason), item.message) for item in view.resolution.broken]
-    if view.error is not None:
+    if not view.checked:
+        state = SourceState(None, "Resolving", "the source is being read; what was found before stays in force")
+    elif view.error is not None:
         state = SourceState(False, view.error.reason, f"{view.error}; what was found before stays in force")
     elif view.resolution.stale:
         names = ", ".join(f"{item.name} ({item.reason}: {item.message})" for item in view.resolution.stale)

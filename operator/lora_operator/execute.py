@@ -7,7 +7,6 @@ checked against the present once more before it is begun. A pod that hangs holds
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import deque
@@ -16,22 +15,22 @@ from dataclasses import dataclass
 
 from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.desired import Desired, Wanted
+from lora_operator.events import Recorder
 from lora_operator.inflight import Effect, Failures, Ledger, Stage
-from lora_operator.kube import Kube, KubeError
+from lora_operator.kube import KubeError
 from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
-from lora_operator.settings import SERVED_ANNOTATION
+from lora_operator.served import ServedNames
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
-from lora_operator.vllm.quirks import PrefixCacheKey, StaleCache, quirks_for
+from lora_operator.vllm.quirks import StaleCache
 from lora_scheduler import Load, Plan, Unload, UnloadCause
 
 log = logging.getLogger(__name__)
 
 UNLOADS_AT_A_TIME = 8
-NOTED_NAMES = 2000  # names kept in the annotation of one pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,8 @@ class Limits:
 
 
 class Executor:
-    """Carries out plans. `changed` is called whenever something began or ended."""
+    """Carries out plans. `changed` is called whenever something began or ended; `flush` returns when the status of a
+    resource says what is under way on the pods at the moment of the call."""
 
     def __init__(
         self,
@@ -53,7 +53,8 @@ class Executor:
         client: EngineClient,
         store: VolumeStore,
         cluster: Cluster,
-        kube: Kube,
+        served_names: ServedNames,
+        recorder: Recorder,
         ledger: Ledger,
         failures: Failures,
         metrics: Metrics,
@@ -65,7 +66,8 @@ class Executor:
         self._client = client
         self._store = store
         self._cluster = cluster
-        self._kube = kube
+        self._served_names = served_names
+        self._recorder = recorder
         self._ledger = ledger
         self._failures = failures
         self._metrics = metrics
@@ -94,6 +96,7 @@ class Executor:
             if view.state is EngineState.UP and pod not in busy and not any(e.is_load for e in self._ledger.on(pod)):
                 self._engines.note_settled(pod)
         self._let_go()
+        self._served_names.note_strangers()
         for pod in {*self._loads, *self._unloads}:
             self._begin(pod)
 
@@ -112,6 +115,7 @@ class Executor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._served_names.stop()
 
     def _begin(self, pod: str) -> None:
         if self._stopping:
@@ -167,7 +171,7 @@ class Executor:
         try:
             await self._fetch(wanted)
             if effect.engine_name == adapter.name:
-                await self._note_served(record, adapter.name, adapter.version)
+                await self._served_names.note(pod, adapter.name, adapter.version)
             effect.stage = Stage.LOADING
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             self._engines.touch(pod)
@@ -238,23 +242,6 @@ class Executor:
             return
         await self._store.publish(wanted.found, wanted.folder)
 
-    async def _note_served(self, record: PodRecord, name: str, fingerprint: str) -> None:
-        """Where a name must not be used for a second version, write down that it is used, before it is.
-
-        The engine does not tell what it has served since it started, and its prefix cache remembers it: this is the one
-        fact about a pod that cannot be observed again later, so it is kept on the pod itself.
-        """
-        record = self._cluster.pods.get(record.key) or record
-        view = self._engines.views.get(record.key)
-        if view is None or not needs_note(record, view) or record.served.get(name) == fingerprint:
-            return
-        names = dict(list(record.served.items())[-NOTED_NAMES:]) | {name: fingerprint}
-        note = json.dumps({"container": record.pod.container_id, "names": names}, sort_keys=True)
-        body = await self._kube.annotate_pod(
-            record.pod.namespace, record.pod.name, record.uid, {SERVED_ANNOTATION: note}
-        )
-        self._cluster.pods.put(body)
-
     def _start_unload(self, unload: Unload) -> None:
         present = self._present(unload.pod)
         if present is None:
@@ -276,9 +263,9 @@ class Executor:
             wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
             if wanted is not None and unload.cause is not UnloadCause.UNWANTED:
                 # routers must have let go before the engine answers 404
-                self._changed()
                 await self._flush(wanted.resource)
                 await asyncio.sleep(self._limits.withdraw_seconds)
+                self._tell_preempted(unload, wanted)
             effect.stage = Stage.UNLOADING
             self._engines.touch(pod)
             await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
@@ -295,10 +282,19 @@ class Executor:
             self._engines.touch(pod)
             self._ledger.end(effect)
 
-
-def needs_note(record: PodRecord, view: EngineView) -> bool:
-    """Whether this engine's prefix cache would mix up two versions of one name."""
-    return record.pod.prefix_caching and quirks_for(view.release).prefix_cache_key is PrefixCacheKey.NAME
+    def _tell_preempted(self, unload: Unload, victim: Wanted) -> None:
+        """An Event for the owner of the adapter that has to go."""
+        desired = self._desired
+        if unload.cause is not UnloadCause.PREEMPTED or desired is None:
+            return
+        resource, other = desired.resources.get(victim.resource), desired.adapters.get(unload.on_behalf_of or "")
+        if resource is not None and other is not None:
+            text = (
+                f"{victim.adapter.name} leaves pod {unload.pod.partition('/')[2]} to make room for "
+                f"{other.adapter.name} of LoraAdapter {other.resource}: priority {other.adapter.priority} goes before "
+                f"{victim.adapter.priority}"
+            )
+            self._recorder.emit(resource.resource, "Normal", "Preempted", text)
 
 
 def _fields(effect: Effect) -> dict[str, str | None]:

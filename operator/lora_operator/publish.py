@@ -90,7 +90,6 @@ class Publisher:
 
     async def flush(self, key: str) -> None:
         """Wait until what was offered last is written (bounded: an API server that is away holds nothing up)."""
-        await asyncio.sleep(0)
         draft = self._drafts.get(key)
         if draft is None or draft.task is None:
             return

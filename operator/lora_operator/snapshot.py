@@ -16,6 +16,9 @@ from lora_operator.vllm.errors import EngineUnauthorized
 from lora_operator.vllm.quirks import LoadName, StaleCache, load_name, public_name, quirks_for, unsupported_features
 from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
+# stands for the fingerprint of what somebody else loaded: no version of ours is like it
+STRANGER = "foreign"
+
 SizeOf = Callable[[str, str], tuple[int, int] | None]
 
 
@@ -89,7 +92,7 @@ def _pod(
             choice = engine_name_for(record, view, known, observed.versioned_names)
             if isinstance(choice, StaleCache):
                 excluded[known.adapter.key] = (Reason.STALE_PREFIX_CACHE, choice.message)
-            elif choice.engine_name != name and choice.engine_name not in listed:
+            elif choice.engine_name not in listed:
                 side_by_side.add(known.adapter.key)
         life = incarnation_of(record)
         for adapter, version, failure in failures.of_pod(record.key, life):
@@ -137,7 +140,9 @@ def _served(record: PodRecord, view: EngineView) -> dict[str, str]:
     served = dict(record.served)
     for model in view.models:
         ours = our_model(model, record.pod.adapter_root)
-        if ours is not None and ours.engine_name == ours.name:
+        if ours is None:
+            served[model.name] = STRANGER
+        elif ours.engine_name == ours.name:
             served.setdefault(ours.name, ours.fingerprint)
     return served
 

@@ -47,8 +47,12 @@ def _input(
     failed: Mapping[str, list[Refusal]],
 ) -> StatusInput:
     spec = resource.resource.spec
+    generation = resource.resource.generation
+    if resource.source.ready is None:
+        # what is said about the source is still about the spec before: a status must not claim more
+        generation = int(resource.resource.status.get("observedGeneration") or generation)
     return StatusInput(
-        generation=resource.resource.generation,
+        generation=generation,
         source=resource.source,
         adapters=tuple(_state(wanted, plan, copies, moving, failed) for wanted in resource.wanted),
         rejected=resource.rejected,
@@ -89,7 +93,8 @@ def _copies(
     found: dict[str, list[Copy]] = {}
     for key, record in pods.items():
         view = engines.get(key)
-        if view is None or view.state is not EngineState.UP:
+        # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
+        if view is None or view.state is not EngineState.UP or record.pod.terminating:
             continue
         leaving = {effect.engine_name for effect in ledger.on(key) if not effect.is_load}
         for model in view.models:
