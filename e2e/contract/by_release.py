@@ -20,6 +20,11 @@ class Since(Generic[T]):
     def __init__(self, rows: Mapping[Release, T]) -> None:
         self._rows = sorted(rows.items(), key=lambda row: row[0], reverse=True)
 
+    @property
+    def changes(self) -> bool:
+        """Whether there is more than one value."""
+        return len(self._rows) > 1
+
     def __getitem__(self, release: Release) -> T:
         for since, value in self._rows:
             if release >= since:

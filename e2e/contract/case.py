@@ -32,13 +32,14 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row of the contract. `row` is the sentence that it stands for."""
+    """One row of the contract. `row` is its sentence, `changes` tells whether releases may differ in it."""
 
     row: str
     body: Body
     server: Server = Server.USUAL
     place: Place = Place.ANY
     real_only: bool = False
+    changes: bool = True
 
     def __str__(self) -> str:
         return self.body.__name__
@@ -52,12 +53,18 @@ class Cases:
         self.all: list[Case] = []
 
     def __call__(
-        self, row: str, *, server: Server | None = None, place: Place = Place.ANY, real_only: bool = False
+        self,
+        row: str,
+        *,
+        server: Server | None = None,
+        place: Place = Place.ANY,
+        real_only: bool = False,
+        changes: bool = True,
     ) -> Callable[[Body], Body]:
         """Decorate a case with the row of the contract that it checks."""
 
         def add(body: Body) -> Body:
-            self.all.append(Case(row, body, server or self._server, place, real_only))
+            self.all.append(Case(row, body, server or self._server, place, real_only, changes))
             return body
 
         return add

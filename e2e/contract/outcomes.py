@@ -29,7 +29,8 @@ class Outcome(StrEnum):
 _RIGHT = (
     "lora", "lora-v2", "lora-v3", "lora-r8", "lora-r16", "lora-every-layer", "lora-q-only", "lora-down-only",
     "lora-last-layer", "lora-by-regex", "lora-gaussian", "lora-bf16", "lora-embedding", "lora-head", "rslora",
-    "pickle-only", "surplus-layers", "other-base", "says-nothing-of-rslora", "unknown-setting",
+    "lora-eva", "lora-mica", "lora-orthogonal", "target-parameters", "pickle-only", "surplus-layers", "other-base",
+    "says-nothing-of-rslora", "unknown-setting",
 )  # fmt: skip
 _AS_LORA = ("without-prefix", "doubled-prefix", "halves-disagree", "targets-disagree", "says-ia3")
 _WRONG = (
@@ -37,7 +38,7 @@ _WRONG = (
 )  # fmt: skip
 _REFUSED = (
     "lora-r32", "dora", "bias-all", "modules-to-save", "ia3", "adalora", "loha", "prompt-tuning", "trainable-tokens",
-    "rank-pattern-too-high", "too-large-in", "too-large-out", "too-large-down", "unknown-module", "without-b",
+    "kasa", "rank-pattern-too-high", "too-large-in", "too-large-out", "too-large-down", "unknown-module", "without-b",
     "without-tensors", "r-missing", "r-zero", "r-as-text", "alpha-missing", "targets-missing",
     "says-dora-without-magnitude", "truncated", "garbage", "empty-file", "no-weights", "config-not-json",
     "config-a-list",
@@ -51,6 +52,11 @@ OUTCOMES: dict[str, Since[Outcome]] = {
     "no-config": always(Outcome.NOT_FOUND),
     "rank-pattern": Since({(0,): Outcome.WRONG, (0, 32): Outcome.RIGHT}),
     "alpha-pattern": Since({(0,): Outcome.WRONG, (0, 32): Outcome.RIGHT}),
+    "alpha-pattern-anchored": Since({(0,): Outcome.WRONG, (0, 32): Outcome.RIGHT}),
+    "rank-pattern-by-regex": Since({(0,): Outcome.WRONG, (0, 32): Outcome.RIGHT}),
+    "rslora-with-patterns": Since({(0,): Outcome.WRONG, (0, 32): Outcome.RIGHT}),
+    "bdlora": Since({(0,): Outcome.WRONG, (0, 32): Outcome.REFUSED}),
+    "qalora": Since({(0,): Outcome.RIGHT, (0, 32): Outcome.REFUSED}),
     "pissa": Since({(0,): Outcome.WRONG, (0, 32): Outcome.REFUSED}),
     "olora": Since({(0,): Outcome.WRONG, (0, 32): Outcome.REFUSED}),
     "alora": Since({(0,): Outcome.WRONG, (0, 32): Outcome.REFUSED}),

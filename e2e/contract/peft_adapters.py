@@ -23,6 +23,7 @@ from peft import (
     PromptTuningConfig,
     get_peft_model,
 )
+from peft.tuners.lora.config import BdLoraConfig, KasaConfig
 from transformers import LlamaForCausalLM
 
 _ATTENTION = ["q_proj", "v_proj"]
@@ -79,6 +80,17 @@ def configs() -> Mapping[str, PeftConfig]:
         ),
         "loha": LoHaConfig(r=2, alpha=4, target_modules=_ATTENTION, task_type=_TASK),
         "prompt-tuning": PromptTuningConfig(num_virtual_tokens=4, task_type=_TASK),
+        # Weights are drawn by position in this list: new ones go to its end.
+        "kasa": _lora(kasa_config=KasaConfig()),
+        "bdlora": _lora(r=4, lora_alpha=8, use_bdlora=BdLoraConfig(target_modules_bd_b=_ATTENTION, nblocks=2)),
+        "qalora": _lora(use_qalora=True),
+        "target-parameters": _lora(target_modules=[], target_parameters=["q_proj.weight", "v_proj.weight"]),
+        "lora-eva": _lora(init_lora_weights="eva"),
+        "lora-mica": _lora(init_lora_weights="mica"),
+        "lora-orthogonal": _lora(init_lora_weights="orthogonal"),
+        "alpha-pattern-anchored": _lora(alpha_pattern={"^model.layers.0.self_attn.q_proj": 16}),
+        "rank-pattern-by-regex": _lora(rank_pattern={r"layers\.1\..*q_proj": 4}),
+        "rslora-with-patterns": _lora(use_rslora=True, rank_pattern={"q_proj": 4}, alpha_pattern={"v_proj": 16}),
     }
 
 

@@ -17,8 +17,9 @@ Adapter files are read and checked for real. A completion's text says what compu
 
 `weights` is the first 12 hex digits of the SHA-256 of adapter_model.safetensors as it was read (000000000000 for
 the base), `cached` the same of the weights that computed the reused prefix. An answer is stale where `cached` is
-neither `none` nor equal to `weights`. ` nan=1` follows where the weights hold NaN. A character is a token; a prefix
-is reused in blocks of --block-size (16) tokens, so a prompt must have more than 16 characters to be found again.
+neither `none` nor equal to `weights`. ` nan=1` follows where the weights hold NaN, and in the next two answers,
+whoever asks. A character is a token; a prefix is reused in blocks of --block-size (16) tokens, so a prompt must
+have more than 16 characters to be found again.
 
 GET  /sim/events   {"events": [{"at": time.time(), "event": …, …}], "calls": {"models": 3, "load": 1, …}}
                    events: started, healthy, load and unload (name, path, status, seconds), reset_prefix_cache,

@@ -23,6 +23,7 @@ from .releases import CacheKey
 
 _INLINE_BYTES = 1 << 20  # larger files are read in a thread, so that other engines in this process go on
 BASE_DIGEST = "0" * 12
+_SPOILED_BY_NAN = 3  # seen: the next two requests, sometimes more
 
 
 class EngineDead(Exception):
@@ -55,7 +56,7 @@ def _takes_long(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Which weights answer a request."""
+    """Which weights answer a request, and whether NaN is in the answer."""
 
     adapter: str
     digest: str
@@ -76,6 +77,7 @@ class EngineCore:
         self.waiting: Counter[str] = Counter()
         self.died = asyncio.Event()
         self.on_activity: Callable[[], None] = lambda: None
+        self._spoils = 0
         self._slots: Counter[int] = Counter()
         self._running_total = 0
         self._changed = asyncio.Event()
@@ -107,11 +109,20 @@ class EngineCore:
             async with self._step:
                 self._raise_if_dead()
                 weights = await self._resident_weights(lora) if lora else None
+            spoiled = self._note_nan(weights)
             digest = weights.digest if weights else BASE_DIGEST
             reused = self.cache.reuse(self._cache_key(lora), prompt, digest)
-            yield Computed(label or "base", digest, reused, bool(weights and weights.has_nan))
+            yield Computed(label or "base", digest, reused, spoiled)
         finally:
             self._leave(lora, label)
+
+    def _note_nan(self, weights: Weights | None) -> bool:
+        """Whether this answer is spoiled: by its own NaN, or by what such a request has just left behind."""
+        if weights is not None and weights.has_nan:
+            self._spoils = _SPOILED_BY_NAN
+            return True
+        self._spoils -= self._spoils > 0
+        return self._spoils > 0
 
     async def step(self, seconds: float) -> None:
         """Compute for so long, after any adapter that is being read. Raises EngineDead when the engine dies."""

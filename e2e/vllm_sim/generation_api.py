@@ -63,12 +63,14 @@ class GenerationApi:
         shape = _Shape(str(model or self._core.settings.served_names[0]), chat, len(prompt), tokens)
         if body.get("stream"):
             return await self._stream(request, lora, prompt, shape)
-        text = []
+        text: list[str] = []
         try:
             async for piece in self._generate(request, lora, prompt, shape):
                 text.append(piece)
         except EngineDead as dead:
             raise Refused(500, "InternalServerError", str(dead)) from dead
+        if shape.has_nan and body.get("logprobs"):
+            raise Refused(400, "BadRequestError", "Out of range float values are not JSON compliant")
         return as_json(shape.whole("".join(text), tells_cached_tokens=self._core.settings.tells_cached_tokens))
 
     def _check_length(self, prompt: str, tokens: int) -> None:
@@ -84,7 +86,7 @@ class GenerationApi:
         self, request: web.Request, lora: LoadedAdapter | None, prompt: str, shape: _Shape
     ) -> AsyncIterator[str]:
         async with self._core.serving(lora, prompt) as computed:
-            shape.cached_tokens = computed.reused.tokens
+            shape.cached_tokens, shape.has_nan = computed.reused.tokens, computed.has_nan
             for index in range(shape.tokens):
                 if request.transport is None or request.transport.is_closing():
                     return  # the client has gone: vLLM aborts the request
@@ -117,7 +119,7 @@ class _Shape:
 
     def __init__(self, model: str, chat: bool, prompt_tokens: int, tokens: int) -> None:
         self._model, self._chat, self._prompt_tokens, self.tokens = model, chat, prompt_tokens, tokens
-        self.cached_tokens = 0
+        self.cached_tokens, self.has_nan = 0, False
         self._id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
 
     def _frame(self, kind: str, choice: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,15 @@ def _case(name: str) -> Body:
 
 for _name in OUTCOMES:
     _place = Place.LAST if _name in _SPOILS_OTHERS else Place.ANY
-    cases(f"the adapter `{_name}`: accepted, accepted although wrong, or refused", place=_place)(_case(_name))
+    _row = f"the adapter `{_name}`: accepted, accepted although wrong, or refused"
+    cases(_row, place=_place, changes=OUTCOMES[_name].changes)(_case(_name))
+
+
+@cases("NaN weights load and answer; log probabilities of the answer are refused", place=Place.LAST)
+async def nan_weights_answer_as_long_as_no_number_is_asked_for(t: Target) -> None:
+    await t.must_load("a", t.fixture("nan"))
+    assert (await t.complete("a")).status == 200
+    t.expect(await t.complete("a", logprobs=1), 400, "BadRequestError")
 
 
 @cases("the base itself answers as transformers does", real_only=True)
