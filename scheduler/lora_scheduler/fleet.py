@@ -33,8 +33,9 @@ class Fleet:
         for resident in ledger.pod.residents:
             if not beside and (resident.name == adapter.name or resident.adapter == adapter.key):
                 return True
-            ours = resident.adapter == adapter.key or (resident.owned and resident.adapter not in self.allotments)
-            if ours and resident.version == adapter.version:  # its versioned name is taken
+            # whoever had this name and version before has the versioned name too, which begins with the public one
+            heir = resident.owned and resident.adapter not in self.allotments and resident.name.startswith(adapter.name)
+            if (heir or resident.adapter == adapter.key) and resident.version == adapter.version:
                 return True
         return False
 

@@ -61,8 +61,8 @@ class PodLedger:
     """The mutable account of one pod in one planning round."""
 
     __slots__ = (
-        "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots", "load", "names",
-        "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots", "load",
+        "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
