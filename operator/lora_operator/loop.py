@@ -33,7 +33,7 @@ from lora_scheduler import Plan, Policy, Selector, Snapshot, matches, plan
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 20.0
 FIRST_LOOKS_SECONDS = 5.0
 LONG_ROUND_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
