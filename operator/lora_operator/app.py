@@ -182,7 +182,7 @@ class Operator:
                 return
             except KubeError as error:
                 hint = {
-                    403: "; the service account lacks rights, see manifests/rbac.yaml",
+                    403: "; the service account lacks rights, see manifests/install/rbac.yaml",
                     404: "; apply the CustomResourceDefinition in crds/ first",
                 }.get(error.status, "")
                 if str(error) != said:

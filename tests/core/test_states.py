@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from lora_operator.desired import desired
+from lora_operator.observe.cluster import PodRecord
+from lora_operator.snapshot import take_snapshot
+from lora_operator.states import status_inputs
+from lora_operator.status import AdapterState
+from lora_scheduler import Policy, plan
+from tests.core.builders import a_pod, a_resource, a_source, an_engine, found, nothing_under_way, observed, ours
+
+DELETED = {"deletionTimestamp": "2026-01-01T00:00:01Z"}
+
+
+def state_with(*pods: PodRecord) -> AdapterState:
+    """What is said of `sql`, one copy of which is wanted and which all of these pods list."""
+    resource = a_resource()
+    wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
+    ledger, failures = nothing_under_way()
+    seen = observed(*((record, an_engine(record, ours("sql"))) for record in pods))
+    snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
+    made = plan(snapshot, Policy())
+    given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)
+    (state,) = given[resource.key].adapters
+    return state
+
+
+def test_a_copy_on_a_pod_that_stays_answers() -> None:
+    state = state_with(a_pod("p0"))
+    assert [copy.pod for copy in state.copies] == ["ns/p0"]
+    assert state.complete
+
+
+def test_a_terminating_pod_is_named_to_nobody() -> None:
+    state = state_with(a_pod("p0", **DELETED), a_pod("p1"))
+    assert [copy.pod for copy in state.copies] == ["ns/p1"]
+    assert state.complete
+    alone = state_with(a_pod("p0", **DELETED))
+    assert not alone.copies
+    assert not alone.complete
