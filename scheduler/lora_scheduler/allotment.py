@@ -83,9 +83,7 @@ class Allotment:
         """Keep a copy only until others serve; it counts with the size that is there, not with the one to come."""
         del self.kept[copy.ledger.key]
         self.pending[copy.ledger.key] = copy
-        there = copy.current or copy.old
-        if there is not None:
-            copy.ledger.resize(copy, there.bytes)
+        copy.ledger.resize(copy, copy.residents[0].bytes)
 
     def _forget(self, copy: Copy) -> None:
         copy.ledger.release(copy)
