@@ -22,11 +22,11 @@ def digest_of(folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: to whom, how old the client's view of status was when the answer came, and what came."""
+    """One request: to whom, when status was read for it, how old that view was at the answer, and what came."""
 
     pod: str
     model: str
-    asked_at: float
+    read_at: float
     view_age_seconds: float
     answer: Answer
 
@@ -58,8 +58,8 @@ class Client:
             raise self.error
 
     def since(self, moment: float) -> list[Request]:
-        """What was asked after that (monotonic) moment."""
-        return [request for request in self.requests if request.asked_at > moment]
+        """What was asked by a status that was read after that (monotonic) moment."""
+        return [request for request in self.requests if request.read_at > moment]
 
     def _run(self) -> None:
         try:
@@ -76,7 +76,6 @@ class Client:
             if self._adapter not in item["adapters"]:
                 continue
             model = names.get(self._adapter, self._adapter)
-            asked_at = time.monotonic()
             answer = EngineProbe(item["address"]).complete(model, PROMPT)
             age = time.monotonic() - read_at
-            self.requests.append(Request(item["pod"], model, asked_at, age, answer))
+            self.requests.append(Request(item["pod"], model, read_at, age, answer))

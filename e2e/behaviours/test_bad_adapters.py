@@ -12,8 +12,12 @@ def test_bad_adapters_get_their_reasons_and_the_good_one_beside_them_answers(fle
     for name, (spoil, _) in SPOILED.items():
         spoil(fleet.adapter(name, inside="mixed"))
     fleet.adapter(BASE_MODEL, inside="mixed")
+    (fleet.source / "mixed" / "link").symlink_to(fleet.adapter("elsewhere"))
     fleet.apply("mixed", "mixed")
-    expected = {name: reason for name, (_, reason) in SPOILED.items()} | {BASE_MODEL: "InvalidName"}
+    expected = {name: reason for name, (_, reason) in SPOILED.items()} | {
+        BASE_MODEL: "InvalidName",
+        "link": "LinkEscapes",
+    }
     body = fleet.wait("mixed", lambda status: bool(status.get("loadedAdapters")) and bool(failed(status)))
     status = body["status"]
     assert failed(status) == expected

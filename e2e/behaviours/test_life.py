@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from e2e.world import World, write_adapter
+from e2e.behaviours.worlds import Worlds
+from e2e.world import World
 from e2e.world.world import BASE_MODEL, assigned, condition, eventually, failed
 
 # the example that users were promised to be able to apply as it stands, status and all
@@ -165,15 +166,30 @@ def test_another_folder_in_the_spec_exchanges_the_adapters(fleet: World) -> None
     eventually(lambda: not _holders(fleet, "old"), what=["the old one is unloaded"])
 
 
-def test_the_refresh_annotation_has_the_source_read_at_once(fleet: World) -> None:
-    fleet.adapter("sql")
-    # this world's operator looks every half second; what a refresh adds is tested where it looks once an hour
-    fleet.apply("sql", "sql")
-    before = fleet.wait_ready("sql")["status"]["adapters"][0]["fingerprint"]
-    write_adapter(fleet.source / "sql", base_model=BASE_MODEL, seed=1)
-    fleet.kubectl("annotate", "la/sql", "production-stack.vllm-project/refresh=now")
-    fleet.wait("sql", lambda status: status["adapters"][0]["fingerprint"] != before)
-    fleet.wait_ready("sql")
+def test_no_status_of_the_new_spec_shows_what_was_found_for_the_old_one(fleet: World) -> None:
+    fleet.adapter("old", inside="first")
+    fleet.adapter("new", inside="second")
+    fleet.apply("mine", "first")
+    before = fleet.wait_ready("mine")["metadata"]["resourceVersion"]
+    fleet.apply("mine", "second")
+    fleet.kubectl("wait", "--for=condition=Ready", "la/mine", "--timeout=20s")
+    assert fleet.get("mine")["status"]["loadedAdapters"] == ["new"]
+    for body in fleet.rest.history(fleet.collection, "mine", before):
+        status = body["status"]
+        if status["observedGeneration"] == 2:
+            assert [item["name"] for item in status.get("adapters", [])] == ["new"], status
+
+
+def test_the_refresh_annotation_has_the_source_read_at_once(worlds: Worlds) -> None:
+    world = worlds(1, operator=("--source-seconds", "3600"))
+    world.adapter("sql")
+    world.apply("sql", "sql")
+    before = world.wait_ready("sql")["status"]["adapters"][0]["fingerprint"]
+    world.adapter("sql", seed=1)
+    world.kubectl("annotate", "la/sql", "production-stack.vllm-project/refresh=now")
+    body = world.wait("sql", lambda status: status["adapters"][0]["fingerprint"] != before)
+    assert body["metadata"]["generation"] == 1
+    world.wait_ready("sql")
 
 
 def test_deleting_it_unloads_it_everywhere(fleet: World) -> None:
@@ -184,6 +200,15 @@ def test_deleting_it_unloads_it_everywhere(fleet: World) -> None:
     fleet.kubectl("delete", "la/sql", "--timeout=20s")
     assert not _holders(fleet, "sql")
     assert not fleet.get("sql")
+
+
+def test_deleting_the_namespace_is_not_held_up(worlds: Worlds) -> None:
+    world = worlds(2)
+    world.adapter("sql")
+    world.apply("sql", "sql", deployment={"replicas": 2})
+    world.wait_ready("sql")
+    world.rest.delete(f"/api/v1/namespaces/{world.namespace}")
+    world.wait_gone("sql")
 
 
 def _holders(world: World, name: str) -> set[str]:

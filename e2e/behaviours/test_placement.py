@@ -96,6 +96,28 @@ def test_a_rank_above_the_limit_is_refused_with_the_numbers(fleet: World) -> Non
     assert all(not engine.models() for engine in fleet.engines().values())
 
 
+def test_a_pod_whose_annotations_make_no_sense_says_what_to_correct(worlds: Worlds) -> None:
+    world = worlds(1, annotations={"max-cpu-loras": "many"})
+    world.adapter("sql")
+    world.apply("sql", "sql")
+    body = world.wait("sql", lambda status: failed(status) == {"sql": "InvalidPodLimits"})
+    message = body["status"]["failedAdapters"][0]["message"]
+    assert "max-cpu-loras" in message
+    assert "'many'" in message
+    patch = {"metadata": {"annotations": {"production-stack.vllm-project/max-cpu-loras": "8"}}}
+    world.rest.patch(f"/api/v1/namespaces/{world.namespace}/pods/vllm-0", patch)
+    world.wait_ready("sql")
+
+
+def test_a_pod_takes_part_without_our_label_if_the_selector_matches_it(worlds: Worlds) -> None:
+    world = worlds(1, labels={"production-stack.vllm-project/lora": "no", "team": "search"})
+    world.adapter("sql")
+    world.apply("sql", "sql")
+    world.wait("sql", lambda status: condition(status, "Scheduled") == "False")
+    world.apply("sql", "sql", deployment={"podSelector": {"matchLabels": {"team": "search"}}})
+    assert set(assigned(world.wait_ready("sql")["status"])) == {"vllm-0"}
+
+
 def test_memory_is_counted_against_the_pods_budget(worlds: Worlds) -> None:
     world = worlds(2, annotations={"lora-memory": "1Gi"})
     for name in ("first", "second", "huge"):
@@ -142,6 +164,11 @@ def test_a_higher_priority_takes_the_room_of_a_lower_one_which_says_so(worlds: W
     body = world.wait("low", lambda status: failed(status) == {"low": "NoFreeSlot"})
     assert not assigned(body["status"])
     assert condition(body["status"], "Ready") == "False"
+    eventually(lambda: "Preempted" in [event["reason"] for event in world.events("low")], what=["an Event says so"])
+    (event,) = (event for event in world.events("low") if event["reason"] == "Preempted")
+    assert event["message"] == (
+        f"low leaves pod vllm-0 to make room for high of LoraAdapter {world.namespace}/high: priority 10 goes before 1"
+    )
     assert set(world.engine("vllm-0").models()) == {"high"}
     world.kubectl("delete", "la/high", "--timeout=20s")
     world.wait_ready("low")

@@ -149,6 +149,126 @@ def test_a_restarted_operator_finds_everything_in_order_and_changes_nothing(worl
     assert after == {"vllm-0": [], "vllm-1": []}
 
 
+@pytest.mark.parametrize("release", ["0.28.0", "0.32.0"])
+def test_full_pods_are_exchanged_one_after_the_other(worlds: Worlds, release: str) -> None:
+    world = worlds(2, release=release, max_loras=1, max_cpu_loras=1, operator=LETS_GO)
+    versions = [_publish(world, seed=0)]
+    world.apply("sql", "sql", deployment={"replicas": 2})
+    world.wait_ready("sql")
+    with Client(world, "sql", "sql") as client:
+        _wait_asked(client, since=time.monotonic())
+        versions.append(_publish(world, seed=1))
+        world.wait("sql", _is_ready_with(world))
+        _wait_asked(client, since=time.monotonic())
+    _all_answered(client.requests)
+    assert {request.answer.weights for request in client.requests} == set(versions)
+
+
+def test_the_only_copy_on_the_only_pod_comes_back_to_an_earlier_version_without_a_gap(worlds: Worlds) -> None:
+    # this release's prefix cache is keyed by name, so that both versions can be there side by side
+    world = worlds(1, release="0.28.0", operator=LETS_GO)
+    first = _publish(world, seed=0)
+    world.apply("sql", "sql")
+    world.wait_ready("sql")
+    with Client(world, "sql", "sql") as client:
+        for seed in (1, 2, 0):
+            _wait_asked(client, since=time.monotonic())
+            _publish(world, seed=seed)
+            world.wait("sql", _is_ready_with(world))
+        arrived = time.monotonic()
+        _wait_asked(client, since=arrived)
+        assert {request.answer.weights for request in client.since(arrived)} == {first}
+    _all_answered(client.requests)
+
+
+def test_a_version_that_changes_again_in_mid_roll_out_is_not_waited_for(worlds: Worlds) -> None:
+    world = worlds(2, release="0.16.0", operator=LETS_GO)
+    versions = [_publish(world, seed=0)]
+    world.apply("sql", "sql", deployment={"replicas": 2})
+    world.wait_ready("sql")
+    for engine in world.engines().values():
+        engine.fault(kind="slow", endpoint="load", seconds=0.5)
+    with Client(world, "sql", "sql") as client:
+        versions.append(_publish(world, seed=1))
+        eventually(lambda: any(len(e.models()) == 2 for e in world.engines().values()), what=["the roll-out began"])
+        versions.append(_publish(world, seed=2))
+        world.wait("sql", _is_ready_with(world))
+        arrived = time.monotonic()
+        _wait_asked(client, since=arrived)
+        assert {request.answer.weights for request in client.since(arrived)} == {versions[-1]}
+    _all_answered(client.requests)
+    assert {request.answer.weights for request in client.requests} <= set(versions)
+    eventually(lambda: all(len(engine.models()) == 1 for engine in world.engines().values()), what=["one version each"])
+
+
+def test_a_roll_out_that_fails_on_the_first_pod_goes_no_further(worlds: Worlds) -> None:
+    world = worlds(2, operator=("--retry-seconds", "0.2", *LETS_GO))
+    old = _publish(world, seed=0)
+    world.apply("sql", "sql", deployment={"replicas": 2})
+    world.wait_ready("sql")
+    for engine in world.engines().values():
+        engine.fault(kind="status", endpoint="load", status=500)
+    with Client(world, "sql", "sql") as client:
+        _publish(world, seed=1)
+        body = world.wait("sql", lambda status: failed(status) == {"sql": "LoadFailed"})
+        _wait_asked(client, since=time.monotonic())
+        assert {request.answer.weights for request in client.requests} == {old}
+        assert len(assigned(body["status"])) == 1
+        assert body["status"]["phase"] == "Partial"
+        for engine in world.engines().values():
+            engine.heal()
+        world.wait("sql", _is_ready_with(world))
+    _all_answered(client.requests)
+
+
+def test_adapters_that_were_loaded_at_once_are_all_known_to_have_been_served(worlds: Worlds) -> None:
+    world = worlds(1, release="0.28.0", operator=LETS_GO)
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        world.adapter(name, inside="four", seed=0)
+    world.apply("four", "four")
+    world.wait_ready("four")
+    engine = world.engine("vllm-0")
+    for seed in (1, 2):
+        models = {item["name"]: item["engineName"] for item in _assignment(world, "four").get("engineNames", ())}
+        assert all(engine.complete(models.get(name, name), PROMPT).status == 200 for name in names)
+        wanted = {
+            name: digest_of(world.adapter(name, inside="four", seed=seed + 10 * i)) for i, name in enumerate(names)
+        }
+        world.wait("four", lambda status, wanted=wanted: _volume_digests(world, status) == wanted)  # type: ignore[misc]
+        models = {item["name"]: item["engineName"] for item in _assignment(world, "four").get("engineNames", ())}
+        answers = {name: engine.complete(models.get(name, name), PROMPT) for name in names}
+        assert {name: answer.weights for name, answer in answers.items()} == wanted
+        assert not [name for name, answer in answers.items() if answer.stale]
+
+
+def test_what_a_stranger_served_under_the_name_is_never_answered_by_ours(worlds: Worlds) -> None:
+    world = worlds(1, release="0.28.0", operator=LETS_GO)
+    engine = world.engine("vllm-0")
+    assert engine.load("sql", str(world.adapter("sql", inside="theirs", seed=9))) == 200
+    theirs = engine.complete("sql", PROMPT)
+    ours = _publish(world, seed=0)
+    world.apply("sql", "sql")
+    world.wait("sql", lambda status: failed(status) == {"sql": "NameTaken"})
+    eventually(lambda: "foreign" in _pod_annotations(world, "vllm-0"), what=["it is noted on the pod"])
+    assert engine.unload("sql") == 200
+    world.wait_ready("sql")
+    models = {item["name"]: item["engineName"] for item in _assignment(world, "sql")["engineNames"]}
+    answer = engine.complete(models["sql"], PROMPT)
+    assert (answer.weights, answer.stale) == (ours, False)
+    assert theirs.weights != ours
+
+
+def test_an_event_tells_of_a_new_version(fleet: World) -> None:
+    _publish(fleet, seed=0)
+    fleet.apply("sql", "sql")
+    before = fleet.wait_ready("sql")["status"]["adapters"][0]["fingerprint"]
+    _publish(fleet, seed=1)
+    after = fleet.wait("sql", _is_ready_with(fleet))["status"]["adapters"][0]["fingerprint"]
+    said = f"sql changed at its source: version {before} gives way to {after}"
+    eventually(lambda: said in [event["message"] for event in fleet.events("sql")], what=["an Event says so"])
+
+
 def _publish(world: World, *, seed: int) -> str:
     """Put these weights in the place of those that are there; what the engines call them."""
     return digest_of(world.adapter("sql", seed=seed))
@@ -177,3 +297,21 @@ def _all_answered(requests: list[Request]) -> None:
     fresh = [request for request in requests if request.view_age_seconds < WITHDRAW_SECONDS]
     assert fresh
     assert not [request for request in fresh if request.answer.status != 200]
+
+
+def _assignment(world: World, name: str) -> Json:
+    """What status says of the only pod that holds it."""
+    (only,) = world.get(name)["status"]["podAssignments"]
+    return dict(only)
+
+
+def _volume_digests(world: World, status: Json) -> dict[str, str]:
+    """Adapter -> digest of the weights that status says are loaded; nothing until all are."""
+    if condition(status, "Ready") != "True":
+        return {}
+    return {item["name"]: digest_of(world.volume / item["name"] / item["fingerprint"]) for item in status["adapters"]}
+
+
+def _pod_annotations(world: World, pod: str) -> str:
+    body = world.rest.get(f"/api/v1/namespaces/{world.namespace}/pods/{pod}")
+    return str(body["metadata"].get("annotations"))

@@ -114,6 +114,18 @@ class Rest:
                 time.sleep(0.05)  # the API server is away, which a test may intend
         raise WaitError(f"{collection}/{name} was not as expected within {timeout:g} s; last seen:\n{_brief(last)}")
 
+    def history(self, collection: str, name: str, version: str) -> list[Json]:
+        """All states of one object since that resource version, as a watch gives them."""
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "resourceVersion": version,
+            "timeoutSeconds": "1",
+        }
+        answer = self._session.get(self._url + collection, params=query, timeout=10)
+        answer.raise_for_status()
+        return [json.loads(line)["object"] for line in answer.iter_lines()]
+
 
 def _brief(body: Json) -> str:
     body = {key: value for key, value in body.items() if key != "metadata"}
