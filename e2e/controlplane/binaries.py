@@ -51,9 +51,15 @@ def find_binaries(
     found = _from_directory(cache) | found
     missing = [name for name in PROGRAMS if name not in found]
     if missing:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _only_one(cache.with_name(cache.name + ".lock")):
-            found = _fill(cache, found, fills, tried)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _only_one(cache.with_name(cache.name + ".lock")):
+                found = _fill(cache, found, fills, tried)
+        except OSError as error:
+            raise BinariesError(
+                f"the programs cannot be kept in {cache} ({error}); "
+                "set LORA_OPERATOR_CACHE to a folder that can be written to"
+            ) from error
     return Binaries(*(found[name] for name in PROGRAMS))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from e2e.controlplane import ControlPlaneError
+from e2e.controlplane.errors import BinariesError
 from e2e.demo import record
 from e2e.demo.errors import CannotStart
 from e2e.demo.perform import perform
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.what == "down":
             return _down(directory, screen)
         return perform(directory, screen, kind=chosen.engine, port=chosen.port, keep=chosen.keep)
-    except (CannotStart, ControlPlaneError) as error:
+    except (CannotStart, BinariesError) as error:
         screen.bad(str(error))
         return 2
     except KeyboardInterrupt:

@@ -63,6 +63,12 @@ class Fleet:
         found = self.pod(pod)
         return found is not None and set(adapters) <= (found.loaded or {}).keys()
 
+    def settled(self, pod: str) -> bool:
+        """Status names this pod for all that its engine lists, and it lists all that status names it for."""
+        found = self.pod(pod)
+        named = {name for one in (self.resources or {}).values() for name in one.named.get(pod, ())}
+        return found is not None and named == set(found.loaded or {})
+
 
 def read_fleet(rest: Rest, namespace: str, app: str) -> Fleet:
     """Ask the API server for pods and LoraAdapters, and every engine for what it has loaded."""

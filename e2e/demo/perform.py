@@ -10,12 +10,13 @@ from pathlib import Path
 import requests
 
 from e2e.controlplane import ControlPlaneError
+from e2e.controlplane.errors import BinariesError
 from e2e.demo.engines import engine
 from e2e.demo.errors import DemoError
 from e2e.demo.samples import NAMESPACE
 from e2e.demo.screen import Screen
 from e2e.demo.show import LAST_STEPS, STEPS, Shown, show, summary
-from e2e.demo.stage import Stage, shown
+from e2e.demo.stage import Stage, python, shown
 from e2e.demo.workplace import engine_port, workplace
 from e2e.world import WaitError
 
@@ -29,7 +30,7 @@ def perform(directory: Path, screen: Screen, *, kind: str, port: int | None, kee
     """The exit code: 0 if all was shown, 1 if something was not as it should be.
 
     Raises:
-        CannotStart: something is in the way; nothing was started.
+        CannotStart, BinariesError: something is in the way or lacking; nothing was started.
     """
     with workplace(directory):
         began = time.monotonic()
@@ -41,7 +42,7 @@ def perform(directory: Path, screen: Screen, *, kind: str, port: int | None, kee
             screen.good(f"up after {time.monotonic() - began:.1f} s")
             code = _play(stage, keep, began)
             left = keep
-        except BrokenPipeError:
+        except (BinariesError, BrokenPipeError):
             raise
         except FAILURES as error:
             _explain(stage, error)
@@ -77,11 +78,16 @@ def _explain(stage: Stage, error: BaseException) -> None:
     screen = stage.screen
     screen.title("Not as it should be")
     screen.bad(str(error) or repr(error))
-    screen.say(f"The end of the operator's log, {shown(stage.logs['operator'])}:")
-    screen.output(stage.operator_log())
-    screen.say("More:")
+    if stage.logs["operator"].exists():
+        screen.say(f"The end of the operator's log, {shown(stage.logs['operator'])}:")
+        screen.output(stage.operator_log())
+    _list_logs(stage)
+
+
+def _list_logs(stage: Stage) -> None:
+    stage.screen.say("Logs:")
     for name, path in stage.logs.items():
-        screen.output(f"  {name:<12} {shown(path)}")
+        stage.screen.output(f"  {name:<12} {shown(path)}")
 
 
 def _end(stage: Stage) -> None:
@@ -107,9 +113,7 @@ def _say_how_to_use(stage: Stage) -> None:
     screen.say(
         f"There is no kubelet: what plays it restarts engines that die, and can kill them (namespace {NAMESPACE}):"
     )
-    screen.command(f"python -m e2e.pods kill {NAMESPACE}/vllm-0 --dir {shown(stage.directory / 'pods')}")
-    screen.say("Logs:")
-    for name, path in stage.logs.items():
-        screen.output(f"  {name:<12} {shown(path)}")
+    screen.command(python("-m", "e2e.pods", "kill", f"{NAMESPACE}/vllm-0", "--dir", shown(stage.directory / "pods")))
+    _list_logs(stage)
     screen.say("To end everything:")
     screen.command("make demo-down")

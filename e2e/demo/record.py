@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from e2e.controlplane.state import Server
 
 FILE = "running.json"
 GRACE_SECONDS = 15.0
+LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +34,27 @@ class Record:
     def end(self, pods: Path) -> None:
         """End everything in order, and what is left of containers under `pods`. All has ended when this returns."""
         containers = _containers(pods) if "pods" in self.running() else []
-        for name, server in self.processes.items():
-            if process := server.find():
-                # operator and pod runner have something to put away; the control plane's data goes with it
-                with suppress(psutil.NoSuchProcess):
-                    process.terminate() if name in ("operator", "pods") else process.kill()
-                _, alive = psutil.wait_procs([process], timeout=GRACE_SECONDS)
-                for left in alive:
-                    left.kill()
-                psutil.wait_procs(alive, timeout=GRACE_SECONDS)
-        for container in containers:
-            if container.find():
-                with suppress(ProcessLookupError):
-                    os.killpg(container.pid, signal.SIGKILL)
+        for name in ("operator", "pods"):  # they have something to put away
+            if server := self.processes.get(name):
+                _end([server], signal.SIGTERM)
+        # the control plane's data goes with it
+        _end(list(self.processes.values()), signal.SIGKILL)
+        _end(containers, signal.SIGKILL)
+
+
+def _end(servers: Sequence[Server], number: signal.Signals) -> None:
+    """Send the signal and wait; who does not end in time is killed, with all that it started."""
+    for server in servers:
+        if process := server.find():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(server.find() for server in servers) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    for server in servers:
+        if server.find():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 def server_of(pid: int) -> Server:

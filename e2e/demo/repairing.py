@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from subprocess import run
 
 from e2e.demo.errors import NotAsExpected
 from e2e.demo.fleet import Fleet
 from e2e.demo.samples import NAMESPACE
-from e2e.demo.stage import Stage, shown
+from e2e.demo.stage import Stage, python, shown
 from e2e.world.engines import EngineProbe
 
 
@@ -20,11 +21,11 @@ def kill_container(stage: Stage) -> str:
         f"The engine of {pod} is killed. A restarted engine has forgotten everything that was loaded at run time; "
         "status stops naming the pod at once, and the operator loads everything again as soon as the engine answers."
     )
-    stage.screen.command(f"python -m e2e.pods kill {NAMESPACE}/{pod} --dir {shown(directory)}")
-    command = [sys.executable, "-m", "e2e.pods", "kill", f"{NAMESPACE}/{pod}", "--dir", str(directory)]
+    command = ("-m", "e2e.pods", "kill", f"{NAMESPACE}/{pod}", "--dir", shown(directory))
+    stage.screen.command(python(*command))
 
     def kill() -> None:
-        done = run(command, capture_output=True, text=True)
+        done = run((sys.executable, *command), capture_output=True, text=True)
         if done.returncode != 0:
             raise NotAsExpected(f"{pod} could not be killed: {done.stderr.strip()}")
 
@@ -68,8 +69,7 @@ def _holder(stage: Stage) -> tuple[str, tuple[str, ...]]:
     return pod.name, tuple(pod.loaded or ())
 
 
-def _lost_and_back(stage: Stage, pod: str, held: tuple[str, ...], act: object, what: str) -> str:
-    assert callable(act)
+def _lost_and_back(stage: Stage, pod: str, held: tuple[str, ...], act: Callable[[], object], what: str) -> str:
     names = tuple(stage.watching.look().resources or {})
 
     def answers(fleet: Fleet) -> bool:
@@ -80,7 +80,7 @@ def _lost_and_back(stage: Stage, pod: str, held: tuple[str, ...], act: object, w
         # a copy may have found another pod meanwhile; everything else has to be back here
         back = [name for name in held if name != "sql"]
         everyone = all(found.state == "ready" for found in fleet.pods) and len(fleet.pods) == stage.engine.pods
-        return everyone and fleet.holds(pod, *back) and fleet.ready(*names)
+        return everyone and fleet.holds(pod, *back) and fleet.settled(pod) and fleet.ready(*names)
 
     _, (lost, started, ready) = stage.watching.until(
         f"{pod} answers, with everything loaded, and all is Ready",
