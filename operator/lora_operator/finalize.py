@@ -52,7 +52,8 @@ class Finalizers:
             if resource.key in self._tasks:
                 continue
             if resource.deleted_at is None:
-                if not resource.finalized:
+                # nothing is loaded for a spec that cannot be read, and the API server may refuse all changes of it
+                if not resource.finalized and resource.spec is not None:
                     self._write(resource, [FINALIZER])
                 continue
             if not resource.finalized:
