@@ -114,6 +114,18 @@ def first_refusal(filters: Iterable[Filter], adapter: Adapter, ledger: PodLedger
     return None
 
 
+def loadable(adapter: Adapter, ledger: PodLedger) -> bool:
+    """Whether LOADABLE has nothing against it: the same question without words, asked for nearly every pair."""
+    key, name = adapter.key, adapter.name
+    return (
+        key not in ledger.pod.excluded
+        and adapter.rank <= ledger.pod.max_rank
+        and adapter.bytes <= ledger.byte_limit
+        and name not in ledger.foreign_names
+        and ledger.names.get(name, key) == key
+    )
+
+
 def keeps(copy: Copy) -> bool:
     """Whether a copy that is there still meets what is declared of its pod, base model and selector aside.
 
@@ -121,7 +133,7 @@ def keeps(copy: Copy) -> bool:
     """
     adapter, ledger = copy.adapter, copy.ledger
     if copy.current is None:
-        return first_refusal((sane, *LOADABLE), adapter, ledger) is None
+        return sane(adapter, ledger) is None and loadable(adapter, ledger)
     excluded = ledger.pod.excluded.get(adapter.key)
     if excluded is not None and excluded[0] not in ABOUT_LOADING:
         return False

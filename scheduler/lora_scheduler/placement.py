@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lora_scheduler import preemption
 from lora_scheduler.allotment import Allotment
-from lora_scheduler.filters import LOADABLE, first_refusal
+from lora_scheduler.filters import loadable
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import PreemptionPolicy, UnloadCause
 from lora_scheduler.scorers import Choice, Scorer, best
@@ -29,7 +29,7 @@ def options(allotment: Allotment) -> list[PodLedger]:
         for ledger in allotment.group.targets
         if ledger.key not in allotment.kept
         and ledger.key not in allotment.evicted
-        and first_refusal(LOADABLE, allotment.adapter, ledger) is None
+        and loadable(allotment.adapter, ledger)
     ]
 
 
@@ -42,7 +42,7 @@ def fill(
     adapter = allotment.adapter
     open_pods = options(allotment)
     while _lacks(allotment, open_pods):
-        fitting = [ledger for ledger in open_pods if ledger.fits_later(adapter.bytes, ledger.copies.get(adapter.key))]
+        fitting = [pod for pod in open_pods if pod.fits_later(adapter.bytes, allotment.pending.get(pod.key))]
         if not fitting:
             break
         ledger = best(choice_of(allotment, fitting), fitting, scorers)
@@ -96,7 +96,7 @@ def _preempt(
     prices: dict[str, preemption.Cost] = {}
     for ledger in open_pods if _lacks(allotment, open_pods) else ():
         lower = preemption.lower_priority(ledger, adapter.priority)
-        cost = preemption.cheapest(lower, *ledger.shortage(adapter.bytes, ledger.copies.get(adapter.key)))
+        cost = preemption.cheapest(lower, *ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key)))
         if cost is not None:
             prices[ledger.key] = cost
     left = [ledger for ledger in open_pods if ledger.key in prices]
@@ -105,7 +105,7 @@ def _preempt(
         equal = [ledger for ledger in left if prices[ledger.key] == lowest]
         ledger = best(choice_of(allotment, equal), equal, scorers)
         left.remove(ledger)
-        needed = ledger.shortage(adapter.bytes, ledger.copies.get(adapter.key))
+        needed = ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key))
         lower = preemption.lower_priority(ledger, adapter.priority)
         for copy in preemption.victims(lower, *needed, allotments):
             allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, adapter.key)

@@ -28,7 +28,7 @@ def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) ->
         refusal = first_refusal(DECLARED, adapter, ledger)
     else:
         refusal = first_refusal((*PRESENT, *LOADABLE), adapter, ledger)
-        refusal = refusal or room_refusal(adapter, ledger, ledger.copies.get(adapter.key))
+        refusal = refusal or room_refusal(adapter, ledger, allotment.pending.get(key))
     if refusal is not None:
         return refusal
     if allotment.missing > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from lora_scheduler.allotment import Allotment
-from lora_scheduler.filters import LOADABLE, first_refusal, keeps
+from lora_scheduler.filters import keeps, loadable
 from lora_scheduler.ledger import Copy
 from lora_scheduler.rendezvous import weight
 from lora_scheduler.scorers import DECIMALS
@@ -63,8 +63,7 @@ def _needed(allotment: Allotment) -> int:
     if not allotment.everywhere:
         return allotment.wanted
     free = sum(
-        ledger.key not in allotment.kept and first_refusal(LOADABLE, allotment.adapter, ledger) is None
-        for ledger in allotment.group.targets
+        ledger.key not in allotment.kept and loadable(allotment.adapter, ledger) for ledger in allotment.group.targets
     )
     return max(len(allotment.kept) + free, 1)
 

@@ -25,10 +25,23 @@ from lora_scheduler import (
     explain,
     plan,
 )
+from lora_scheduler.filters import LOADABLE, first_refusal, loadable
+from lora_scheduler.ledger import PodLedger
 from tests.scheduler.walks import Walk, shuffled
 from tests.scheduler.world import World
 
 LIVES = 250
+
+
+@given(seed=st.integers(0, 2**32))
+def test_the_quick_filter_says_what_the_ones_with_reasons_say(seed: int) -> None:
+    walk = Walk(seed, lambda *_: None)
+    walk.live(8)
+    for pod in walk.world.pods.values():
+        ledger = PodLedger(pod)
+        ledger.names["a"] = "b"
+        for adapter in walk.world.adapters.values():
+            assert loadable(adapter, ledger) is (first_refusal(LOADABLE, adapter, ledger) is None)
 
 
 @settings(max_examples=LIVES, deadline=None)
