@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lora_operator.observe.cluster import Cluster, served_names
+from lora_operator.observe.cluster import GONE_REMEMBERED, Cluster, served_names
 from lora_operator.observe.describe import PodDefaults
 
 
@@ -49,3 +49,34 @@ def test_what_was_served_counts_for_that_container_alone() -> None:
     assert served_names(note, "c2") == {}
     assert served_names("{nonsense", "c1") == {} and served_names(None, "c1") == {}
     assert served_names('{"container": "c1", "names": 3}', "c1") == {}
+
+
+def test_an_answer_that_comes_after_the_deletion_does_not_bring_an_object_back() -> None:
+    pods = cluster().pods
+    pods.put(pod("a", 5))
+    assert pods.drop(pod("a", 8))
+    assert not pods.put(pod("a", 7))  # of a write that was answered late
+    assert not pods.replace([pod("a", 7)], "7")  # of a list that was made before
+    assert pods.get("ns/a") is None
+    assert pods.put(pod("a", 9, uid="u2"))
+
+
+def test_a_late_answer_about_the_predecessor_does_not_replace_the_successor() -> None:
+    pods = cluster().pods
+    pods.put(pod("a", 9, uid="new"))
+    assert not pods.put(pod("a", 8, uid="old"))
+    assert pods["ns/a"].uid == "new"
+
+
+def test_a_deletion_that_was_never_seen_alive_still_counts() -> None:
+    pods = cluster().pods
+    assert not pods.drop(pod("a", 8))
+    assert not pods.put(pod("a", 7))
+    assert pods.get("ns/a") is None
+
+
+def test_deletions_are_not_remembered_without_end() -> None:
+    pods = cluster().pods
+    for number in range(GONE_REMEMBERED + 100):
+        pods.drop(pod("a", 1, uid=str(number)))
+    assert pods.gone_remembered == GONE_REMEMBERED

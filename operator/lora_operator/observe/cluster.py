@@ -56,6 +56,8 @@ class PodRecord:
 
 T = TypeVar("T", Resource, PodRecord)
 
+GONE_REMEMBERED = 10_000
+
 
 class Cache(Generic[T]):
     """Objects by `namespace/name`; `version` and `uid` of each decide what is newer."""
@@ -63,6 +65,13 @@ class Cache(Generic[T]):
     def __init__(self, read: Callable[[Json], T]) -> None:
         self._read: Callable[[Json], T] = read
         self._items: dict[str, T] = {}
+        # uids of deleted objects: answers to our own writes and lists come on other connections than the watch, so
+        # that one from before a deletion may arrive after it, and no further event would ever correct that
+        self._gone: dict[str, None] = {}
+
+    @property
+    def gone_remembered(self) -> int:
+        return len(self._gone)
 
     def __getitem__(self, key: str) -> T:
         return self._items[key]
@@ -80,7 +89,7 @@ class Cache(Generic[T]):
         """Take an observed object; true if it is news."""
         key, version = key_of(body), version_of(body)
         known = self._items.get(key)
-        if known is not None and known.version >= version and known.uid == body["metadata"]["uid"]:
+        if body["metadata"]["uid"] in self._gone or (known is not None and known.version >= version):
             return False
         item = self._read(body)
         self._items[key] = item
@@ -88,9 +97,12 @@ class Cache(Generic[T]):
 
     def drop(self, body: Json) -> bool:
         """Forget a deleted object, unless another one has its name by now."""
-        key = key_of(body)
+        key, uid = key_of(body), body["metadata"]["uid"]
+        self._gone[uid] = None
+        if len(self._gone) > GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
         known = self._items.get(key)
-        if known is None or known.uid != body["metadata"]["uid"]:
+        if known is None or known.uid != uid:
             return False
         del self._items[key]
         return True
