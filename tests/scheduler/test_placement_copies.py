@@ -272,6 +272,16 @@ def test_residents_that_are_leaving_hold_their_room() -> None:
     assert made.waiting[0][1].message == "needs 2.0 GiB, 1.0 GiB of 4.0 GiB is free until others have left"
 
 
+def test_loads_of_one_plan_fit_beside_each_other_before_anything_has_left() -> None:
+    leaving = a_copy("x", bytes=2 * GIB, state=UNLOADING)
+    first, second = (an_adapter(key, bytes=3 * GIB // 2) for key in "ab")
+    made = plan_for(first, second, holding(a_pod(memory=4), leaving))
+    assert made.assignments == {"a": ("p1",), "b": ("p1",)}
+    assert loads(made) == [("a", "p1")] and [load.adapter for load, _ in made.waiting] == ["b"]
+    made = plan_for(first, second, holding(a_pod(slots=2), leaving))
+    assert loads(made) == [("a", "p1")] and [load.adapter for load, _ in made.waiting] == ["b"]
+
+
 # --- over a limit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lora_scheduler import Adapter, LoadCause, Plan, PreemptionPolicy, Reason, ReplicaPolicy, Unload, UnloadCause, plan
@@ -181,7 +181,7 @@ def cost_of(made: Plan, adapters: dict[str, Adapter]) -> tuple[int, int] | None:
     return max((adapters[key or ""].priority for key in gone), default=-1), len(gone)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     pods=st.lists(
         st.tuples(
