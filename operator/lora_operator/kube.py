@@ -75,18 +75,18 @@ class Kube:
         timeout: float = REQUEST_SECONDS,
     ) -> Json:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        method_, url, headers_, body_, _ = await self._client.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
-        )
         if method != "GET":
             self.writes += 1
         try:
             async with asyncio.timeout(timeout):
+                method_, url, headers_, body_, _ = await self._client.param_serialize(
+                    method,
+                    path,
+                    query_params=list((query or {}).items()),
+                    header_params=headers,
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
                 response = await self._client.call_api(method_, url, headers_, body_, _request_timeout=timeout)
                 text = await response.read()
         except TimeoutError as error:
@@ -94,11 +94,15 @@ class Kube:
         except OSError as error:
             raise KubeError(0, f"{method} {path}: {error}") from error
         except Exception as error:
-            # aiohttp raises its own tree for a connection that breaks in the middle; all of it means "no answer"
+            # aiohttp raises its own tree for a connection that breaks in the middle, and a token that is being renewed
+            # may not be readable: all of it means "no answer"
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
             raise KubeError(response.status, f"{method} {path}: {response.status} {_message(text)}")
-        return dict(json.loads(text)) if text else {}
+        try:
+            return dict(json.loads(text)) if text else {}
+        except (ValueError, TypeError) as error:
+            raise KubeError(0, f"{method} {path}: the answer is not JSON; is there a proxy on the way?") from error
 
     @staticmethod
     def _resource(namespace: str, name: str, subresource: str = "") -> str:
@@ -113,20 +117,21 @@ class Kube:
             while True:
                 query = {"limit": "500"} | ({"continue": token} if token else {})
                 page = await self._call("GET", path, query=query, timeout=LIST_SECONDS)
+                metadata = page.get("metadata") or {}
                 items += page.get("items") or []
-                version = page["metadata"].get("resourceVersion", "")
-                token = page["metadata"].get("continue") or ""
+                version = version or str(metadata.get("resourceVersion") or "")
+                token = metadata.get("continue") or ""
                 if not token:
                     break
         return items, version
 
     async def list_adapters(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
-        """All LoraAdapters and the resource version of the (last) list."""
+        """All LoraAdapters, and the resource version from which on they may be out of date."""
         base = f"/apis/{GROUP}/{VERSION}"
         return await self._list([f"{base}/namespaces/{n}/{PLURAL}" for n in namespaces] or [f"{base}/{PLURAL}"])
 
     async def list_pods(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
-        """All pods and the resource version of the (last) list."""
+        """All pods, and the resource version from which on they may be out of date."""
         return await self._list([f"/api/v1/namespaces/{n}/pods" for n in namespaces] or ["/api/v1/pods"])
 
     async def node(self, name: str) -> Json:

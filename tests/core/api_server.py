@@ -1,0 +1,108 @@
+"""A small stand-in for the API server on loopback: keeps objects, answers, refuses or stalls on demand.
+
+It knows nothing of schemas or field managers; what depends on those is tested on a real API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from lora_operator.kube import Kube
+
+Json = dict[str, Any]
+
+
+@dataclass
+class ApiServer:
+    """`objects` by path; `calls` in order as (method, path); `refuse` gives the next writes to a path this status."""
+
+    objects: dict[str, Json] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    bodies: list[Json] = field(default_factory=list)
+    refuse: list[int] = field(default_factory=list)
+    lists: dict[str, list[Json]] = field(default_factory=dict)
+    raw: dict[str, bytes] = field(default_factory=dict)
+    stall: asyncio.Event | None = None
+    version: int = 100
+    kube: Kube = field(init=False)
+    seen: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def writes(self, method: str = "") -> list[str]:
+        return [path for how, path in self.calls if how != "GET" and method in ("", how)]
+
+    async def until_calls(self, count: int) -> None:
+        """Wait until so many calls have come."""
+        async with self.seen:
+            await self.seen.wait_for(lambda: len(self.calls) >= count)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path = request.path
+        body = json.loads(await request.read()) if request.can_read_body else {}
+        async with self.seen:
+            self.calls.append((request.method, path))
+            self.bodies.append(body)
+            self.seen.notify_all()
+        if self.stall is not None:
+            await self.stall.wait()
+        if path in self.raw:
+            return web.Response(body=self.raw[path])
+        if request.method == "GET":
+            return self._read(request, path)
+        if self.refuse:
+            status = self.refuse.pop(0)
+            return web.json_response({"message": f"refused with {status}"}, status=status)
+        if request.method == "POST":
+            return web.json_response(body, status=201)
+        return self._patch(path.removesuffix("/status"), body)
+
+    def _read(self, request: web.Request, path: str) -> web.Response:
+        if path in self.lists:
+            pages = self.lists[path]
+            return web.json_response(pages[int(request.query.get("continue", "0"))])
+        if path not in self.objects:
+            return web.json_response({"message": f"{path} not found"}, status=404)
+        return web.json_response(self.objects[path])
+
+    def _patch(self, path: str, body: Json) -> web.Response:
+        known = self.objects.get(path)
+        if known is None:
+            return web.json_response({"message": f"{path} not found"}, status=404)
+        if body["metadata"].get("uid") not in (None, known["metadata"]["uid"]):
+            return web.json_response({"message": "the uid in the precondition is another one"}, status=409)
+        self.version += 1
+        known["metadata"] |= {k: v for k, v in body["metadata"].items() if k != "annotations"}
+        known["metadata"].setdefault("annotations", {}).update(body["metadata"].get("annotations", {}))
+        known["metadata"]["resourceVersion"] = str(self.version)
+        if "status" in body:
+            known["status"] = body["status"]
+        return web.json_response(known)
+
+
+@asynccontextmanager
+async def an_api_server() -> AsyncIterator[ApiServer]:
+    """Serve one on a free port; `kube` talks to it."""
+    server = ApiServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server.kube = Kube(ApiClient(configuration))
+    try:
+        yield server
+    finally:
+        if server.stall is not None:
+            server.stall.set()
+        await server.kube.close()
+        await runner.cleanup()
