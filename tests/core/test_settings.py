@@ -35,6 +35,15 @@ def test_switches_can_be_turned_off() -> None:
         ((), {"LORA_OPERATOR_HEALTH_PORT": "eighty"}, "LORA_OPERATOR_HEALTH_PORT"),
         ((), {"LORA_OPERATOR_LOG_FORMAT": "xml"}, "json, console"),
         ((), {"LORA_OPERATOR_VERSIONED_NAMES": "maybe"}, "true nor false"),
+        (("--probe-seconds", "nan"), {}, "--probe-seconds"),
+        (("--load-timeout", "0"), {}, "--load-timeout: 0.0 cannot be used; give 0.1 or more"),
+        (("--retry-seconds", "0"), {}, "--retry-seconds"),
+        (("--probes-per-second", "0"), {}, "--probes-per-second"),
+        (("--relist-seconds", "0"), {}, "--relist-seconds"),
+        (("--fresh-concurrency", "0"), {}, "--fresh-concurrency: 0 cannot be used; give 1 or more"),
+        (("--health-port", "70000"), {}, "--health-port: 70000 is too much; give at most 65535"),
+        (("--namespace", ""), {}, "--namespace"),
+        ((), {"LORA_OPERATOR_POLICY": "fastest"}, "balanced, binpack, spread"),
     ],
 )
 def test_nonsense_is_refused_by_name(flags: tuple[str, ...], environment: dict[str, str], says: str) -> None:
