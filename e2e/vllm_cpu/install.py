@@ -71,6 +71,7 @@ def _installer(release: str) -> list[str]:
     if uv is None:
         return [str(python(release)), "-m", "pip", "--disable-pip-version-check", "-q"]
     os.environ["VIRTUAL_ENV"] = str(environment(release))
+    os.environ["UV_COMPILE_BYTECODE"] = "1"  # as pip does; compiling at each start would take longer than the start
     return [uv, "-q", "pip"]
 
 
