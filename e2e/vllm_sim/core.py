@@ -124,11 +124,15 @@ class EngineCore:
         self._spoils -= self._spoils > 0
         return self._spoils > 0
 
-    async def step(self, seconds: float) -> None:
-        """Compute for so long, after any adapter that is being read. Raises EngineDead when the engine dies."""
-        async with self._step:  # only to wait for a reader: steps of a batch are taken together
-            pass
-        self._raise_if_dead()
+    async def step(self, lora: LoadedAdapter | None, seconds: float) -> None:
+        """Compute for so long, after any adapter that is being read. Raises EngineDead when the engine dies.
+
+        The adapter has to be resident at every step: one that was pushed out meanwhile is read again.
+        """
+        async with self._step:  # held for reading only: steps of a batch are taken together
+            self._raise_if_dead()
+            if lora is not None:
+                await self._resident_weights(lora)
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):

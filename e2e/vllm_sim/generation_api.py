@@ -90,7 +90,7 @@ class GenerationApi:
             for index in range(shape.tokens):
                 if request.transport is None or request.transport.is_closing():
                     return  # the client has gone: vLLM aborts the request
-                await self._core.step(self._core.settings.seconds_per_token)
+                await self._core.step(lora, self._core.settings.seconds_per_token)
                 yield _report(computed) if index == 0 else ""
             self.finished += 1
             self.prompt_tokens += len(prompt)
