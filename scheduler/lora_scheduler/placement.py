@@ -28,7 +28,6 @@ def options(allotment: Allotment) -> list[PodLedger]:
         ledger
         for ledger in allotment.group.targets
         if ledger.key not in allotment.kept
-        and ledger.key not in allotment.evicted
         and loadable(allotment.adapter, ledger)
     ]
 

@@ -255,6 +255,8 @@ def test_a_second_resident_of_one_adapter_is_not_a_second_copy() -> None:
     made = plan_for(an_adapter(), pod)
     assert unloads(made) == [("a--v1", "p1")] and unload_causes(made) == {UnloadCause.UNWANTED}
     assert loads(plan_for(an_adapter(replicas=2), pod, a_pod("p2"))) == [("a", "p2")]
+    one_serves = holding(a_pod(), a_copy(state=LOADING), a_copy(name="a--v1"))
+    assert not plan_for(an_adapter(), one_serves).actions
 
 
 def test_what_is_loading_is_not_loaded_twice_and_what_is_leaving_is_no_copy() -> None:
@@ -338,6 +340,20 @@ def test_memory_per_free_slot_is_kept_even() -> None:
     assert not made.missing
 
 
+def test_small_adapters_go_where_slots_have_little_memory_and_large_ones_where_they_have_much() -> None:
+    roomy, tight = a_pod("p1", slots=4, memory=8), a_pod("p2", slots=4, memory=2)
+    for key in "abcdef":
+        assert plan_for(an_adapter(key, bytes=GIB // 2), roomy, tight).assignments[key] == ("p2",)
+        assert plan_for(an_adapter(key, bytes=2 * GIB), roomy, tight).assignments[key] == ("p1",)
+
+
+def test_copies_are_kept_off_one_node_whatever_the_topology_key() -> None:
+    pods = [a_pod(f"p{i}", node=f"n{i // 4}") for i in range(8)]
+    for key in "abcdef":
+        made = plan_for(an_adapter(key, replicas=2, topology_key="rack"), *pods)
+        assert len({int(pod[1:]) // 4 for pod in made.assignments[key]}) == 2
+
+
 def test_a_small_rank_goes_where_little_is_wasted() -> None:
     made = plan_for(an_adapter(rank=8), a_pod("p1", max_rank=64), a_pod("p2", max_rank=8))
     assert made.assignments["a"] == ("p2",)
@@ -361,10 +377,12 @@ def test_binpack_fills_pods_and_spread_does_not() -> None:
 
 def test_spread_keeps_copies_apart_in_every_way() -> None:
     pods = [a_pod(f"p{i}", node=f"n{i // 2}", node_labels=in_zone(f"z{i // 4}")) for i in range(8)]
-    made = plan_for(an_adapter(replicas=4, topology_key="rack"), *pods, policy=Policy("spread"))
-    chosen = [int(pod[1:]) for pod in made.assignments["a"]]
-    assert sorted(pod // 4 for pod in chosen) == [0, 0, 1, 1]
-    assert len({pod // 2 for pod in chosen}) == 4
+    for key in "abcdef":
+        for replicas in (2, 4):
+            adapter = an_adapter(key, replicas=replicas, topology_key="rack")
+            chosen = [int(p[1:]) for p in plan_for(adapter, *pods, policy=Policy("spread")).assignments[key]]
+            assert sum(pod // 4 for pod in chosen) == replicas / 2  # half of them in each zone
+            assert len({pod // 2 for pod in chosen}) == replicas
 
 
 def test_what_starts_now_is_preferred_to_what_has_to_wait() -> None:

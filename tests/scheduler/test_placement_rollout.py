@@ -178,7 +178,7 @@ def test_without_room_for_two_versions_the_old_one_leaves_first() -> None:
 
 def test_a_name_that_is_still_listed_is_waited_for_side_by_side() -> None:
     leaving = a_copy(NEW, name="a--v2", state=UNLOADING)
-    made = plan_for(NEW, beside("p1", OLD, leaving))
+    made = plan_for(NEW, beside("p1", OLD, leaving), policy=Policy(max_unavailable=2))
     assert not loads(made)
 
 
@@ -271,6 +271,27 @@ def test_a_larger_version_preempts_in_its_own_place() -> None:
     rested, plans = run(a_snapshot(larger, low, holding(a_pod(memory=4), OLD, a_copy(low))))
     assert unloads(plans[0]) == [("b", "p1")]  # the old version goes on serving until the room is there
     assert where(rested, version="v2") == ["p1"] and where(rested, "b") == []
+
+
+def test_an_update_in_its_own_place_reserves_the_room_of_the_new_version() -> None:
+    larger = replace(NEW, bytes=3 * GIB, priority=1)
+    low, late = an_adapter("b", bytes=2 * GIB), an_adapter("c", bytes=3 * GIB // 2)
+    made = plan_for(larger, low, late, holding(a_pod(memory=4), OLD, a_copy(low)))
+    assert made.assignments == {"a": ("p1",), "b": (), "c": ()}
+    assert message_on(made, "p1", "c") == "needs 1.5 GiB, 1.0 GiB of 4.0 GiB is free"
+
+
+def test_an_update_that_moves_reserves_no_room_on_the_pod_that_it_leaves() -> None:
+    larger, other = replace(NEW, bytes=3 * GIB), an_adapter("b", bytes=3 * GIB)
+    made = plan_for(larger, other, holding(a_pod("p1", memory=4), OLD), a_pod("p2", slots=1))
+    assert loads(made) == [("a", "p2"), ("b", "p1")]
+
+
+def test_a_victim_that_shrinks_with_its_new_version_comes_back_beside_who_took_its_room() -> None:
+    smaller, high = replace(NEW, bytes=GIB), an_adapter("high", priority=1, bytes=3 * GIB)
+    made = plan_for(smaller, high, holding(a_pod(memory=4), replace(OLD, bytes=3 * GIB)))
+    assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.PREEMPTED}
+    assert made.assignments == {"a": ("p1",), "high": ("p1",)}
 
 
 # --- failures
