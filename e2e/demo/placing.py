@@ -42,7 +42,7 @@ def declare(stage: Stage) -> str:
     expected = 2 + 2 * len(fleet.pods)
     if copies != expected:
         raise NotAsExpected(f"{expected} copies were expected on {len(fleet.pods)} pods, and there are {copies}")
-    return f"3 adapters, {copies} copies: Ready {ready - there:.2f} s after the API server had the second"
+    return f"3 adapters, {copies} copies: Ready {stage.watching.span(ready - there)} after the API server had them"
 
 
 def ask(stage: Stage) -> str:

@@ -89,4 +89,5 @@ def _lost_and_back(stage: Stage, pod: str, held: tuple[str, ...], act: Callable[
         whole,
         act=act,
     )
-    return f"{what}: engine back after {started - lost:.1f} s, everything Ready {ready - started:.2f} s after that"
+    restored = stage.watching.span(ready - started)
+    return f"{what}: engine back after {started - lost:.1f} s, everything loaded and Ready {restored} after that"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from e2e.controlplane import ControlPlane
+from e2e.controlplane.binaries import find_binaries
+from e2e.controlplane.existing import existing_kubeconfig
 from e2e.controlplane.plane import run_kubectl
 from e2e.controlplane.processes import Launcher, end, tail
 from e2e.controlplane.versions import KUBERNETES_VERSION
@@ -45,7 +48,13 @@ class Stage:
         self._runner: subprocess.Popen[bytes] | None = None
         self._operator: OperatorProcess | None = None
         self._rest: Rest | None = None
-        self.watching = Watching(self._read, self.check, screen, engine.patience_seconds)
+        self.watching = Watching(
+            self._read,
+            self.check,
+            screen,
+            patience_seconds=engine.patience_seconds,
+            look_seconds=engine.look_seconds,
+        )
 
     @property
     def logs(self) -> dict[str, Path]:
@@ -64,6 +73,8 @@ class Stage:
         Raises:
             ControlPlaneError, NotAsExpected: some part did not become ready.
         """
+        if existing_kubeconfig(os.environ) is None:
+            find_binaries()  # takes minutes where they have to be built, and says so
         plane = self._timed(f"Kubernetes {KUBERNETES_VERSION}: etcd, API server, controller manager", self._start_plane)
         self._start_runner()
         self.screen.command("kubectl apply --server-side -f crds/")
@@ -184,6 +195,7 @@ class Stage:
 
     def _timed(self, what: str, work: Callable[[], T]) -> T:
         started = time.monotonic()
+        self.screen.draw([f"… {what}"])
         result = work()
         self.screen.good(f"{what} ({time.monotonic() - started:.1f} s)")
         return result

@@ -12,7 +12,6 @@ from e2e.demo.fleet import Fleet
 from e2e.demo.screen import Screen
 from e2e.demo.table import table
 
-LOOK_SECONDS = 0.03
 STILL_SECONDS = 15.0
 
 
@@ -20,12 +19,23 @@ class Watching:
     """`read` looks at the fleet, `check` raises if a part of the system has ended."""
 
     def __init__(
-        self, read: Callable[[], Fleet], check: Callable[[], None], screen: Screen, patience_seconds: float
+        self,
+        read: Callable[[], Fleet],
+        check: Callable[[], None],
+        screen: Screen,
+        *,
+        patience_seconds: float,
+        look_seconds: float,
     ) -> None:
         self._read = read
         self._check = check
         self._screen = screen
         self._patience_seconds = patience_seconds
+        self._look_seconds = look_seconds
+
+    def span(self, seconds: float) -> str:
+        """In words, as exact as the looks are."""
+        return f"{seconds:.2f} s" if seconds > 0 else f"less than {2 * self._look_seconds:g} s"
 
     def look(self) -> Fleet:
         return self._read()
@@ -80,7 +90,7 @@ class Watching:
             if not quiet:
                 self._screen.draw(table(fleet))
             before = fleet
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self._look_seconds)
 
     def _finish(self, fleet: Fleet, quiet: bool) -> None:
         if not quiet:
