@@ -42,6 +42,7 @@ class Client:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="client", daemon=True)
         self.requests: list[Request] = []
+        self.gaps = 0  # how often status named no pod to ask
         self.error: BaseException | None = None
 
     def __enter__(self) -> Client:
@@ -71,10 +72,11 @@ class Client:
     def _ask_all(self) -> None:
         read_at = time.monotonic()
         body = self._rest.get(f"{self._world.collection}/{self._resource}")
-        for item in (body.get("status") or {}).get("podAssignments") or ():
+        assignments = (body.get("status") or {}).get("podAssignments") or ()
+        serving = [item for item in assignments if self._adapter in item["adapters"]]
+        self.gaps += not serving
+        for item in serving:
             names = {pair["name"]: pair["engineName"] for pair in item.get("engineNames") or ()}
-            if self._adapter not in item["adapters"]:
-                continue
             model = names.get(self._adapter, self._adapter)
             answer = EngineProbe(item["address"]).complete(model, PROMPT)
             age = time.monotonic() - read_at

@@ -166,15 +166,16 @@ def test_another_folder_in_the_spec_exchanges_the_adapters(fleet: World) -> None
     eventually(lambda: not _holders(fleet, "old"), what=["the old one is unloaded"])
 
 
-def test_no_status_of_the_new_spec_shows_what_was_found_for_the_old_one(fleet: World) -> None:
-    fleet.adapter("old", inside="first")
-    fleet.adapter("new", inside="second")
-    fleet.apply("mine", "first")
-    before = fleet.wait_ready("mine")["metadata"]["resourceVersion"]
-    fleet.apply("mine", "second")
-    fleet.kubectl("wait", "--for=condition=Ready", "la/mine", "--timeout=20s")
-    assert fleet.get("mine")["status"]["loadedAdapters"] == ["new"]
-    for body in fleet.rest.history(fleet.collection, "mine", before):
+def test_no_status_of_the_new_spec_shows_what_was_found_for_the_old_one(worlds: Worlds) -> None:
+    world = worlds(1, operator=("--status-quiet-seconds", "0"))  # every state in between is written
+    world.adapter("old", inside="first")
+    world.adapter("new", inside="second")
+    world.apply("mine", "first")
+    before = world.wait_ready("mine")["metadata"]["resourceVersion"]
+    world.apply("mine", "second")
+    world.kubectl("wait", "--for=condition=Ready", "la/mine", "--timeout=20s")
+    assert world.get("mine")["status"]["loadedAdapters"] == ["new"]
+    for body in world.rest.history(world.collection, "mine", before):
         status = body["status"]
         if status["observedGeneration"] == 2:
             assert [item["name"] for item in status.get("adapters", [])] == ["new"], status

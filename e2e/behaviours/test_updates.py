@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from e2e.behaviours.client import PROMPT, Client, Request, digest_of
+from e2e.behaviours.client import PROMPT, Client, digest_of
 from e2e.behaviours.worlds import Worlds
 from e2e.world import World
 from e2e.world.rest import Json
@@ -32,7 +32,7 @@ def test_new_versions_are_answered_throughout_and_never_from_a_stale_prefix(worl
             arrived = time.monotonic()
             _wait_asked(client, since=arrived)
             assert {request.answer.weights for request in client.since(arrived)} == {versions[-1]}
-    _all_answered(client.requests)
+    _all_answered(client)
     assert {request.answer.weights for request in client.requests} == set(versions)
     # the same prompt was found in the cache, so that a stale answer would have shown
     assert any(request.answer.cached not in ("", "none") for request in client.requests)
@@ -68,7 +68,7 @@ def test_a_single_copy_moves_so_that_the_old_one_serves_until_the_new_one_does(w
         versions.append(_publish(world, seed=1))
         world.wait("sql", _is_ready_with(world))
         _wait_asked(client, since=time.monotonic())
-    _all_answered(client.requests)
+    _all_answered(client)
     assert {request.answer.weights for request in client.requests} == set(versions)
 
 
@@ -87,7 +87,7 @@ def test_without_versioned_names_a_stale_prefix_cache_refuses_the_roll_out_and_t
     assert body["status"]["phase"] == "Partial"
     assert set(assigned(body["status"])) == {"vllm-0", "vllm-1"}
     assert "restart the pod" in body["status"]["failedAdapters"][0]["message"]
-    _all_answered(client.requests)
+    _all_answered(client)
     assert {request.answer.weights for request in client.requests} == {old}
     # the advice helps: a container that has served nothing yet takes the new version
     for pod in ("vllm-0", "vllm-1"):
@@ -122,7 +122,7 @@ def test_a_version_that_came_and_went_leaves_what_was_there(worlds: Worlds) -> N
         arrived = time.monotonic()
         _wait_asked(client, since=arrived)
         assert {request.answer.weights for request in client.since(arrived)} == {first}
-    _all_answered(client.requests)
+    _all_answered(client)
 
 
 @pytest.mark.parametrize("release", ["0.28.0", "0.32.0"])
@@ -160,7 +160,7 @@ def test_full_pods_are_exchanged_one_after_the_other(worlds: Worlds, release: st
         versions.append(_publish(world, seed=1))
         world.wait("sql", _is_ready_with(world))
         _wait_asked(client, since=time.monotonic())
-    _all_answered(client.requests)
+    _all_answered(client)
     assert {request.answer.weights for request in client.requests} == set(versions)
 
 
@@ -178,7 +178,7 @@ def test_the_only_copy_on_the_only_pod_comes_back_to_an_earlier_version_without_
         arrived = time.monotonic()
         _wait_asked(client, since=arrived)
         assert {request.answer.weights for request in client.since(arrived)} == {first}
-    _all_answered(client.requests)
+    _all_answered(client)
 
 
 def test_a_version_that_changes_again_in_mid_roll_out_is_not_waited_for(worlds: Worlds) -> None:
@@ -196,7 +196,7 @@ def test_a_version_that_changes_again_in_mid_roll_out_is_not_waited_for(worlds: 
         arrived = time.monotonic()
         _wait_asked(client, since=arrived)
         assert {request.answer.weights for request in client.since(arrived)} == {versions[-1]}
-    _all_answered(client.requests)
+    _all_answered(client)
     assert {request.answer.weights for request in client.requests} <= set(versions)
     eventually(lambda: all(len(engine.models()) == 1 for engine in world.engines().values()), what=["one version each"])
 
@@ -218,7 +218,7 @@ def test_a_roll_out_that_fails_on_the_first_pod_goes_no_further(worlds: Worlds) 
         for engine in world.engines().values():
             engine.heal()
         world.wait("sql", _is_ready_with(world))
-    _all_answered(client.requests)
+    _all_answered(client)
 
 
 def test_adapters_that_were_loaded_at_once_are_all_known_to_have_been_served(worlds: Worlds) -> None:
@@ -291,10 +291,12 @@ def _wait_asked(client: Client, since: float) -> None:
     eventually(lambda: client.error is not None or len(client.since(since)) >= 6, what=["six more requests"])
 
 
-def _all_answered(requests: list[Request]) -> None:
-    """Whoever asks a pod soon after reading status is answered, and nobody ever from another version's cache."""
-    assert not [request for request in requests if request.answer.stale]
-    fresh = [request for request in requests if request.view_age_seconds < WITHDRAW_SECONDS]
+def _all_answered(client: Client) -> None:
+    """There was always a pod to ask; whoever asks it soon after reading status is answered; and nobody ever is from
+    another version's cache."""
+    assert not client.gaps
+    assert not [request for request in client.requests if request.answer.stale]
+    fresh = [request for request in client.requests if request.view_age_seconds < WITHDRAW_SECONDS]
     assert fresh
     assert not [request for request in fresh if request.answer.status != 200]
 
