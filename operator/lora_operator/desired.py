@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lora_operator.api.v1alpha1 import LoraAdapterSpec
+from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
+from lora_operator.cache.paths import is_fingerprint
 from lora_operator.observe.cluster import Resource
 from lora_operator.resolve import SourceView
 from lora_operator.sources import FoundAdapter, select
@@ -83,7 +85,11 @@ def desired(resources: Iterable[Resource], sources: Mapping[str, SourceView]) ->
     for age, resource in enumerate(sorted(resources, key=lambda r: (r.created, r.key, r.uid))):
         if resource.deleted_at is not None:
             continue
-        expanded = _expand(resource, sources.get(resource.key), age)
+        try:
+            expanded = _expand(resource, sources.get(resource.key), age)
+        except Exception as error:  # a defect, which must not stop the work for all others
+            text = f"{type(error).__name__}: {error}; this is a defect of the operator, please report it"
+            expanded = DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
         wanted: list[Wanted] = []
         rejected = list(expanded.rejected)
         for candidate in expanded.wanted:
@@ -123,7 +129,10 @@ def _expand(resource: Resource, view: SourceView | None, age: int) -> DesiredRes
         )
         for item in view.resolution.adapters
     ]  # fmt: skip
-    rejected = [Rejected(item.name, item.reason, _short(item.reason), item.message) for item in view.resolution.broken]
+    rejected = [
+        Rejected(_printable(item.name), item.reason, _short(item.reason), _printable(item.message))
+        for item in view.resolution.broken
+    ]
     if not view.checked:
         state = SourceState(None, "Resolving", "the source is being read; what was found before stays in force")
     elif view.error is not None:
@@ -176,7 +185,7 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wa
     noted = {
         str(item["name"]): item
         for item in resource.status.get("adapters") or ()
-        if item.get("name") and item.get("fingerprint")
+        if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
     }
     source = spec.adapter_source
     chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
@@ -206,6 +215,20 @@ def _conflict(candidate: Wanted, holder: Wanted) -> Rejected:
         f"LoraAdapter {holder.resource} is older and serves an adapter called {candidate.adapter.name!r} in this "
         "namespace; rename one of them at its source, or delete one",
     )
+
+
+def _is_name(value: object) -> bool:
+    """Whether this may be an adapter's name: status can be written by others, and restored from anywhere."""
+    try:
+        valid_adapter_name(str(value or ""))
+    except InvalidAdapterName:
+        return False
+    return True
+
+
+def _printable(text: str) -> str:
+    """A file name need not be valid text, and no JSON could carry it then."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _short(code: str) -> str:

@@ -17,19 +17,20 @@ from lora_operator.execute import Executor
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.inflight import Failures, Ledger
+from lora_operator.isolate import Isolation
 from lora_operator.metrics import Metrics
-from lora_operator.observe.cluster import Cluster, PodRecord
-from lora_operator.observe.describe import takes_part
+from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
+from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
 from lora_operator.sizes import Sizes
 from lora_operator.snapshot import Observed, take_snapshot
 from lora_operator.states import status_inputs
 from lora_operator.status import StatusInput, telling_reason
-from lora_scheduler import Plan, Policy, Selector, Snapshot, matches, plan
+from lora_scheduler import Plan, Policy, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class Loop:
         self._parts = parts
         self._policy = policy
         self._versioned_names = versioned_names
+        self._participation = Participation()
+        self._isolation = Isolation()
         self._dirty = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
@@ -143,34 +146,22 @@ class Loop:
         deadline = self._parts.finalizers.next_deadline()
         return pause if deadline is None else min(pause, max(deadline - time.time(), 0.0) + 0.001)
 
-    def _follow(self) -> Mapping[str, PodRecord]:
-        """Point the observers at what takes part now."""
+    def _follow(self) -> Participants:
+        """Point the observers at what takes part now, and at what we still have to clear away."""
         parts = self._parts
         resources = list(parts.cluster.adapters.values())
-        selectors: dict[str, set[Selector]] = {}
-        for resource in resources:
-            if resource.spec is not None and resource.deleted_at is None:
-                selector = resource.spec.deployment_config.pod_selector.for_placement()
-                if selector != Selector():
-                    selectors.setdefault(resource.namespace, set()).add(selector)
-        pods = {
-            record.key: record
-            for record in parts.cluster.pods.values()
-            if record.pod.phase not in ("Succeeded", "Failed")
-            and (
-                takes_part(record.pod)
-                or any(matches(s, record.pod.labels) for s in selectors.get(record.pod.namespace, ()))
-            )
-        }
+        found = self._participation.of(parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger)
+        pods = found.pods
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
         parts.resolver.follow(resources, {(record.pod.namespace, record.pod.base_models) for record in pods.values()})
-        return pods
+        return found
 
     def _round(self) -> None:
         parts = self._parts
         started = time.monotonic()
-        pods = self._follow()
+        found = self._follow()
+        pods = found.pods
         wanted = desired(parts.cluster.adapters.values(), parts.resolver.views)
         parts.sizes.remember(wanted)
         observed = Observed(
@@ -180,9 +171,10 @@ class Loop:
             parts.sizes.of,
             self._versioned_names,
             parts.keys.problems,
+            found.leaving,
         )
         snapshot = take_snapshot(wanted, observed, parts.ledger, parts.failures, started)
-        made = plan(snapshot, self._policy)
+        made = self._isolation.plan(snapshot, self._policy)
         seconds = time.monotonic() - started
         self.last_round = Round(wanted, snapshot, made)
         self.last_plan_at = time.monotonic()
@@ -191,10 +183,12 @@ class Loop:
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         now = asyncio.get_running_loop().time()
         for key, given in inputs.items():
-            parts.publisher.offer(wanted.resources[key].resource, given, now)
+            with self._isolation.around(f"the status of LoraAdapter {key}"):
+                parts.publisher.offer(wanted.resources[key].resource, given, now)
         parts.publisher.forget(set(inputs))
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
-        parts.gates.update(snapshot, made, pods)
+        with self._isolation.around("deciding on readiness gates"):
+            parts.gates.update(snapshot, made, pods)
         parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
 

@@ -32,6 +32,7 @@ class Observed:
     sizes: SizeOf
     versioned_names: bool
     key_problems: Mapping[str, str] = field(default_factory=dict)  # why a pod's API key is not known
+    leaving: frozenset[str] = frozenset()  # pods that take part no more and are being rid of what is ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def _pod(
     ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
     return Pod(
         key=record.key,
-        base_model=_base_model(record, desired),
+        # no adapter is for a pod without a base model: nothing gets onto it, and what is there leaves
+        base_model="" if record.key in observed.leaving else _base_model(record, desired),
         host_slots=pod.max_cpu_loras,
         max_rank=pod.max_lora_rank,
         memory_bytes=pod.memory_bytes,
@@ -154,6 +156,10 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     disabled = pod.lora_disabled or view.lora_disabled
     if disabled:
         return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
+    if view.incarnation != incarnation_of(record):
+        # the last look was at an earlier container: what this one has, the next look tells in a moment
+        held = view.state in (EngineState.UP, EngineState.SUSPECT)
+        return False, held, (Reason.POD_NOT_READY, "its container was replaced a moment ago")
     if view.state is EngineState.UP:
         return True, False, None
     held = view.state is EngineState.SUSPECT

@@ -96,6 +96,8 @@ def _copies(
         # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
         if view is None or view.state is not EngineState.UP or record.pod.terminating:
             continue
+        if view.incarnation != incarnation_of(record):
+            continue  # the last look was at an earlier container
         leaving = {effect.engine_name for effect in ledger.on(key) if not effect.is_load}
         for model in view.models:
             ours = our_model(model, record.pod.adapter_root)

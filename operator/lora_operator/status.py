@@ -54,7 +54,8 @@ class AdapterState:
 
     @property
     def current(self) -> int:
-        return sum(copy.current for copy in self.copies)
+        """The pods that answer with the wanted version; one that has it under two names is one pod."""
+        return len({copy.pod for copy in self.copies if copy.current})
 
     @property
     def complete(self) -> bool:
