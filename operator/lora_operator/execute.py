@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lora_operator.cache.volume import StoreError, VolumeStore
@@ -31,6 +32,7 @@ from lora_scheduler import Load, Plan, Unload, UnloadCause
 log = logging.getLogger(__name__)
 
 UNLOADS_AT_A_TIME = 8
+UNLOAD_AGAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Executor:
         self._unloads: dict[str, deque[Unload]] = {}
         self._tasks: dict[asyncio.Task[None], Effect] = {}
         self._publishing: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._stopping = False
+        self._refused_unloads: dict[tuple[str, str], int] = {}  # by incarnation and engine name
+        self._stopping = asyncio.Event()
 
     def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
@@ -104,12 +107,26 @@ class Executor:
         """Wait for no answer of a container that is gone: a machine that is lost never closes its connections."""
         for task, effect in self._tasks.items():
             view = self._engines.views.get(effect.pod)
-            if view is None or view.incarnation != effect.incarnation:
+            if view is None or view.incarnation != effect.incarnation or not self._lives(effect):
                 task.cancel()
+        lives = {view.incarnation for view in self._engines.views.values()}
+        for key in [key for key in self._refused_unloads if key[0] not in lives]:
+            del self._refused_unloads[key]
+
+    def _lives(self, effect: Effect) -> bool:
+        """Whether the container that this is about still is the pod's."""
+        record = self._cluster.pods.get(effect.pod)
+        return record is not None and incarnation_of(record) == effect.incarnation
 
     async def stop(self, grace_seconds: float) -> None:
-        """Begin nothing more; let what is under way end, then cut it off (the next start finds out how it ended)."""
-        self._stopping = True
+        """Begin nothing more; let what is under way end, then cut it off (the next start finds out how it ended).
+
+        A load that no engine was asked for yet is given up at once.
+        """
+        self._stopping.set()
+        for task, effect in self._tasks.items():
+            if effect.stage is Stage.FETCHING:
+                task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         for task in self._tasks:
@@ -118,7 +135,7 @@ class Executor:
         await self._served_names.stop()
 
     def _begin(self, pod: str) -> None:
-        if self._stopping:
+        if self._stopping.is_set():
             return
         unloads = self._unloads.get(pod)
         while unloads and sum(not e.is_load for e in self._ledger.on(pod)) < UNLOADS_AT_A_TIME:
@@ -172,6 +189,9 @@ class Executor:
             await self._fetch(wanted)
             if effect.engine_name == adapter.name:
                 await self._served_names.note(pod, adapter.name, adapter.version)
+            if not self._lives(effect) or not self._still_wanted(wanted):
+                log.info("not loading %s on %s any more", adapter.name, pod, extra=_fields(effect))
+                return
             effect.stage = Stage.LOADING
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             self._engines.touch(pod)
@@ -197,15 +217,28 @@ class Executor:
             self._engines.note_disabled(pod, str(error))
         except (StoreError, EngineError, KubeError) as error:
             self._load_failed(effect, error)
+        except Exception as error:
+            # a defect: what is not noted as failed would be tried again at once, without end
+            log.exception("loading %s on %s failed unexpectedly", adapter.name, pod, extra=_fields(effect))
+            self._load_failed(effect, error)
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
 
-    def _load_failed(self, effect: Effect, error: StoreError | EngineError | KubeError) -> None:
+    def _still_wanted(self, wanted: Wanted) -> bool:
+        """Whether this very version is still wanted somewhere: fetching it may have taken long."""
+        now = self._desired.adapters.get(wanted.adapter.key) if self._desired else None
+        return now is not None and now.adapter.version == wanted.adapter.version
+
+    def _load_failed(self, effect: Effect, error: Exception) -> None:
         assert effect.adapter is not None and effect.version is not None  # it is a load
-        pod, reason = effect.pod, str(getattr(error, "reason", "ApiServerUnavailable"))
+        api_server = isinstance(error, KubeError)
+        pod, reason = (
+            effect.pod,
+            str(getattr(error, "reason", "ApiServerUnavailable" if api_server else "InternalError")),
+        )
         self._metrics.load(reason, None)
-        slow = not getattr(error, "retryable", True)
+        slow = not getattr(error, "retryable", api_server)
         failure = self._failures.add(
             effect.adapter, effect.version, pod, effect.incarnation, reason, str(error), time.monotonic(), slow
         )
@@ -213,7 +246,9 @@ class Executor:
             "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,
             failure.attempts, failure.next_at - time.monotonic(), error, extra=_fields(effect),
         )  # fmt: skip
-        if isinstance(error, EngineUnreachable) and error.maybe_received:
+        record = self._cluster.pods.get(pod)
+        ending = record is None or record.pod.terminating  # then it is no wonder that the connection broke
+        if isinstance(error, EngineUnreachable) and error.maybe_received and not ending:
             name = pod.partition("/")[2]
             text = f"the engine of {name} died, or closed the connection, while it was loading this: {error}"
             self._failures.add_death(effect.adapter, effect.version, text, time.monotonic())
@@ -226,8 +261,13 @@ class Executor:
         if task is None:
             task = asyncio.create_task(self._publish(wanted))
             self._publishing[key] = task
-            task.add_done_callback(lambda _: self._publishing.pop(key, None))
+            task.add_done_callback(lambda done: self._published(key, done))
         await asyncio.shield(task)
+
+    def _published(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
+        del self._publishing[key]
+        if not done.cancelled():
+            done.exception()  # if every load that waited for it was cancelled, nobody else asks
 
     async def _publish(self, wanted: Wanted) -> None:
         adapter = wanted.adapter
@@ -261,26 +301,43 @@ class Executor:
         pod = effect.pod
         try:
             wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
-            if wanted is not None and unload.cause is not UnloadCause.UNWANTED:
+            if wanted is not None:
                 # routers must have let go before the engine answers 404
                 await self._flush(wanted.resource)
                 await asyncio.sleep(self._limits.withdraw_seconds)
                 self._tell_preempted(unload, wanted)
+            if not self._lives(effect):
+                return
             effect.stage = Stage.UNLOADING
             self._engines.touch(pod)
             await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
             self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
+            self._refused_unloads.pop((effect.incarnation, effect.engine_name), None)
             self._metrics.unload(unload.cause.value, "ok")
             log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
         except EngineError as error:
-            self._metrics.unload(unload.cause.value, str(error.reason))
-            log.warning("unloading %s from %s failed: %s", effect.engine_name, pod, error, extra=_fields(effect))
-            self._engines.look_now(pod)
-            # an engine that keeps refusing is asked again at the pace of its probes, not in a tight loop
-            await asyncio.sleep(1.0)
+            await self._unload_failed(effect, unload, error)
+        except Exception as error:
+            log.exception("unloading %s from %s failed unexpectedly", effect.engine_name, pod, extra=_fields(effect))
+            await self._unload_failed(effect, unload, error)
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
+
+    async def _unload_failed(self, effect: Effect, unload: Unload, error: Exception) -> None:
+        """Pause before it is planned again: an engine that keeps refusing is asked less and less often."""
+        pod, key = effect.pod, (effect.incarnation, effect.engine_name)
+        attempts = self._refused_unloads[key] = self._refused_unloads.get(key, 0) + 1
+        pause = min(2.0 ** (attempts - 1), UNLOAD_AGAIN_SECONDS)
+        self._metrics.unload(unload.cause.value, str(getattr(error, "reason", "InternalError")))
+        log.warning(
+            "unloading %s from %s failed (attempt %d, again in %g s): %s", effect.engine_name, pod, attempts, pause,
+            error, extra=_fields(effect),
+        )  # fmt: skip
+        self._engines.look_now(pod)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._stopping.wait()
 
     def _tell_preempted(self, unload: Unload, victim: Wanted) -> None:
         """An Event for the owner of the adapter that has to go."""
