@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -89,6 +90,7 @@ class Engines:
         """Watch exactly these pods from now on."""
         for key in [key for key in self._tasks if key not in records]:
             self._tasks.pop(key).cancel()
+            self._first[key].set()  # nobody has to wait for it any more
             for table in (self.views, self._records, self._wakes, self._epochs, self._first, self._keys):
                 table.pop(key, None)
         for key, record in records.items():
@@ -107,9 +109,10 @@ class Engines:
 
     async def first_looks(self, timeout: float) -> None:
         """Wait until every followed pod was asked once (or the time is over)."""
-        waits = [event.wait() for event in self._first.values()]
-        if waits:
-            await asyncio.wait([asyncio.ensure_future(w) for w in waits], timeout=timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for event in list(self._first.values()):
+                    await event.wait()
 
     def refusing(self) -> set[str]:
         """The pods whose engines do not accept the API key that they are given."""
@@ -192,31 +195,29 @@ class Engines:
             except Exception:
                 log.exception("looking at the engine of pod %s failed; it is tried again", key)
             self._first[key].set()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._delay(key)):
                     await wake.wait()
-            except TimeoutError:
-                pass
 
     async def _look(self, key: str) -> None:
         record = self._records[key]
         incarnation = incarnation_of(record)
-        view = self.views[key]
         now = time.monotonic()
-        if view.incarnation != incarnation:
-            view = EngineView(incarnation, EngineState.STARTING, since=now)
         if not record.pod.container_running or not record.pod.ip:
-            self._set(key, EngineView(incarnation, EngineState.DOWN, since=now, error="its container does not run"))
+            down = EngineView(incarnation, EngineState.DOWN, since=now, error="its container does not run")
+            self._set(key, replace(down, since=self._since(key, down)))
             return
         epoch = self._epochs[key]
+        release = self._known(key, incarnation, now).release
         try:
             endpoint = self.endpoint(key)
             models = await self._client.models(endpoint)
-            release = view.release or await self._client.version(endpoint)
+            release = release or await self._client.version(endpoint)
         except EngineError as error:
-            if key in self.views and self._records[key] is record:
-                self._set(key, self._failed(view, error, now))
+            if incarnation_of(self._records[key]) == incarnation:
+                self._set(key, self._failed(self._known(key, incarnation, now), error, now))
             return
+        view = self._known(key, incarnation, now)  # as it is now: an effect of ours may have ended meanwhile
         overlapped = self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation
         if overlapped:
             self._wakes[key].set()
@@ -234,6 +235,17 @@ class Engines:
         if view.state is EngineState.UP:
             up = replace(up, since=view.since)
         self._set(key, up)
+
+    def _known(self, key: str, incarnation: str, now: float) -> EngineView:
+        """What is known of this life of the engine so far."""
+        view = self.views[key]
+        return view if view.incarnation == incarnation else EngineView(incarnation, EngineState.STARTING, since=now)
+
+    def _since(self, key: str, view: EngineView) -> float:
+        """Since when the engine has been in the state of `view`: a look that finds the same is no news."""
+        before = self.views[key]
+        same = (before.incarnation, before.state, before.error) == (view.incarnation, view.state, view.error)
+        return before.since if same else view.since
 
     @staticmethod
     def _changed_in_place(view: EngineView, adapters: tuple[EngineModel, ...]) -> bool:
@@ -257,9 +269,11 @@ class Engines:
 
 
 def _moved_on(before: PodRecord, after: PodRecord) -> bool:
-    """Whether the pod's container began, ended, or gave way to another one."""
+    """Whether the pod's container began, ended, or gave way to another one, or can be reached only now."""
     return (
-        incarnation_of(before) != incarnation_of(after) or before.pod.container_running != after.pod.container_running
+        incarnation_of(before) != incarnation_of(after)
+        or before.pod.container_running != after.pod.container_running
+        or before.pod.ip != after.pod.ip
     )
 
 
