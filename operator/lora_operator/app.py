@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,23 @@ from lora_operator.served import ServedNames
 from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError
 from lora_operator.sizes import Sizes
-from lora_operator.snapshot import our_model
 from lora_operator.sources import sources_by_type
+from lora_operator.sweeping import needed
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
 from lora_scheduler import Policy
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
+LAST_ROUND_SECONDS = 1.0
+LAST_STATUS_SECONDS = 2.0
 SWEEP_SECONDS = 600.0
 LIST_RETRY_SECONDS = 2.0
+FIRST_RELIST_SECONDS = 5.0
+
+
+class PartEnded(Exception):
+    """A part of the operator that must run for as long as the operator does has ended."""
 
 
 class Operator:
@@ -122,8 +130,9 @@ class Operator:
         Raises:
             ServeError: a port is taken.
             WatchError: the watch ended for good; the process should be started anew.
+            PartEnded: a part that must not end did; the process should be started anew.
         """
-        settings, parts = self._settings, self._parts
+        settings = self._settings
         tasks: list[asyncio.Task[Any]] = []
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._kube.close)
@@ -153,20 +162,31 @@ class Operator:
                 )  # fmt: skip
                 stopping = asyncio.create_task(stop.wait(), name="stop flag")
                 tasks.append(stopping)
-                waits: list[asyncio.Future[Any]] = [watching, stopping]
+                waits: list[asyncio.Future[Any]] = [watching, *tasks]
                 done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if watching in done:
                     watching.result()
+                for task in tasks:
+                    if task in done and task is not stopping:
+                        raise PartEnded(f"the {task.get_name()} has ended by itself") from task.exception()
             finally:
                 log.info("stopping: what is under way may end, nothing new is begun")
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await parts.executor.stop(STOP_SECONDS)
-                await parts.publisher.stop(2.0)
-                for part in (parts.finalizers, parts.gates, parts.keys, parts.nodes, parts.resolver, parts.engines):
-                    await part.stop()
+                await self.finish(tasks)
                 await watch.stop()
+
+    async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
+        """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
+        parts = self._parts
+        await parts.executor.stop(grace_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_ROUND_SECONDS):
+                await self.loop.next_round()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await parts.publisher.stop(LAST_STATUS_SECONDS)
+        for part in (parts.finalizers, parts.gates, parts.keys, parts.nodes, parts.resolver, parts.engines):
+            await part.stop()
 
     async def _list(self) -> bool:
         adapters, adapters_at = await self._kube.list_adapters(self._settings.namespaces)
@@ -201,8 +221,11 @@ class Operator:
             log.info("removed %d left-over temporary folders from the adapter volume", removed)
 
     async def _relist(self) -> None:
+        # the watch began a moment after the first list: what was deleted in between is only seen by one more
+        pause = min(FIRST_RELIST_SECONDS, self._settings.relist_seconds)
         while True:
-            await asyncio.sleep(self._settings.relist_seconds * random.uniform(0.9, 1.1))
+            await asyncio.sleep(pause * random.uniform(0.9, 1.1))
+            pause = self._settings.relist_seconds
             try:
                 if await self._list():
                     self._mark()
@@ -216,15 +239,10 @@ class Operator:
             round_ = self.loop.last_round
             if round_ is None:
                 continue
-            if any(view.state.value in ("Suspect", "Unknown") for view in self._parts.engines.views.values()):
+            records = {record.key: record for record in self.cluster.pods.values()}
+            keep = needed(round_.desired, records, self._parts.engines.views)
+            if keep is None:
                 continue  # an engine that cannot be asked may still need its files
-            keep = {(w.adapter.name, w.adapter.version) for w in round_.desired.adapters.values()}
-            for key, view in self._parts.engines.views.items():
-                record = self.cluster.pods.get(key)
-                for model in view.models if record is not None else ():
-                    ours = our_model(model, record.pod.adapter_root) if record is not None else None
-                    if ours is not None:
-                        keep.add((ours.name, ours.fingerprint))
             try:
                 await self._store.sweep(keep, older_than_seconds=self._settings.retain_seconds, now=time.time())
             except StoreError as error:

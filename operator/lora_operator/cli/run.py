@@ -10,7 +10,7 @@ import signal
 from typing import Any
 
 from lora_operator import logs
-from lora_operator.app import Operator
+from lora_operator.app import Operator, PartEnded
 from lora_operator.handlers import WatchError
 from lora_operator.kube import Kube, KubeError
 from lora_operator.server import ServeError
@@ -37,6 +37,9 @@ def main(arguments: argparse.Namespace) -> int:
         return asyncio.run(_run(settings))
     except WatchError as error:
         log.error("the watch has ended, and so do I, to be started anew: %s", error)
+        return 1
+    except PartEnded as error:
+        log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
     except (KubeError, ServeError) as error:
         log.error("cannot start: %s", error)

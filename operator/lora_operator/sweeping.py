@@ -1,0 +1,36 @@
+"""Which versions on the adapter volume must stay: whatever is wanted, or may be loaded anywhere. Pure.
+
+An engine may read the files of a loaded adapter again at any time, and dies where they are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_operator.cache.paths import is_fingerprint
+from lora_operator.desired import Desired
+from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.engines import EngineState, EngineView
+
+
+def needed(
+    desired: Desired, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView]
+) -> set[tuple[str, str]] | None:
+    """(name, fingerprint) of all that must stay; None where an engine that runs does not say what it has."""
+    keep = {(wanted.adapter.name, wanted.adapter.version) for wanted in desired.adapters.values()}
+    for key, view in engines.items():
+        if _may_have_anything(view, pods.get(key)):
+            return None
+        for model in view.models:
+            # also below a root that the pod's annotation does not name (any more): better one folder too many
+            *_, name, version = ("", "", *model.root.rstrip("/").split("/"))
+            if is_fingerprint(version):
+                keep.add((name, version))
+    return keep
+
+
+def _may_have_anything(view: EngineView, record: PodRecord | None) -> bool:
+    if view.state in (EngineState.UNKNOWN, EngineState.SUSPECT):
+        return True
+    never_answered = view.state is EngineState.DOWN and not view.release
+    return never_answered and record is not None and record.pod.container_running
