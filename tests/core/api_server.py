@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -23,7 +24,8 @@ Json = dict[str, Any]
 
 @dataclass
 class ApiServer:
-    """`objects` by path; `calls` in order as (method, path); `refuse` gives the next writes to a path this status."""
+    """`objects` by path; `calls` in order as (method, path); `refuse`: statuses for the next writes; `stall` holds each
+    answer until it is set; `away` cuts every connection; `watcher` is told of every change."""
 
     objects: dict[str, Json] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -32,6 +34,8 @@ class ApiServer:
     lists: dict[str, list[Json]] = field(default_factory=dict)
     raw: dict[str, bytes] = field(default_factory=dict)
     stall: asyncio.Event | None = None
+    away: bool = False
+    watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
     version: int = 100
     kube: Kube = field(init=False)
     seen: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -51,6 +55,8 @@ class ApiServer:
             self.calls.append((request.method, path))
             self.bodies.append(body)
             self.seen.notify_all()
+        if self.away and request.transport is not None:
+            request.transport.abort()
         if self.stall is not None:
             await self.stall.wait()
         if path in self.raw:
@@ -78,13 +84,52 @@ class ApiServer:
             return web.json_response({"message": f"{path} not found"}, status=404)
         if body["metadata"].get("uid") not in (None, known["metadata"]["uid"]):
             return web.json_response({"message": "the uid in the precondition is another one"}, status=409)
-        self.version += 1
         known["metadata"] |= {k: v for k, v in body["metadata"].items() if k != "annotations"}
         known["metadata"].setdefault("annotations", {}).update(body["metadata"].get("annotations", {}))
-        known["metadata"]["resourceVersion"] = str(self.version)
         if "status" in body:
-            known["status"] = body["status"]
-        return web.json_response(known)
+            if path.startswith("/api/v1/"):  # strategic merge: conditions are a map by type
+                self._merge_conditions(known["status"], body["status"])
+            else:
+                known["status"] = body["status"]
+        answer = json.loads(json.dumps(self.put(path, known)))
+        if known["metadata"].get("deletionTimestamp") and not known["metadata"].get("finalizers"):
+            self.remove(path)
+        return web.json_response(answer)
+
+    @staticmethod
+    def _merge_conditions(status: Json, news: Json) -> None:
+        types = {condition["type"] for condition in news["conditions"]}
+        kept = [one for one in status.get("conditions", []) if one["type"] not in types]
+        status["conditions"] = [*kept, *news["conditions"]]
+
+    def put(self, path: str, body: Json) -> Json:
+        """Create or change an object, as a user does."""
+        self.version += 1
+        kind = "MODIFIED" if path in self.objects else "ADDED"
+        body["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[path] = body
+        self._tell(kind, path)
+        return body
+
+    def remove(self, path: str) -> None:
+        """Delete an object for good, whatever its finalizers say."""
+        self.version += 1
+        self.objects[path]["metadata"]["resourceVersion"] = str(self.version)
+        self._tell("DELETED", path)
+        del self.objects[path]
+
+    def delete(self, path: str) -> None:
+        """Delete an object as a user does: it stays while it has finalizers."""
+        body = self.objects[path]
+        if not body["metadata"].get("finalizers"):
+            self.remove(path)
+            return
+        body["metadata"]["deletionTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.put(path, body)
+
+    def _tell(self, kind: str, path: str) -> None:
+        if self.watcher is not None:
+            self.watcher(kind, path, json.loads(json.dumps(self.objects[path])))
 
 
 @asynccontextmanager
