@@ -222,12 +222,15 @@ class Unload:
 class Plan:
     """What should be where, what can be done about it at once, and why anything is missing.
 
+    All in a fixed order: mappings by key, unloads before loads, loads and `waiting` with the highest priority first.
+
     `assignments`: adapter key -> the pods that should hold it, sorted; every adapter of the snapshot is a key.
     `actions`: may all start now, in any order, at the same time: each load fits beside everything that is resident or
     on its way, before any unload has happened. What has to wait for an unload is not here: it is in the next plan.
     `waiting`: assigned copies that are not loaded and not in `actions`, with the reason.
     `refusals`: adapter key -> one refusal per pod, for each adapter that has fewer copies than wanted (for AllPods: for
-    each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many copies.
+    each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many copies; for
+    AllPods, how many pods that match and are ready, and 1 if no copy has a place and no pod matches.
     """
 
     assignments: Mapping[str, tuple[str, ...]]

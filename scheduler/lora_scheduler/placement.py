@@ -27,8 +27,7 @@ def options(allotment: Allotment) -> list[PodLedger]:
     return [
         ledger
         for ledger in allotment.group.targets
-        if ledger.key not in allotment.kept
-        and loadable(allotment.adapter, ledger)
+        if ledger.key not in allotment.kept and loadable(allotment.adapter, ledger)
     ]
 
 

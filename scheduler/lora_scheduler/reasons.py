@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_scheduler.allotment import Allotment
-from lora_scheduler.filters import DECLARED, LOADABLE, PRESENT, first_refusal, room_refusal
+from lora_scheduler.filters import DECLARED, LOADABLE, PRESENT, first_refusal, loadable, room_refusal
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Reason, Refusal, ResidentState
@@ -27,7 +27,8 @@ def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) ->
     if key not in allotment.group.matching:
         refusal = first_refusal(DECLARED, adapter, ledger)
     else:
-        refusal = first_refusal((*PRESENT, *LOADABLE), adapter, ledger)
+        allowed = ledger.target and loadable(adapter, ledger)
+        refusal = None if allowed else first_refusal((*PRESENT, *LOADABLE), adapter, ledger)
         refusal = refusal or room_refusal(adapter, ledger, allotment.pending.get(key))
     if refusal is not None:
         return refusal
