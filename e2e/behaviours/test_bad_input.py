@@ -9,6 +9,7 @@ import pytest
 
 from e2e.behaviours.seen import listed, log_of
 from e2e.behaviours.worlds import Worlds
+from e2e.pods.manifests import vllm_statefulset
 from e2e.world import World
 from e2e.world.rest import Json
 from e2e.world.world import BASE_MODEL, assigned, condition, eventually, failed
@@ -109,15 +110,15 @@ def test_pods_with_nonsense_in_their_annotations_are_named_and_others_go_on(worl
     }
     for key, value in nonsense.items():
         world.start_pods(1, name=key, annotations={key: value}, wait=False)
-    # a pod without any limit of its own
-    world.start_pods(1, name="silent", annotations={}, wait=False)
     world.adapter("sql")
-    world.apply("sql", "sql", deployment={"replicas": 7})
+    world.apply("sql", "sql", deployment={"replicas": 6})
     status = world.wait(
         "sql",
-        lambda status: failed(status) == {"sql": "InvalidPodLimits"} and len(assigned(status)) == 2,
+        lambda status: (
+            failed(status) == {"sql": "InvalidPodLimits"} and len(status["failedAdapters"][0]["pods"]) == len(nonsense)
+        ),
     )["status"]
-    assert sorted(assigned(status)) == ["silent-0", "vllm-0"]
+    assert sorted(assigned(status)) == ["vllm-0"]
     said = {item["pod"]: item for item in status["failedAdapters"][0]["pods"]}
     for key, value in nonsense.items():
         refusal = said[f"{key}-0"]
@@ -126,6 +127,24 @@ def test_pods_with_nonsense_in_their_annotations_are_named_and_others_go_on(worl
 
     world.kubectl("annotate", "pod", "lora-memory-0", f"{GROUP}/lora-memory=1Gi", "--overwrite")
     world.wait("sql", lambda status: "lora-memory-0" in assigned(status))
+
+
+def test_a_pod_that_declares_no_limits_is_taken_to_have_those_of_vllm(worlds: Worlds) -> None:
+    world = worlds(0)
+    bare = vllm_statefulset("bare", 1, BASE_MODEL, namespace=world.namespace, adapter_root=world.volume)
+    world.kubectl("apply", "-f", "-", input=json.dumps(bare))
+    world.adapter("fits")
+    world.apply("fits", "fits")
+    assert assigned(world.wait_ready("fits")["status"]) == {"bare-0": ["fits"]}
+    world.adapter("second", seed=1)
+    world.adapter("wide", seed=2, rank=32)
+    world.apply("second", "second")
+    world.apply("wide", "wide")
+    status = world.wait("second", lambda status: failed(status) == {"second": "NoFreeSlot"})["status"]
+    assert "1 of 1 slots are taken" in status["failedAdapters"][0]["message"]
+    status = world.wait("wide", lambda status: failed(status) == {"wide": "RankTooHigh"})["status"]
+    assert "rank 32 exceeds max_lora_rank 16 on 1 of 1 pods" in status["failedAdapters"][0]["message"]
+    assert listed(world) == {"bare-0": ["fits"]}
 
 
 def test_a_pod_that_is_annotated_with_nonsense_later_keeps_what_it_has(worlds: Worlds) -> None:
