@@ -32,6 +32,17 @@ def test_the_older_of_two_claims_serves_and_the_other_takes_over_without_an_unlo
     assert {engine.complete("sql").status for engine in fleet.engines().values()} == {200}
 
 
+def test_of_two_of_the_same_second_the_one_that_serves_goes_on(fleet: World) -> None:
+    fleet.adapter("sql", inside="one", seed=1)
+    fleet.adapter("sql", inside="two", seed=2)
+    fleet.apply("z-first", "one")
+    before = fleet.wait_ready("z-first")["status"]["adapters"]
+    # creation times are whole seconds: often this one is no younger by its time, and comes first by its name
+    fleet.apply("a-second", "two")
+    fleet.wait("a-second", lambda status: failed(status) == {"sql": "Conflict"})
+    assert fleet.get("z-first")["status"]["adapters"] == before
+
+
 def test_the_other_version_replaces_the_first_when_the_younger_takes_over(fleet: World) -> None:
     fleet.adapter("sql", inside="one", seed=1)
     fleet.adapter("sql", inside="two", seed=2)

@@ -96,19 +96,6 @@ def test_a_rank_above_the_limit_is_refused_with_the_numbers(fleet: World) -> Non
     assert all(not engine.models() for engine in fleet.engines().values())
 
 
-def test_a_pod_whose_annotations_make_no_sense_says_what_to_correct(worlds: Worlds) -> None:
-    world = worlds(1, annotations={"max-cpu-loras": "many"})
-    world.adapter("sql")
-    world.apply("sql", "sql")
-    body = world.wait("sql", lambda status: failed(status) == {"sql": "InvalidPodLimits"})
-    message = body["status"]["failedAdapters"][0]["message"]
-    assert "max-cpu-loras" in message
-    assert "'many'" in message
-    patch = {"metadata": {"annotations": {"production-stack.vllm-project/max-cpu-loras": "8"}}}
-    world.rest.patch(f"/api/v1/namespaces/{world.namespace}/pods/vllm-0", patch)
-    world.wait_ready("sql")
-
-
 def test_a_pod_takes_part_without_our_label_if_the_selector_matches_it(worlds: Worlds) -> None:
     world = worlds(1, labels={"production-stack.vllm-project/lora": "no", "team": "search"})
     world.adapter("sql")
@@ -116,6 +103,30 @@ def test_a_pod_takes_part_without_our_label_if_the_selector_matches_it(worlds: W
     world.wait("sql", lambda status: condition(status, "Scheduled") == "False")
     world.apply("sql", "sql", deployment={"podSelector": {"matchLabels": {"team": "search"}}})
     assert set(assigned(world.wait_ready("sql")["status"])) == {"vllm-0"}
+
+
+def test_a_feature_that_the_engines_release_ignores_is_refused_there_and_nowhere_else(worlds: Worlds) -> None:
+    world = worlds(1, name="old", release="0.28.0")
+    world.adapter("sql", alpha_pattern={"q_proj": 32})
+    world.apply("sql", "sql")
+    body = world.wait("sql", lambda status: failed(status) == {"sql": "UnsupportedByEngine"})
+    assert "vLLM 0.28.0 ignores alpha_pattern" in body["status"]["failedAdapters"][0]["message"]
+    assert not world.engine("old-0").models()
+    world.start_pods(1, name="new", release="0.32.0")
+    assert set(assigned(world.wait_ready("sql")["status"])) == {"new-0"}
+
+
+def test_pods_that_mount_the_volume_elsewhere_get_paths_of_their_own(worlds: Worlds) -> None:
+    world = worlds(0)
+    mount = world.directory / "in-the-pod"
+    mount.symlink_to(world.volume)
+    world.start_pods(1, annotations={"adapter-root": str(mount)})
+    world.adapter("sql")
+    world.apply("sql", "sql")
+    fingerprint = world.wait_ready("sql")["status"]["adapters"][0]["fingerprint"]
+    assert world.engine("vllm-0").models() == {"sql": str(mount / "sql" / fingerprint)}
+    world.kubectl("delete", "la/sql", "--timeout=20s")
+    assert not world.engine("vllm-0").models()
 
 
 def test_memory_is_counted_against_the_pods_budget(worlds: Worlds) -> None:

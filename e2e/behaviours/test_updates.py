@@ -181,6 +181,25 @@ def test_the_only_copy_on_the_only_pod_comes_back_to_an_earlier_version_without_
     _all_answered(client)
 
 
+def test_pods_of_different_releases_are_each_updated_in_their_way(worlds: Worlds) -> None:
+    world = worlds(1, name="old", release="0.28.0", operator=LETS_GO)
+    world.start_pods(1, name="new", release="0.32.0")
+    _publish(world, seed=0)
+    world.apply("sql", "sql", deployment={"replicaPolicy": "AllPods"})
+    world.wait("sql", lambda status: condition(status, "Ready") == "True" and len(assigned(status)) == 2)
+    with Client(world, "sql", "sql") as client:
+        _wait_asked(client, since=time.monotonic())
+        new = _publish(world, seed=1)
+        body = world.wait("sql", _is_ready_with(world))
+        arrived = time.monotonic()
+        _wait_asked(client, since=arrived)
+        assert {request.answer.weights for request in client.since(arrived)} == {new}
+    _all_answered(client)
+    names = {item["pod"]: item.get("engineNames", []) for item in body["status"]["podAssignments"]}
+    fingerprint = body["status"]["adapters"][0]["fingerprint"]
+    assert names == {"new-0": [], "old-0": [{"name": "sql", "engineName": f"sql--{fingerprint[:8]}"}]}
+
+
 def test_a_version_that_changes_again_in_mid_roll_out_is_not_waited_for(worlds: Worlds) -> None:
     world = worlds(2, release="0.16.0", operator=LETS_GO)
     versions = [_publish(world, seed=0)]

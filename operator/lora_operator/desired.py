@@ -6,7 +6,7 @@ Everything that a resource asks for ends up in exactly one of two lists: wanted,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -77,36 +77,50 @@ class Desired:
 
 
 def desired(resources: Iterable[Resource], sources: Mapping[str, SourceView]) -> Desired:
-    """Expand every resource, oldest first: the first to claim a name in a namespace has it."""
+    """Expand every resource; the oldest to claim a name in a namespace has it."""
+    ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
+    expanded = [_expand_safely(r, sources.get(r.key), age) for age, r in enumerate(ordered) if r.deleted_at is None]
+    holders = _holders(expanded)
     found: dict[str, DesiredResource] = {}
-    adapters: dict[str, Wanted] = {}
-    names: dict[tuple[str, str], str] = {}
     protected: set[tuple[str, str]] = set()
-    for age, resource in enumerate(sorted(resources, key=lambda r: (r.created, r.key, r.uid))):
-        if resource.deleted_at is not None:
-            continue
-        try:
-            expanded = _expand(resource, sources.get(resource.key), age)
-        except Exception as error:  # a defect, which must not stop the work for all others
-            text = f"{type(error).__name__}: {error}; this is a defect of the operator, please report it"
-            expanded = DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
-        wanted: list[Wanted] = []
-        rejected = list(expanded.rejected)
-        for candidate in expanded.wanted:
-            claim = (resource.namespace, candidate.adapter.name)
-            holder = names.get(claim)
-            if holder is not None:
-                rejected.append(_conflict(candidate, adapters[holder]))
-                continue
-            names[claim] = candidate.adapter.key
-            adapters[candidate.adapter.key] = candidate
-            wanted.append(candidate)
-        if expanded.source.ready is not True:
+    for each in expanded:
+        resource = each.resource
+        claims = [(candidate, holders[resource.namespace, candidate.adapter.name]) for candidate in each.wanted]
+        wanted = tuple(candidate for candidate, holder in claims if holder is candidate)
+        conflicts = tuple(_conflict(candidate, holder) for candidate, holder in claims if holder is not candidate)
+        if each.source.ready is not True:
             protected |= {(resource.namespace, name) for name in _names_in_status(resource)}
-        found[resource.key] = DesiredResource(
-            resource, expanded.source, tuple(wanted), tuple(rejected), expanded.on_demand
-        )
-    return Desired(MappingProxyType(found), MappingProxyType(adapters), frozenset(protected), MappingProxyType(names))
+        found[resource.key] = replace(each, wanted=wanted, rejected=each.rejected + conflicts)
+    return Desired(
+        MappingProxyType(found),
+        MappingProxyType({holder.adapter.key: holder for holder in holders.values()}),
+        frozenset(protected),
+        MappingProxyType({claim: holder.adapter.key for claim, holder in holders.items()}),
+    )
+
+
+def _holders(ordered: Iterable[DesiredResource]) -> dict[tuple[str, str], Wanted]:
+    """Who has each (namespace, name). Creation times are whole seconds: of one second, the one that has it already."""
+    found: dict[tuple[str, str], tuple[Resource, Wanted]] = {}
+    for each in ordered:
+        for candidate in each.wanted:
+            name = candidate.adapter.name
+            holder, _ = found.setdefault((each.resource.namespace, name), (each.resource, candidate))
+            if (
+                holder is not each.resource
+                and holder.created == each.resource.created
+                and name in _names_in_status(each.resource) - _names_in_status(holder)
+            ):
+                found[each.resource.namespace, name] = (each.resource, candidate)
+    return {claim: candidate for claim, (_, candidate) in found.items()}
+
+
+def _expand_safely(resource: Resource, view: SourceView | None, age: int) -> DesiredResource:
+    try:
+        return _expand(resource, view, age)
+    except Exception as error:  # a defect, which must not stop the work for all others
+        text = f"{type(error).__name__}: {error}; this is a defect of the operator, please report it"
+        return DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
 
 
 def _expand(resource: Resource, view: SourceView | None, age: int) -> DesiredResource:
