@@ -62,7 +62,9 @@ class VolumeStore:
         """Delete the versions that are not in `keep` and were last published more than `older_than_seconds` ago.
 
         `keep` holds (name, fingerprint) of all that is wanted or loaded anywhere: an engine dies when it reads again
-        what is gone. Returns what was deleted, sorted. Raises StoreError.
+        what is gone. They are young again after this, for other processes that sweep here.
+
+        Returns what was deleted, sorted. Raises StoreError.
         """
         return await asyncio.to_thread(self._sweep, frozenset(keep), older_than_seconds, now)
 
@@ -148,11 +150,12 @@ class VolumeStore:
             for name in _folders_in(self._root):
                 before = len(removed)
                 for version in _folders_in(self._root / name):
-                    if (
-                        is_fingerprint(version)
-                        and (name, version) not in keep
-                        and self._remove(self._root / name / version, now - older_than_seconds)
-                    ):
+                    if not is_fingerprint(version):
+                        continue
+                    if (name, version) in keep:
+                        # an operator of other namespaces may share the volume: it has to see that this is in use
+                        _mark_used(self._root / name / version)
+                    elif self._remove(self._root / name / version, now - older_than_seconds):
                         removed.append((name, version))
                 if len(removed) > before:
                     _remove_if_empty(self._root / name)
