@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from lora_operator.desired import Desired
 from lora_operator.events import Recorder
@@ -29,8 +29,17 @@ RETRY_SECONDS = 1.0
 class Finalizers:
     """Adds ours to every resource that lacks it, and takes it away when nothing is left on any pod."""
 
-    def __init__(self, kube: Kube, cluster: Cluster, recorder: Recorder, *, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        cluster: Cluster,
+        recorder: Recorder,
+        *,
+        deadline_seconds: float,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._kube = kube
+        self._changed = changed
         self._cluster = cluster
         self._recorder = recorder
         self._deadline = deadline_seconds
@@ -85,14 +94,22 @@ class Finalizers:
         async def run() -> None:
             try:
                 body = await self._kube.apply_finalizers(resource.namespace, resource.name, resource.uid, finalizers)
-                if finalizers:
+                metadata = body["metadata"]
+                if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+                    self._cluster.adapters.drop(body)  # that was the last thing that held it
+                else:
                     self._cluster.adapters.put(body)
             except KubeError as error:
-                if error.status not in (404, 409):
+                if error.status == 404:
+                    self._cluster.adapters.drop(
+                        {"metadata": {"namespace": resource.namespace, "name": resource.name, "uid": resource.uid}}
+                    )
+                else:
                     log.warning("finalizer of %s was not written, again soon: %s", resource.key, error)
                     await asyncio.sleep(RETRY_SECONDS)
             finally:
                 self._tasks.pop(resource.key, None)
+                self._changed()  # what came in the meantime was left for now
 
         self._tasks[resource.key] = asyncio.create_task(run(), name=f"finalizer {resource.key}")
 

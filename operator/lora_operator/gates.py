@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from lora_operator.kube import Kube, KubeError
@@ -29,8 +29,9 @@ _FOR_GOOD = frozenset({Reason.INVALID_POD_LIMITS, Reason.LORA_DISABLED, Reason.U
 class Gates:
     """Writes the condition of gated pods."""
 
-    def __init__(self, kube: Kube, cluster: Cluster) -> None:
+    def __init__(self, kube: Kube, cluster: Cluster, changed: Callable[[], None] = lambda: None) -> None:
         self._kube = kube
+        self._changed = changed
         self._cluster = cluster
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._up_since: dict[str, float] = {}
@@ -97,8 +98,9 @@ class Gates:
             except KubeError as error:
                 if error.status not in (404, 409):
                     log.warning("readiness gate of pod %s was not written, again soon: %s", record.key, error)
-                    await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)  # also where the pod is gone: the watch will tell
             finally:
                 self._tasks.pop(record.key, None)
+                self._changed()  # what came in the meantime was left for now
 
         self._tasks[record.key] = asyncio.create_task(run(), name=f"gate {record.key}")

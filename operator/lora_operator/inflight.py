@@ -132,7 +132,8 @@ class Failures:
 
     def prune(self, adapters: set[tuple[str, str]], pods: set[str]) -> None:
         """Forget what nobody wants any more."""
-        for key in [k for k in self._known if (k[0], k[1]) not in adapters or k[2] not in {*pods, EVERYWHERE}]:
+        places = {*pods, EVERYWHERE}
+        for key in [k for k in self._known if (k[0], k[1]) not in adapters or k[2] not in places]:
             del self._known[key]
 
     def next_due(self, now: float) -> float | None:

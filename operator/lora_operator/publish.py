@@ -84,9 +84,9 @@ class Publisher:
 
     def forget(self, keys: set[str]) -> None:
         """Keep only these resources in mind."""
-        for key in [key for key in self._compared if key not in keys]:
-            del self._compared[key]
-            self._written_at.pop(key, None)
+        for table in (self._compared, self._written_at):
+            for key in [key for key in table if key not in keys]:
+                del table[key]
 
     async def flush(self, key: str) -> None:
         """Wait until what was offered last is written (bounded: an API server that is away holds nothing up)."""
@@ -117,7 +117,9 @@ class Publisher:
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return 0.0  # Ready, or nothing to wait for
         before = {
-            (item.get("pod"), name) for item in resource.status.get("podAssignments") or () for name in item["adapters"]
+            (item.get("pod"), name)
+            for item in resource.status.get("podAssignments") or ()
+            for name in item.get("adapters") or ()
         }
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
         if before - after:

@@ -45,6 +45,9 @@ class ServedNames:
         views = self._engines.views
         for pod in [pod for pod in self._looked_at if pod not in views]:
             del self._looked_at[pod]
+        for pod in [pod for pod, lock in self._locks.items() if pod not in views and not lock.locked()]:
+            del self._locks[pod]
+            self._pending.pop(pod, None)
         for pod, view in views.items():
             record = self._cluster.pods.get(pod)
             if record is None or view.state is not EngineState.UP or self._looked_at.get(pod) is view.models:

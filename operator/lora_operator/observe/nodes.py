@@ -29,9 +29,9 @@ class Nodes:
 
     def follow(self, names: set[str]) -> None:
         """Know the labels of exactly these nodes."""
-        for name in [name for name in self._cluster.node_labels if name not in names]:
-            del self._cluster.node_labels[name]
-            self._due.pop(name, None)
+        for name in [name for name in self._due if name not in names]:
+            self._cluster.node_labels.pop(name, None)
+            del self._due[name]
         now = time.monotonic()
         for name in names:
             if name not in self._tasks and self._due.get(name, 0.0) <= now:
