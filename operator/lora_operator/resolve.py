@@ -76,6 +76,9 @@ class Resolver:
                 self.views[key] = SourceView(request)
                 self._wakes[key] = asyncio.Event()
                 self._tasks[key] = asyncio.create_task(self._keep(key), name=f"source {key}")
+            elif self.views[key].request != request and self._seen[key][0] != resource.uid:
+                self.views[key] = SourceView(request)  # another resource that has the name by now
+                self._wakes[key].set()
             elif self.views[key].request != request:
                 # what the old request found stays in force until the new one has an answer
                 self.views[key] = replace(self.views[key], request=request, checked=False)
