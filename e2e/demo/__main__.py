@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from e2e.controlplane.errors import BinariesError
+from e2e.controlplane.errors import BinariesError, ControlPlaneError
 from e2e.demo import record
 from e2e.demo.errors import CannotStart
 from e2e.demo.perform import perform
@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CannotStart, BinariesError) as error:
         screen.bad(str(error))
         return 2
+    except ControlPlaneError as error:
+        screen.bad(f"something could not be ended: {error}")
+        return 1
     except KeyboardInterrupt:
         screen.plain("\ninterrupted; everything has been ended")
         return INTERRUPTED

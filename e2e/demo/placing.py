@@ -59,6 +59,7 @@ def ask(stage: Stage) -> str:
     body = '{"model": "sql", "prompt": "…", "max_tokens": 4}'
     screen.command(f"curl http://{some}/v1/completions -H 'Content-Type: application/json' -d '{body}'")
     base = EngineProbe(some).complete(BASE_MODEL)
+    screen.output(f"without an adapter: {base.status} {base.text}")
     for pod, address in sql.addresses.items():
         answer = EngineProbe(address).complete("sql")
         screen.output(f"{pod}: {answer.status} {answer.text}")

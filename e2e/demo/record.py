@@ -9,11 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from e2e.controlplane.plane import run_kubectl
 from e2e.controlplane.state import Server
+from e2e.demo.borrowed import remove_adapters, remove_namespace, remove_nodes
 
 FILE = "running.json"
 GRACE_SECONDS = 15.0
@@ -22,24 +25,37 @@ LOOK_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Processes by name, in the order in which they are to be ended."""
+    """The processes by name. `borrowed`: the cluster is one that the user had before."""
 
     kubeconfig: str
     kubectl: str
     processes: Mapping[str, Server]
+    borrowed: bool = False
 
     def running(self) -> list[str]:
         return [name for name, server in self.processes.items() if server.find()]
 
     def end(self, pods: Path) -> None:
         """End everything in order, and what is left of containers under `pods`. All has ended when this returns."""
+        kubectl = partial(run_kubectl, Path(self.kubectl), Path(self.kubeconfig))
+        borrowed = self.borrowed and Path(self.kubeconfig).exists()
         containers = _containers(pods) if "pods" in self.running() else []
-        for name in ("operator", "pods"):  # they have something to put away
-            if server := self.processes.get(name):
-                _end([server], signal.SIGTERM)
+        if borrowed:
+            remove_adapters(kubectl)
+        self._stop("operator")
+        if borrowed:
+            remove_namespace(kubectl)
+        self._stop("pods")
+        if borrowed:
+            remove_nodes(kubectl)
         # the control plane's data goes with it
         _end(list(self.processes.values()), signal.SIGKILL)
         _end(containers, signal.SIGKILL)
+
+    def _stop(self, name: str) -> None:
+        """In order: it has something to put away."""
+        if server := self.processes.get(name):
+            _end([server], signal.SIGTERM)
 
 
 def _end(servers: Sequence[Server], number: signal.Signals) -> None:
@@ -68,7 +84,7 @@ def load(directory: Path) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     processes = {name: Server(**server) for name, server in data["processes"].items()}
-    return Record(data["kubeconfig"], data["kubectl"], processes)
+    return Record(data["kubeconfig"], data["kubectl"], processes, data["borrowed"])
 
 
 def save(directory: Path, record: Record) -> None:

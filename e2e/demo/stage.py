@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from e2e.controlplane.plane import run_kubectl
 from e2e.controlplane.processes import Launcher, end, tail
 from e2e.controlplane.versions import KUBERNETES_VERSION
 from e2e.demo import record
+from e2e.demo.borrowed import UNINSTALL, remove_adapters, remove_namespace, remove_nodes
 from e2e.demo.engines import Engine
 from e2e.demo.errors import NotAsExpected
 from e2e.demo.fleet import Fleet, read_fleet
@@ -75,7 +77,10 @@ class Stage:
         """
         if existing_kubeconfig(os.environ) is None:
             find_binaries()  # takes minutes where they have to be built, and says so
-        plane = self._timed(f"Kubernetes {KUBERNETES_VERSION}: etcd, API server, controller manager", self._start_plane)
+            what = f"Kubernetes {KUBERNETES_VERSION}: etcd, API server, controller manager"
+        else:
+            what = "the cluster of KUBECONFIG, as USE_EXISTING_CLUSTER says"
+        plane = self._timed(what, self._start_plane)
         self._start_runner()
         self.screen.command("kubectl apply --server-side -f crds/")
         self.screen.command("kubectl apply -f manifests/install/{namespace,rbac,pod-guard}.yaml")
@@ -99,19 +104,26 @@ class Stage:
         )
 
     def stop(self) -> None:
-        """End everything that was started."""
-        if self._operator is not None:
-            self._operator.stop()
-        if self.plane is not None and self.plane.existing:
-            self.plane.delete_namespace(NAMESPACE)
-        if self._runner is not None:
-            end(self._runner, grace_seconds=GRACE_SECONDS)
-        self._launcher.close()
-        if self._rest is not None:
-            self._rest.close()
-        if self.plane is not None:
-            self.plane.stop()
-        record.forget(self.directory)
+        """End everything that was started, the latest first, whatever becomes of the others."""
+        borrowed = self.plane is not None and self.plane.existing and self._rest is not None
+        with ExitStack() as last:
+            last.callback(record.forget, self.directory)
+            if self.plane is not None:
+                last.callback(self.plane.stop)
+            if self._rest is not None:
+                last.callback(self._rest.close)
+            last.callback(self._launcher.close)
+            if borrowed:
+                last.callback(self.screen.say, f"CRD and rights stay on your cluster; to remove them: {UNINSTALL}")
+                last.callback(remove_nodes, self.kubectl)
+            if self._runner is not None:
+                last.callback(end, self._runner, grace_seconds=GRACE_SECONDS)
+            if borrowed:
+                last.callback(remove_namespace, self.kubectl)
+            if self._operator is not None:
+                last.callback(self._operator.stop)
+            if borrowed:
+                last.callback(remove_adapters, self.kubectl)
 
     def let_go(self) -> None:
         """Leave everything running."""
@@ -190,7 +202,7 @@ class Stage:
             **{name: process.pid for name, process in reversed(plane.processes.items())},
         }
         processes = {name: record.server_of(pid) for name, pid in started.items() if pid is not None}
-        kept = record.Record(str(self.kubeconfig), str(plane.kubectl_path), processes)
+        kept = record.Record(str(self.kubeconfig), str(plane.kubectl_path), processes, borrowed=plane.existing)
         record.save(self.directory, kept)
 
     def _timed(self, what: str, work: Callable[[], T]) -> T:

@@ -34,10 +34,19 @@ class Rest:
         # the API server answers 429 for a second after a definition was installed, and says when to come again
         patience = Retry(total=5, status_forcelist=[429], allowed_methods=None, raise_on_status=False)
         self._session.mount("https://", HTTPAdapter(max_retries=patience))
-        self._session.headers["Authorization"] = f"Bearer {user['token']}"
         authority = kubeconfig.with_suffix(".ca")
         authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
         self._session.verify = str(authority)
+        if "token" in user:
+            self._session.headers["Authorization"] = f"Bearer {user['token']}"
+        elif "client-certificate-data" in user:  # as kind and minikube have it
+            pair = kubeconfig.with_suffix(".crt"), kubeconfig.with_suffix(".key")
+            for path, part in zip(pair, ("client-certificate-data", "client-key-data"), strict=True):
+                path.touch(mode=0o600)
+                path.write_bytes(base64.b64decode(user[part]))
+            self._session.cert = (str(pair[0]), str(pair[1]))
+        else:
+            raise ValueError(f"{kubeconfig}: neither a token nor a client certificate; only these are understood here")
 
     def close(self) -> None:
         self._session.close()
