@@ -55,5 +55,5 @@ def _resource(before: Resource | None, resource: Resource) -> list[str]:
     said = None if before is None else (before.ready, before.phase, before.named, before.failed)
     if said != (resource.ready, resource.phase, resource.named, resource.failed) and resource.phase:
         pods = ", ".join(sorted(resource.named)) or "no pod"
-        lines.append(f"status of {resource.name}: {resource.phase}, Ready is {resource.ready}, names {pods}")
+        lines.append(f"status of {resource.name}: phase {resource.phase}, Ready={resource.ready}, names {pods}")
     return lines

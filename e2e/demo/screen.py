@@ -18,7 +18,7 @@ class Screen:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._out = sys.stdout if stream is None else stream
         self.terminal = self._out.isatty()
-        self._drawn = 0
+        self._drawn: list[str] = []
 
     def title(self, text: str) -> None:
         self._line(f"\n{self._bold(text)}")
@@ -60,13 +60,13 @@ class Screen:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show these lines below all others until something else is written. Terminals only."""
-        if not self.terminal:
-            return
+        if not self.terminal or list(lines) == self._drawn:
+            return  # drawing the same again would only flicker
         self._wipe()
         columns = shutil.get_terminal_size().columns
         for line in lines:
             self._out.write(f"{INDENT}{INDENT}{line}"[: columns - 1] + "\n")
-        self._drawn = len(lines)
+        self._drawn = list(lines)
         self._out.flush()
 
     def _line(self, text: str) -> None:
@@ -76,8 +76,8 @@ class Screen:
 
     def _wipe(self) -> None:
         if self._drawn:
-            self._out.write(f"\033[{self._drawn}F\033[J")
-            self._drawn = 0
+            self._out.write(f"\033[{len(self._drawn)}F\033[J")
+            self._drawn = []
 
     def _bold(self, text: str) -> str:
         return self._paint("1", text)

@@ -74,7 +74,7 @@ def test_a_pod_of_the_same_name_is_a_new_one_if_its_uid_is() -> None:
 def test_status_that_names_other_pods_is_told() -> None:
     before = a_fleet(resource=a_resource({"vllm-0": {"sql": "sql"}}))
     after = a_fleet(resource=a_resource({"vllm-1": {"sql": "sql"}}, ready=False, phase="Loading"))
-    assert changes(before, after) == ["status of sql: Loading, Ready is False, names vllm-1"]
+    assert changes(before, after) == ["status of sql: phase Loading, Ready=False, names vllm-1"]
 
 
 def test_a_pod_is_settled_when_status_names_it_for_all_that_it_holds() -> None:
