@@ -36,6 +36,7 @@ class Engine:
         self._core = EngineCore(settings, base, self.journal)
         self._application = Application(self._core, self.journal, self.faults, self._crash)
         self._runner = web.AppRunner(self._application.web, access_log=None, shutdown_timeout=0.5)
+        self._listener: asyncio.Server | None = None
         self._ending: asyncio.Task[None] | None = None
         self._life = asyncio.create_task(self._live())
 
@@ -84,14 +85,17 @@ class Engine:
             for name, path in self.settings.static_adapters:
                 await self._application.registry.load(LoadRequest(name, path))
             await self._runner.setup()
-            site = web.TCPSite(self._runner, self.settings.host, self.settings.port, reuse_address=True)
-            await site.start()
+            handler = self._runner.server
+            assert handler is not None  # setup has made it
+            self._listener = await asyncio.get_running_loop().create_server(
+                handler, self.settings.host, self.settings.port, reuse_address=True, backlog=128
+            )
         except (OSError, Refused) as exc:
             self._error = exc
             self.journal.note("failed to start", error=str(exc))
             self._finish(1)
             return
-        self.port = self._runner.addresses[0][1]
+        self.port = self._listener.sockets[0].getsockname()[1]
         self.journal.note("healthy", url=self.url)
         self.ready.set()
         await self._core.died.wait()
@@ -122,8 +126,21 @@ class Engine:
                 await self._life
         self._core.die()
         self.faults.clear()
+        await self._stop_listening()
+        if exit_code:
+            self._cut_connections()
         await self._runner.cleanup()
         self._finish(exit_code)
+
+    async def _stop_listening(self) -> None:
+        """asyncio leaks a connection that it has accepted when its listener is closed: let it take up those first."""
+        if self._listener is None:
+            return
+        for listening in self._listener.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self._listener.close()
 
     def _finish(self, exit_code: int) -> None:
         if self.exit_code is None:
