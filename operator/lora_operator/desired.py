@@ -64,12 +64,16 @@ class DesiredResource:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """All of it. `protected`: (namespace, name) whose copies stay though nobody is known to want them just now."""
+    """All of it. `protected`: (namespace, name) whose copies stay though nobody is known to want them just now.
+
+    `departing` are resources that are being deleted: they want nothing, and their copies are on their way out.
+    """
 
     resources: Mapping[str, DesiredResource]
     adapters: Mapping[str, Wanted]
     protected: frozenset[tuple[str, str]]
     names: Mapping[tuple[str, str], str]  # (namespace, name) -> key in `adapters`
+    departing: tuple[Resource, ...] = ()
 
     def by_name(self, namespace: str, name: str) -> Wanted | None:
         """The wanted adapter that has this public name."""
@@ -96,6 +100,7 @@ def desired(resources: Iterable[Resource], sources: Mapping[str, SourceView]) ->
         MappingProxyType({holder.adapter.key: holder for holder in holders.values()}),
         frozenset(protected),
         MappingProxyType({claim: holder.adapter.key for claim, holder in holders.items()}),
+        tuple(resource for resource in ordered if resource.deleted_at is not None),
     )
 
 

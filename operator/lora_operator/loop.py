@@ -183,8 +183,10 @@ class Loop:
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         now = asyncio.get_running_loop().time()
         for key, given in inputs.items():
-            with self._isolation.around(f"the status of LoraAdapter {key}"):
-                parts.publisher.offer(wanted.resources[key].resource, given, now)
+            resource = parts.cluster.adapters.get(key)
+            if resource is not None:
+                with self._isolation.around(f"the status of LoraAdapter {key}"):
+                    parts.publisher.offer(resource, given, now)
         parts.publisher.forget(set(inputs))
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
         with self._isolation.around("deciding on readiness gates"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from lora_operator.departing import Answering, departing_input
 from lora_operator.desired import Desired, DesiredResource, Wanted
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.observe.cluster import PodRecord
@@ -22,8 +24,9 @@ def status_inputs(
     ledger: Ledger,
     failures: Failures,
 ) -> dict[str, StatusInput]:
-    """One StatusInput per resource."""
-    copies = _copies(desired, pods, engines, ledger)
+    """One StatusInput per resource, also of those that are being deleted."""
+    answering = _answering(pods, engines, ledger)
+    copies = _copies(desired, answering)
     moving = {action.adapter for action in plan.actions if isinstance(action, Load)}
     moving |= {load.adapter for load, _ in plan.waiting}
     moving |= {
@@ -36,7 +39,8 @@ def status_inputs(
             for resident in pod.residents:
                 if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
-    return {key: _input(resource, plan, copies, moving, failed) for key, resource in desired.resources.items()}
+    inputs = {key: _input(resource, plan, copies, moving, failed) for key, resource in desired.resources.items()}
+    return inputs | {r.key: departing_input(r, desired, answering) for r in desired.departing}
 
 
 def _input(
@@ -86,11 +90,11 @@ def _state(
     )
 
 
-def _copies(
-    desired: Desired, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger
-) -> dict[str, list[Copy]]:
+def _answering(
+    pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger
+) -> tuple[Answering, ...]:
     """What answers now: listed by an engine that is up, and not being withdrawn."""
-    found: dict[str, list[Copy]] = {}
+    found: list[Answering] = []
     for key, record in pods.items():
         view = engines.get(key)
         # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
@@ -103,11 +107,19 @@ def _copies(
             ours = our_model(model, record.pod.adapter_root)
             if ours is None or ours.engine_name in leaving:
                 continue
-            wanted = desired.by_name(record.pod.namespace, ours.name)
-            if wanted is not None:
-                address = f"{record.pod.ip}:{record.pod.port}"
-                current = ours.fingerprint == wanted.adapter.version
-                found.setdefault(wanted.adapter.key, []).append(Copy(key, address, ours.engine_name, current))
+            address = f"{record.pod.ip}:{record.pod.port}"
+            found.append((ours.name, ours.fingerprint, Copy(key, address, ours.engine_name, current=True)))
+    return tuple(found)
+
+
+def _copies(desired: Desired, answering: Iterable[Answering]) -> dict[str, list[Copy]]:
+    """By adapter, the copies of whatever version."""
+    found: dict[str, list[Copy]] = {}
+    for name, fingerprint, copy in answering:
+        wanted = desired.by_name(copy.pod.partition("/")[0], name)
+        if wanted is not None:
+            current = fingerprint == wanted.adapter.version
+            found.setdefault(wanted.adapter.key, []).append(replace(copy, current=current))
     return found
 
 

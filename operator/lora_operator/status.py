@@ -97,6 +97,8 @@ _TELLING = (
 # These heal by waiting: nothing is wrong with the adapter.
 _PASSING = frozenset({Reason.POD_NOT_READY, Reason.POD_TERMINATING, Reason.WAITING_FOR_ROOM})
 _NO_POD = frozenset({Reason.SELECTOR_MISMATCH, Reason.BASE_MODEL_MISMATCH, Reason.NAMESPACE_MISMATCH})
+# The reason of a source whose resource is being deleted: what is loaded goes, whatever the source holds.
+DELETING = "Deleting"
 # Not about any one pod: there are none, or fewer than copies.
 NO_MATCHING_PODS = "NoMatchingPods"
 NOT_ENOUGH_PODS = "NotEnoughPods"
@@ -241,6 +243,8 @@ def _why_not_loaded(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> 
     if failed:
         name = next(iter(sorted(failed)))
         return failed[name].code or "Failed", _first(failed)
+    if given.source.reason == DELETING:
+        return DELETING, given.source.message
     if given.on_demand:
         return "LoadOnDemand", "loadOnStartup is false: the files are checked, and nothing is loaded yet"
     if all(state.wanted == 0 for state in given.adapters):
