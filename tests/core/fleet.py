@@ -14,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from e2e.vllm_sim import Engine, serve
 from e2e.world.adapters import write_adapter
 from lora_operator.app import Operator
 from lora_operator.settings import Settings
+from lora_operator.sources import FoundAdapter
 from tests.core.api_server import ApiServer, an_api_server
 
 GROUP = "production-stack.vllm-project"
@@ -97,6 +100,34 @@ class Fleet:
         """Let so many planning rounds pass."""
         for _ in range(count):
             await self.operator.loop.next_round()
+
+    async def settle(self) -> None:
+        """Until nothing is under way and status has been written."""
+        await self.until(lambda: not len(self.parts.ledger) and not self.parts.publisher._drafts)
+        await self.until(lambda: not self.parts.finalizers._tasks and not self.operator.loop._dirty.is_set())
+        await self.operator._recorder._queue.join()
+
+    def stall(self) -> asyncio.Event:
+        """Hold every answer of the API server until the event is set."""
+        self.api.stall = asyncio.Event()
+        return self.api.stall
+
+    def hold_fetches(self, patch: pytest.MonkeyPatch) -> asyncio.Event:
+        """Hold every copy to the adapter volume until the event is set."""
+        store, go = self.operator._store, asyncio.Event()
+        publish = store.publish
+
+        async def held(adapter: FoundAdapter, folder: Path) -> Path:
+            await go.wait()
+            return await publish(adapter, folder)
+
+        patch.setattr(store, "publish", held)
+        return go
+
+    def events(self) -> list[str]:
+        """The reasons of the Events that were written."""
+        pairs = zip(self.api.calls, self.api.bodies, strict=True)
+        return [body["reason"] for (method, path), body in pairs if method == "POST" and path.endswith("/events")]
 
     def _picture(self) -> str:
         statuses = {path.rpartition("/")[2]: self.status(path.rpartition("/")[2]) for path in self._adapters()}

@@ -81,3 +81,9 @@ def test_on_demand_adapters_are_checked_but_get_no_copies() -> None:
     adapter = result.adapters["ns/la/a"].adapter
     assert (adapter.replicas, adapter.replica_policy) == (0, ReplicaPolicy.FIXED)
     assert result.resources["ns/la"].on_demand
+
+
+def test_the_pods_that_status_names_are_where_a_swapped_copy_belongs() -> None:
+    resource = a_resource(status={"podAssignments": [{"pod": "p1", "adapters": ["a"]}, {"pod": "p2", "adapters": []}]})
+    result = desired([resource], {resource.key: a_source(resource, found("a"))})
+    assert result.adapters["ns/la/a"].adapter.previous_pods == {"ns/p1"}
