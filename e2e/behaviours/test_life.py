@@ -203,14 +203,5 @@ def test_deleting_it_unloads_it_everywhere(fleet: World) -> None:
     assert not fleet.get("sql")
 
 
-def test_deleting_the_namespace_is_not_held_up(worlds: Worlds) -> None:
-    world = worlds(2)
-    world.adapter("sql")
-    world.apply("sql", "sql", deployment={"replicas": 2})
-    world.wait_ready("sql")
-    world.rest.delete(f"/api/v1/namespaces/{world.namespace}")
-    world.wait_gone("sql")
-
-
 def _holders(world: World, name: str) -> set[str]:
     return {pod for pod, engine in world.engines().items() if name in engine.models()}
