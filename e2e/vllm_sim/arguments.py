@@ -43,6 +43,7 @@ class Settings:
     load_seconds: float
     unload_seconds: float
     startup_seconds: float
+    parallel_loads: bool
     seconds_per_token: float
     ignored: tuple[str, ...]
 
@@ -80,6 +81,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     s.add_argument("--sim-bind", default=None, help="listen here, whatever --host says (default: --host, or loopback)")
     s.add_argument("--sim-model-config", type=Path, default=None, help="config.json of the base model")
     s.add_argument("--sim-load-seconds", type=float, default=0.01, help="reading an adapter takes this long")
+    s.add_argument(
+        "--sim-parallel-loads", action="store_true", help="read adapters side by side, which no real engine does"
+    )
     s.add_argument("--sim-unload-seconds", type=float, default=0.0)
     s.add_argument("--sim-startup-seconds", type=float, default=0.2, help="connections are refused for so long")
     s.add_argument("--sim-seconds-per-token", type=float, default=0.0)
@@ -129,6 +133,7 @@ def parse_arguments(args: Sequence[str], env: Mapping[str, str], *, description:
         load_seconds=ns.sim_load_seconds,
         unload_seconds=ns.sim_unload_seconds,
         startup_seconds=ns.sim_startup_seconds,
+        parallel_loads=ns.sim_parallel_loads,
         seconds_per_token=ns.sim_seconds_per_token,
         ignored=tuple(unknown),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,9 @@ class EngineCore:
         """Read the adapter and make it resident. Raises AdapterNotFound, LoadRefused or EngineDead."""
         if not self.settings.enable_lora:
             raise LoadRefused("LoRA is not enabled.")
-        async with self._step:
+        async with AsyncExitStack() as stack:
+            if not self.settings.parallel_loads:
+                await stack.enter_async_context(self._step)
             self._raise_if_dead()
             await self._read(lora)
 

@@ -139,11 +139,12 @@ def _expand(resource: Resource, view: SourceView | None, age: int) -> DesiredRes
         assert view.error is not None
         state = SourceState(False, view.error.reason, str(view.error))
         return DesiredResource(resource, state, _remembered(resource, spec, age), ())
+    homes = _homes(resource)
     wanted = [
         Wanted(
             resource.key,
             _adapter(resource, spec, age, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
-                     item.inspection.features),
+                     item.inspection.features, homes),
             item,
         )
         for item in view.resolution.adapters
@@ -173,6 +174,7 @@ def _adapter(
     size: int,
     rank: int,
     features: frozenset[str],
+    homes: Mapping[str, frozenset[str]],
 ) -> Adapter:
     deployment, scheduling = spec.deployment_config, spec.scheduling_config
     declared = scheduling.resource_requirements.memory_bytes
@@ -193,7 +195,17 @@ def _adapter(
         topology_key=scheduling.topology_key,
         age_rank=age,
         features=features,
+        previous_pods=homes.get(name, frozenset()),
     )
+
+
+def _homes(resource: Resource) -> dict[str, frozenset[str]]:
+    """Adapter -> pods that status says it is on: a copy that is swapped in place comes back to the same pod."""
+    pods: dict[str, set[str]] = {}
+    for assignment in resource.status.get("podAssignments") or ():
+        for name in assignment.get("adapters") or ():
+            pods.setdefault(str(name), set()).add(f"{resource.namespace}/{assignment.get('pod')}")
+    return {name: frozenset(found) for name, found in pods.items()}
 
 
 def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wanted, ...]:
@@ -206,6 +218,7 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wa
         for item in resource.status.get("adapters") or ()
         if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
     }
+    homes = _homes(resource)
     source = spec.adapter_source
     chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
     return tuple(
@@ -213,7 +226,7 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wa
             resource.key,
             _adapter(
                 resource, spec, age, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
-                int(noted[name].get("rank") or 1), frozenset(),
+                int(noted[name].get("rank") or 1), frozenset(), homes,
             ),
             None,
         )
