@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from e2e.demo.errors import CannotStart
 from e2e.pods.programs import VLLM_PYTHON
 from e2e.world.adapters import MODEL_CONFIG
@@ -16,6 +18,8 @@ SLOTS = 4
 MAX_RANK = 16
 MEMORY = "256Ki"
 VLLM_RELEASE = "0.32.0"
+VLLM_PODS = 2
+VLLM_BYTES = 2_500_000_000  # of memory, each
 _LORA = ("--max-loras", "2", "--max-cpu-loras", str(SLOTS), "--max-lora-rank", str(MAX_RANK))
 
 
@@ -46,7 +50,7 @@ def engine(kind: str, directory: Path) -> Engine:
     """`sim` or `vllm`; real vLLM is installed first where it is not there yet, which takes minutes.
 
     Raises:
-        CannotStart: vLLM cannot be installed.
+        CannotStart: vLLM cannot be installed, or there is too little memory for it.
     """
     return _vllm() if kind == "vllm" else _simulator(directory)
 
@@ -72,6 +76,12 @@ def _vllm() -> Engine:
     from e2e.vllm_cpu.places import model_folder
     from e2e.vllm_cpu.server import OFFLINE
 
+    available = psutil.virtual_memory().available
+    if available < VLLM_PODS * VLLM_BYTES:
+        raise CannotStart(
+            f"{VLLM_PODS} pods of real vLLM need {VLLM_PODS * VLLM_BYTES / 1e9:.0f} GB of memory, and "
+            f"{available / 1e9:.1f} GB are available; take the simulator: --engine sim"
+        )
     try:
         interpreter = install(VLLM_RELEASE)
     except (InstallFailed, OSError) as error:
@@ -79,7 +89,7 @@ def _vllm() -> Engine:
     return Engine(
         image="vllm",
         title=f"real vLLM {VLLM_RELEASE} on the CPU",
-        pods=2,  # 2.5 GB of memory each
+        pods=VLLM_PODS,
         model=model_folder(),
         arguments=("--enforce-eager", "--max-model-len", "512", "--dtype", "float32"),
         patience_seconds=600.0,  # 30 s on an idle machine; its imports alone take minutes on a busy one

@@ -78,6 +78,11 @@ def _explain(stage: Stage, error: BaseException) -> None:
     screen = stage.screen
     screen.title("Not as it should be")
     screen.bad(str(error) or repr(error))
+    try:
+        stage.check()
+    except DemoError as cause:
+        if str(cause) != str(error):
+            screen.bad(str(cause))
     if stage.logs["operator"].exists():
         screen.say(f"The end of the operator's log, {shown(stage.logs['operator'])}:")
         screen.output(stage.operator_log())

@@ -24,7 +24,7 @@ def refuse(stage: Stage) -> str:
     screen.command(f"kubectl apply -f {shown(mixed)}")
     fleet, (seconds,) = stage.watching.until(
         f"mixed serves good and refuses {', '.join(REFUSED)}",
-        lambda fleet: (one := fleet.resource("mixed")) is not None and one.current and bool(one.failed and one.named),
+        lambda fleet: (one := fleet.resource("mixed")) is not None and dict(one.failed) == REFUSED and bool(one.named),
         act=lambda: stage.kubectl("apply", "-f", str(mixed)),
     )
     reasons = "{range .status.failedAdapters[*]}{.name}: {.reason}{'\\n'}    {.message}{'\\n'}{end}"
@@ -38,8 +38,8 @@ def refuse(stage: Stage) -> str:
     screen.output(stage.kubectl(*events))
     found = fleet.resource("mixed")
     assert found is not None
-    if dict(found.failed) != REFUSED or found.phase != "Partial":
-        raise NotAsExpected(f"mixed is {found.phase} and refuses {dict(found.failed)}; expected Partial and {REFUSED}")
+    if found.phase != "Partial" or found.ready:
+        raise NotAsExpected(f"mixed is {found.phase} and Ready={found.ready}; expected Partial and Ready=False")
     return f"1 adapter served, 2 refused with their reasons, {seconds:.2f} s after kubectl began"
 
 

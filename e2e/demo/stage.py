@@ -132,7 +132,10 @@ class Stage:
             self._rest.close()
 
     def check(self) -> None:
-        """Raises NotAsExpected if the operator or the pods' runner has ended."""
+        """Raises NotAsExpected if a part of the system has ended."""
+        for name, process in self.plane.processes.items() if self.plane is not None else ():
+            if process.poll() is not None:
+                raise NotAsExpected(f"{name} has ended with exit code {process.returncode}")
         if self._operator is not None and self._operator.process.poll() is not None:
             raise NotAsExpected(f"the operator has ended with exit code {self._operator.process.returncode}")
         if self._runner is not None and self._runner.poll() is not None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from e2e.demo.workplace import PROBE_ADDRESS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,7 +54,7 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_port_that_another_program_has_is_named_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as other:
-        other.bind(("0.0.0.0", 0))
+        other.bind((PROBE_ADDRESS, 0))
         other.listen()
         port = other.getsockname()[1]
         run = demo("--port", str(port), directory=tmp_path / "demo")
