@@ -129,6 +129,25 @@ def test_pods_that_mount_the_volume_elsewhere_get_paths_of_their_own(worlds: Wor
     assert not world.engine("vllm-0").models()
 
 
+def test_pods_of_another_namespace_are_never_used(worlds: Worlds) -> None:
+    other = worlds(0, operator=None)
+    world = worlds(1, operator=("--namespace", other.namespace))
+    world.adapter("sql")
+    # the same operator looks after both, and the only pods are here
+    world.rest.create(other.collection, other.manifest("sql", "sql", source={"repository": str(world.source / "sql")}))
+    body = other.wait("sql", lambda status: condition(status, "Scheduled") == "False")
+    assert _reason(body["status"], "Scheduled") == "NoMatchingPods"
+    world.apply("sql", "sql")
+    world.wait_ready("sql")
+    assert not assigned(other.get("sql")["status"])
+
+
+def test_auto_without_known_demand_means_the_least_replicas(fleet: World) -> None:
+    fleet.adapter("sql")
+    fleet.apply("sql", "sql", deployment={"replicaPolicy": "Auto", "replicas": 2, "maxReplicas": 3})
+    assert len(assigned(fleet.wait_ready("sql")["status"])) == 2
+
+
 def test_memory_is_counted_against_the_pods_budget(worlds: Worlds) -> None:
     world = worlds(2, annotations={"lora-memory": "1Gi"})
     for name in ("first", "second", "huge"):
@@ -197,3 +216,7 @@ def test_without_preemption_a_higher_priority_waits(worlds: Worlds) -> None:
     assert condition(world.get("low")["status"], "Ready") == "True"
     world.kubectl("delete", "la/low", "--timeout=20s")
     world.wait_ready("high")
+
+
+def _reason(status: Json, kind: str) -> str:
+    return next((str(c["reason"]) for c in status["conditions"] if c["type"] == kind), "")
