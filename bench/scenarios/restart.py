@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.figures import Figure, percentile
@@ -14,25 +15,47 @@ from e2e.world.world import eventually
 ADAPTERS = 20
 
 
+LOAD_SECONDS = 0.01
+
+
 def restart(plane: ControlPlane, directory: Path, namespace: str, runs: int, _: int) -> list[Figure]:
     """restarted container, replaced and added pod: first load, and all of 20 adapters back"""
+    # A real engine reads one adapter after the other, so that 20 loads take 0.2 s at the least. What the operator adds
+    # to that shows with engines that read side by side: the goal of 0.15 s is about those.
     with World(plane, directory, namespace) as world:
+        world.start_pods(3, *LOAD, "--sim-startup-seconds", "0.5", "--sim-parallel-loads", max_cpu_loras=64)
+        _fill(world)
+        figures = _measure(world, runs, "restarted container", _restart)
+        figures += _measure(world, runs, "replaced pod", _replace)
+        figures += _measure(world, max(3, runs // 3), "added pod", _add)
+        world.stop_operator()
+        world.kubectl("delete", "la", "--all", "--wait=false")
+        world.kubectl("delete", "statefulset", "vllm")
+    other = f"{namespace}-serial"
+    plane.create_namespace(other)
+    with World(plane, directory.with_name("restart-serial"), other) as world:
         world.start_pods(3, *LOAD, "--sim-startup-seconds", "0.5", max_cpu_loras=64)
-        world.start_operator()
-        for number in range(ADAPTERS):
-            world.adapter(f"a{number:02d}", inside="all", seed=number)
-        world.apply("all", "all", deployment={"replicaPolicy": "AllPods"})
-        world.wait_ready("all", 60)
-        figures = _measure(world, runs, "restarted container", lambda run: _restart(world))
-        figures += _measure(world, runs, "replaced pod", lambda run: _replace(world))
-        figures += _measure(world, max(3, runs // 3), "added pod", lambda run: _add(world))
+        _fill(world)
+        back = _measure(world, max(3, runs // 3), "restarted, engine loads one by one", _restart)[1]
+        bound = ADAPTERS * LOAD_SECONDS
+        ratio = percentile(back.values, 50) / bound
+        note = f"{ratio:.2f} x the least that {ADAPTERS} loads of {LOAD_SECONDS:g} s can take one after the other"
+        figures.append(replace(back, goal="", peers="", met=None, note=note))
     return figures
 
 
-def _measure(world: World, runs: int, what: str, act: Callable[[int], str]) -> list[Figure]:
+def _fill(world: World) -> None:
+    world.start_operator()
+    for number in range(ADAPTERS):
+        world.adapter(f"a{number:02d}", inside="all", seed=number)
+    world.apply("all", "all", deployment={"replicaPolicy": "AllPods"})
+    world.wait_ready("all", 60)
+
+
+def _measure(world: World, runs: int, what: str, act: Callable[[World], str]) -> list[Figure]:
     first, all_back = [], []
-    for run in range(runs):
-        pod = act(run)
+    for _run in range(runs):
+        pod = act(world)
         eventually(lambda pod=pod: len(world.engine(pod).models()) == ADAPTERS, 30, [pod])  # type: ignore[misc]
         events = world.engine(pod).events()
         healthy = next(e["at"] for e in events if e["event"] == "healthy")

@@ -211,8 +211,10 @@ class Engines:
         release = self._known(key, incarnation, now).release
         try:
             endpoint = self.endpoint(key)
-            models = await self._client.models(endpoint)
-            release = release or await self._client.version(endpoint)
+            if release:
+                models = await self._client.models(endpoint)
+            else:  # both at once: adapters wait for this answer
+                models, release = await asyncio.gather(self._client.models(endpoint), self._client.version(endpoint))
         except EngineError as error:
             if incarnation_of(self._records[key]) == incarnation:
                 self._set(key, self._failed(self._known(key, incarnation, now), error, now))
