@@ -42,7 +42,13 @@ FLAT_ERRORS = Since({(0,): True, (0, 10): False})
 LOAD_INPLACE = Since({(0,): False, (0, 16): True})
 BASE_NAME = Since({(0,): "unreachable", (0, 10): "takes over", (0, 32): "refused"})
 LOADS_LOCKED = Since({(0,): False, (0, 10): True})
-MASKS_PATHS = Since({(0,): False, (0, 16): True})
+MASKS_PATHS = Since({(0,): False, (0, 28): True})
+NOT_FOUND_PREFIX = Since({(0,): "Call to add_lora method failed: ", (0, 18): ""})
+# How the request that kills the engine is answered: 0.16 says 200, with the error as its body.
+KILLING_REQUEST = Since(
+    {(0,): (500, "Internal Server Error"), (0, 16): (200, "InternalServerError"), (0, 18): (500, "InternalServerError")}
+)
+NAN_LOGPROBS = Since({(0,): 500, (0, 18): 400})
 OPEN_ADAPTERS = Since({(0,): False, (0, 12): True})
 GUARDED = Since(
     {

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from .core import Computed, EngineCore, EngineDead, LoadedAdapter
 from .registry import Refused, Registry, error_body
+from .releases import Release
 from .replies import as_json, json_object
 
 _DEFAULT_TOKENS = 16
@@ -63,14 +64,16 @@ class GenerationApi:
         shape = _Shape(str(model or self._core.settings.served_names[0]), chat, len(prompt), tokens)
         if body.get("stream"):
             return await self._stream(request, lora, prompt, shape)
+        release = self._core.settings.release
         text: list[str] = []
         try:
             async for piece in self._generate(request, lora, prompt, shape):
                 text.append(piece)
         except EngineDead as dead:
-            raise Refused(500, "InternalServerError", str(dead)) from dead
+            refused = Refused(500, release.death_type, str(dead))
+            return as_json(error_body(refused, release), release.death_status)
         if shape.has_nan and body.get("logprobs"):
-            raise Refused(400, "BadRequestError", "Out of range float values are not JSON compliant")
+            return _nan_refused(release)
         return as_json(shape.whole("".join(text), tells_cached_tokens=self._core.settings.tells_cached_tokens))
 
     def _check_length(self, prompt: str, tokens: int) -> None:
@@ -147,6 +150,13 @@ class _Shape:
 def _report(computed: Computed) -> str:
     nan = " nan=1" if computed.has_nan else ""
     return f"adapter={computed.adapter} weights={computed.digest} cached={computed.reused.digest}{nan}"
+
+
+def _nan_refused(release: Release) -> web.Response:
+    if release.nan_logprobs_status == 500:  # nobody catches it there
+        return web.Response(status=500, text="Internal Server Error")
+    refused = Refused(400, "BadRequestError", "Out of range float values are not JSON compliant")
+    return as_json(error_body(refused, release), 400)
 
 
 def _prompt_text(prompt: object) -> str:

@@ -124,6 +124,8 @@ class Registry:
     def _load_failure(self, exc: Exception, request: LoadRequest) -> Refused:
         if isinstance(exc, AdapterNotFound):
             message = f"Loading lora {request.name} failed: No adapter found for {request.path}"
+            if self._release.prefixes_not_found:
+                message = f"Call to add_lora method failed: {message}"
             return Refused(404, "NotFoundError", message)
         message = str(exc)
         if not isinstance(exc, EngineDead):

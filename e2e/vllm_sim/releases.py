@@ -27,6 +27,10 @@ class Release:
     name: str
     flat_errors: bool  # {"object":"error","message",…} instead of {"error":{…}}
     masks_paths: bool  # paths in error messages become <path>
+    prefixes_not_found: bool  # "Call to add_lora method failed: " before the message of a 404
+    death_status: int  # of the request that kills the engine, with the error as its body even where it is 200
+    death_type: str
+    nan_logprobs_status: int  # of an answer whose log probabilities are not numbers
     has_load_inplace: bool
     load_failure_status: int
     load_failure_type: str
@@ -71,7 +75,11 @@ def release_traits(release: str) -> Release:
     return Release(
         name=release.removeprefix("v").split("+")[0],
         flat_errors=v < (0, 10),
-        masks_paths=v >= (0, 16),
+        masks_paths=v >= (0, 28),
+        prefixes_not_found=v < (0, 18),
+        death_status=200 if (0, 16) <= v < (0, 18) else 500,
+        death_type="InternalServerError" if v >= (0, 16) else "Internal Server Error",
+        nan_logprobs_status=400 if v >= (0, 18) else 500,
         has_load_inplace=v >= (0, 16),
         load_failure_status=500 if v >= (0, 18) else 400,
         load_failure_type="InternalServerError" if v >= (0, 18) else "BadRequestError",

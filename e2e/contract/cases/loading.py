@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..by_release import BASE_NAME, LOAD_FAILURE, LOAD_INPLACE, LOADS_LOCKED, MASKS_PATHS
+from ..by_release import BASE_NAME, LOAD_FAILURE, LOAD_INPLACE, LOADS_LOCKED, MASKS_PATHS, NOT_FOUND_PREFIX
 from ..case import Cases
 from ..target import BASE, Target
 
@@ -96,14 +96,15 @@ async def another_content_type_is_a_bad_request(t: Target) -> None:
 @cases("404 NotFoundError: path absent")
 async def an_absent_path_is_not_found(t: Target) -> None:
     message = t.expect(await t.load("a", "/nowhere/at/all"), 404, "NotFoundError")
-    assert message == "Loading lora a failed: No adapter found for /nowhere/at/all"
+    prefix = NOT_FOUND_PREFIX[t.release]
+    assert message == f"{prefix}Loading lora a failed: No adapter found for /nowhere/at/all"
 
 
-@cases("404 NotFoundError: paths under /tmp and others are masked as <path>")
+@cases("404 NotFoundError: paths under /tmp and others are masked as <path>, since 0.28")
 async def paths_in_messages_are_masked(t: Target) -> None:
     message = t.expect(await t.load("a", "/tmp/no/adapter"), 404, "NotFoundError")
     masked = "<path>" if MASKS_PATHS[t.release] else "/tmp/no/adapter"
-    assert message == f"Loading lora a failed: No adapter found for {masked}"
+    assert message == f"{NOT_FOUND_PREFIX[t.release]}Loading lora a failed: No adapter found for {masked}"
 
 
 @cases("404 NotFoundError: s3://, gs://, https://, file://, a Hugging Face id while offline")
