@@ -1,0 +1,201 @@
+"""The finalizer: there before anything can be left behind, gone when nothing is, and never for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from lora_operator import finalize
+from lora_operator.desired import Desired, desired
+from lora_operator.events import Recorder
+from lora_operator.finalize import Finalizers, leftovers
+from lora_operator.inflight import Effect, Ledger, Stage
+from lora_operator.observe.cluster import Cluster, PodRecord
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.settings import FINALIZER
+from tests.core.api_server import ApiServer, an_api_server
+from tests.core.builders import V1, a_pod, a_resource, a_source, an_engine, found, ours
+
+PATH = "/apis/production-stack.vllm-project/v1alpha1/namespaces/ns/loraadapters/la"
+NOTED = {"adapters": [{"name": "sql", "fingerprint": V1}]}
+NOBODY = desired([], {})
+
+
+class Desk:
+    def __init__(self, api: ApiServer) -> None:
+        self.api = api
+        self.cluster = Cluster(PodDefaults())
+        self.recorder = Recorder(api.kube)
+        self.rounds = asyncio.Event()
+        self.finalizers = Finalizers(
+            api.kube, self.cluster, self.recorder, deadline_seconds=60.0, changed=self.rounds.set
+        )
+
+    def put(self, *, finalizer: bool = True, deleted_seconds_ago: float | None = None, **body: Any) -> None:
+        metadata: dict[str, Any] = {"name": "la", "namespace": "ns", "uid": "u", "resourceVersion": "1"}
+        metadata["finalizers"] = [FINALIZER] if finalizer else []
+        if deleted_seconds_ago is not None:
+            moment = time.gmtime(time.time() - deleted_seconds_ago)
+            metadata["deletionTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
+        spec = {"baseModel": "tiny", "adapterSource": {"type": "local", "repository": "/m"}}
+        self.cluster.adapters.put(self.api.put(PATH, {"metadata": metadata, "spec": spec, "status": NOTED} | body))
+
+    def update(self, *pairs: tuple[PodRecord, EngineView], ledger: Ledger | None = None) -> None:
+        self.finalizers.update(
+            self.cluster.adapters.values(),
+            NOBODY,
+            {record.key: record for record, _ in pairs},
+            {record.key: view for record, view in pairs},
+            ledger or Ledger(),
+        )
+
+    async def until(self, done: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not done():  # noqa: ASYNC110 - what it waits for has no event
+                await asyncio.sleep(0.005)
+
+    async def written(self) -> None:
+        await self.until(lambda: not self.finalizers._tasks)
+
+
+@asynccontextmanager
+async def a_desk() -> AsyncIterator[Desk]:
+    async with an_api_server() as api:
+        desk = Desk(api)
+        desk.recorder.start()
+        try:
+            yield desk
+        finally:
+            await desk.finalizers.stop()
+            await desk.recorder.stop()
+
+
+def holding(**extra: Any) -> tuple[PodRecord, EngineView]:
+    record = a_pod()
+    return record, an_engine(record, ours("sql"), **extra)
+
+
+async def test_it_is_added_once_and_the_loop_goes_on_then() -> None:
+    async with a_desk() as desk:
+        desk.put(finalizer=False)
+        desk.update()
+        desk.update()
+        await desk.rounds.wait()
+        desk.update()
+        await desk.written()
+        assert desk.api.objects[PATH]["metadata"]["finalizers"] == [FINALIZER]
+        assert len(desk.api.calls) == 1
+
+
+async def test_while_an_engine_lists_it_the_resource_stays() -> None:
+    async with a_desk() as desk:
+        desk.put(deleted_seconds_ago=0)
+        desk.update(holding())
+        assert desk.api.calls == [] and desk.finalizers.next_deadline() is not None
+        record = a_pod()
+        desk.update((record, an_engine(record)))
+        await desk.written()
+        assert desk.cluster.adapters.get("ns/la") is None
+        assert PATH not in desk.api.objects
+
+
+async def test_after_the_deadline_it_goes_with_an_event_that_names_what_is_left() -> None:
+    async with a_desk() as desk:
+        desk.put(deleted_seconds_ago=61)
+        desk.update(holding(state=EngineState.SUSPECT))
+        await desk.written()
+        await desk.recorder._queue.join()
+        event = next(body for body in desk.api.bodies if body.get("kind") == "Event")
+        assert event["reason"] == "ReleasedWithoutUnload" and "sql on p0" in event["message"]
+        assert desk.cluster.adapters.get("ns/la") is None
+
+
+async def test_a_finalizer_of_somebody_else_keeps_the_resource_and_we_write_no_more() -> None:
+    async with a_desk() as desk:
+        desk.put(deleted_seconds_ago=0)
+        # server-side apply removes ours alone
+        theirs = dict(desk.api.objects[PATH]["metadata"], finalizers=["example.com/theirs"])
+
+        async def apply(*_: Any) -> Any:
+            return {**desk.api.objects[PATH], "metadata": theirs | {"resourceVersion": "999"}}
+
+        desk.finalizers._kube = type("Kube", (), {"apply_finalizers": staticmethod(apply)})()  # type: ignore[assignment]
+        desk.update()
+        await desk.written()
+        resource = desk.cluster.adapters["ns/la"]
+        assert not resource.finalized and resource.deleted_at is not None
+        desk.update()
+        assert not desk.finalizers._tasks
+
+
+async def test_a_resource_that_is_gone_is_forgotten_though_no_watch_said_so() -> None:
+    async with a_desk() as desk:
+        desk.put(deleted_seconds_ago=0)
+        del desk.api.objects[PATH]
+        desk.update()
+        await desk.written()
+        assert desk.cluster.adapters.get("ns/la") is None
+
+
+@pytest.mark.parametrize("status", [409, 500])
+async def test_a_refused_write_is_tried_again_in_a_while(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finalize, "RETRY_SECONDS", 0.01)
+    async with a_desk() as desk:
+        desk.put(deleted_seconds_ago=0)
+        desk.api.refuse = [status]
+        desk.update()
+        desk.update()
+        await desk.rounds.wait()
+        assert desk.cluster.adapters.get("ns/la") is not None
+        desk.update()
+        await desk.written()
+        assert len(desk.api.calls) == 2 and desk.cluster.adapters.get("ns/la") is None
+
+
+def left(*pairs: tuple[PodRecord, EngineView], wanted: Desired = NOBODY, ledger: Ledger | None = None) -> list[str]:
+    return leftovers(
+        a_resource(status=NOTED),
+        wanted,
+        {record.key: record for record, _ in pairs},
+        {record.key: view for record, view in pairs},
+        ledger or Ledger(),
+    )
+
+
+def test_an_engine_that_hangs_or_is_down_still_has_what_it_had() -> None:
+    for state in (EngineState.SUSPECT, EngineState.DOWN, EngineState.UP):
+        assert left(holding(state=state)) == ["sql on p0"]
+
+
+def test_an_engine_that_is_starting_has_nothing() -> None:
+    assert left(holding(state=EngineState.STARTING)) == []
+
+
+def test_a_pod_that_is_gone_or_going_has_let_go() -> None:
+    record = a_pod(deletionTimestamp="2026-01-01T00:00:00Z")
+    assert left((record, an_engine(record, ours("sql")))) == []
+    assert left() == []
+
+
+def test_a_running_engine_that_was_never_heard_of_may_hold_anything() -> None:
+    record = a_pod()
+    view = EngineView(incarnation_of(record), EngineState.UNKNOWN)
+    assert left((record, view)) == ["whatever p0 holds, as its engine does not say"]
+
+
+def test_a_load_under_way_is_waited_for() -> None:
+    record = a_pod()
+    ledger = Ledger()
+    ledger.begin(Effect(record.key, "sql", Stage.LOADING, "ns/la/sql", V1, 1, 1, incarnation_of(record)))
+    assert left((record, an_engine(record)), ledger=ledger) == ["sql on p0"]
+
+
+def test_what_another_resource_wants_by_now_is_not_ours_to_wait_for() -> None:
+    other = a_resource("other")
+    assert left(holding(), wanted=desired([other], {other.key: a_source(other, found("sql"))})) == []

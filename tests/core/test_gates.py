@@ -1,0 +1,90 @@
+"""The readiness gate opens when a pod holds what it should, or when waiting is of no use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_operator import gates
+from tests.core.fleet import Fleet, a_fleet
+
+PATH = "/api/v1/namespaces/ns/pods/p0"
+
+
+@asynccontextmanager
+async def a_gated_fleet(folder: Path, *arguments: str) -> AsyncIterator[Fleet]:
+    async with a_fleet(folder) as fleet:
+        fleet.write("sql")
+        await fleet.add_pod("p0", *arguments, gate=True)
+        yield fleet
+
+
+def gate(fleet: Fleet) -> dict[str, Any]:
+    conditions = fleet.api.objects[PATH]["status"].get("conditions", [])
+    return next((c for c in conditions if c["type"].endswith("/adapters-loaded")), {})
+
+
+async def test_it_opens_once_all_that_is_planned_is_loaded(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.condition("la").get("reason") == "NoMatchingPods")
+        engine = await fleet.add_pod("p0", gate=True)
+        late = engine.faults.add("late", "load")
+        await fleet.until(lambda: late.hits)
+        assert gate(fleet).get("status") != "True"
+        engine.faults.clear()
+        await fleet.until(lambda: gate(fleet).get("reason") == "AdaptersLoaded")
+
+
+async def test_it_opens_with_a_reason_where_an_adapter_cannot_be_loaded(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, retry_seconds=60.0) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.condition("la").get("reason") == "NoMatchingPods")
+        engine = await fleet.add_pod("p0", gate=True)
+        engine.faults.add("status", "load", status=500)
+        await fleet.until(lambda: gate(fleet).get("reason") in ("LoadFailed", "AdaptersLoaded"))
+        assert gate(fleet)["status"] == "True"
+
+
+async def test_it_opens_after_a_deadline_whatever_is_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "DEADLINE_SECONDS", 0.0)
+    async with a_fleet(tmp_path) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.condition("la").get("reason") == "NoMatchingPods")
+        engine = await fleet.add_pod("p0", gate=True)
+        engine.faults.add("hang", "load")
+        await fleet.until(lambda: gate(fleet).get("reason") == "DeadlinePassed")
+
+
+async def test_it_closes_when_the_engine_starts_anew(tmp_path: Path) -> None:
+    async with a_gated_fleet(tmp_path) as fleet:
+        await fleet.until(lambda: gate(fleet).get("status") == "True")
+        await fleet.engines["p0"].kill()
+        await fleet.until(lambda: gate(fleet).get("reason") == "EngineNotReady")
+        assert gate(fleet)["status"] == "False"
+
+
+async def test_it_opens_where_no_adapter_can_ever_be_loaded(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path) as fleet:
+        await fleet.add_pod("p0", gate=True, env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0"})
+        await fleet.until(lambda: gate(fleet).get("reason") == "LoraDisabled")
+        assert gate(fleet)["status"] == "True"
+
+
+async def test_it_is_written_once_and_again_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "RETRY_SECONDS", 0.01)
+    async with a_fleet(tmp_path) as fleet:
+        fleet.api.refuse = [500, 409]
+        await fleet.add_pod("p0", gate=True)
+        await fleet.until(lambda: gate(fleet).get("status") == "True")
+        await fleet.rounds(5)
+        await asyncio.sleep(0)
+        assert len([path for path in fleet.api.writes() if path.endswith("/status")]) == 3

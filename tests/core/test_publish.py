@@ -1,0 +1,198 @@
+"""When status is written, and what an API server that refuses or is away does to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from lora_operator import publish
+from lora_operator.events import Recorder
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster, Resource
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.publish import Publisher
+from tests.core.api_server import ApiServer, an_api_server
+from tests.core.builders import a_state, given
+
+PATH = "/apis/production-stack.vllm-project/v1alpha1/namespaces/ns/loraadapters/la"
+LOADING = given(a_state(copies=0, moving=True))
+READY = given(a_state())
+
+
+class Desk:
+    def __init__(self, api: ApiServer, quiet_seconds: float) -> None:
+        self.api = api
+        self.metrics = Metrics()
+        self.cluster = Cluster(PodDefaults())
+        self.recorder = Recorder(api.kube)
+        self.publisher = Publisher(api.kube, self.cluster, self.recorder, self.metrics, quiet_seconds=quiet_seconds)
+
+    @property
+    def resource(self) -> Resource:
+        return self.cluster.adapters["ns/la"]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return dict(self.api.objects[PATH]["status"])
+
+    def offer(self, what: Any) -> None:
+        self.publisher.offer(self.resource, what, asyncio.get_running_loop().time())
+
+    async def until(self, done: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not done():  # noqa: ASYNC110 - what it waits for has no event
+                await asyncio.sleep(0.005)
+
+    async def idle(self) -> None:
+        await self.until(lambda: not self.publisher._drafts)
+
+
+@asynccontextmanager
+async def a_desk(quiet_seconds: float = 0.01, status: dict[str, Any] | None = None) -> AsyncIterator[Desk]:
+    async with an_api_server() as api:
+        body = {
+            "metadata": {"name": "la", "namespace": "ns", "uid": "u", "resourceVersion": "1", "generation": 1},
+            "spec": {"baseModel": "tiny", "adapterSource": {"type": "local", "repository": "/m"}},
+            "status": status or {},
+        }
+        api.objects[PATH] = body
+        desk = Desk(api, quiet_seconds)
+        desk.cluster.adapters.put(body)
+        try:
+            yield desk
+        finally:
+            api.stall = None
+            await desk.publisher.stop(0.1)
+
+
+async def test_what_is_new_is_written_once_and_costs_nothing_again() -> None:
+    async with a_desk() as desk:
+        desk.offer(READY)
+        await desk.idle()
+        assert desk.status["phase"] == "Ready"
+        for _ in range(5):
+            desk.offer(READY)
+        await desk.idle()
+        assert len(desk.api.calls) == 1
+
+
+async def test_a_new_process_writes_nothing_that_is_there_already() -> None:
+    async with a_desk() as desk:
+        desk.offer(READY)
+        await desk.idle()
+        second = Desk(desk.api, 0.01)
+        second.cluster.adapters.put(desk.api.objects[PATH])
+        second.offer(READY)
+        await second.idle()
+        assert len(desk.api.calls) == 1
+
+
+async def test_an_intermediate_state_that_does_not_last_is_never_written() -> None:
+    async with a_desk(quiet_seconds=3600.0) as desk:
+        desk.offer(LOADING)
+        await asyncio.sleep(0)
+        desk.offer(READY)
+        await desk.idle()
+        assert len(desk.api.calls) == 1 and desk.status["phase"] == "Ready"
+
+
+async def test_what_changes_while_it_is_written_is_written_next() -> None:
+    async with a_desk() as desk:
+        stall = desk.api.stall = asyncio.Event()
+        desk.offer(READY)
+        await desk.api.until_calls(1)
+        desk.offer(LOADING)
+        stall.set()
+        await desk.idle()
+        assert len(desk.api.calls) == 2 and desk.status["phase"] == "Loading"
+
+
+async def test_a_flush_returns_when_the_last_offer_is_written() -> None:
+    async with a_desk(quiet_seconds=3600.0) as desk:
+        desk.offer(LOADING)
+        await desk.publisher.flush("ns/la")
+        assert desk.status["phase"] == "Loading"
+        await desk.publisher.flush("ns/la")
+        await desk.publisher.flush("ns/nobody")
+
+
+async def test_a_flush_does_not_wait_for_ever_for_an_api_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.02)
+    async with a_desk() as desk:
+        desk.api.stall = asyncio.Event()
+        desk.offer(READY)
+        await desk.publisher.flush("ns/la")
+        desk.api.stall.set()
+
+
+async def test_a_refused_write_is_tried_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "RETRY_SECONDS", (0.0, 0.0))
+    async with a_desk() as desk:
+        desk.api.refuse = [500, 503, 429]
+        desk.offer(READY)
+        await desk.idle()
+        assert desk.status["phase"] == "Ready"
+        text = desk.metrics.exposition().decode()
+        assert 'status_writes_total{result="error"} 3.0' in text
+        assert 'status_writes_total{result="ok"} 1.0' in text
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_resource_that_is_gone_is_not_written_to_again(status: int) -> None:
+    async with a_desk() as desk:
+        desk.api.refuse = [status]
+        desk.offer(READY)
+        await desk.idle()
+        assert len(desk.api.calls) == 1
+
+
+async def test_what_is_offered_for_a_resource_that_went_meanwhile_is_dropped() -> None:
+    async with a_desk(quiet_seconds=0.05) as desk:
+        desk.offer(LOADING)
+        desk.cluster.adapters.drop(desk.api.objects[PATH])
+        await desk.idle()
+        assert desk.api.calls == []
+        desk.publisher.forget(set())
+        assert not desk.publisher._compared and not desk.publisher._written_at
+
+
+async def test_nothing_is_remembered_of_resources_that_are_gone() -> None:
+    async with a_desk() as desk:
+        desk.offer(READY)
+        await desk.idle()
+        desk.publisher.forget(set())
+        assert not desk.publisher._compared and not desk.publisher._written_at
+
+
+async def test_conditions_of_others_are_no_reason_to_write() -> None:
+    async with a_desk() as desk:
+        desk.offer(READY)
+        await desk.idle()
+        theirs = {"type": "Reviewed", "status": "True", "reason": "Fine", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        body = desk.api.objects[PATH]
+        body["status"]["conditions"].append(theirs)
+        desk.cluster.adapters.put(desk.api.put(PATH, body))
+        desk.offer(READY)
+        await desk.idle()
+        assert len(desk.api.calls) == 1
+
+
+async def test_a_pod_that_left_is_taken_out_of_status_though_loading_goes_on() -> None:
+    async with a_desk(quiet_seconds=3600.0) as desk:
+        desk.offer(READY)
+        await desk.idle()
+        desk.offer(LOADING)
+        await desk.until(lambda: len(desk.api.calls) == 2)
+        await desk.idle()
+        assert "podAssignments" not in desk.status
+
+
+async def test_what_is_due_is_written_when_the_operator_ends() -> None:
+    async with a_desk(quiet_seconds=3600.0) as desk:
+        desk.offer(LOADING)
+        await desk.publisher.stop(5.0)
+        assert desk.status["phase"] == "Loading"
