@@ -1,0 +1,77 @@
+"""Back-off per adapter version and pod, and the ledger of what is under way."""
+
+from __future__ import annotations
+
+from lora_operator.inflight import Effect, Failures, Ledger, Stage
+
+POD, LIFE = "ns/p0", "uid/c1"
+
+
+def fail(failures: Failures, *, now: float = 0.0, slow: bool = False, life: str = LIFE, adapter: str = "a") -> float:
+    return failures.add(adapter, "v1", POD, life, "LoadRefused", "no", now, slow).next_at - now
+
+
+def test_delays_double_within_a_fifth_up_to_the_longest() -> None:
+    failures = Failures(1.0, 300.0)
+    delays = [fail(failures) for _ in range(40)]
+    for number, delay in enumerate(delays):
+        middle = min(2.0**number, 300.0)
+        assert 0.8 * middle <= delay <= 1.2 * middle
+
+
+def test_what_hardly_heals_by_itself_begins_ten_times_slower_and_is_bounded_all_the_same() -> None:
+    failures = Failures(1.0, 300.0)
+    assert 8.0 <= fail(failures, slow=True) <= 12.0
+    assert max(fail(failures, slow=True) for _ in range(40)) <= 360.0
+
+
+def test_another_life_of_the_container_begins_anew() -> None:
+    failures = Failures(1.0, 300.0)
+    for _ in range(5):
+        fail(failures)
+    assert failures.get("a", "v1", POD, "uid/c2") is None
+    assert list(failures.of_pod(POD, "uid/c2")) == []
+    assert fail(failures, life="uid/c2") <= 1.2
+
+
+def test_a_success_clears_the_pair() -> None:
+    failures = Failures(1.0, 300.0)
+    fail(failures)
+    failures.clear("a", "v1", POD)
+    assert list(failures.of_pod(POD, LIFE)) == [] and fail(failures) <= 1.2
+
+
+def test_what_nobody_wants_or_is_on_no_pod_is_forgotten() -> None:
+    failures = Failures(1.0, 300.0)
+    fail(failures, adapter="a")
+    fail(failures, adapter="b")
+    failures.prune({("a", "v1")}, {POD})
+    assert [adapter for adapter, _, _ in failures.of_pod(POD, LIFE)] == ["a"]
+    failures.prune({("a", "v2")}, {POD})
+    assert list(failures.of_pod(POD, LIFE)) == []
+    fail(failures)
+    failures.prune({("a", "v1")}, {"ns/p1"})
+    assert list(failures.of_pod(POD, LIFE)) == []
+
+
+def test_every_failure_becomes_due() -> None:
+    failures = Failures(1.0, 300.0)
+    delay = fail(failures, now=100.0)
+    due = failures.next_due(100.0)
+    assert due == 100.0 + delay
+    assert failures.next_due(due) is None
+
+
+def effect(name: str = "sql", stage: Stage = Stage.FETCHING) -> Effect:
+    return Effect(POD, name, stage, "ns/la/sql", "v1", 1, 1, LIFE)
+
+
+def test_one_effect_at_a_time_for_a_name_on_a_pod() -> None:
+    ledger = Ledger()
+    first, second = effect(), effect(stage=Stage.WITHDRAWING)
+    assert ledger.begin(first) and not ledger.begin(second)
+    ledger.end(second)  # never begun: it must not end the first
+    assert ledger.get(POD, "sql") is first and len(ledger) == 1
+    ledger.end(first)
+    assert ledger.begin(second) and not second.is_load and first.is_load
+    assert list(ledger.on("ns/p1")) == []
