@@ -21,10 +21,15 @@ PLAIN = {"labels": {}}
 
 
 def look(
-    record: PodRecord, *views: EngineView, resources: tuple[Resource, ...] = (), ledger: Ledger | None = None,
+    record: PodRecord,
+    view: EngineView | None = None,
+    *,
+    resources: tuple[Resource, ...] = (),
+    ledger: Ledger | None = None,
     after: Participation | None = None,
-) -> Participants:  # fmt: skip
-    return (after or Participation()).of([record], resources, {record.key: view} if view else {}, ledger or Ledger())
+) -> Participants:
+    views = {record.key: view} if view is not None else {}
+    return (after or Participation()).of([record], resources, views, ledger or Ledger())
 
 
 def test_a_labelled_pod_takes_part_until_it_has_ended() -> None:
