@@ -1,0 +1,169 @@
+"""The operator as a whole begins and ends in order, also where something is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_operator import app
+from lora_operator.app import Operator, PartEnded
+from lora_operator.handlers import WatchError
+from lora_operator.server import ServeError
+from lora_operator.settings import Settings
+from tests.core.api_server import ApiServer, an_api_server
+
+LORA = "/apis/production-stack.vllm-project/v1alpha1/loraadapters"
+PODS = "/api/v1/pods"
+
+
+class NoWatch:
+    """In place of kopf's: it sees nothing, and ends when a test wants it to."""
+
+    made: NoWatch
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        NoWatch.made = self
+        self.stopped = False
+
+    def start(self) -> asyncio.Future[None]:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self.ended
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+def a_list(*items: dict[str, Any], version: str = "5") -> list[dict[str, Any]]:
+    return [{"metadata": {"resourceVersion": version}, "items": list(items)}]
+
+
+def a_pod(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "3"}}
+
+
+@asynccontextmanager
+async def an_operator(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Running]:
+    monkeypatch.setattr(app, "Watch", NoWatch)
+    monkeypatch.setattr(app, "LIST_RETRY_SECONDS", 0.01)
+    async with an_api_server() as api:
+        api.lists = {LORA: a_list(), PODS: a_list()}
+        chosen = replace(Settings(), adapter_root=folder, host="127.0.0.1", health_port=0, metrics_port=0)
+        running = Running(api, Operator(replace(chosen, **settings), api.kube))
+        try:
+            yield running
+        finally:
+            running.stop.set()
+            with suppress(PartEnded, WatchError, ServeError):
+                await running.task
+
+
+class Running:
+    def __init__(self, api: ApiServer, operator: Operator) -> None:
+        self.api = api
+        self.operator = operator
+        self.stop = asyncio.Event()
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.operator.run(self.stop))
+
+    async def until(self, done: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not done():
+                if self.task.done():
+                    self.task.result()
+                await asyncio.sleep(0.005)
+
+    async def planned(self) -> None:
+        await self.until(lambda: self.operator.loop.last_plan_at is not None)
+
+
+async def test_it_plans_until_it_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.start()
+        await running.planned()
+        running.stop.set()
+        await running.task
+        assert NoWatch.made.stopped
+
+
+async def test_it_waits_for_an_api_server_that_refuses_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with an_operator(tmp_path, monkeypatch) as running:
+        lists, running.api.lists = running.api.lists, {}
+        running.start()
+        await running.until(lambda: len(running.api.calls) > 3)
+        assert caplog.text.count("apply the CustomResourceDefinition") == 1
+        running.api.lists = lists
+        await running.planned()
+
+
+async def test_it_can_be_stopped_while_it_waits_for_the_api_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.api.lists = {}
+        running.start()
+        await running.until(lambda: len(running.api.calls) > 1)
+        running.stop.set()
+        await running.task
+
+
+async def test_it_ends_when_a_part_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with an_operator(tmp_path, monkeypatch) as running:
+
+        async def broken() -> None:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(running.operator.loop, "run", broken)
+        running.start()
+        with pytest.raises(PartEnded, match="planning loop") as caught:
+            await running.task
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+async def test_it_ends_when_the_watch_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.start()
+        await running.planned()
+        NoWatch.made.ended.set_exception(WatchError("kopf ended"))
+        with pytest.raises(WatchError):
+            await running.task
+
+
+async def test_what_was_deleted_before_the_watch_began_is_found_by_a_second_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "FIRST_RELIST_SECONDS", 0.01)
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.api.lists[PODS] = a_list(a_pod("p0"), a_pod("p1"))
+        running.start()
+        await running.until(lambda: len(running.operator.cluster.pods) == 2)
+        running.api.lists[PODS] = a_list(a_pod("p1"), version="9")
+        await running.until(lambda: running.operator.cluster.pods.get("ns/p0") is None)
+        assert running.operator.cluster.pods.get("ns/p1") is not None
+
+
+async def test_a_volume_that_is_missing_is_said_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with an_operator(tmp_path / "absent", monkeypatch) as running:
+        running.start()
+        await running.planned()
+        assert "nothing can be loaded until then" in caplog.text
+
+
+async def test_a_port_that_is_taken_ends_it_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with an_operator(tmp_path, monkeypatch, health_port=port) as running:
+            running.start()
+            with pytest.raises(ServeError, match=str(port)):
+                await running.task
