@@ -76,6 +76,8 @@ class ApiKeys:
         try:
             body = await self._kube.secret(namespace, name)
             value = base64.b64decode(body["data"][key]).decode().strip()
+            if not value:
+                raise ValueError(f"{key} is empty")
             self._due[where] = time.monotonic() + AGAIN_SECONDS
             self._errors.pop(where, None)
             if self._values.get(where) != value:

@@ -1,0 +1,150 @@
+"""API keys from Secrets and labels of nodes: read once, again when due, and never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from lora_operator.observe import keys, nodes
+from lora_operator.observe.cluster import Cluster, PodRecord, read_pod
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.observe.keys import ApiKeys
+from lora_operator.observe.nodes import Nodes
+from tests.core.api_server import ApiServer, an_api_server
+from tests.core.builders import a_pod
+
+SECRET = "/api/v1/namespaces/ns/secrets/engine"
+KEY = "s3cret-key"
+
+
+def a_locked_pod(name: str = "p0") -> PodRecord:
+    reference = {"secretKeyRef": {"name": "engine", "key": "api-key"}}
+    env = [{"name": "VLLM_API_KEY", "valueFrom": reference}]
+    body = {
+        "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1"},
+        "spec": {"containers": [{"name": "vllm", "args": ["--model", "tiny", "--enable-lora"], "env": env}]},
+    }
+    return read_pod(body, PodDefaults())
+
+
+def a_secret(value: bytes, name: str = "api-key") -> dict[str, Any]:
+    return {"data": {name: base64.b64encode(value).decode()}}
+
+
+@asynccontextmanager
+async def api_keys() -> AsyncIterator[tuple[ApiServer, ApiKeys]]:
+    async with an_api_server() as api:
+        made = ApiKeys(api.kube, lambda: None)
+        try:
+            yield api, made
+        finally:
+            await made.stop()
+
+
+async def until(done: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not done():  # noqa: ASYNC110 - what it waits for has no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_secret_is_read_once_for_all_pods_that_need_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with api_keys() as (api, made):
+        api.objects[SECRET] = a_secret(KEY.encode() + b"\n")
+        pods = {f"ns/p{n}": a_locked_pod(f"p{n}") for n in range(3)}
+        assert set(made.follow(pods).values()) == {None}
+        await made.first_reads(10.0)
+        assert set(made.follow(pods).values()) == {KEY}
+        made.follow(pods)
+        assert len(api.calls) == 1
+        assert KEY not in caplog.text and KEY not in repr(pods)
+
+
+async def test_a_pod_without_a_key_needs_none() -> None:
+    async with api_keys() as (api, made):
+        assert made.follow({"ns/p0": a_pod()}) == {"ns/p0": None}
+        await made.first_reads(10.0)
+        assert api.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (None, "there is no such Secret"),
+        (a_secret(b"x", "another"), "no readable key 'api-key'"),
+        ({"data": {"api-key": "%%%"}}, "no readable key"),
+        (a_secret(b" \n"), "no readable key"),
+        ({"data": None}, "no readable key"),
+        ({"data": {"api-key": base64.b64encode(b"\xff\xfe").decode()}}, "no readable key"),
+    ],
+)
+async def test_a_secret_that_cannot_be_used_is_told_and_read_again(
+    body: dict[str, Any] | None, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "RETRY_SECONDS", 0.01)
+    async with api_keys() as (api, made):
+        if body is not None:
+            api.objects[SECRET] = body
+        pods = {"ns/p0": a_locked_pod()}
+        made.follow(pods)
+        await made.first_reads(10.0)
+        made.follow(pods)
+        assert says in made.problems["ns/p0"]
+        api.objects[SECRET] = a_secret(KEY.encode())
+        await until(lambda: made.follow(pods)["ns/p0"] == KEY)
+        assert made.problems == {}
+
+
+async def test_a_key_that_is_refused_is_read_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "RETRY_SECONDS", 0.01)
+    async with api_keys() as (api, made):
+        api.objects[SECRET] = a_secret(b"old-key")
+        pods = {"ns/p0": a_locked_pod()}
+        made.follow(pods)
+        await made.first_reads(10.0)
+        api.objects[SECRET] = a_secret(KEY.encode())
+        await until(lambda: made.follow(pods, refused={"ns/p0"})["ns/p0"] == KEY)
+
+
+async def test_what_no_pod_needs_is_forgotten() -> None:
+    async with api_keys() as (api, made):
+        api.objects[SECRET] = a_secret(KEY.encode())
+        made.follow({"ns/p0": a_locked_pod()})
+        await made.first_reads(10.0)
+        made.follow({})
+        assert not made._values and not made._due
+
+
+async def test_labels_of_nodes_are_known_and_forgotten_with_the_nodes() -> None:
+    async with an_api_server() as api:
+        cluster, news = Cluster(PodDefaults()), asyncio.Event()
+        api.objects["/api/v1/nodes/a"] = {"metadata": {"name": "a", "labels": {"zone": "1"}}}
+        made = Nodes(api.kube, cluster, news.set)
+        made.follow({"a", "absent"})
+        await news.wait()
+        await until(lambda: not made._tasks)
+        assert cluster.node_labels == {"a": {"zone": "1"}}
+        made.follow({"a", "absent"})
+        assert len(api.calls) == 2
+        made.follow(set())
+        assert cluster.node_labels == {} and not made._due
+        await made.stop()
+
+
+async def test_a_node_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.0)
+    async with an_api_server() as api:
+        cluster = Cluster(PodDefaults())
+        api.objects["/api/v1/nodes/a"] = {"metadata": {"name": "a", "labels": {"zone": "1"}}}
+        api.raw["/api/v1/nodes/a"] = b"nonsense"
+        made = Nodes(api.kube, cluster, lambda: None)
+        made.follow({"a"})
+        await until(lambda: not made._tasks)
+        del api.raw["/api/v1/nodes/a"]
+        made.follow({"a"})
+        await until(lambda: cluster.node_labels)
+        await made.stop()
