@@ -169,7 +169,7 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
         return False, held, (Reason.POD_NOT_READY, view.error)
     if view.reason == EngineUnauthorized.reason:
         return False, held, (Reason.UNAUTHORIZED, "; ".join(filter(None, (view.error, key_problem))))
-    return False, held, (Reason.POD_UNREACHABLE, f"its engine does not answer: {view.error}")
+    return False, held, (Reason.POD_UNREACHABLE, view.error)
 
 
 def _base_model(record: PodRecord, desired: Desired) -> str:

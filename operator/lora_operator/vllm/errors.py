@@ -72,10 +72,9 @@ class EngineTimeout(EngineError):
     reason = "EngineTimeout"
 
     def __init__(self, engine: str, what: str, seconds: float) -> None:
+        effect = "" if what.startswith("GET ") else "the request may still take effect, as /v1/models will tell; "
         super().__init__(
-            engine,
-            f"did not answer {what} within {seconds:g} s; the request may still take effect: "
-            "what /v1/models lists decides, and if this goes on look at the container's log",
+            engine, f"did not answer {what} within {seconds:g} s; {effect}if this goes on, look at the container's log"
         )
         self.seconds = seconds
 
