@@ -42,6 +42,7 @@ from lora_scheduler import Policy
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
+STORE_SECONDS = 5.0
 LAST_ROUND_SECONDS = 1.0
 LAST_STATUS_SECONDS = 2.0
 SWEEP_SECONDS = 600.0
@@ -219,7 +220,11 @@ class Operator:
     async def _start_store(self) -> None:
         """A volume that is not there lets no load succeed, and status says so; what is loaded is still looked after."""
         try:
-            removed = await self._store.start()
+            async with asyncio.timeout(STORE_SECONDS):
+                removed = await self._store.start()
+        except TimeoutError:
+            log.error("the adapter volume does not answer within %g s; nothing can be loaded until then", STORE_SECONDS)
+            return
         except StoreError as error:
             log.error("%s; nothing can be loaded until then", error)
             return

@@ -158,8 +158,8 @@ class Executor:
             try:
                 await work
             finally:
-                self._begin(effect.pod)
                 self._changed()
+                self._begin(effect.pod)
 
         task = asyncio.create_task(run(), name=name)
         self._tasks[task] = effect

@@ -12,6 +12,7 @@ from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
 from lora_operator.snapshot import our_model
 from lora_operator.status import AdapterState, Copy, StatusInput
+from lora_operator.vllm.client import Endpoint
 from lora_scheduler import Load, Plan, Reason, Refusal, Snapshot
 
 
@@ -107,7 +108,7 @@ def _answering(
             ours = our_model(model, record.pod.adapter_root)
             if ours is None or ours.engine_name in leaving:
                 continue
-            address = f"{record.pod.ip}:{record.pod.port}"
+            address = str(Endpoint(record.pod.ip or "", record.pod.port))
             found.append((ours.name, ours.fingerprint, Copy(key, address, ours.engine_name, current=True)))
     return tuple(found)
 

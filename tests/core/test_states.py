@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lora_operator.desired import desired
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.snapshot import take_snapshot
 from lora_operator.states import status_inputs
 from lora_operator.status import AdapterState
 from lora_scheduler import Policy, plan
-from tests.core.builders import a_pod, a_resource, a_source, an_engine, found, nothing_under_way, observed, ours
+from tests.core.builders import V1, a_pod, a_resource, a_source, an_engine, found, nothing_under_way, observed, ours
 
 DELETED = {"deletionTimestamp": "2026-01-01T00:00:01Z"}
 
@@ -37,3 +39,38 @@ def test_a_terminating_pod_is_named_to_nobody() -> None:
     alone = state_with(a_pod("p0", **DELETED))
     assert not alone.copies
     assert not alone.complete
+
+
+def test_a_look_at_the_container_before_names_nobody_and_moves_nothing() -> None:
+    record = a_pod("p0")
+    anew = replace(record, pod=replace(record.pod, container_id="the next one"))
+    resource = a_resource()
+    wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
+    ledger, failures = nothing_under_way()
+    other = a_pod("p1")
+    seen = observed((anew, an_engine(record, ours("sql"))), (other, an_engine(other)))
+    snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
+    made = plan(snapshot, Policy())
+    assert made.actions == ()
+    given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)
+    (state,) = given[resource.key].adapters
+    assert not state.copies and not state.complete
+
+
+def test_an_address_of_ipv6_is_written_as_one_can_dial_it() -> None:
+    record = a_pod("p0")
+    (copy,) = state_with(replace(record, pod=replace(record.pod, ip="fd00::9"))).copies
+    assert copy.address == "[fd00::9]:8000"
+
+
+def test_one_pod_that_has_it_under_two_names_is_one_copy() -> None:
+    record = a_pod("p0")
+    resource = a_resource(spec={"deploymentConfig": {"replicas": 2}})
+    wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
+    ledger, failures = nothing_under_way()
+    twice = an_engine(record, ours("sql"), ours("sql", engine_name=f"sql--{V1[:8]}"))
+    seen = observed((record, twice))
+    snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
+    given = status_inputs(wanted, snapshot, plan(snapshot, Policy()), seen.pods, seen.engines, ledger, failures)
+    (state,) = given[resource.key].adapters
+    assert len(state.copies) == 2 and state.current == 1 and not state.complete

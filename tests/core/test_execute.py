@@ -1,0 +1,191 @@
+"""What is done on pods: how much at a time, in which order, and what becomes of refusals and deaths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_operator import execute
+from lora_operator.inflight import EVERYWHERE
+from tests.core.fleet import Fleet, a_fleet
+
+
+def many(fleet: Fleet, count: int) -> None:
+    for number in range(count):
+        fleet.write(f"many/a{number}", seed=number)
+
+
+def metric(fleet: Fleet, line: str) -> bool:
+    return f"lora_operator_{line}" in fleet.operator.metrics.exposition().decode()
+
+
+async def test_a_pod_that_serves_nobody_yet_loads_side_by_side_and_a_serving_one_by_one(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        many(fleet, 4)
+        engine = fleet.engines["p0"]
+        late = engine.faults.add("late", "load")
+        fleet.write("first", seed=9)
+        fleet.apply("many", "many")
+        # engines answer before sources do, so that the pod may count as settled: a new one certainly is not
+        fresh = await fleet.add_pod("p1")
+        both = fresh.faults.add("late", "load")
+        fleet.apply("many", "many", replicas=2)
+        await fleet.until(lambda: both.hits == 4)
+        engine.faults.clear()
+        fresh.faults.clear()
+        await fleet.until(lambda: fleet.ready("many"))
+        assert late.hits >= 1
+        await fleet.until(lambda: all(view.settled for view in fleet.parts.engines.views.values()))
+        one = fresh.faults.add("late", "load")
+        for number in range(4, 7):
+            fleet.write(f"more/a{number}", seed=number)
+        fleet.apply("more", "more", replicas=2)
+        await fleet.until(lambda: one.hits == 1)
+        await fleet.rounds(5)
+        assert one.hits == 1
+        fresh.faults.clear()
+        await fleet.until(lambda: fleet.ready("more"))
+
+
+async def test_all_pods_that_need_the_same_files_wait_for_one_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=3) as fleet:
+        go = fleet.hold_fetches(monkeypatch)
+        copies = []
+        publish = fleet.operator._store.publish
+
+        async def counted(*arguments: Any) -> Any:
+            copies.append(arguments)
+            return await publish(*arguments)
+
+        monkeypatch.setattr(fleet.operator._store, "publish", counted)
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=3)
+        await fleet.until(lambda: len(fleet.parts.ledger) == 3)
+        go.set()
+        await fleet.until(lambda: fleet.ready("la"))
+        assert len(copies) == 1
+
+
+async def test_status_lets_go_of_a_pod_before_its_engine_does(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: fleet.ready("la"))
+        hangs = {pod: engine.faults.add("hang", "unload") for pod, engine in fleet.engines.items()}
+        fleet.apply("la", "sql", replicas=1)
+        await fleet.until(lambda: any(hang.hits for hang in hangs.values()))
+        (leaving,) = (pod for pod, hang in hangs.items() if hang.hits)
+        assert leaving not in fleet.assigned("la") and len(fleet.assigned("la")) == 1
+        assert fleet.engines[leaving].adapters == ["sql"]
+        fleet.engines[leaving].faults.clear()
+        await fleet.until(lambda: fleet.listed() == {next(iter(fleet.assigned("la"))): ["sql"]})
+
+
+async def test_an_unload_that_has_begun_is_finished_and_told_when_the_operator_ends(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, withdraw_seconds=0.05) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: fleet.ready("la"))
+        fleet.apply("la", "sql", replicas=1)
+        await fleet.until(lambda: len(fleet.parts.ledger))
+        await fleet.stop()
+        assert sorted(fleet.listed()) == sorted(fleet.assigned("la"))
+        await fleet.restart()
+        await fleet.until(lambda: fleet.ready("la") and len(fleet.listed()) == 1)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "endpoint": "unload"}, {"kind": "forget_unload"}])
+async def test_a_refused_unload_is_asked_for_again(
+    fault: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 0.02)
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        fleet.engines["p0"].faults.add(times=3, **fault)
+        fleet.apply("la", "sql", replicas=0)
+        await fleet.until(lambda: fleet.listed() == {})
+        assert fleet.engines["p0"].journal.calls["unload"] == 4
+        await fleet.settle()
+        assert not fleet.parts.executor._refused_unloads
+
+
+async def test_an_engine_that_goes_on_refusing_is_asked_less_and_less_often(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 0.01)
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        fault = fleet.engines["p0"].faults.add("status", "unload")
+        fleet.apply("la", "sql", replicas=0)
+        await fleet.until(lambda: fault.hits == 2)
+        monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 3600.0)
+        await fleet.until(lambda: "attempt 3, again in 4 s" in caplog.text)
+        assert metric(fleet, 'unloads_total{cause="Surplus",result="UnloadRefused"} 3.0')
+
+
+async def test_a_name_that_somebody_took_a_moment_ago_is_no_failure_of_ours(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1, probe_seconds=3600.0) as fleet:
+        theirs = fleet.write("theirs/sql", seed=3)
+        await fleet.until(lambda: fleet.view("p0") is not None and fleet.view("p0").state == "Up")
+        url = f"{fleet.engines['p0'].url}/v1/load_lora_adapter"
+        async with fleet.operator._session.post(url, json={"lora_name": "sql", "lora_path": str(theirs)}) as answer:
+            assert answer.status == 200
+        fleet.write("ours/sql")
+        fleet.apply("la", "ours/sql")
+        await fleet.until(lambda: fleet.failed("la") == {"sql": "NameTaken"})
+        await fleet.rounds(10)
+        assert fleet.engines["p0"].journal.calls["load"] == 2  # theirs, and one of ours
+        assert not fleet.parts.failures._known
+
+
+async def test_an_engine_that_dies_of_a_load_dies_alone_and_another_pod_serves(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, retry_seconds=30.0) as fleet:
+        fleet.write("sql")
+        fleet.engines["p0"].faults.add("crash")
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: fleet.assigned("la") == {"p1": ["sql"]})
+        await fleet.until(lambda: fleet.engines["p0"].exit_code is not None)
+        assert fleet.engines["p1"].exit_code is None
+
+
+async def test_a_connection_that_a_pod_cuts_while_it_ends_counts_as_no_death(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        late = fleet.engines["p0"].faults.add("late", "load")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: late.hits)
+        deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+        fleet.change_pod("p0", lambda body: body["metadata"].update(deleted))
+        await fleet.engines["p0"].kill()
+        await fleet.until(lambda: not len(fleet.parts.ledger))
+        assert EVERYWHERE not in {where for _, _, where in fleet.parts.failures._known}
+
+
+async def test_a_load_that_fails_is_tried_again_when_it_is_due_and_not_before(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1, retry_seconds=0.05) as fleet:
+        fleet.write("sql")
+        fault = fleet.engines["p0"].faults.add("status", "load", status=500, times=3)
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        assert fault.hits == 3
+        assert metric(fleet, 'loads_total{result="LoadRefused"} 3.0') and metric(fleet, 'loads_total{result="ok"} 1.0')
+        assert not fleet.parts.failures._known
+
+
+async def test_loads_that_cannot_be_fetched_say_why_and_heal(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.volume.rmdir()
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.failed("la") == {"sql": "LoadFailed"})
+        assert "VolumeMissing" in fleet.status("la")["failedAdapters"][0]["message"]
+        fleet.volume.mkdir()
+        await fleet.until(lambda: fleet.ready("la"))
