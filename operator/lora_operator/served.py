@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 
 from lora_operator.kube import Kube, KubeError
-from lora_operator.observe.cluster import Cluster, PodRecord
+from lora_operator.observe.cluster import ANY_OTHER, Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView
 from lora_operator.settings import SERVED_ANNOTATION
 from lora_operator.snapshot import STRANGER, our_model
@@ -91,8 +91,12 @@ class ServedNames:
 
     async def _write(self, record: PodRecord, news: Mapping[str, str]) -> None:
         kept = {name: noted for name, noted in record.served.items() if name not in news}
-        names = dict(list((kept | dict(news)).items())[-NOTED_NAMES:])
-        note = json.dumps({"container": record.pod.container_id, "names": names}, sort_keys=True)
+        kept.pop(ANY_OTHER, None)
+        names = kept | dict(news)
+        full = ANY_OTHER in record.served or len(names) > NOTED_NAMES
+        noted = {"container": record.pod.container_id, "names": dict(list(names.items())[:NOTED_NAMES])}
+        # what could not be noted any more counts as served by somebody else: no plain name is then safe
+        note = json.dumps(noted | ({"full": True} if full else {}), sort_keys=True)
         body = await self._kube.annotate_pod(
             record.pod.namespace, record.pod.name, record.uid, {SERVED_ANNOTATION: note}
         )

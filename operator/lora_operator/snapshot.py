@@ -9,7 +9,7 @@ from types import MappingProxyType
 from lora_operator.cache.volume import parse_root
 from lora_operator.desired import Desired, Wanted
 from lora_operator.inflight import Effect, Failures, Ledger
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.cluster import ANY_OTHER, PodRecord
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.errors import EngineUnauthorized
@@ -86,7 +86,10 @@ def _pod(
             if (clash := desired.by_name(pod.namespace, name)) is not None:
                 excluded[clash.adapter.key] = (Reason.NAME_TAKEN, f"{name!r} is the name of its base model")
         listed = {model.name for model in view.models}
-        for name in _served(record, view):
+        served = _served(record, view)
+        if ANY_OTHER in served:
+            served.update(dict.fromkeys((w.adapter.name for w in desired.adapters.values()), ""))
+        for name in served:
             known = desired.by_name(pod.namespace, name)
             if known is None:
                 continue
@@ -127,12 +130,15 @@ def engine_name_for(
     record: PodRecord, view: EngineView, wanted: Wanted, versioned_names: bool
 ) -> LoadName | StaleCache:
     """The name under which this version may be loaded on this pod without ever answering from a stale prefix cache."""
+    served = _served(record, view)
+    if ANY_OTHER in served:
+        served.setdefault(wanted.adapter.name, STRANGER)
     return load_name(
         name=wanted.adapter.name,
         fingerprint=wanted.adapter.version,
         quirks=quirks_for(view.release),
         prefix_caching=record.pod.prefix_caching,
-        served=_served(record, view),
+        served=served,
         versioned_names=versioned_names,
     )
 

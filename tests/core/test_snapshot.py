@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from lora_operator.desired import desired
 from lora_operator.inflight import Effect, Stage
 from lora_operator.observe.cluster import PodRecord
@@ -128,3 +130,11 @@ def test_a_failed_load_excludes_the_pair_until_it_is_due_again() -> None:
     assert before.pods[0].excluded["ns/la/sql"][0] is Reason.LOAD_FAILED
     after = take_snapshot(wanted, observed((record, an_engine(record))), ledger, failures, failure.next_at + 0.1)
     assert not after.pods[0].excluded
+
+
+def test_where_more_names_were_served_than_could_be_noted_no_plain_name_is_safe() -> None:
+    note = json.dumps({"container": "c-p0", "names": {"other": V1}, "full": True})
+    record = a_pod(annotations={"served-versions": note})
+    assert one_pod(record, an_engine(record, release="0.28.0")).side_by_side == {"ns/la/sql"}
+    refused = one_pod(record, an_engine(record, release="0.28.0"), versioned=False).excluded
+    assert refused["ns/la/sql"][0] is Reason.STALE_PREFIX_CACHE

@@ -18,6 +18,8 @@ from lora_operator.settings import FINALIZER, GATE, REFRESH_ANNOTATION, SERVED_A
 
 Json = Mapping[str, Any]
 
+ANY_OTHER = "*"  # among served names (it cannot be one): there were more than could be noted
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -192,7 +194,8 @@ def served_names(annotation: str | None, container_id: str | None) -> Mapping[st
     try:
         noted = json.loads(annotation)
         names = noted["names"] if noted["container"] == container_id else {}
-        return {str(name): str(fingerprint) for name, fingerprint in names.items()}
+        served = {str(name): str(fingerprint) for name, fingerprint in names.items()}
+        return served | ({ANY_OTHER: ""} if names and noted.get("full") else {})
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
