@@ -58,6 +58,8 @@ class Chaos:
         name, copies = self._random.choice(NAMES), self._random.randint(1, 3)
         if not (self._world.source / name).exists():
             self._publish(name)
+        if (self._world.get(name).get("metadata") or {}).get("deletionTimestamp"):
+            self._world.wait_gone(name)  # what is applied to an object that is going goes with it
         self._world.apply(name, name, deployment={"replicas": copies})
         self.wanted[name] = copies
         return f"{copies} of {name}"
