@@ -1,4 +1,4 @@
-"""What vLLM makes of each adapter in `adapters/`, by release: seen on 0.30.0 and 0.32.0, read in source before those.
+"""What vLLM makes of each adapter in `adapters/`, by release: seen on 0.12, 0.16, 0.28, 0.30 and 0.32.
 
 Right and wrong are measured against what peft itself answers with the same adapter and model (`answers.json`).
 """
@@ -39,7 +39,7 @@ _WRONG = (
 _REFUSED = (
     "lora-r32", "dora", "bias-all", "modules-to-save", "ia3", "adalora", "loha", "prompt-tuning", "trainable-tokens",
     "kasa", "rank-pattern-too-high", "too-large-in", "too-large-out", "too-large-down", "unknown-module", "without-b",
-    "without-tensors", "r-missing", "r-zero", "r-as-text", "alpha-missing", "targets-missing",
+    "r-missing", "r-zero", "r-as-text", "alpha-missing", "targets-missing",
     "says-dora-without-magnitude", "truncated", "garbage", "empty-file", "no-weights", "config-not-json",
     "config-a-list",
 )  # fmt: skip
@@ -62,6 +62,7 @@ OUTCOMES: dict[str, Since[Outcome]] = {
     "alora": Since({(0,): Outcome.WRONG, (0, 32): Outcome.REFUSED}),
     "layer-replication": Since({(0,): Outcome.WRONG, (0, 32): Outcome.REFUSED}),
     # The tensors `lora_B.bias` were read and left unused once; since 0.12 their name is refused.
+    "without-tensors": Since({(0,): Outcome.WRONG, (0, 16): Outcome.REFUSED}),
     "lora-bias": Since({(0,): Outcome.WRONG, (0, 12): Outcome.REFUSED}),
 }
 

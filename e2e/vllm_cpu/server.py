@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from e2e.controlplane.processes import Launcher, free_ports
 
 from .install import install
 from .places import cache_root, model_folder
@@ -22,7 +23,7 @@ OFFLINE = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "INFO",
+    "PYTHONSAFEPATH": "1",  # nothing of the working directory is to be imported
 }
 _START_SECONDS = 300
 
@@ -49,23 +50,17 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **OFFLINE, **extra}
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """One server. Use as a context manager: it is always stopped, with everything that it started."""
 
     def __init__(self, release: str, arguments: Sequence[str], extra: Mapping[str, str]) -> None:
         self.release = release
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.log = cache_root() / "logs" / f"vllm-{release}-{self.port}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._command = command(release, [*arguments, "--host", "127.0.0.1", "--port", str(self.port)])
         self._extra = extra
+        self._launcher = Launcher(detached=False)  # a server dies with us, however we end
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,15 +70,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and return at once."""
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=environment(self._extra),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=cache_root(),
-            )
+        self._process = self._launcher.start(self._command, self.log, environment(self._extra))
 
     def wait_healthy(self) -> None:
         """Raises ServerFailed."""
@@ -121,6 +108,7 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._launcher.close()
 
     def tail(self) -> str:
         """The end of its log."""

@@ -17,8 +17,9 @@ from e2e.contract.case import Case, Place, Server
 from e2e.contract.cases import all_cases
 from e2e.contract.flavours import ARGUMENTS, ENVIRONMENT
 from e2e.contract.running import target
+from e2e.controlplane.processes import free_ports
 from e2e.vllm_cpu.server import Server as Process
-from e2e.vllm_cpu.server import environment, free_port, serve_command
+from e2e.vllm_cpu.server import environment, serve_command
 
 RELEASE = os.environ.get("LORA_OPERATOR_VLLM_RELEASE", "0.32.0")
 
@@ -56,7 +57,7 @@ def servers() -> Iterator[Servers]:
 
 
 async def _launch(arguments: Sequence[str], extra: Mapping[str, str]) -> tuple[int, str]:
-    port = ["--host", "127.0.0.1", "--port", str(free_port())]
+    port = ["--host", "127.0.0.1", "--port", str(free_ports(1)[0])]
     command = serve_command(RELEASE, [*arguments, *port, "--enforce-eager", "--max-model-len", "512"])
     try:
         finished = await asyncio.to_thread(

@@ -1,7 +1,7 @@
 """What a release of vLLM does differently from others, as far as a client can see it.
 
-Recorded against running servers (0.28, 0.30, 0.31, 0.32) and read in the source of 0.8.5, 0.10.2, 0.12.0, 0.16.0,
-0.20.2 and 0.25.1. A release in between behaves like the newest recorded one that is not newer than it.
+Recorded against running servers (0.12, 0.16, 0.28, 0.30, 0.31, 0.32) and read in the source of 0.8.5, 0.10.2,
+0.18.0, 0.20.2 and 0.25.1. A release in between behaves like the newest of these that is not newer than it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Release:
     refuses_base_name: bool
     base_name_shadows: bool  # an adapter called like the base answers the base's requests
     refuses_changed_base: bool  # PiSSA and its kin, lora_bias, aLoRA, layer replication …
+    refuses_no_tensors: bool
     ignores_bias_tensors: bool  # `lora_B.bias` is read and left unused; later its name is refused
     honours_patterns: bool  # rank_pattern, alpha_pattern
     cache_key: CacheKey
@@ -86,6 +87,7 @@ def release_traits(release: str) -> Release:
         refuses_base_name=v >= (0, 32),
         base_name_shadows=v >= (0, 10),
         refuses_changed_base=v >= (0, 32),
+        refuses_no_tensors=v >= (0, 16),
         ignores_bias_tensors=v < (0, 12),
         honours_patterns=v >= (0, 32),
         cache_key=cache_key,
