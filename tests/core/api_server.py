@@ -57,6 +57,7 @@ class ApiServer:
             self.seen.notify_all()
         if self.away and request.transport is not None:
             request.transport.abort()
+            return web.Response(status=503)  # nobody reads it
         if self.stall is not None:
             await self.stall.wait()
         if path in self.raw:
