@@ -66,14 +66,15 @@ class Publisher:
 
     def offer(self, resource: Resource, given: StatusInput, now: float) -> None:
         """Say what is so. Written at once if it is Ready, soon if the list of pods shrank, later otherwise."""
-        if self._compared.get(resource.key) == (given, resource.version):
-            return
         draft = self._drafts.get(resource.key)
         if draft is not None and draft.task is not None:
+            # first of all: what was so before something else began to be written has to be written again
             if draft.given != given:
                 draft.given = given
                 draft.due = min(draft.due, now + self._delay(resource, given))
                 draft.wake.set()
+            return
+        if self._compared.get(resource.key) == (given, resource.version):
             return
         if not self._differs(resource, given):
             self._compared[resource.key] = (given, resource.version)

@@ -111,6 +111,20 @@ async def test_what_changes_while_it_is_written_is_written_next() -> None:
         assert len(desk.api.calls) == 2 and desk.status["phase"] == "Loading"
 
 
+async def test_what_is_so_again_while_something_else_is_written_has_the_last_word() -> None:
+    async with a_desk(quiet_seconds=0.0) as desk:
+        desk.offer(READY)
+        await desk.idle()
+        desk.offer(READY)
+        stall = desk.api.stall = asyncio.Event()
+        desk.offer(LOADING)
+        await desk.api.until_calls(2)
+        desk.offer(READY)
+        stall.set()
+        await desk.idle()
+        assert desk.status["phase"] == "Ready"
+
+
 async def test_a_flush_returns_when_the_last_offer_is_written() -> None:
     async with a_desk(quiet_seconds=3600.0) as desk:
         desk.offer(LOADING)
