@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e.controlplane import ControlPlane
-from e2e.pods import PodRunnerThread
+# failed assertions in the contract's cases show their values, as those in tests do; before anything imports them
+pytest.register_assert_rewrite("e2e.contract")
+
+from e2e.controlplane import ControlPlane  # noqa: E402
+from e2e.pods import PodRunnerThread  # noqa: E402
 
 
 @pytest.fixture(scope="session")
