@@ -120,7 +120,7 @@ def _copies(desired: Desired, answering: Iterable[Answering]) -> dict[str, list[
         wanted = desired.by_name(copy.pod.partition("/")[0], name)
         if wanted is not None:
             current = fingerprint == wanted.adapter.version
-            found.setdefault(wanted.adapter.key, []).append(replace(copy, current=current))
+            found.setdefault(wanted.adapter.key, []).append(copy if current else replace(copy, current=False))
     return found
 
 

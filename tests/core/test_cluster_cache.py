@@ -80,3 +80,11 @@ def test_deletions_are_not_remembered_without_end() -> None:
     for number in range(GONE_REMEMBERED + 100):
         pods.drop(pod("a", 1, uid=str(number)))
     assert pods.gone_remembered == GONE_REMEMBERED
+
+
+def test_what_a_list_showed_to_be_gone_does_not_come_back_either() -> None:
+    pods = cluster().pods
+    pods.put(pod("a", 5))
+    assert pods.replace([], "8")
+    assert not pods.put(pod("a", 6))
+    assert pods.get("ns/a") is None

@@ -100,14 +100,17 @@ class Cache(Generic[T]):
     def drop(self, body: Json) -> bool:
         """Forget a deleted object, unless another one has its name by now."""
         key, uid = key_of(body), body["metadata"]["uid"]
-        self._gone[uid] = None
-        if len(self._gone) > GONE_REMEMBERED:
-            del self._gone[next(iter(self._gone))]
+        self._bury(uid)
         known = self._items.get(key)
         if known is None or known.uid != uid:
             return False
         del self._items[key]
         return True
+
+    def _bury(self, uid: str) -> None:
+        self._gone[uid] = None
+        if len(self._gone) > GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
     def replace(self, bodies: Iterable[Json], list_version: str) -> bool:
         """Take a full list: what it lacks is gone, unless it was seen after the list was made."""
@@ -119,6 +122,7 @@ class Cache(Generic[T]):
         made_at = int(list_version) if list_version.isdigit() else 0
         for key, item in list(self._items.items()):
             if key not in listed and item.version <= made_at:
+                self._bury(item.uid)
                 del self._items[key]
                 changed = True
         return changed
