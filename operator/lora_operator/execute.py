@@ -334,6 +334,9 @@ class Executor:
             "unloading %s from %s failed (attempt %d, again in %g s): %s", effect.engine_name, pod, attempts, pause,
             error, extra=_fields(effect),
         )  # fmt: skip
+        if isinstance(error, RuntimeUpdatingDisabled):
+            self._engines.note_disabled(pod, str(error))
+            return
         self._engines.look_now(pod)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):

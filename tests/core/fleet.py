@@ -144,12 +144,15 @@ class Fleet:
         annotations: Mapping[str, str] | None = None,
         gate: bool = False,
         env: Mapping[str, str] | None = None,
+        hidden: Mapping[str, str] | None = None,
     ) -> Engine:
-        """A pod with a running engine on a free port of loopback."""
+        """A pod with a running engine on a free port of loopback; `hidden`: environment that the pod does not show."""
         flags = ["--model", "tiny", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "8", *arguments]
         quick = ["--sim-startup-seconds", "0", "--sim-load-seconds", "0", "--port", "0"]
         variables = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} | dict(env or {})
-        engine = self.engines[name] = await serve([*flags, *quick], variables)
+        engine = self.engines[name] = await serve([*flags, *quick], variables | dict(hidden or {}))
+        if hidden is not None:
+            variables = dict(env or {})
         self._uids += 1
         body: Json = {
             "metadata": {

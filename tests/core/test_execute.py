@@ -189,3 +189,14 @@ async def test_loads_that_cannot_be_fetched_say_why_and_heal(tmp_path: Path) -> 
         assert "VolumeMissing" in fleet.status("la")["failedAdapters"][0]["message"]
         fleet.volume.mkdir()
         await fleet.until(lambda: fleet.ready("la"))
+
+
+async def test_an_engine_that_can_unload_nothing_is_asked_once_and_says_why(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path) as fleet:
+        left = fleet.write(str(fleet.volume / "sql" / "0123456789abcdef"))
+        off = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0"}
+        await fleet.add_pod("p0", "--lora-modules", f"sql={left}", hidden=off)
+        await fleet.until(lambda: fleet.view("p0") is not None and fleet.view("p0").lora_disabled)
+        await fleet.rounds(5)
+        assert metric(fleet, 'unloads_total{cause="Unwanted",result="RuntimeUpdatingDisabled"} 1.0')
+        assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in fleet.view("p0").lora_disabled
