@@ -160,7 +160,7 @@ def test_after_all_that_everything_is_as_declared(worlds: Worlds, seed: int, rel
         return all(answer.weights == weights and not answer.stale for answer in answers)
 
     try:
-        eventually(settled, timeout=30.0)
+        eventually(settled, timeout=15.0)  # less than the heartbeat that would cover up a change that nobody saw
     except AssertionError as error:
         state = world.kubectl("get", "la", "-o", "yaml")
         raise AssertionError(f"{error}\n{story}\n{listed(world)}\n{state}\n{log_of(world)[-6000:]}") from None
