@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -167,3 +168,13 @@ async def test_a_port_that_is_taken_ends_it_with_its_number(tmp_path: Path, monk
             running.start()
             with pytest.raises(ServeError, match=str(port)):
                 await running.task
+
+
+async def test_versions_that_nobody_wants_leave_the_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "SWEEP_SECONDS", 0.01)
+    old = tmp_path / "sql" / "0123456789abcdef"
+    old.mkdir(parents=True)
+    os.utime(old, (1000, 1000))
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.start()
+        await running.until(lambda: not old.exists())

@@ -271,6 +271,18 @@ async def test_a_quiet_fleet_is_looked_at_and_nothing_is_written(tmp_path: Path)
         assert "unload" not in fleet.engines["p0"].journal.calls
 
 
+async def test_what_somebody_unloads_comes_back_and_is_counted(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        url = f"{fleet.engines['p0'].url}/v1/unload_lora_adapter"
+        async with fleet.operator._session.post(url, json={"lora_name": "sql"}) as answer:
+            assert answer.status == 200
+        await fleet.until(lambda: b"lora_operator_drift_total 1.0" in fleet.operator.metrics.exposition())
+        await fleet.until(lambda: fleet.listed() == {"p0": ["sql"]})
+
+
 async def test_a_changed_mount_path_leaves_what_is_loaded_alone(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from lora_operator.desired import desired
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.snapshot import take_snapshot
 from lora_operator.states import status_inputs
-from lora_operator.status import AdapterState
+from lora_operator.status import AdapterState, status_of
 from lora_scheduler import Policy, plan
 from tests.core.builders import V1, a_pod, a_resource, a_source, an_engine, found, nothing_under_way, observed, ours
 
@@ -74,3 +75,25 @@ def test_one_pod_that_has_it_under_two_names_is_one_copy() -> None:
     given = status_inputs(wanted, snapshot, plan(snapshot, Policy()), seen.pods, seen.engines, ledger, failures)
     (state,) = given[resource.key].adapters
     assert len(state.copies) == 2 and state.current == 1 and not state.complete
+
+
+def test_a_resource_that_is_being_deleted_says_what_still_answers_and_keeps_its_names() -> None:
+    noted = {
+        "observedGeneration": 3,
+        "adapters": [{"name": "sql", "fingerprint": V1, "bytes": 5, "rank": 4}, {"name": "taken", "fingerprint": V1}],
+    }
+    going = a_resource("going", status=noted, **DELETED)
+    other = a_resource("other")
+    wanted = desired([going, other], {other.key: a_source(other, found("taken"))})
+    record = a_pod("p0")
+    ledger, failures = nothing_under_way()
+    seen = observed((record, an_engine(record, ours("sql"), ours("taken"))))
+    snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
+    made = plan(snapshot, Policy())
+    given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)[going.key]
+    status = status_of(given, noted, datetime(2026, 1, 1, tzinfo=UTC)).to_dict()
+    assert status["podAssignments"] == [{"pod": "p0", "address": "127.0.0.9:8000", "adapters": ["sql"]}]
+    assert [item["name"] for item in status["adapters"]] == ["sql", "taken"]
+    ready = next(c for c in status["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"], status["observedGeneration"]) == ("False", "Deleting", 3)
+    assert "loadedAdapters" not in status and "failedAdapters" not in status
