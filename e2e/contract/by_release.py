@@ -48,6 +48,7 @@ NOT_FOUND_PREFIX = Since({(0,): "Call to add_lora method failed: ", (0, 18): ""}
 KILLING_REQUEST = Since(
     {(0,): (500, "Internal Server Error"), (0, 16): (200, "InternalServerError"), (0, 18): (500, "InternalServerError")}
 )
+CLOSES_AFTER_LOAD_FAILURE = Since({(0,): False, (0, 18): True, (0, 25): False})
 NAN_LOGPROBS = Since({(0,): 500, (0, 18): 400})
 OPEN_ADAPTERS = Since({(0,): False, (0, 12): True})
 GUARDED = Since(

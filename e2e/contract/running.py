@@ -27,7 +27,9 @@ async def target(
     """A Target with a session and an empty folder of its own; both are gone afterwards."""
     timeout = aiohttp.ClientTimeout(total=60)
     with tempfile.TemporaryDirectory(prefix="contract-") as scratch:
-        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+        # Some releases close a connection after an error without saying so: the next request would meet that.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             yield Target(
                 url=url,
                 version=version,

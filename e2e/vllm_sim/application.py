@@ -105,7 +105,13 @@ class Application:
         try:
             return await handler(request, raw, forget=forget)
         except Refused as refused:
-            return as_error(refused, self._settings.release)
+            response = as_error(refused, self._settings.release)
+            if refused.closes:
+                await response.prepare(request)
+                await response.write_eof()
+                if request.transport is not None:
+                    request.transport.close()
+            return response
 
     def _authorized(self, request: web.Request) -> bool:
         if not self._settings.api_keys or request.method == "OPTIONS":

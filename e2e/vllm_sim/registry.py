@@ -18,11 +18,14 @@ _FILE_PATH = re.compile(r"(?:/[\w\-]+)+/[\w\-]+\.\w+")
 
 
 class Refused(Exception):
-    """An answer other than 200: its status, type, message and, where the engine gives one, the parameter."""
+    """An answer other than 200: its status, type, message and, where the engine gives one, the parameter.
 
-    def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
+    `closes`: the connection is closed after the answer, without a word in its headers.
+    """
+
+    def __init__(self, status: int, kind: str, message: str, param: str | None = None, *, closes: bool = False) -> None:
         super().__init__(message)
-        self.status, self.kind, self.message, self.param = status, kind, message, param
+        self.status, self.kind, self.message, self.param, self.closes = status, kind, message, param, closes
 
 
 def mask_paths(message: str) -> str:
@@ -102,7 +105,8 @@ class Registry:
                 raise Refused(400, "InvalidUserInput", message)
             if self.find(name) is None:
                 raise Refused(404, "NotFoundError", f"The lora adapter '{name}' cannot be found.")
-            await asyncio.sleep(self._core.settings.unload_seconds)
+            if self._core.settings.unload_seconds > 0:  # else nothing may come between check and removal
+                await asyncio.sleep(self._core.settings.unload_seconds)
             if not forget:
                 self._adapters = [a for a in self._adapters if a.name != name]
 
@@ -126,11 +130,16 @@ class Registry:
             message = f"Loading lora {request.name} failed: No adapter found for {request.path}"
             if self._release.prefixes_not_found:
                 message = f"Call to add_lora method failed: {message}"
-            return Refused(404, "NotFoundError", message)
+            return Refused(404, "NotFoundError", message, closes=self._release.closes_after_load_failure)
         message = str(exc)
         if not isinstance(exc, EngineDead):
             message = (
                 f"Call to add_lora method failed: Worker failed with error '{message}', please check the stack trace "
                 "above for the root cause"
             )
-        return Refused(self._release.load_failure_status, self._release.load_failure_type, message)
+        return Refused(
+            self._release.load_failure_status,
+            self._release.load_failure_type,
+            message,
+            closes=self._release.closes_after_load_failure,
+        )

@@ -34,6 +34,7 @@ class Release:
     has_load_inplace: bool
     load_failure_status: int
     load_failure_type: str
+    closes_after_load_failure: bool  # the connection, without saying so: the exception went through the whole server
     refuses_base_name: bool
     base_name_shadows: bool  # an adapter called like the base answers the base's requests
     refuses_changed_base: bool  # PiSSA and its kin, lora_bias, aLoRA, layer replication …
@@ -84,6 +85,7 @@ def release_traits(release: str) -> Release:
         has_load_inplace=v >= (0, 16),
         load_failure_status=500 if v >= (0, 18) else 400,
         load_failure_type="InternalServerError" if v >= (0, 18) else "BadRequestError",
+        closes_after_load_failure=(0, 18) <= v < (0, 25),
         refuses_base_name=v >= (0, 32),
         base_name_shadows=v >= (0, 10),
         refuses_changed_base=v >= (0, 32),

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
-from ..by_release import BASE_NAME, LOAD_FAILURE, LOAD_INPLACE, LOADS_LOCKED, MASKS_PATHS, NOT_FOUND_PREFIX
+from ..by_release import (
+    BASE_NAME,
+    CLOSES_AFTER_LOAD_FAILURE,
+    LOAD_FAILURE,
+    LOAD_INPLACE,
+    LOADS_LOCKED,
+    MASKS_PATHS,
+    NOT_FOUND_PREFIX,
+)
 from ..case import Cases
 from ..target import BASE, Target
 
@@ -127,6 +136,35 @@ async def after_failed_loads_the_server_is_healthy_and_lists_nothing(t: Target) 
     assert await t.names() == []
     await t.must_load("a", t.fixture("lora"))
     assert await t.answer("a") != await t.answer(BASE)
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: str) -> bytes:
+    """Send a request and return the head of the answer, empty where the connection has been closed."""
+    writer.write(request.encode())
+    with contextlib.suppress(ConnectionError):
+        await writer.drain()
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+    await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+    return head
+
+
+@cases("from 0.18 to before 0.25 the connection is closed after a load failure, without a word in the headers")
+async def after_a_load_failure_the_connection_is_kept_or_not(t: Target) -> None:
+    host = t.url.removeprefix("http://")
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    body = '{"lora_name": "a", "lora_path": "/nowhere/at/all"}'
+    head = f"Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    first = await _exchange(reader, writer, f"POST {_PATH} HTTP/1.1\r\n{head}{body}")
+    assert first.startswith(b"HTTP/1.1 404")
+    assert b"connection: close" not in first.lower()
+    second = await _exchange(reader, writer, f"GET /version HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    assert (second == b"") is CLOSES_AFTER_LOAD_FAILURE[t.release]
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 @cases("Four concurrent loads of one name: one 200, three 400")
