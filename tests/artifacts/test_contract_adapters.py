@@ -88,7 +88,14 @@ def test_refuses_all_others_with_the_reason(name: str) -> None:
 
 
 # Right on every release, and refused all the same: a pickle runs code, and the others cannot be told from a mix-up.
-REFUSED_THOUGH_RIGHT = {"pickle-only", "surplus-layers", "other-base", "unknown-setting"}
+REFUSED_THOUGH_RIGHT = {
+    "pickle-only",
+    "surplus-layers",
+    "other-base",
+    "unknown-setting",
+    "qalora",  # right before 0.32 only because these releases do not look at what it needs
+    "target-parameters",  # what it adds to fused weights is not inspected yet
+}
 RELEASES = [(0, 8, 5), (0, 10, 2), (0, 12, 0), (0, 16, 0), (0, 20, 2), (0, 25, 1), (0, 28, 0), (0, 30, 0), (0, 32, 0)]
 MAX_LORA_RANK = 16
 

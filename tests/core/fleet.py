@@ -88,7 +88,7 @@ class Fleet:
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 
-    async def until(self, done: Callable[[], Any], timeout: float = 10.0) -> None:
+    async def until(self, done: Callable[[], Any], timeout: float = 30.0) -> None:
         """Poll a condition."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not done():
