@@ -26,7 +26,7 @@ from lora_operator.served import ServedNames
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
-from lora_operator.vllm.quirks import StaleCache
+from lora_operator.vllm.quirks import StaleCache, public_name
 from lora_scheduler import Load, Plan, Unload, UnloadCause
 
 log = logging.getLogger(__name__)
@@ -303,8 +303,12 @@ class Executor:
             wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
             if wanted is not None:
                 # routers must have let go before the engine answers 404
+                others = self._answers_elsewhere(effect)
                 await self._flush(wanted.resource)
                 await asyncio.sleep(self._limits.withdraw_seconds)
+                if unload.cause is UnloadCause.SURPLUS and others and not self._answers_elsewhere(effect):
+                    log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
+                    return
                 self._tell_preempted(unload, wanted)
             if not self._lives(effect):
                 return
@@ -323,6 +327,17 @@ class Executor:
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
+
+    def _answers_elsewhere(self, effect: Effect) -> bool:
+        """Whether another pod of the namespace answers for this adapter."""
+        namespace, name = effect.pod.partition("/")[0], public_name(effect.engine_name)
+        return any(
+            view.state is EngineState.UP
+            and pod != effect.pod
+            and pod.partition("/")[0] == namespace
+            and any(public_name(model.name) == name for model in view.models)
+            for pod, view in self._engines.views.items()
+        )
 
     async def _unload_failed(self, effect: Effect, unload: Unload, error: Exception) -> None:
         """Pause before it is planned again: an engine that keeps refusing is asked less and less often."""

@@ -85,6 +85,21 @@ async def test_status_lets_go_of_a_pod_before_its_engine_does(tmp_path: Path) ->
         await fleet.until(lambda: fleet.listed() == {next(iter(fleet.assigned("la"))): ["sql"]})
 
 
+async def test_a_surplus_copy_stays_when_the_other_one_dies_in_the_last_moment(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, withdraw_seconds=0.3) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: fleet.ready("la"))
+        fleet.apply("la", "sql", replicas=1)
+        await fleet.until(lambda: len(fleet.assigned("la")) == 1)
+        (staying,) = fleet.assigned("la")
+        (leaving,) = {"p0", "p1"} - {staying}
+        await fleet.engines[staying].kill()
+        await fleet.until(lambda: fleet.ready("la") and list(fleet.assigned("la")) == [leaving])
+        await fleet.settle()
+        assert "unload" not in fleet.engines[leaving].journal.calls
+
+
 async def test_an_unload_that_has_begun_is_finished_and_told_when_the_operator_ends(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=2, withdraw_seconds=0.05) as fleet:
         fleet.write("sql")
