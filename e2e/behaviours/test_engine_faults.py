@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.behaviours.folders import many
 from e2e.behaviours.seen import listed, loads, log_of, unloads
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
@@ -20,14 +21,6 @@ PATIENCE = ("--probe-seconds", "0.3", "--probe-timeout", "0.5", "--hold-seconds"
 def on(pod: str) -> Json:
     """A deploymentConfig for one pod only."""
     return {"podSelector": {"matchLabels": {"statefulset.kubernetes.io/pod-name": pod}}}
-
-
-def many(world: World, count: int) -> list[str]:
-    """A folder `many` of so many adapters."""
-    names = [f"a{index:02}" for index in range(count)]
-    for index, name in enumerate(names):
-        world.adapter(name, inside="many", seed=index)
-    return names
 
 
 def as_status_says(world: World, *resources: str) -> bool:

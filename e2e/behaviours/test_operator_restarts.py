@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
+from e2e.behaviours.folders import many
 from e2e.behaviours.seen import AuditLog, listed, loads, log_of, unloads
 from e2e.behaviours.worlds import Worlds
 from e2e.world import World
 from e2e.world.world import SERVICE_ACCOUNT, assigned, condition, eventually, failed
-
-
-def many(world: World, count: int) -> list[str]:
-    """A folder `many` of so many adapters."""
-    names = [f"a{index:02}" for index in range(count)]
-    for index, name in enumerate(names):
-        world.adapter(name, inside="many", seed=index)
-    return names
 
 
 def kill(world: World) -> None:

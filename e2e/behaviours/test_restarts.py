@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from e2e.behaviours.folders import many
 from e2e.behaviours.seen import listed, loads, log_of, metric, unloads
 from e2e.behaviours.worlds import Worlds
 from e2e.world import World
@@ -10,16 +11,9 @@ from e2e.world.world import assigned, condition, eventually
 ALL_PODS = {"replicaPolicy": "AllPods"}
 
 
-def _folder_of(world: World, count: int) -> list[str]:
-    names = [f"a{index:02}" for index in range(count)]
-    for index, name in enumerate(names):
-        world.adapter(name, inside="many", seed=index)
-    return names
-
-
 def test_a_restarted_container_gets_all_its_adapters_back_and_status_tells_the_truth_meanwhile(worlds: Worlds) -> None:
     world = worlds(2, pod_options={"restart_seconds": 0.7})
-    names = _folder_of(world, 5)
+    names = many(world, 5)
     world.apply("many", "many", deployment={"replicas": 2})
     world.wait_ready("many")
 
@@ -39,7 +33,7 @@ def test_a_restarted_container_gets_all_its_adapters_back_and_status_tells_the_t
 
 def test_a_deleted_pod_is_replaced_by_its_statefulset_and_gets_its_adapters_back(worlds: Worlds) -> None:
     world = worlds(2)
-    names = _folder_of(world, 3)
+    names = many(world, 3)
     world.apply("many", "many", deployment={"replicas": 2})
     before = world.wait_ready("many")["status"]["podAssignments"]
 
@@ -72,7 +66,7 @@ def test_a_new_pod_gets_what_all_pods_have_and_nothing_else_moves(worlds: Worlds
 
 def test_when_pods_go_their_copies_move_to_those_that_are_left(worlds: Worlds) -> None:
     world = worlds(3)
-    names = _folder_of(world, 6)
+    names = many(world, 6)
     world.apply("many", "many", deployment={"replicas": 1})
     before = assigned(world.wait_ready("many")["status"])
     assert sorted(before) == ["vllm-0", "vllm-1", "vllm-2"]
