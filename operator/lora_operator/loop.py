@@ -69,7 +69,7 @@ class Parts:
 
 
 class Loop:
-    """Runs rounds for as long as it lives. `mark` is the only thing that others call."""
+    """Runs rounds for as long as it lives. Others `mark` it dirty, or wait for the `next_round`."""
 
     def __init__(self, parts: Parts, *, policy: Policy, versioned_names: bool) -> None:
         self._parts = parts
