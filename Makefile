@@ -9,6 +9,9 @@ RELEASE ?= 0.32.0
 PYTEST := $(BIN)/python -m pytest
 SOURCES := scheduler operator e2e bench tests
 
+# The tests start some hundred processes: compile our modules once, also where the environment says not to keep them.
+export PYTHONDONTWRITEBYTECODE :=
+
 # The steps of `make test` follow each other even under -j: the machine is meant for the tests themselves.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
