@@ -115,6 +115,7 @@ def _say_how_to_use(stage: Stage) -> None:
         screen.command(f'export PATH="{stage.plane.kubectl_path.parent}:$PATH"')
     screen.command("kubectl get loraadapters,pods -o wide")
     screen.command("kubectl scale la/sql --replicas=1")
+    screen.say(f"The operator reads adapters from {stage.samples.source} (--local-root) and nowhere else.")
     screen.say(
         f"There is no kubelet: what plays it restarts engines that die, and can kill them (namespace {NAMESPACE}):"
     )

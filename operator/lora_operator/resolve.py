@@ -127,13 +127,23 @@ class Resolver:
                 news = not _same(self.views[key], found)
                 self.views[key] = found
                 if news:
-                    log.debug("source of %s resolved", key, extra={"resource": key})
+                    self._tell(key, found)
                     self._changed()
             try:
                 async with asyncio.timeout(self._delay(failures, found.resolution)):
                     await wake.wait()
             except TimeoutError:
                 pass
+
+    @staticmethod
+    def _tell(key: str, found: SourceView) -> None:
+        """For whoever is on call: what status says of the source, in the log as well."""
+        fields = {"resource": key}
+        if found.error is not None:
+            log.warning("source of %s: %s: %s", key, found.error.reason, found.error, extra=fields)
+        for item in found.resolution.broken if found.resolution is not None else ():
+            log.warning("source of %s: %s: %s: %s", key, item.name, item.reason, item.message, extra=fields)
+        log.debug("source of %s resolved", key, extra=fields)
 
     def _delay(self, failures: int, resolution: Resolution | None) -> float:
         interval = max(self._interval, len(self._tasks) / CHECKS_PER_SECOND)
