@@ -142,7 +142,7 @@ class Resolver:
         if found.error is not None:
             log.warning("source of %s: %s: %s", key, found.error.reason, found.error, extra=fields)
         for item in found.resolution.broken if found.resolution is not None else ():
-            log.warning("source of %s: %s: %s: %s", key, item.name, item.reason, item.message, extra=fields)
+            log.warning("source of %s: %r: %s: %s", key, item.name, item.reason, item.message, extra=fields)
         log.debug("source of %s resolved", key, extra=fields)
 
     def _delay(self, failures: int, resolution: Resolution | None) -> float:
