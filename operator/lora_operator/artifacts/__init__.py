@@ -6,7 +6,8 @@ Everything here reads files and refuses early: engines accept many broken adapte
 from lora_operator.artifacts.base_shape import BaseModelShape
 from lora_operator.artifacts.fingerprint import fingerprint
 from lora_operator.artifacts.folder import CONFIG_FILE, WEIGHTS_FILE, AdapterFile
-from lora_operator.artifacts.inspection import Inspection, inspect
+from lora_operator.artifacts.header import header_length
+from lora_operator.artifacts.inspection import Inspection, inspect, inspect_parts
 from lora_operator.artifacts.names import InvalidAdapterName, valid_adapter_name
 from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 
@@ -20,6 +21,8 @@ __all__ = [
     "InvalidAdapterName",
     "RefusedReason",
     "fingerprint",
+    "header_length",
     "inspect",
+    "inspect_parts",
     "valid_adapter_name",
 ]

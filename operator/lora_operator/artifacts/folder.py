@@ -31,11 +31,16 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
-    """One file of an adapter: its path relative to the folder, its size, and the sha256 of its content in hex."""
+    """One file of an adapter: its path relative to the folder, its size, and the sha256 of its content in hex.
+
+    A store that does not tell the digest leaves `sha256` empty and gives `tag`, its own mark for this very content (an
+    ETag, a version id): other content never has the same one.
+    """
 
     path: str
     size_bytes: int
-    sha256: str
+    sha256: str = ""
+    tag: str = ""
 
 
 def refused_by_os(name: str, error: OSError, missing: RefusedReason) -> AdapterRefused:

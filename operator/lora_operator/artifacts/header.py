@@ -32,9 +32,15 @@ class Tensor:
 
 def read_header(descriptor: int, size_bytes: int) -> tuple[Tensor, ...]:
     """The tensors of an open safetensors file of `size_bytes`, in the order of their data. Raises AdapterRefused."""
+    length = header_length(os.pread(descriptor, 8, 0), size_bytes)
+    return parse_header(_read_exactly(descriptor, length, 8), size_bytes)
+
+
+def header_length(first_bytes: bytes, size_bytes: int) -> int:
+    """How many bytes of JSON follow the first eight, in a file of `size_bytes`. Raises AdapterRefused."""
     if size_bytes < 8:
         _refuse(RefusedReason.FILE_TRUNCATED, f"has {size_bytes} bytes, too few for a header: it is half-written")
-    length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+    length = int.from_bytes(first_bytes[:8], "little")
     if length > MAX_HEADER_BYTES:
         _refuse(
             RefusedReason.HEADER_INVALID,
@@ -45,8 +51,12 @@ def read_header(descriptor: int, size_bytes: int) -> tuple[Tensor, ...]:
             RefusedReason.FILE_TRUNCATED,
             f"ends inside its header ({size_bytes} of {8 + length} bytes): it is half-written, copy it again",
         )
-    raw = _read_exactly(descriptor, length, 8)
-    return _laid_out(_entries(raw), 8 + length, size_bytes)
+    return length
+
+
+def parse_header(raw: bytes, size_bytes: int) -> tuple[Tensor, ...]:
+    """The tensors that the JSON `raw` describes, in the order of their data. Raises AdapterRefused."""
+    return _laid_out(_entries(raw), 8 + len(raw), size_bytes)
 
 
 def _read_exactly(descriptor: int, length: int, offset: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from lora_operator.artifacts.folder import (
     open_regular,
     refused_by_os,
 )
-from lora_operator.artifacts.header import Tensor, read_header
+from lora_operator.artifacts.header import Tensor, parse_header, read_header
 from lora_operator.artifacts.modules import Module, pair_up
 from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 from lora_operator.artifacts.scan import sha256_of_finite
@@ -86,7 +86,7 @@ def _inspect(
     config_file, raw = _read_config(folder)
     config = parse_config(raw)
     check_base_name(config.base_model, served_base_model, base_aliases)
-    _refuse_pickles(folder)
+    _refuse_pickles(name for name in (WEIGHTS_FILE, *PICKLE_FILES) if os.path.lexists(folder / name))
     with open_regular(folder, WEIGHTS_FILE, RefusedReason.WEIGHTS_MISSING) as descriptor:
         before = identity(descriptor)
         tensors = read_header(descriptor, before[0])
@@ -101,16 +101,55 @@ def _inspect(
     return _described(config, modules, tensors, features, (config_file, weights_file))
 
 
+def inspect_parts(
+    names: Collection[str],
+    config: tuple[AdapterFile, bytes],
+    weights: tuple[AdapterFile, bytes],
+    *,
+    base: BaseModelShape | None = None,
+    served_base_model: str | None = None,
+    base_aliases: tuple[str, ...] = (),
+) -> Inspection:
+    """Check an adapter that is still at a remote store, by what is cheap to read of it.
+
+    `names` are all file names of its folder; `config` the whole adapter_config.json; `weights` the safetensors file and
+    the JSON of its header (see `header_length`). That no value is NaN or infinite is checked when it is fetched.
+    Raises AdapterRefused.
+    """
+    _refuse_added_tokens(names)
+    _refuse_pickles(names)
+    (config_file, raw), (weights_file, head) = config, weights
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise _config_too_large(len(raw))
+    parsed = parse_config(raw)
+    check_base_name(parsed.base_model, served_base_model, base_aliases)
+    tensors = parse_header(head, weights_file.size_bytes)
+    modules = pair_up(tensors)
+    features = _check(parsed, modules, base)
+    return _described(parsed, modules, tensors, features, (config_file, weights_file))
+
+
+def _config_too_large(size_bytes: int) -> AdapterRefused:
+    return AdapterRefused(
+        RefusedReason.CONFIG_TOO_LARGE,
+        f"{CONFIG_FILE} has {size_bytes} bytes: at most {MAX_CONFIG_BYTES} are read, it is not a PEFT config",
+    )
+
+
 def _check_folder(folder: Path) -> None:
     try:
         with os.scandir(folder) as entries:
-            names = {entry.name for entry in entries}
+            names = [entry.name for entry in entries]
     except PermissionError:
         return  # a folder that may be entered but not listed is fine; else the first file says what is wrong
     except NotADirectoryError as error:
         raise AdapterRefused(RefusedReason.FOLDER_MISSING, f"{folder} is a file, not an adapter's folder") from error
     except (OSError, ValueError) as error:
         raise AdapterRefused(RefusedReason.FOLDER_MISSING, f"{folder} cannot be opened ({error})") from error
+    _refuse_added_tokens(names)
+
+
+def _refuse_added_tokens(names: Collection[str]) -> None:
     if _ADDED_EMBEDDINGS in names:
         raise AdapterRefused(
             RefusedReason.FEATURE_UNSUPPORTED,
@@ -122,10 +161,7 @@ def _read_config(folder: Path) -> tuple[AdapterFile, bytes]:
     with open_regular(folder, CONFIG_FILE, RefusedReason.CONFIG_MISSING) as descriptor:
         size = os.fstat(descriptor).st_size
         if size > MAX_CONFIG_BYTES:
-            raise AdapterRefused(
-                RefusedReason.CONFIG_TOO_LARGE,
-                f"{CONFIG_FILE} has {size} bytes: at most {MAX_CONFIG_BYTES} are read, it is not a PEFT config",
-            )
+            raise _config_too_large(size)
         raw = bytearray()
         while len(raw) <= size and (part := os.read(descriptor, size + 1 - len(raw))):
             raw += part
@@ -136,11 +172,12 @@ def _read_config(folder: Path) -> tuple[AdapterFile, bytes]:
     return AdapterFile(CONFIG_FILE, size, hashlib.sha256(raw).hexdigest()), bytes(raw)
 
 
-def _refuse_pickles(folder: Path) -> None:
-    if os.path.lexists(folder / WEIGHTS_FILE):
+def _refuse_pickles(names: Iterable[str]) -> None:
+    there = set(names)
+    if WEIGHTS_FILE in there:
         return
     for name in PICKLE_FILES:
-        if os.path.lexists(folder / name):
+        if name in there:
             raise AdapterRefused(
                 RefusedReason.PICKLE_REFUSED,
                 f"{name} is a pickle, which can run any code when it is read: save the adapter as safetensors "

@@ -6,6 +6,7 @@ A source reads and reports; it decides nothing about pods and writes nothing.
 from lora_operator.artifacts import AdapterFile
 from lora_operator.sources.base import (
     BrokenAdapter,
+    Credentials,
     FoundAdapter,
     Resolution,
     Source,
@@ -20,6 +21,7 @@ from lora_operator.sources.selection import select
 __all__ = [
     "AdapterFile",
     "BrokenAdapter",
+    "Credentials",
     "FoundAdapter",
     "LocalSource",
     "NotYetSource",

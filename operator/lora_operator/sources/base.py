@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from lora_operator.artifacts import AdapterFile, BaseModelShape, Inspection
+from lora_operator.fetch.order import FetchOrder
 
 DEFAULT_MAX_ADAPTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the Secret holds, by its keys; never part of a repr, a log line or an error."""
+
+    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def get(self, key: str) -> str | None:
+        return dict(self.values).get(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,7 @@ class SourceRequest:
     base_model: str | None = None
     base: BaseModelShape | None = None
     base_aliases: tuple[str, ...] = ()  # further names under which pods serve the base model
+    credentials: Credentials | None = None  # None: no Secret is named, what the surroundings give is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +99,11 @@ class Source(Protocol):
 
         `previous` is the last answer to the same request: what did not change since is not read again, and a good
         version is kept while its successor is incomplete or broken. Raises SourceError.
+        """
+        ...  # pragma: no cover
+
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> Path | FetchOrder:
+        """Where the files of exactly this version can be had now: a folder that the operator can read, or links that
+        hold for a while. Asked again when they ran out. Raises SourceError (SourceChanged if the version is gone).
         """
         ...  # pragma: no cover

@@ -66,6 +66,10 @@ class LocalSource:
         """See `Source`. All reading happens in a thread."""
         return await asyncio.to_thread(self._resolve, request, previous or Resolution())
 
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> Path:
+        """See `Source`: the folder itself."""
+        return Path(found.location)
+
     def _resolve(self, request: SourceRequest, previous: Resolution) -> Resolution:
         now = self._clock()
         repository = self._repository(request.repository)

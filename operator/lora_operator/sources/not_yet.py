@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lora_operator.sources.base import Resolution, SourceError, SourceRequest
+from lora_operator.fetch.order import FetchOrder
+from lora_operator.sources.base import FoundAdapter, Resolution, SourceError, SourceRequest
 
 
 class NotYetSource:
@@ -13,7 +14,14 @@ class NotYetSource:
 
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
         """Raise SourceError: trying again does not help."""
-        raise SourceError(
+        raise self._refusal(request)
+
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
+        """Raise SourceError: trying again does not help."""
+        raise self._refusal(request)
+
+    def _refusal(self, request: SourceRequest) -> SourceError:
+        return SourceError(
             "SourceNotSupportedYet",
             f"adapterSource.type {self._type!r} is not supported by this version of the operator: put the files of "
             f"{request.repository[:200]!r} on a volume and use type 'local'",
