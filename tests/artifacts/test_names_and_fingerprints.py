@@ -44,6 +44,15 @@ def files(*, swap: bool = False, size: int = 3) -> list[AdapterFile]:
     return listed[::-1] if swap else listed
 
 
+def test_a_stores_tag_counts_only_together_with_the_store() -> None:
+    tagged = [AdapterFile("a", 3, tag="etag")]
+    assert fingerprint(tagged, "s3 one.example bucket") == fingerprint(tagged, "s3 one.example bucket")
+    assert fingerprint(tagged, "s3 one.example bucket") != fingerprint(tagged, "s3 other.example bucket")
+    assert fingerprint(files(), "anywhere") == fingerprint(files(), "elsewhere")
+    with pytest.raises(ValueError, match="neither"):
+        fingerprint(tagged)
+
+
 def test_a_fingerprint_depends_on_content_only(tmp_path: Path) -> None:
     assert fingerprint(files()) == fingerprint(files(swap=True))
     assert fingerprint(files()) != fingerprint(files(size=5))
