@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
+from lora_operator.vllm.metrics import EngineMetrics, Moment, parse_metrics
 
 PAGE_0_32 = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -39,7 +39,18 @@ def test_reads_a_current_page() -> None:
         kv_cache_usage=0.25,
         active_adapters=frozenset({"a", "b"}),
         max_loras=2,
+        moments=(Moment(1_795_000_001.0, frozenset({"a", "b"})), Moment(1_795_000_000.0, frozenset({"old"}))),
     )
+
+
+def test_counts_finished_requests_whatever_ended_them() -> None:
+    page = "".join(
+        f'vllm:request_success_total{{engine="0",finished_reason="{reason}",model_name="tiny"}} {count}\n'
+        for reason, count in (("stop", 3.0), ("length", 89.0), ("abort", 1.0))
+    )
+    created = 'vllm:request_success_created{engine="0",finished_reason="stop",model_name="tiny"} 1.79e+09\n'
+    assert parse_metrics(page + created).requests_finished == 93
+    assert parse_metrics("vllm:num_requests_running 0.0\n").requests_finished is None
 
 
 def test_an_engine_without_requests_so_far_says_nothing() -> None:

@@ -6,6 +6,7 @@ They show activity, never residency: what is loaded is in /v1/models alone.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,18 +18,32 @@ LORA_INFO = "vllm:lora_requests_info"
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
 WAITING_BY_REASON = "vllm:num_requests_waiting_by_reason"
+FINISHED = "vllm:request_success_total"  # by finished_reason and the base model's name, in every release
 KV_CACHE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")  # since 0.12; until 0.10, which has both
 
-_WANTED = (LORA_INFO, RUNNING, WAITING, *KV_CACHE)
+_WANTED = (LORA_INFO, RUNNING, WAITING, FINISHED, *KV_CACHE)
+_ADAPTERS = re.compile(r'(?:running|waiting)_lora_adapters="([^"\\]*)"')
 LINES_MAX = 1000
+MOMENTS_MAX = 512
 LINE_MAX = 256 * 2**10
 NAMES_MAX = 10_000
 REASONS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """When exactly these adapters, by engine name, were last the busy ones; `at` by the engine's clock, in seconds."""
+
+    at: float
+    adapters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineMetrics:
-    """Load of one engine at one moment. None: the page does not say (as before the first request)."""
+    """Load of one engine at one moment. None: the page does not say (as before the first request).
+
+    `moments`: of each set of adapters that ever was busy together, the last time; newest first, the newest 512 of them.
+    """
 
     requests_running: int | None = None
     requests_waiting: int | None = None
@@ -36,6 +51,8 @@ class EngineMetrics:
     kv_cache_usage: float | None = None  # 0 to 1; of the fullest where one process has several engines
     active_adapters: frozenset[str] = frozenset()  # running or waiting, by engine name
     max_loras: int | None = None
+    requests_finished: float | None = None  # since the engine started, with any adapter or none
+    moments: tuple[Moment, ...] = ()
 
 
 def parse_metrics(page: str) -> EngineMetrics:
@@ -54,7 +71,7 @@ def parse_metrics(page: str) -> EngineMetrics:
         value = float(sample.value)
         if not math.isfinite(value) or value < 0:
             continue
-        if sample.name in (RUNNING, WAITING):
+        if sample.name in (RUNNING, WAITING, FINISHED):
             counts[sample.name] = counts.get(sample.name, 0.0) + value
         elif sample.name == WAITING_BY_REASON:
             reason = sample.labels.get("reason", "")
@@ -74,6 +91,19 @@ def parse_metrics(page: str) -> EngineMetrics:
         kv_cache_usage=next((min(kv_cache[name], 1.0) for name in KV_CACHE if name in kv_cache), None),
         active_adapters=frozenset(sorted(adapters)[:NAMES_MAX]),
         max_loras=max_loras,
+        requests_finished=counts.get(FINISHED),
+        moments=_moments(page),
+    )
+
+
+def _moments(page: str) -> tuple[Moment, ...]:
+    """All that the series of `lora_requests_info` tell: as none ever goes away, each keeps the last time it was so."""
+    lines = [line for line in page.split("\n") if line.startswith(LORA_INFO) and len(line) <= LINE_MAX]
+    dated = [(at, line) for line in lines if (at := _last_number(line)) > 0]
+    dated.sort(key=lambda item: item[0], reverse=True)
+    return tuple(
+        Moment(at, frozenset(name for found in _ADAPTERS.findall(line) for name in found.split(",") if name))
+        for at, line in dated[:MOMENTS_MAX]
     )
 
 
