@@ -18,6 +18,8 @@ from lora_operator.resolve import SourceView
 from lora_operator.sources import FoundAdapter, select
 from lora_scheduler import Adapter, ReplicaPolicy
 
+Demands = Mapping[tuple[str, str], float]
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -80,10 +82,17 @@ class Desired:
         return self.adapters.get(self.names.get((namespace, name), ""))
 
 
-def desired(resources: Iterable[Resource], sources: Mapping[str, SourceView]) -> Desired:
-    """Expand every resource; the oldest to claim a name in a namespace has it."""
+def desired(
+    resources: Iterable[Resource], sources: Mapping[str, SourceView], demands: Demands = MappingProxyType({})
+) -> Desired:
+    """Expand every resource; the oldest to claim a name in a namespace has it.
+
+    `demands`: requests per second by (namespace, public name); what is not in there is unknown, which is not 0.
+    """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
-    expanded = [_expand_safely(r, sources.get(r.key), age) for age, r in enumerate(ordered) if r.deleted_at is None]
+    expanded = [
+        _expand_safely(r, sources.get(r.key), age, demands) for age, r in enumerate(ordered) if r.deleted_at is None
+    ]
     holders = _holders(expanded)
     found: dict[str, DesiredResource] = {}
     protected: set[tuple[str, str]] = set()
@@ -120,31 +129,31 @@ def _holders(ordered: Iterable[DesiredResource]) -> dict[tuple[str, str], Wanted
     return {claim: candidate for claim, (_, candidate) in found.items()}
 
 
-def _expand_safely(resource: Resource, view: SourceView | None, age: int) -> DesiredResource:
+def _expand_safely(resource: Resource, view: SourceView | None, age: int, demands: Demands) -> DesiredResource:
     try:
-        return _expand(resource, view, age)
+        return _expand(resource, view, age, demands)
     except Exception as error:  # a defect, which must not stop the work for all others
         text = f"{type(error).__name__}: {error}; this is a defect of the operator, please report it"
         return DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
 
 
-def _expand(resource: Resource, view: SourceView | None, age: int) -> DesiredResource:
+def _expand(resource: Resource, view: SourceView | None, age: int, demands: Demands) -> DesiredResource:
     spec = resource.spec
     if spec is None:
         return DesiredResource(resource, SourceState(False, "InvalidSpec", resource.problem), (), ())
     if view is None or (not view.checked and view.resolution is None):
         state = SourceState(None, "Resolving", "the source is being read")
-        return DesiredResource(resource, state, _remembered(resource, spec, age), ())
+        return DesiredResource(resource, state, _remembered(resource, spec, age, demands), ())
     if view.resolution is None:
         assert view.error is not None
         state = SourceState(False, view.error.reason, str(view.error))
-        return DesiredResource(resource, state, _remembered(resource, spec, age), ())
+        return DesiredResource(resource, state, _remembered(resource, spec, age, demands), ())
     homes = _homes(resource)
     wanted = [
         Wanted(
             resource.key,
             _adapter(resource, spec, age, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
-                     item.inspection.features, homes),
+                     item.inspection.features, homes, demands),
             item,
         )
         for item in view.resolution.adapters
@@ -175,6 +184,7 @@ def _adapter(
     rank: int,
     features: frozenset[str],
     homes: Mapping[str, frozenset[str]],
+    demands: Demands,
 ) -> Adapter:
     deployment, scheduling = spec.deployment_config, spec.scheduling_config
     declared = scheduling.resource_requirements.memory_bytes
@@ -193,6 +203,7 @@ def _adapter(
         max_replicas=deployment.max_replicas,
         selector=deployment.pod_selector.for_placement(),
         topology_key=scheduling.topology_key,
+        demand=demands.get((resource.namespace, name)),
         age_rank=age,
         features=features,
         previous_pods=homes.get(name, frozenset()),
@@ -208,7 +219,7 @@ def _homes(resource: Resource) -> dict[str, frozenset[str]]:
     return {name: frozenset(found) for name, found in pods.items()}
 
 
-def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wanted, ...]:
+def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: Demands) -> tuple[Wanted, ...]:
     """What status says was wanted: while the source cannot tell, nothing that works is taken away.
 
     The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
@@ -226,7 +237,7 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int) -> tuple[Wa
             resource.key,
             _adapter(
                 resource, spec, age, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
-                int(noted[name].get("rank") or 1), frozenset(), homes,
+                int(noted[name].get("rank") or 1), frozenset(), homes, demands,
             ),
             None,
         )

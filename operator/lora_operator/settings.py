@@ -88,6 +88,13 @@ class Settings:
     settle_seconds: float = _option(
         2.0, "how long changed files of a local source must be left alone before they count as a new version", float
     )
+    demand_seconds: float = _option(
+        10.0,
+        "time between two looks at an engine's metrics, from which the demand of each adapter is measured (0: off, all "
+        "adapters count the same)",
+        float,
+    )
+    demand_half_life: float = _option(60.0, "how fast earlier demand fades from the measured one", float, least=0.1)
     relist_seconds: float = _option(300.0, "time between two full lists of resources and pods", float, least=1.0)
     finalizer_seconds: float = _option(
         60.0, "how long the deletion of a LoraAdapter waits for engines that do not answer", float

@@ -1,0 +1,117 @@
+"""Looks at the engines' /metrics, slowly and beside everything else, and feeds what it sees into the demand.
+
+One look at each engine in a period, spread evenly, at a bounded rate over the whole fleet. Nothing waits for a look: an
+engine that hangs costs a time-out of its own, and is looked at again in its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Container, Mapping
+
+from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.demand import Demand, Name
+from lora_operator.observe.engines import Engines, EngineState, EngineView
+from lora_operator.observe.shares import Shares
+from lora_operator.snapshot import our_model
+from lora_operator.vllm.client import EngineClient
+from lora_operator.vllm.errors import EngineError
+from lora_operator.vllm.metrics import EngineMetrics
+
+log = logging.getLogger(__name__)
+
+LOOKS_PER_SECOND = 20.0
+AT_A_TIME = 16
+LOOKS_PER_HALF_LIFE = 3.0  # with fewer, single looks would show
+
+
+class Activity:
+    """Knows the demand of every adapter that is loaded somewhere; `changed` is called when it is news."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        client: EngineClient,
+        changed: Callable[[], None],
+        *,
+        period_seconds: float,
+        half_life_seconds: float,
+    ) -> None:
+        self._engines = engines
+        self._client = client
+        self._changed = changed
+        self._period = period_seconds
+        self._half_life = max(half_life_seconds, LOOKS_PER_HALF_LIFE * period_seconds)
+        self._demand = Demand(self._half_life)
+        self._records: Mapping[str, PodRecord] = {}
+        self._wanted: Container[Name] = ()
+        self._shares: dict[str, tuple[str, Shares, float]] = {}  # pod -> incarnation, shares, time of the last look
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def demands(self) -> Mapping[Name, float]:
+        """Requests per second by namespace and public name, as far as known."""
+        return self._demand.demands
+
+    def follow(self, records: Mapping[str, PodRecord], wanted: Container[Name]) -> None:
+        """Look at exactly these pods from now on, and remember exactly these adapters."""
+        self._records = records
+        self._wanted = wanted
+        if self._task is None and self._period > 0:
+            self._task = asyncio.create_task(self._run(), name="engine metrics")
+
+    async def stop(self) -> None:
+        tasks = [*self._looks.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            self._demand.keep(self._wanted)
+            for key in [key for key in self._shares if key not in self._records]:
+                del self._shares[key]
+            keys = [key for key, view in self._engines.views.items() if view.state is EngineState.UP]
+            pause = max(self._period / max(len(keys), 1), 1 / LOOKS_PER_SECOND)
+            for key in keys or ("",):
+                if key in self._records and key not in self._looks and len(self._looks) < AT_A_TIME:
+                    look = self._looks[key] = asyncio.create_task(self._look(key), name=f"metrics of {key}")
+                    look.add_done_callback(lambda _, key=key: self._looks.pop(key, None))  # type: ignore[misc]
+                await asyncio.sleep(pause)
+
+    async def _look(self, key: str) -> None:
+        try:
+            page = await self._client.metrics(self._engines.endpoint(key))
+        except EngineError as error:
+            log.debug("no metrics of pod %s: %s", key, error)  # whether it is up, others find out and tell
+            return
+        view, record = self._engines.views.get(key), self._records.get(key)
+        if view is not None and record is not None and view.state is EngineState.UP:
+            try:
+                self._take(record, view, page, time.monotonic())
+            except Exception:
+                log.exception("reading the metrics of pod %s failed; it is tried again", key)
+
+    def _take(self, record: PodRecord, view: EngineView, page: EngineMetrics, now: float) -> None:
+        if page.requests_finished is None:
+            return  # it keeps no statistics
+        life, shares, since = self._shares.get(record.key, ("", Shares(self._half_life), now))
+        if life != view.incarnation:
+            shares, since = Shares(self._half_life), now
+        self._shares[record.key] = (view.incarnation, shares, now)
+        divided = shares.look(page, now)
+        if divided is None:
+            return  # the first look at this life of the engine: what it counted so far is older
+        listed: set[Name] = set()
+        finished: dict[Name, float] = {}
+        for model in view.models:
+            ours = our_model(model, record.pod.adapter_root)
+            if ours is not None:
+                name = (record.pod.namespace, ours.name)
+                listed.add(name)
+                finished[name] = finished.get(name, 0.0) + divided.get(ours.engine_name, 0.0)
+        if self._demand.add(listed, finished, since, now):
+            self._changed()
