@@ -23,6 +23,7 @@ from lora_operator.inflight import Failures, Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.loop import Loop, Parts
 from lora_operator.metrics import Metrics
+from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines
@@ -104,6 +105,10 @@ class Operator:
         self._parts = Parts(
             cluster=self.cluster,
             engines=engines,
+            activity=Activity(
+                engines, client, self._mark,
+                period_seconds=settings.demand_seconds, half_life_seconds=settings.demand_half_life,
+            ),  # fmt: skip
             resolver=resolver,
             executor=executor,
             publisher=publisher,
@@ -192,7 +197,8 @@ class Operator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.nodes, parts.resolver, parts.engines):
+        for part in (parts.finalizers, parts.gates, parts.keys, parts.nodes, parts.activity, parts.resolver,
+                     parts.engines):  # fmt: skip
             await part.stop()
 
     async def _list(self) -> bool:

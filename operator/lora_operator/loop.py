@@ -19,6 +19,7 @@ from lora_operator.gates import Gates
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.isolate import Isolation
 from lora_operator.metrics import Metrics
+from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
@@ -55,6 +56,7 @@ class Parts:
 
     cluster: Cluster
     engines: Engines
+    activity: Activity
     resolver: Resolver
     executor: Executor
     publisher: Publisher
@@ -162,7 +164,8 @@ class Loop:
         started = time.monotonic()
         found = self._follow()
         pods = found.pods
-        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views)
+        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands)
+        parts.activity.follow(pods, wanted.names)
         parts.sizes.remember(wanted)
         observed = Observed(
             pods,
