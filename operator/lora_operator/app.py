@@ -106,9 +106,12 @@ class Operator:
             cluster=self.cluster,
             engines=engines,
             activity=Activity(
-                engines, client, self._mark,
-                period_seconds=settings.demand_seconds, half_life_seconds=settings.demand_half_life,
-            ),  # fmt: skip
+                engines,
+                client,
+                self._mark,
+                period_seconds=settings.demand_seconds,
+                half_life_seconds=settings.demand_half_life,
+            ),
             resolver=resolver,
             executor=executor,
             publisher=publisher,
