@@ -1,10 +1,13 @@
 """Placement of LoRA adapters on vLLM pods: `plan(snapshot, policy) -> Plan`, and what explains or tries out a plan.
 
+`Planner(policy)` makes the same plans again and again for one fleet: `plan(snapshot)`, or `update(pods=…)`.
+
 Pure and deterministic: no I/O, no clock, no randomness, no Kubernetes; only Python's standard library.
 """
 
 from lora_scheduler.errors import InvalidPolicy, InvalidSnapshot, PlacementError, UnknownAdapter
 from lora_scheduler.explanation import explain
+from lora_scheduler.incremental import Planner
 from lora_scheduler.model import (
     Adapter,
     Load,
@@ -38,6 +41,7 @@ __all__ = [
     "LoadCause",
     "PlacementError",
     "Plan",
+    "Planner",
     "Pod",
     "Policy",
     "PreemptionPolicy",

@@ -1,4 +1,4 @@
-"""What one adapter has, keeps, gives up and gets in one planning round."""
+"""What one adapter has, keeps, gives up and gets, from the beginning of a planning round to its end."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from dataclasses import dataclass, field
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, ReplicaPolicy, Resident, UnloadCause
 
+Order = tuple[int, int, str]  # see fleet.order_of
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+SMALLEST_SHARE = 2.0**-30  # requests per second
+LARGEST_SHARE = 2.0**22
+
+
+@dataclass(slots=True, eq=False)
 class Group:
-    """The pods that match one namespace, base model and selector; `targets` of them can take loads now."""
+    """The pods that match one namespace, base model and selector.
 
-    matching: frozenset[str]
-    ready: tuple[PodLedger, ...]
-    targets: tuple[PodLedger, ...]
+    `targets` of them can take loads now, `ready` ones are served by AllPods; both are sorted by key. `followers` are
+    the adapters whose wanted number of copies depends on the pods.
+    """
+
+    matching: set[str] = field(default_factory=set)
+    ready: list[PodLedger] = field(default_factory=list)
+    targets: list[PodLedger] = field(default_factory=list)
+    followers: set[str] = field(default_factory=set)
+    size: int = 0  # how many adapters are in it
 
 
 @dataclass(slots=True, eq=False)
@@ -29,23 +41,29 @@ class Eviction:
 
 @dataclass(slots=True, eq=False)
 class Allotment:
-    """The adapter's account in one planning round; the dictionaries are by pod.
+    """The adapter's account; the dictionaries are by pod.
 
     `kept` is where it should be when everything has happened. `pending` are copies that go as soon as those serve in
     the wanted number; until then they serve, and hold their room. `dropped` are surplus and go at once, `evicted` have
     to make room. `leaving` are residents that are on their way out already.
+
+    An account in which a round has changed anything is entered in `journal`, once: the next round begins by setting it
+    back to what is there.
     """
 
     adapter: Adapter
     group: Group
     wanted: int
     share: float
+    order: Order
+    journal: list[Allotment]
     kept: dict[str, Copy] = field(default_factory=dict)
     pending: dict[str, Copy] = field(default_factory=dict)
     dropped: dict[str, Copy] = field(default_factory=dict)
     evicted: dict[str, Eviction] = field(default_factory=dict)
     leaving: dict[str, tuple[Resident, ...]] = field(default_factory=dict)
     moving: bool = False  # this round's plan takes a copy down or exchanges one
+    stirred: bool = False  # it is in the journal
 
     @property
     def everywhere(self) -> bool:
@@ -60,14 +78,31 @@ class Allotment:
         without = sum(ledger.key not in self.kept for ledger in self.group.ready)
         return without or int(not self.kept)
 
+    @property
+    def assigned(self) -> tuple[str, ...]:
+        """The pods that should hold it, sorted."""
+        return tuple(self.kept) if len(self.kept) == 1 else tuple(sorted(self.kept))
+
     def held(self) -> Iterator[Copy]:
         """All copies that count for room and load."""
         yield from self.kept.values()
         yield from self.pending.values()
 
-    def keep(self, copy: Copy) -> None:
+    def enter(self, copy: Copy) -> None:
+        """Count a copy that is there already, before anything is decided."""
         copy.ledger.hold(copy)
         self.kept[copy.ledger.key] = copy
+
+    def withdraw(self) -> None:
+        """Count none of the copies any longer: the account is about to be opened anew."""
+        for copy in self.held():
+            copy.ledger.release(copy)
+        self.kept.clear()
+        self.pending.clear()
+
+    def keep(self, copy: Copy) -> None:
+        self._note()
+        self.enter(copy)
 
     def drop(self, copy: Copy) -> None:
         """Give up a held copy as surplus."""
@@ -81,11 +116,28 @@ class Allotment:
 
     def postpone(self, copy: Copy) -> None:
         """Keep a copy only until others serve; it counts with the size that is there, not with the one to come."""
+        self._note()
         del self.kept[copy.ledger.key]
         self.pending[copy.ledger.key] = copy
         copy.ledger.resize(copy, copy.residents[0].bytes)
 
     def _forget(self, copy: Copy) -> None:
+        self._note()
         copy.ledger.release(copy)
         if self.kept.pop(copy.ledger.key, None) is None:
             del self.pending[copy.ledger.key]
+
+    def _note(self) -> None:
+        if not self.stirred:
+            self.stirred = True
+            self.journal.append(self)
+
+
+def share_of(adapter: Adapter, wanted: int) -> float:
+    """The requests per second that each of so many copies is expected to get; 1 for all together if unknown.
+
+    A whole multiple of SMALLEST_SHARE: such numbers add up exactly (to 8 million requests per second), in whatever
+    order copies come and go, so that nothing depends on that order and nothing is left over.
+    """
+    demand = 1.0 if adapter.demand is None else adapter.demand
+    return round(min(demand / max(wanted, 1), LARGEST_SHARE) / SMALLEST_SHARE) * SMALLEST_SHARE

@@ -1,30 +1,85 @@
-"""Turns a snapshot into the accounts of one planning round: who has what where, before anything is decided."""
+"""All accounts, before anything is decided: who has what where. They outlive rounds, and are corrected by changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from operator import attrgetter
 
-from lora_scheduler.allotment import Allotment, Group
-from lora_scheduler.filters import DECLARED, first_refusal
+from lora_scheduler.allotment import Allotment, Group, Order, share_of
+from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Adapter, ReplicaPolicy, Resident, ResidentState, Selector, Snapshot
+from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Resident, ResidentState
 
-GroupKey = tuple[str, str, Selector]
+_order = attrgetter("order")
+
+Copies = dict[str, tuple[Resident, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is new, or no longer what it was, since the last round; the removed ones by key, which must be known."""
+
+    adapters: Sequence[Adapter] = ()
+    pods: Sequence[Pod] = ()
+    removed_adapters: Collection[str] = ()
+    removed_pods: Collection[str] = ()
 
 
 class Fleet:
-    """All accounts of one round: pods in the order of their keys, adapters in the order in which they are served."""
+    """The accounts of all pods and adapters.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.pods = [PodLedger(pod) for pod in sorted(snapshot.pods, key=lambda pod: pod.key)]
-        self._groups: dict[GroupKey, Group] = {}
-        self.allotments: dict[str, Allotment] = {
-            adapter.key: self._open(adapter) for adapter in sorted(snapshot.adapters, key=order_of)
-        }
-        self.lowest_priority = min((adapter.priority for adapter in snapshot.adapters), default=0)
-        self.unwanted: list[tuple[PodLedger, Resident]] = []
-        for ledger in self.pods:
-            self._enter(ledger)
+    Most adapters are at rest: as many copies as wanted are there, in the wanted version, where they may be. No step of
+    a round would do anything about them, so that a round goes through the `active` ones only; what it changes in
+    others, it finds in `stirred`. `apply` sets all accounts that are not at rest back to what is really there. So the
+    accounts of a round, and with them the plan, are the same whatever was planned before.
+    """
+
+    def __init__(self) -> None:
+        self.pods: list[PodLedger] = []  # by key
+        self.allotments: dict[str, Allotment] = {}  # in no order that means anything
+        self.active: list[Allotment] = []  # not at rest when the round begins, in the order in which they are served
+        self.stirred: list[Allotment] = []  # changed by the round, in the order of the first change
+        self._ledgers: dict[str, PodLedger] = {}
+        self._groups = Groups()
+        self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
+        self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
+        self._priorities: Counter[int] = Counter()
+
+    @property
+    def lowest_priority(self) -> int:
+        return min(self._priorities, default=0)
+
+    def unwanted(self) -> Iterator[tuple[PodLedger, Resident]]:
+        """The residents that are ours and of no adapter in the fleet."""
+        for adapter in self._abandoned:
+            for pod, residents in self._found[adapter].items():
+                for resident in residents:
+                    yield self._ledgers[pod], resident
+
+    def in_turn(self) -> Iterator[Allotment]:
+        """The active ones, and those that the round stirs before their turn has come; highest priority first."""
+        queue = [(allotment.order, allotment) for allotment in self.active]
+        heapify(queue)
+        queued = {allotment.adapter.key for allotment in self.active}
+        seen = 0
+        turn: Order | None = None
+        while True:
+            for allotment in self.stirred[seen:]:
+                seen += 1
+                if allotment.adapter.key not in queued and (turn is None or allotment.order > turn):
+                    heappush(queue, (allotment.order, allotment))
+            if not queue:
+                return
+            turn, allotment = heappop(queue)
+            yield allotment
+
+    def worked(self) -> list[Allotment]:
+        """All whose account may have changed in this round, in the order in which they are served."""
+        others = {id(a): a for a in (*self.active, *self.stirred)}
+        return sorted(others.values(), key=_order)
 
     def blocks(self, allotment: Allotment, ledger: PodLedger) -> bool:
         """Whether an engine name that a load would need is still listed on the pod."""
@@ -39,43 +94,144 @@ class Fleet:
                 return True
         return False
 
-    def _open(self, adapter: Adapter) -> Allotment:
-        key = (adapter.namespace, adapter.base_model, adapter.selector)
-        group = self._groups.get(key)
-        if group is None:
-            matching = [ledger for ledger in self.pods if first_refusal(DECLARED, adapter, ledger) is None]
-            group = Group(
-                frozenset(ledger.key for ledger in matching),
-                tuple(ledger for ledger in matching if ledger.sends),
-                tuple(ledger for ledger in matching if ledger.target),
-            )
-            self._groups[key] = group
-        wanted = wanted_copies(adapter, group)
-        demand = 1.0 if adapter.demand is None else adapter.demand
-        return Allotment(adapter, group, wanted, demand / max(wanted, 1))
+    def apply(self, change: Change) -> Collection[str]:
+        """Take a change in, and set back to what is there whatever a round has decided; the accounts opened anew.
 
-    def _enter(self, ledger: PodLedger) -> None:
-        """Sort the residents of one pod to the adapters that they are copies of."""
-        found: dict[str, list[Resident]] = {}
-        for resident in ledger.pod.residents:
-            if not resident.owned:
-                continue
-            allotment = self.allotments.get(resident.adapter or "")
-            if allotment is None:
-                self.unwanted.append((ledger, resident))
-            elif resident.state is ResidentState.UNLOADING:
-                if ledger.counts:
-                    key = ledger.key
-                    allotment.leaving[key] = (*allotment.leaving.get(key, ()), resident)
+        The loads of that round must have been forgotten before (`Steps.forget`).
+        """
+        touched = {allotment.adapter.key for allotment in (*self.active, *self.stirred)}
+        self.active.clear()
+        self.stirred.clear()
+        for key in change.removed_pods:
+            touched |= self._remove_pod(self._ledgers[key])
+        for pod in change.pods:
+            touched |= self._put_pod(pod)
+        for key in change.removed_adapters:
+            self._remove_adapter(key)
+        opened = {adapter.key: (adapter, self._put_adapter(adapter)) for adapter in change.adapters}
+        for key in touched - opened.keys():
+            allotment = self.allotments.get(key)
+            if allotment is not None:
+                allotment.withdraw()
+                opened[key] = allotment.adapter, allotment.group
+        for adapter, group in opened.values():
+            self._open(adapter, group)
+        self.active.sort(key=_order)
+        return opened.keys()
+
+    def _put_pod(self, pod: Pod) -> set[str]:
+        """A new or changed pod; the adapters whose accounts that touches."""
+        ledger = self._ledgers.get(pod.key)
+        if ledger is None:
+            ledger = self._ledgers[pod.key] = PodLedger(pod)
+            insert(self.pods, ledger)
+            return self._groups.add(ledger) | self._index(pod.key, {}, copies_on(pod))
+        old = ledger.pod
+        regroup = not alike(old, pod)
+        touched = self._groups.discard(ledger) if regroup else set()
+        ledger.read(pod)
+        if regroup:
+            touched |= self._groups.add(ledger)
+        before, after = copies_on(old), copies_on(pod)
+        changed = self._index(pod.key, before, after)
+        return touched | (changed if replace(old, residents=pod.residents) == pod else before.keys() | after.keys())
+
+    def _remove_pod(self, ledger: PodLedger) -> set[str]:
+        del self._ledgers[ledger.key]
+        remove(self.pods, ledger)
+        return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {})
+
+    def _index(self, pod: str, before: Copies, after: Copies) -> set[str]:
+        """Note which adapters have what on the pod; those for which that is new."""
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        for key in changed:
+            residents = after.get(key)
+            found = self._found.setdefault(key, {})
+            if residents:
+                found[pod] = residents
             else:
-                found.setdefault(allotment.adapter.key, []).append(resident)
-        if ledger.counts:
-            for key in sorted(found):
-                allotment = self.allotments[key]
-                allotment.keep(copy_of(allotment, ledger, found[key]))
+                del found[pod]
+            if not found:
+                del self._found[key]
+            if key not in self.allotments:
+                (self._abandoned.add if found else self._abandoned.discard)(key)
+        return changed
+
+    def _put_adapter(self, adapter: Adapter) -> Group:
+        """A new or changed adapter, whose account is closed if it had one; the group that it belongs to."""
+        old = self.allotments.get(adapter.key)
+        self._abandoned.discard(adapter.key)
+        self._priorities[adapter.priority] += 1
+        if old is None:
+            return self._groups.join(adapter)
+        old.withdraw()
+        self._forget_priority(old.adapter)
+        if of_one_group(old.adapter, adapter):
+            return old.group
+        self._groups.leave(old.adapter)
+        return self._groups.join(adapter)
+
+    def _remove_adapter(self, key: str) -> None:
+        allotment = self.allotments.pop(key)
+        allotment.withdraw()
+        self._groups.leave(allotment.adapter)
+        self._forget_priority(allotment.adapter)
+        if key in self._found:
+            self._abandoned.add(key)
+
+    def _forget_priority(self, adapter: Adapter) -> None:
+        self._priorities[adapter.priority] -= 1
+        if not self._priorities[adapter.priority]:
+            del self._priorities[adapter.priority]
+
+    def _open(self, adapter: Adapter, group: Group) -> None:
+        """Open the account, with the copies that are there."""
+        wanted = wanted_copies(adapter, group)
+        share = share_of(adapter, wanted)
+        allotment = Allotment(adapter, group, wanted, share, order_of(adapter), self.stirred)
+        self.allotments[adapter.key] = allotment
+        found = self._found.get(adapter.key, {})
+        as_wanted = True
+        for pod in sorted(found) if len(found) > 1 else found:
+            ledger, residents = self._ledgers[pod], found[pod]
+            if ledger.counts:
+                as_wanted &= _enter(allotment, ledger, residents)
+        if not as_wanted or (allotment.missing > 0 if allotment.everywhere else len(allotment.kept) != wanted):
+            self.active.append(allotment)
 
 
-def order_of(adapter: Adapter) -> tuple[int, int, str]:
+def _enter(allotment: Allotment, ledger: PodLedger, residents: tuple[Resident, ...]) -> bool:
+    """Enter what the adapter has on one pod; whether that is as it should be, so that no step would touch it."""
+    adapter = allotment.adapter
+    if len(residents) == 1 and residents[0].version == adapter.version:
+        resident = residents[0]
+        if resident.state is not ResidentState.UNLOADING:
+            allotment.enter(Copy(adapter, ledger, resident.bytes, allotment.share, resident))
+            return (
+                ledger.key in allotment.group.matching
+                and adapter.key not in ledger.pod.excluded
+                and adapter.rank <= ledger.pod.max_rank
+            )
+    leaving = tuple(resident for resident in residents if resident.state is ResidentState.UNLOADING)
+    staying = [resident for resident in residents if resident.state is not ResidentState.UNLOADING]
+    if leaving:
+        allotment.leaving[ledger.key] = leaving
+    if staying:
+        allotment.enter(copy_of(allotment, ledger, staying))
+    return False
+
+
+def copies_on(pod: Pod) -> Copies:
+    """Our residents of a pod by adapter; those of no adapter under the empty key."""
+    found: Copies = {}
+    for resident in pod.residents:
+        if resident.owned:
+            key = resident.adapter or ""
+            found[key] = (*found.get(key, ()), resident)
+    return found
+
+
+def order_of(adapter: Adapter) -> Order:
     """Who is served first: the highest priority, then the oldest."""
     return -adapter.priority, adapter.age_rank, adapter.key
 

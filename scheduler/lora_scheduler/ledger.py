@@ -58,16 +58,26 @@ class Copy:
 
 
 class PodLedger:
-    """The mutable account of one pod in one planning round."""
+    """The mutable account of one pod. It outlives its rounds: `read` takes in what the pod has become, and the copies
+    that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots", "load",
-        "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "_foreign", "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots",
+        "load", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
-        self.pod = pod
         self.key = pod.key
+        self.names: dict[str, str] = {}  # public name -> key of the adapter that has it here (of several, the least)
+        self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
+        self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
+        self.later_bytes = self.later_slots = 0
+        self._foreign = 0, 0  # (slots, bytes) in `later` of what is not ours
+        self.read(pod)
+
+    def read(self, pod: Pod) -> None:
+        """Take in the pod as it is now. Loads that a round had begun on it are forgotten."""
+        self.pod = pod
         self.sends = pod.ready and not pod.draining  # may get actions
         self.counts = (pod.ready or pod.held) and not pod.draining  # its residents are copies
         # a pod whose declared limits are nonsense takes nothing, but answers requests
@@ -76,30 +86,41 @@ class PodLedger:
         self.target = self.sends and has_valid_limits(pod)  # may get loads
         self.byte_limit = UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
         self.slot_limit = pod.host_slots
-        self.now_bytes = sum(resident.bytes for resident in pod.residents)
-        self.now_slots = len(pod.residents)
-        foreign = [resident for resident in pod.residents if not resident.owned]
-        staying = [resident for resident in foreign if resident.state is not ResidentState.UNLOADING]
-        self.later_bytes = sum(resident.bytes for resident in staying)
-        self.later_slots = len(staying)
-        self.foreign_names = frozenset(resident.name for resident in foreign)
-        self.names: dict[str, str] = {}  # public name -> key of the adapter that has it here
-        self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
-        self.load = 0.0  # expected requests per second
+        residents = pod.residents
+        self.now_bytes = sum([resident.bytes for resident in residents])
+        self.now_slots = len(residents)
+        foreign = [resident for resident in residents if not resident.owned]
+        self.foreign_names = frozenset([resident.name for resident in foreign])
+        staying = [resident.bytes for resident in foreign if resident.state is not ResidentState.UNLOADING]
+        slots, size = len(staying), sum(staying)
+        self.later_slots += slots - self._foreign[0]
+        self.later_bytes += size - self._foreign[1]
+        self._foreign = slots, size
+
+    @property
+    def over(self) -> bool:
+        """Whether more would stay than a limit allows."""
+        return self.later_slots > self.slot_limit or self.later_bytes > self.byte_limit
 
     def hold(self, copy: Copy) -> None:
         """Count a copy among what stays."""
-        self.copies[copy.adapter.key] = copy
-        self.names.setdefault(copy.adapter.name, copy.adapter.key)
+        key, name = copy.adapter.key, copy.adapter.name
+        self.copies[key] = copy
+        if self.names.setdefault(name, key) > key:
+            self.names[name] = key
         self.later_bytes += copy.bytes
         self.later_slots += 1
         self.load += copy.share
 
     def release(self, copy: Copy) -> None:
         """Count a copy no longer."""
-        del self.copies[copy.adapter.key]
-        if self.names.get(copy.adapter.name) == copy.adapter.key:
-            del self.names[copy.adapter.name]
+        key, name = copy.adapter.key, copy.adapter.name
+        del self.copies[key]
+        if self.names[name] == key:
+            del self.names[name]
+            heirs = [other.adapter.key for other in self.copies.values() if other.adapter.name == name]
+            if heirs:
+                self.names[name] = min(heirs)
         self.later_bytes -= copy.bytes
         self.later_slots -= 1
         self.load -= copy.share
@@ -129,6 +150,11 @@ class PodLedger:
         """A load starts with this plan: its room is taken from now on."""
         self.now_bytes += size
         self.now_slots += 1
+
+    def forget_load(self, size: int) -> None:
+        """The plan that had begun a load is gone."""
+        self.now_bytes -= size
+        self.now_slots -= 1
 
 
 def has_valid_limits(pod: Pod) -> bool:

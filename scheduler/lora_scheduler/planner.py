@@ -1,23 +1,28 @@
 """One planning round, from a snapshot to a plan.
 
-1. Open the accounts: who has what where (fleet).
+1. Open the accounts: who has what where (fleet). From here on only those count that are not at rest.
 2. For each adapter: which copies stay (retention).
 3. For each pod that is over a limit: who leaves (preemption).
 4. For each adapter, highest priority first: places for what it lacks (placement, preemption), the loads that may start
    now (steps), the next step of its update (rollout).
 5. Once more for those that still lack copies: step 4 may have freed more room than it needed.
+
+Whatever a step does to an account goes through `Allotment.keep`, `drop`, `evict` or `postpone`, which note it: that is
+how the next round of a lasting fleet knows what to set back (see incremental).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lora_scheduler.fleet import Fleet
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.fleet import Change, Fleet
 from lora_scheduler.model import Plan, Policy, Snapshot
 from lora_scheduler.placement import fill, grow
 from lora_scheduler.policies import POLICIES
 from lora_scheduler.preemption import relieve
-from lora_scheduler.reasons import reasons
+from lora_scheduler.refusals import Refusals
 from lora_scheduler.retention import retain
 from lora_scheduler.rollout import Rollout, roll_out
 from lora_scheduler.steps import Steps, finish, start
@@ -28,10 +33,11 @@ DEFAULT = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """All accounts after a planning round."""
+    """All accounts after a planning round; `worked` are those that are not at rest, in the order of service."""
 
     fleet: Fleet
     steps: Steps
+    worked: list[Allotment]
 
 
 def plan(snapshot: Snapshot, policy: Policy = DEFAULT) -> Plan:
@@ -43,35 +49,49 @@ def plan(snapshot: Snapshot, policy: Policy = DEFAULT) -> Plan:
     """
     done = work_out(snapshot, policy)
     allotments = done.fleet.allotments
-    keys = sorted(allotments)
-    lacking = [key for key in keys if allotments[key].missing > 0]
+    assignments = {key: allotments[key].assigned for key in sorted(allotments)}
+    return plan_of(done, assignments)
+
+
+def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
+    """What a round has decided. The assignments are those of all adapters, by key."""
+    missing = {allotment.adapter.key: allotment.missing for allotment in done.worked}
+    lacking = {key: missing[key] for key in sorted(missing) if missing[key] > 0}
     return Plan(
-        assignments={key: tuple(sorted(allotments[key].kept)) for key in keys},
+        assignments=assignments,
         actions=done.steps.actions,
         waiting=tuple(done.steps.waiting),
-        refusals={key: reasons(allotments[key], done.fleet, done.steps) for key in lacking},
-        missing={key: allotments[key].missing for key in lacking},
+        refusals=Refusals(tuple(lacking), done.fleet, done.steps),
+        missing=lacking,
     )
 
 
 def work_out(snapshot: Snapshot, policy: Policy) -> Round:
-    """The round itself; `plan` and `explain` read different things off its result."""
+    """The accounts of a snapshot after a round; `plan` and `explain` read different things off them."""
     check(snapshot, policy)
-    fleet, steps, scorers = Fleet(snapshot), Steps(), POLICIES[policy.name]
-    allotments = fleet.allotments
+    fleet = Fleet()
+    fleet.apply(Change(snapshot.adapters, snapshot.pods))
+    return decide(fleet, policy)
+
+
+def decide(fleet: Fleet, policy: Policy) -> Round:
+    """The round itself."""
+    steps, scorers = Steps(), POLICIES[policy.name]
+    allotments, lowest_priority = fleet.allotments, fleet.lowest_priority
     rollout = Rollout(fleet, steps, scorers, policy.max_unavailable)
-    for allotment in allotments.values():
+    for allotment in fleet.active:
         retain(allotment)
     for ledger in fleet.pods:
-        relieve(ledger, allotments)
-    for allotment in allotments.values():
+        if ledger.over:
+            relieve(ledger, allotments)
+    for allotment in fleet.in_turn():
         grow(allotment)
-        fill(allotment, allotments, scorers, preempt=allotment.adapter.priority > fleet.lowest_priority)
+        fill(allotment, allotments, scorers, preempt=allotment.adapter.priority > lowest_priority)
         start(allotment, fleet, steps)
         roll_out(allotment, rollout)
-    for allotment in allotments.values():
+    for allotment in fleet.worked():
         if allotment.missing > 0 and not allotment.moving:
             fill(allotment, allotments, scorers, preempt=False)
             start(allotment, fleet, steps)
     finish(fleet, steps)
-    return Round(fleet, steps)
+    return Round(fleet, steps, fleet.worked())

@@ -15,6 +15,7 @@ class Steps:
     def __init__(self) -> None:
         self.loads: list[Load] = []
         self.waiting: list[tuple[Load, Refusal]] = []
+        self._begun: list[Copy] = []
         self._unloads: dict[tuple[str, str], Unload] = {}
 
     @property
@@ -26,6 +27,13 @@ class Steps:
         copy.settled = True
         copy.ledger.begin_load(copy.adapter.bytes)
         self.loads.append(_load(copy, cause))
+        self._begun.append(copy)
+
+    def forget(self) -> None:
+        """Give the room back that the loads have taken; the steps are not to be used any more."""
+        for copy in self._begun:
+            copy.ledger.forget_load(copy.adapter.bytes)
+        self._begun.clear()
 
     def wait(self, copy: Copy, cause: LoadCause, reason: Reason, message: str) -> None:
         copy.settled = True
@@ -64,9 +72,10 @@ def start(allotment: Allotment, fleet: Fleet, steps: Steps) -> None:
 
 def finish(fleet: Fleet, steps: Steps) -> None:
     """Unload everything that was given up."""
-    for ledger, resident in fleet.unwanted:
+    for ledger, resident in fleet.unwanted():
         steps.unload(ledger, resident, UnloadCause.UNWANTED, resident.adapter)
-    for key, allotment in fleet.allotments.items():
+    for allotment in fleet.stirred:
+        key = allotment.adapter.key
         for pod, copy in allotment.dropped.items():
             replaced = allotment.wanted > 0 and pod in allotment.group.matching
             for resident in copy.residents:

@@ -1,0 +1,126 @@
+"""Which pods an adapter may be on as far as namespace, base model and selector say, kept up to date pod by pod."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from operator import attrgetter
+
+from lora_scheduler.allotment import Group
+from lora_scheduler.ledger import PodLedger, has_valid_limits
+from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Selector
+from lora_scheduler.selectors import matches
+
+_key = attrgetter("key")
+
+
+class Groups:
+    """All groups that some adapter belongs to, found by base model first: most pods and adapters have little to do with
+    each other, and selectors need not be asked to know it."""
+
+    def __init__(self) -> None:
+        self._by_model: dict[str, dict[tuple[str, Selector], Group]] = {}
+        self._pods: dict[str, dict[str, PodLedger]] = {}  # by base model, by key
+
+    def join(self, adapter: Adapter) -> Group:
+        """The group of a new adapter."""
+        groups = self._by_model.setdefault(adapter.base_model, {})
+        kind = (adapter.namespace, adapter.selector)
+        group = groups.get(kind)
+        if group is None:
+            group = groups[kind] = Group()
+            for _, ledger in sorted(self._pods.get(adapter.base_model, {}).items()):
+                if selects(*kind, ledger.pod):
+                    _append(group, ledger)
+        group.size += 1
+        if adapter.replica_policy is not ReplicaPolicy.FIXED:
+            group.followers.add(adapter.key)
+        return group
+
+    def leave(self, adapter: Adapter) -> None:
+        """An adapter that had joined is no more."""
+        groups = self._by_model[adapter.base_model]
+        group = groups[adapter.namespace, adapter.selector]
+        group.size -= 1
+        group.followers.discard(adapter.key)
+        if not group.size:
+            del groups[adapter.namespace, adapter.selector]
+
+    def add(self, ledger: PodLedger) -> set[str]:
+        """A new pod; the keys of the adapters whose number of copies it may change."""
+        followers: set[str] = set()
+        self._pods.setdefault(ledger.pod.base_model, {})[ledger.key] = ledger
+        for kind, group in self._by_model.get(ledger.pod.base_model, {}).items():
+            if selects(*kind, ledger.pod):
+                group.matching.add(ledger.key)
+                if ledger.sends:
+                    insert(group.ready, ledger)
+                if ledger.target:
+                    insert(group.targets, ledger)
+                followers |= group.followers
+        return followers
+
+    def discard(self, ledger: PodLedger) -> set[str]:
+        """A pod is no more, or no longer what it was; the keys of the adapters whose number of copies that may change.
+
+        To be called while the account still says what the pod was.
+        """
+        followers: set[str] = set()
+        pods = self._pods[ledger.pod.base_model]
+        del pods[ledger.key]
+        if not pods:
+            del self._pods[ledger.pod.base_model]
+        for group in self._by_model.get(ledger.pod.base_model, {}).values():
+            if ledger.key in group.matching:
+                group.matching.remove(ledger.key)
+                if ledger.sends:
+                    remove(group.ready, ledger)
+                if ledger.target:
+                    remove(group.targets, ledger)
+                followers |= group.followers
+        return followers
+
+
+def selects(namespace: str, selector: Selector, pod: Pod) -> bool:
+    """Whether adapters of this namespace and selector go with the pod, their base model aside: what filters.DECLARED
+    says with reasons. An empty namespace, of either, goes with every namespace."""
+    return (not namespace or not pod.namespace or namespace == pod.namespace) and matches(selector, pod.labels)
+
+
+def alike(old: Pod, new: Pod) -> bool:
+    """Whether both are in the same groups, and on the same lists of them."""
+    return (
+        old.base_model == new.base_model
+        and old.namespace == new.namespace
+        and old.ready == new.ready
+        and old.draining == new.draining
+        and old.labels == new.labels
+        and has_valid_limits(old) == has_valid_limits(new)
+    )
+
+
+def of_one_group(old: Adapter, new: Adapter) -> bool:
+    """Whether both belong to the same group, and follow it in the same way."""
+    return (
+        old.namespace == new.namespace
+        and old.base_model == new.base_model
+        and old.selector == new.selector
+        and old.replica_policy == new.replica_policy
+    )
+
+
+def insert(ledgers: list[PodLedger], ledger: PodLedger) -> None:
+    """Into a list that is sorted by key."""
+    ledgers.insert(bisect_left(ledgers, ledger.key, key=_key), ledger)
+
+
+def remove(ledgers: list[PodLedger], ledger: PodLedger) -> None:
+    """From a list that is sorted by key, and has it."""
+    del ledgers[bisect_left(ledgers, ledger.key, key=_key)]
+
+
+def _append(group: Group, ledger: PodLedger) -> None:
+    group.matching.add(ledger.key)
+    if ledger.sends:
+        group.ready.append(ledger)
+    if ledger.target:
+        group.targets.append(ledger)

@@ -1,0 +1,146 @@
+"""Planning again and again for one fleet: what did not change is not worked out anew.
+
+The accounts survive from round to round. A change sets back the accounts that it touches, and those in which the last
+round had decided something, to what is really there; the same steps as in any round then go through those that are not
+at rest. All others would be passed over by a plan from scratch too: hence both give the very same plan.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from lora_scheduler.errors import InvalidSnapshot
+from lora_scheduler.fleet import Change, Fleet
+from lora_scheduler.model import Adapter, Plan, Pod, Policy, Refusal, Snapshot
+from lora_scheduler.planner import DEFAULT, Round, decide, plan, plan_of
+from lora_scheduler.refusals import Refusals
+from lora_scheduler.validation import check
+
+T = TypeVar("T", Adapter, Pod)
+
+
+class Planner:
+    """Makes the plans of one fleet; each is what `lora_scheduler.plan` makes of the same snapshot.
+
+    Its time goes with what has changed and with how many adapters are not at rest (lack copies, are being loaded,
+    unloaded, updated or moved), not with the size of the fleet. Not to be shared between threads.
+
+    Raises InvalidPolicy.
+    """
+
+    def __init__(self, policy: Policy = DEFAULT) -> None:
+        self._policy = policy
+        self._adapters: dict[str, Adapter] = {}
+        self._pods: dict[str, Pod] = {}
+        self._last: Round | None = None
+        self._assignments: dict[str, tuple[str, ...]] = {}
+        self._refusals: weakref.ref[Refusals] | None = None  # of the last plan, as long as anybody has it
+        check(self.snapshot, policy)
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the planner takes for the present."""
+        return Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()))
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """The plan for a whole snapshot. What is equal to the last one costs little, what is identical almost nothing.
+
+        Raises InvalidSnapshot, and goes on from the snapshot before.
+        """
+        adapters = {adapter.key: adapter for adapter in snapshot.adapters}
+        pods = {pod.key: pod for pod in snapshot.pods}
+        if len(adapters) < len(snapshot.adapters) or len(pods) < len(snapshot.pods):
+            check(snapshot, self._policy)  # finds the keys that are there twice
+        change = Change(
+            _differing(self._adapters, adapters),
+            _differing(self._pods, pods),
+            self._adapters.keys() - adapters.keys(),
+            self._pods.keys() - pods.keys(),
+        )
+        return self._next(change, adapters, pods)
+
+    def update(
+        self,
+        *,
+        adapters: Sequence[Adapter] = (),
+        pods: Sequence[Pod] = (),
+        removed_adapters: Collection[str] = (),
+        removed_pods: Collection[str] = (),
+    ) -> Plan:
+        """The plan after a change: these adapters and pods are new or changed, those (by key) are no more.
+
+        Raises InvalidSnapshot, and then takes in nothing of it.
+        """
+        change = Change(adapters, pods, frozenset(removed_adapters), frozenset(removed_pods))
+        return self._next(
+            change,
+            _changed("adapter", self._adapters, {a.key: a for a in adapters}, change.removed_adapters),
+            _changed("pod", self._pods, {p.key: p for p in pods}, change.removed_pods),
+        )
+
+    def _next(self, change: Change, adapters: dict[str, Adapter], pods: dict[str, Pod]) -> Plan:
+        check(Snapshot(tuple(change.adapters), tuple(change.pods)), self._policy)
+        before = self._refusals() if self._refusals is not None else None
+        if before is not None:
+            before.detach(partial(_refusals, self.snapshot, self._policy))
+        self._adapters, self._pods = adapters, pods
+        last, self._last = self._last, None  # whatever breaks this round, the next one begins from scratch
+        if last is None:
+            fleet, assignments = Fleet(), {}
+            change = Change(tuple(adapters.values()), tuple(pods.values()))
+        else:
+            fleet, assignments = last.fleet, self._assignments
+            last.steps.forget()
+        opened = fleet.apply(change)
+        done = decide(fleet, self._policy)
+        self._assignments = _assigned(assignments, done, opened, change.removed_adapters)
+        made = plan_of(done, self._assignments)
+        self._last = done
+        self._refusals = weakref.ref(made.refusals) if isinstance(made.refusals, Refusals) else None
+        return made
+
+
+def _assigned(
+    before: Mapping[str, tuple[str, ...]], done: Round, opened: Collection[str], removed: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """The assignments of all adapters, by key; only those whose account was opened or has changed are looked at."""
+    allotments = done.fleet.allotments
+    after = dict(before)
+    for key in removed:
+        del after[key]
+    for key in opened:
+        after[key] = allotments[key].assigned
+    for allotment in done.fleet.stirred:
+        after[allotment.adapter.key] = allotment.assigned
+    if len(after) + len(removed) > len(before):
+        return {key: after[key] for key in sorted(after)}
+    return after
+
+
+def _differing(old: Mapping[str, T], new: Mapping[str, T]) -> list[T]:
+    """The values that are not what they were under the same key."""
+    return [value for key, value in new.items() if (was := old.get(key)) is not value and was != value]
+
+
+def _changed(kind: str, old: Mapping[str, T], new: Mapping[str, T], removed: Collection[str]) -> dict[str, T]:
+    for key in removed:
+        if key not in old or key in new:
+            why = "changed by the same update" if key in new else "not known"
+            raise InvalidSnapshot(
+                f"{kind} {key!r} cannot be removed: it is {why}; remove what an earlier call has given"
+            )
+    after = {**old, **new}
+    for key in removed:
+        del after[key]
+    return after
+
+
+def _refusals(snapshot: Snapshot, policy: Policy) -> Mapping[str, tuple[Refusal, ...]]:
+    return plan(snapshot, policy).refusals
