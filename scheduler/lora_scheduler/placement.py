@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lora_scheduler import preemption
 from lora_scheduler.allotment import Allotment
-from lora_scheduler.filters import loadable
+from lora_scheduler.board import Board, options
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import PreemptionPolicy, UnloadCause
-from lora_scheduler.scorers import Choice, Scorer, best
 
 
 def grow(allotment: Allotment) -> None:
@@ -22,48 +21,21 @@ def grow(allotment: Allotment) -> None:
                 allotment.postpone(copy)
 
 
-def options(allotment: Allotment) -> list[PodLedger]:
-    """The pods that may get a copy if they have room."""
-    return [
-        ledger
-        for ledger in allotment.group.targets
-        if ledger.key not in allotment.kept and loadable(allotment.adapter, ledger)
-    ]
-
-
-def fill(
-    allotment: Allotment, allotments: Mapping[str, Allotment], scorers: Sequence[Scorer], *, preempt: bool
-) -> None:
+def fill(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board, *, preempt: bool) -> None:
     """Give the adapter the copies that it lacks, as far as there is room."""
-    if not allotment.everywhere and len(allotment.kept) >= allotment.wanted:
-        return
-    adapter = allotment.adapter
-    open_pods = options(allotment)
-    while _lacks(allotment, open_pods):
-        fitting = [pod for pod in open_pods if pod.fits_later(adapter.bytes, allotment.pending.get(pod.key))]
-        if not fitting:
-            break
-        ledger = best(choice_of(allotment, fitting), fitting, scorers)
-        open_pods.remove(ledger)
-        allot(allotment, ledger)
-    if preempt and adapter.preemption is PreemptionPolicy.LOWER_PRIORITY:
-        _preempt(allotment, allotments, open_pods, scorers)
-
-
-def choice_of(allotment: Allotment, candidates: Sequence[PodLedger]) -> Choice:
-    """What the scorers need to know about a decision for this adapter."""
-    version = allotment.adapter.version
-    exchanging = {
-        key for key, leaving in allotment.leaving.items() if any(resident.version != version for resident in leaving)
-    }
-    choice = Choice(
-        allotment.adapter,
-        candidates,
-        returning=exchanging | allotment.dropped.keys() | allotment.pending.keys(),
-        familiar=allotment.adapter.previous_pods,
-    )
-    choice.count([copy.ledger for copy in allotment.kept.values()])
-    return choice
+    if allotment.everywhere:
+        size, pending = allotment.adapter.bytes, allotment.pending
+        for pod in options(allotment):
+            if pod.fits_later(size, pending.get(pod.key)):
+                allot(allotment, pod)
+    else:
+        while len(allotment.kept) < allotment.wanted:
+            chosen = board.choose(allotment)
+            if chosen is None:
+                break
+            allot(allotment, chosen)
+    if preempt and allotment.adapter.preemption is PreemptionPolicy.LOWER_PRIORITY:
+        _preempt(allotment, allotments, board)
 
 
 def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
@@ -80,31 +52,30 @@ def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
     return copy
 
 
-def _lacks(allotment: Allotment, open_pods: Sequence[PodLedger]) -> bool:
-    return bool(open_pods) and (allotment.everywhere or len(allotment.kept) < allotment.wanted)
-
-
-def _preempt(
-    allotment: Allotment,
-    allotments: Mapping[str, Allotment],
-    open_pods: list[PodLedger],
-    scorers: Sequence[Scorer],
-) -> None:
+def _preempt(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board) -> None:
+    if not _lacks(allotment):
+        return
     adapter = allotment.adapter
+    open_pods = options(allotment)
     prices: dict[str, preemption.Cost] = {}
-    for ledger in open_pods if _lacks(allotment, open_pods) else ():
+    for ledger in open_pods:
         lower = preemption.lower_priority(ledger, adapter.priority)
         cost = preemption.cheapest(lower, *ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key)))
         if cost is not None:
             prices[ledger.key] = cost
     left = [ledger for ledger in open_pods if ledger.key in prices]
-    while _lacks(allotment, left):
+    while left and _lacks(allotment):
         lowest = min(prices[ledger.key] for ledger in left)
         equal = [ledger for ledger in left if prices[ledger.key] == lowest]
-        ledger = best(choice_of(allotment, equal), equal, scorers)
+        ledger = board.best(allotment, equal)
         left.remove(ledger)
         needed = ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key))
         lower = preemption.lower_priority(ledger, adapter.priority)
         for copy in preemption.victims(lower, *needed, allotments):
             allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, adapter.key)
         allot(allotment, ledger)
+        board.note(ledger)
+
+
+def _lacks(allotment: Allotment) -> bool:
+    return allotment.everywhere or len(allotment.kept) < allotment.wanted

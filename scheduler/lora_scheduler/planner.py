@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
 from lora_scheduler.model import Plan, Policy, Snapshot
 from lora_scheduler.placement import fill, grow
-from lora_scheduler.policies import POLICIES
+from lora_scheduler.policies import CLOSE, POLICIES
 from lora_scheduler.preemption import relieve
 from lora_scheduler.refusals import Refusals
 from lora_scheduler.retention import retain
@@ -76,9 +77,9 @@ def work_out(snapshot: Snapshot, policy: Policy) -> Round:
 
 def decide(fleet: Fleet, policy: Policy) -> Round:
     """The round itself."""
-    steps, scorers = Steps(), POLICIES[policy.name]
+    steps, board = Steps(), Board(POLICIES[policy.name], CLOSE.get(policy.name))
     allotments, lowest_priority = fleet.allotments, fleet.lowest_priority
-    rollout = Rollout(fleet, steps, scorers, policy.max_unavailable)
+    rollout = Rollout(fleet, steps, board, policy.max_unavailable)
     for allotment in fleet.active:
         retain(allotment)
     for ledger in fleet.pods:
@@ -86,12 +87,12 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             relieve(ledger, allotments)
     for allotment in fleet.in_turn():
         grow(allotment)
-        fill(allotment, allotments, scorers, preempt=allotment.adapter.priority > lowest_priority)
+        fill(allotment, allotments, board, preempt=allotment.adapter.priority > lowest_priority)
         start(allotment, fleet, steps)
         roll_out(allotment, rollout)
     for allotment in fleet.worked():
         if allotment.missing > 0 and not allotment.moving:
-            fill(allotment, allotments, scorers, preempt=False)
+            fill(allotment, allotments, board, preempt=False)
             start(allotment, fleet, steps)
     finish(fleet, steps)
     return Round(fleet, steps, fleet.worked())

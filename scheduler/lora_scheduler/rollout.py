@@ -6,16 +6,15 @@ pod that has room; else the old one leaves first, while other copies serve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.board import Board, options
 from lora_scheduler.filters import ready
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy
 from lora_scheduler.model import LoadCause, Reason, UnloadCause
-from lora_scheduler.placement import allot, choice_of, options
-from lora_scheduler.scorers import Scorer, best
+from lora_scheduler.placement import allot
 from lora_scheduler.steps import Steps
 
 
@@ -25,7 +24,7 @@ class Rollout:
 
     fleet: Fleet
     steps: Steps
-    scorers: Sequence[Scorer]
+    board: Board
     max_unavailable: int
 
 
@@ -142,7 +141,7 @@ def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
     ]
     if not spots:
         return False
-    target = best(choice_of(allotment, spots), spots, rollout.scorers)
+    target = rollout.board.best(allotment, spots)
     allotment.postpone(copy)
     rollout.steps.load(allot(allotment, target), LoadCause.SURGE)
     allotment.moving = True

@@ -21,7 +21,8 @@ DECIMALS = 6  # sums of shares in another order must not count as different load
 class Choice:
     """One decision: the adapter, what it has already, and the pods that it may go to.
 
-    `returning` and `familiar` are pods where a copy is, or just was: going there moves nothing.
+    `returning` and `familiar` are pods where a copy is, or just was: going there moves nothing. `room_per_slot` is the
+    free memory per free slot of all pods that come into question, in bytes; that of the candidates if not given.
     """
 
     adapter: Adapter
@@ -31,6 +32,7 @@ class Choice:
     domains: dict[str, int] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
     zones: dict[str, int] = field(default_factory=dict)
+    room_per_slot: float | None = None
 
     def count(self, held: Collection[PodLedger]) -> None:
         """Note where the adapter's other copies are."""
@@ -83,9 +85,11 @@ def uneven_room(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float]:
 
     First-fit and best-fit by size leave slots without memory and memory without slots; even room per slot does not.
     """
-    budgeted = [pod for pod in choice.candidates if pod.byte_limit != UNLIMITED]
-    slots = sum(pod.slot_limit - pod.later_slots for pod in budgeted)
-    mean = sum(pod.byte_limit - pod.later_bytes for pod in budgeted) / max(slots, 1)
+    mean = choice.room_per_slot
+    if mean is None:
+        budgeted = [pod for pod in choice.candidates if pod.byte_limit != UNLIMITED]
+        slots = sum(pod.slot_limit - pod.later_slots for pod in budgeted)
+        mean = sum(pod.byte_limit - pod.later_bytes for pod in budgeted) / max(slots, 1)
     size = choice.adapter.bytes
     return [
         0

@@ -1,6 +1,7 @@
 """The named policies, one file each: the order in which scorers decide among pods that are all allowed.
 
-POLICIES maps the name that `Policy.name` gives to that order.
+POLICIES maps the name that `Policy.name` gives to that order. CLOSE has what decides among pods of about the same load,
+for the policies that go by load first and so need not ask all pods.
 """
 
 from collections.abc import Mapping
@@ -12,3 +13,5 @@ from lora_scheduler.scorers import Scorer
 POLICIES: Mapping[str, tuple[Scorer, ...]] = MappingProxyType(
     {"balanced": balanced.SCORERS, "binpack": binpack.SCORERS, "spread": spread.SCORERS}
 )
+
+CLOSE: Mapping[str, tuple[Scorer, ...]] = MappingProxyType({"balanced": balanced.CLOSE})

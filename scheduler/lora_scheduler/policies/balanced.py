@@ -12,3 +12,12 @@ SCORERS: tuple[scorers.Scorer, ...] = (
     scorers.copies_in_zone,
     scorers.wasted_rank,
 )
+
+# what decides among pods of about the same expected load
+CLOSE: tuple[scorers.Scorer, ...] = (
+    scorers.uneven_room,
+    scorers.expected_load,
+    scorers.copies_on_node,
+    scorers.copies_in_zone,
+    scorers.wasted_rank,
+)

@@ -1,0 +1,189 @@
+"""Finds the best pod for a further copy without asking all pods: those of a group stand in line, least loaded first.
+
+What the line gives is what the scorers of the balanced policy would choose among all pods, with one bound for the sake
+of speed: of pods with the same load, or as good as the same where room gets scarce, it looks at the first few only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Collection, Mapping, Sequence
+from math import inf
+
+from lora_scheduler.allotment import Allotment, Group
+from lora_scheduler.filters import loadable
+from lora_scheduler.ledger import UNLIMITED, PodLedger
+from lora_scheduler.scorers import Choice, Scorer, best
+from lora_scheduler.topology import domain_of
+
+SHORTLIST = 8  # so many pods are compared more closely
+SCARCE = 0.5  # from this part of the room on being taken, even room counts for as much as one copy's load
+
+
+class Board:
+    """The lines of all groups, for one planning round. `scorers` decide among all pods of a group, `close` among those
+    that a line finds equally good; without `close` there are no lines."""
+
+    def __init__(self, scorers: Sequence[Scorer], close: Sequence[Scorer] | None = None) -> None:
+        self._scorers = scorers
+        self._close = close
+        self._lines: dict[int, tuple[Group, Line]] = {}
+
+    def choose(self, allotment: Allotment) -> PodLedger | None:
+        """The best pod that may get a copy and has room for it; None if there is none."""
+        returning, familiar = whereabouts(allotment)
+        if self._close is None or returning or familiar:
+            return self._of_all(allotment)
+        line = self._line(allotment.group)
+        choice: Choice | None = None
+        domains: Mapping[str, int] = {}
+        fewest = 0
+        if allotment.kept:
+            choice = choice_of(allotment, ())
+            domains = choice.domains
+            fewest = line.fewest(allotment.adapter.topology_key, domains)
+        found = line.first(allotment, domains, fewest)
+        if len(found) <= 1:
+            return found[0] if found else None
+        choice = choice or Choice(allotment.adapter, found)
+        choice.candidates, choice.room_per_slot = found, line.room_per_slot
+        return best(choice, found, self._close)
+
+    def best(self, allotment: Allotment, candidates: Sequence[PodLedger]) -> PodLedger:
+        """The best of these pods, at least one."""
+        return best(choice_of(allotment, candidates), candidates, self._scorers)
+
+    def note(self, ledger: PodLedger) -> None:
+        """Room came free on a pod, or its load fell."""
+        for group, line in self._lines.values():
+            if ledger.target and ledger.key in group.matching:
+                line.place(ledger)
+
+    def _line(self, group: Group) -> Line:
+        known = self._lines.get(id(group))
+        if known is None:
+            known = self._lines[id(group)] = group, Line(group.targets)
+        return known[1]
+
+    def _of_all(self, allotment: Allotment) -> PodLedger | None:
+        size, pending = allotment.adapter.bytes, allotment.pending
+        fitting = [pod for pod in options(allotment) if pod.fits_later(size, pending.get(pod.key))]
+        return self.best(allotment, fitting) if fitting else None
+
+
+class Line:
+    """The pods of one group that may have a free slot, by load. What changed since is noticed in passing, as long as it
+    is more load or less room; the opposite has to be told (`place`)."""
+
+    def __init__(self, targets: Sequence[PodLedger]) -> None:
+        self._targets = targets
+        self._entries = sorted((pod.load, pod.key, pod) for pod in targets if pod.later_slots < pod.slot_limit)
+        self._loads = {key: load for load, key, _ in self._entries}
+        self._domains: dict[str, set[str]] = {}
+        self._slots = sum([pod.slot_limit for pod in targets])
+        self._bytes = sum([pod.byte_limit for pod in targets if pod.byte_limit != UNLIMITED])
+        self._countdown = 0
+        self.room_per_slot = 0.0
+        self._scarce = False
+
+    def place(self, pod: PodLedger) -> None:
+        """Put a pod where it belongs now."""
+        load = self._loads.pop(pod.key, None)
+        if load is not None:
+            del self._entries[bisect_left(self._entries, (load, pod.key))]
+        if pod.later_slots < pod.slot_limit:
+            insort(self._entries, (pod.load, pod.key, pod))
+            self._loads[pod.key] = pod.load
+
+    def fewest(self, topology_key: str, counts: Mapping[str, int]) -> int:
+        """How many copies the domain has that has the fewest."""
+        domains = self._domains.get(topology_key)
+        if domains is None:
+            domains = self._domains[topology_key] = {domain_of(pod.pod, topology_key) for pod in self._targets}
+        if len(domains) > len(counts):
+            return 0
+        return min([counts.get(domain, 0) for domain in domains], default=0)
+
+    def first(self, allotment: Allotment, domains: Mapping[str, int], fewest: int) -> list[PodLedger]:
+        """The first few pods that have room: of the domains with the fewest copies, rather where the load can start at
+        once, with the least load."""
+        self._look()
+        adapter, kept, entries = allotment.adapter, allotment.kept, self._entries
+        size, topology_key, ideal = adapter.bytes, adapter.topology_key, (fewest, False)
+        tolerance = allotment.share if self._scarce else 0.0
+        found: list[PodLedger] = []
+        rated: tuple[float, bool] = (inf, False)
+        limit = inf
+        position = 0
+        while position < len(entries):
+            load, key, pod = entries[position]
+            if pod.load != load or pod.later_slots >= pod.slot_limit:
+                self.place(pod)
+                continue
+            if load > limit:
+                break
+            position += 1
+            if pod.later_bytes + size > pod.byte_limit or key in kept or not loadable(adapter, pod):
+                continue
+            rating = (
+                domains.get(domain_of(pod.pod, topology_key), 0) if domains else 0,
+                pod.now_slots >= pod.slot_limit or pod.now_bytes + size > pod.byte_limit,
+            )
+            if rating < rated:
+                rated, found, edge = rating, [pod], load + tolerance
+                limit = edge if rating == ideal else inf
+            elif rating == rated and load <= edge and len(found) < SHORTLIST:
+                found.append(pod)
+            if len(found) == SHORTLIST and rated == ideal:
+                break
+        return found
+
+    def _look(self) -> None:
+        """Once in a while, see how much room is left in all."""
+        self._countdown -= 1
+        if self._countdown >= 0:
+            return
+        self._countdown = len(self._targets)
+        slots = free_slots = free_bytes = 0
+        for pod in self._targets:
+            free = max(pod.slot_limit - pod.later_slots, 0)
+            free_slots += free
+            if pod.byte_limit != UNLIMITED:
+                slots += free
+                free_bytes += max(pod.byte_limit - pod.later_bytes, 0)
+        self.room_per_slot = free_bytes / max(slots, 1)
+        self._scarce = free_slots < self._slots * (1 - SCARCE) or free_bytes < self._bytes * (1 - SCARCE)
+
+
+def options(allotment: Allotment) -> list[PodLedger]:
+    """The pods that may get a copy if they have room."""
+    return [
+        ledger
+        for ledger in allotment.group.targets
+        if ledger.key not in allotment.kept and loadable(allotment.adapter, ledger)
+    ]
+
+
+def whereabouts(allotment: Allotment) -> tuple[Collection[str], Collection[str]]:
+    """The pods where a copy is or is being exchanged, and further ones where one was last and may be again."""
+    adapter = allotment.adapter
+    returning: Collection[str] = ()
+    if allotment.leaving or allotment.dropped or allotment.pending:
+        exchanging = {
+            key for key, gone in allotment.leaving.items() if any(old.version != adapter.version for old in gone)
+        }
+        returning = exchanging | allotment.dropped.keys() | allotment.pending.keys()
+    familiar: Collection[str] = ()
+    if adapter.previous_pods:
+        familiar = [
+            key for key in adapter.previous_pods if key in allotment.group.matching and key not in allotment.kept
+        ]
+    return returning, familiar
+
+
+def choice_of(allotment: Allotment, candidates: Sequence[PodLedger]) -> Choice:
+    """What the scorers need to know about a decision for this adapter."""
+    returning, familiar = whereabouts(allotment)
+    choice = Choice(allotment.adapter, candidates, returning=returning, familiar=familiar)
+    choice.count([copy.ledger for copy in allotment.kept.values()])
+    return choice
