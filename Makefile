@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+BENCH_STAMP := $(VENV)/.set-up-bench
 CRD := crds/loraadapters.production-stack.vllm-project.yaml
 RELEASE ?= 0.32.0
 PYTEST := $(BIN)/python -m pytest
@@ -104,6 +105,14 @@ demo-down: setup  ## End what `make demo KEEP=1` left running
 .PHONY: bench
 bench: setup  ## Measure this machine: a table, and JSON lines in bench/results
 	$(BIN)/python -m bench
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
+	@touch $@
+
+.PHONY: bench-placement
+bench-placement: $(BENCH_STAMP)  ## Placement next to baselines and bounds, in 8 minutes; QUICK=1: a small one, in 1
+	$(BIN)/python -m bench.placement $(if $(QUICK),--quick)
 
 bench-%: setup  ## One benchmark, for example: make bench-ready
 	$(BIN)/python -m bench $*

@@ -1,0 +1,181 @@
+"""What no method can beat, by linear programming (HiGHS, as scipy has it), and by integer programming on small fleets.
+
+Pods of one kind (base model, highest rank) are taken together, which makes the programs small and the bounds, if
+anything, kinder to nobody: whatever can be placed on pods can be placed on their sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.sparse import coo_matrix, csr_matrix, vstack
+
+from bench.placement.quality import usable
+from lora_scheduler import Adapter, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Pods of one kind: how many, and their room together."""
+
+    base_model: str
+    max_rank: int
+    pods: int
+    slots: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """Variables: how many copies of an adapter are on a kind of pods, for all pairs that match."""
+
+    adapters: tuple[Adapter, ...]
+    kinds: tuple[_Kind, ...]
+    pairs: tuple[tuple[int, int], ...]  # adapter, kind
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> _Program:
+        kinds: dict[tuple[str, int], _Kind] = {}
+        for pod in snapshot.pods:
+            if usable(pod):
+                key = (pod.base_model, pod.max_rank)
+                known = kinds.get(key, _Kind(*key, 0, 0, 0))
+                memory = known.bytes + (pod.memory_bytes or 0)
+                kinds[key] = _Kind(*key, known.pods + 1, known.slots + pod.host_slots, memory)
+        ordered = tuple(kinds[key] for key in sorted(kinds))
+        pairs = tuple(
+            (number, kind_number)
+            for number, adapter in enumerate(snapshot.adapters)
+            for kind_number, kind in enumerate(ordered)
+            if adapter.base_model == kind.base_model and adapter.rank <= kind.max_rank
+        )
+        return cls(snapshot.adapters, ordered, pairs)
+
+    def capacity(self) -> tuple[csr_matrix, np.ndarray]:
+        """Rows: slots and bytes of each kind, copies of each adapter."""
+        kinds, many = len(self.kinds), len(self.pairs)
+        rows, values = [], []
+        for number, kind in self.pairs:
+            adapter = self.adapters[number]
+            rows += [kind, kinds + kind, 2 * kinds + number]
+            values += [1.0, adapter.bytes / (1 << 20), 1.0]
+        columns = [pair for pair in range(many) for _ in range(3)]
+        shape = (2 * kinds + len(self.adapters), many)
+        limits = [
+            *(float(kind.slots) for kind in self.kinds),
+            *(kind.bytes / (1 << 20) for kind in self.kinds),
+            *(float(adapter.replicas) for adapter in self.adapters),
+        ]
+        return csr_matrix(coo_matrix((values, (rows, columns)), shape=shape)), np.array(limits)
+
+    def most(self) -> list[tuple[float, float]]:
+        return [(0.0, min(self.adapters[n].replicas, self.kinds[k].pods)) for n, k in self.pairs]
+
+    def maximum(
+        self, worth: Callable[[Adapter], float], at_least: Sequence[tuple[Callable[[Adapter], float], float]] = ()
+    ) -> float:
+        """The largest worth that can be placed, `worth` being that of one copy, with so much worth of other sorts."""
+        matrix, limits = self.capacity()
+        if not self.pairs:
+            return 0.0
+        gains = np.array([worth(self.adapters[number]) for number, _ in self.pairs])
+        for other, least in at_least:
+            row = np.array([-other(self.adapters[number]) for number, _ in self.pairs])
+            matrix = csr_matrix(vstack([matrix, csr_matrix(row)]))
+            limits = np.append(limits, -least * (1 - 1e-6))  # what HiGHS found itself is within its tolerance only
+        solved = linprog(-gains, A_ub=matrix, b_ub=limits, bounds=self.most(), method="highs")
+        if not solved.success:
+            raise RuntimeError(f"HiGHS found no maximum over {len(self.pairs)} variables: {solved.message}")
+        return float(-solved.fun)
+
+
+def share(adapter: Adapter) -> float:
+    """The load of one copy when all are there, in requests per second."""
+    return (1.0 if adapter.demand is None else adapter.demand) / max(adapter.replicas, 1)
+
+
+def most_demand(snapshot: Snapshot, weight: Callable[[int], float] = lambda priority: 1.0) -> float:
+    """The largest Σ weight(priority) × demand that can be placed, copies being divisible."""
+    return _Program.of(snapshot).maximum(lambda adapter: weight(adapter.priority) * share(adapter))
+
+
+def most_demand_strictly(snapshot: Snapshot) -> dict[int, float]:
+    """Per priority, the most demand that can be placed after all higher priorities got theirs."""
+    program = _Program.of(snapshot)
+    reached: dict[int, float] = {}
+    for priority in sorted({adapter.priority for adapter in snapshot.adapters}, reverse=True):
+        at_least = [(_share_of(higher), demand) for higher, demand in reached.items()]
+        reached[priority] = program.maximum(_share_of(priority), at_least)
+    return reached
+
+
+def _share_of(priority: int) -> Callable[[Adapter], float]:
+    return lambda adapter: share(adapter) if adapter.priority == priority else 0.0
+
+
+def fewest_missing(snapshot: Snapshot) -> int:
+    """How many copies at least lack a place."""
+    wanted = sum(adapter.replicas for adapter in snapshot.adapters)
+    return math.ceil(wanted - _Program.of(snapshot).maximum(lambda adapter: 1.0) - 1e-6)
+
+
+def least_largest_load(snapshot: Snapshot) -> float:
+    """The smallest possible largest load of a pod when all copies are placed, in requests per second.
+
+    At least the mean and the largest copy; more where ranks or room force load onto some kinds of pods. Infinite where
+    not even divisible copies can all be placed.
+    """
+    program = _Program.of(snapshot)
+    matrix, limits = program.capacity()
+    kinds, many = len(program.kinds), len(program.pairs)
+    shares = [share(program.adapters[number]) for number, _ in program.pairs]
+    load_rows = coo_matrix((shares, ([kind for _, kind in program.pairs], range(many))), shape=(kinds, many))
+    top = np.array([[-float(kind.pods)] for kind in program.kinds])
+    upper = np.block(
+        [
+            [matrix[: 2 * kinds].toarray(), np.zeros((2 * kinds, 1))],
+            [load_rows.toarray(), top],
+        ]
+    )
+    equal = np.hstack([matrix[2 * kinds :].toarray(), np.zeros((len(program.adapters), 1))])
+    solved = linprog(
+        np.append(np.zeros(many), 1.0), A_ub=csr_matrix(upper), b_ub=np.append(limits[: 2 * kinds], np.zeros(kinds)),
+        A_eq=csr_matrix(equal), b_eq=limits[2 * kinds :], bounds=[*program.most(), (0.0, None)], method="highs",
+    )  # fmt: skip
+    return max(float(solved.fun), max(shares, default=0.0)) if solved.success else math.inf
+
+
+def integer_largest_load(snapshot: Snapshot, seconds: float) -> tuple[float | None, float]:
+    """(largest load of the best assignment found, proven lower bound) of whole copies on whole pods within the time."""
+    adapters, pods = snapshot.adapters, [pod for pod in snapshot.pods if usable(pod)]
+    many, width = len(adapters) * len(pods), len(pods)
+    constraints = []
+    rows, columns, values = [], [], []
+    for number, adapter in enumerate(adapters):
+        for place in range(width):
+            column = number * width + place
+            rows += [number, len(adapters) + place, len(adapters) + width + place, len(adapters) + 2 * width + place]
+            columns += [column] * 4
+            values += [1.0, 1.0, adapter.bytes / (1 << 20), share(adapter)]
+    for place in range(width):
+        rows.append(len(adapters) + 2 * width + place)
+        columns.append(many)
+        values.append(-1.0)
+    copies = [float(adapter.replicas) for adapter in adapters]
+    lower = [*copies, *[-np.inf] * (3 * width)]
+    upper = [*copies, *[float(pod.host_slots) for pod in pods]]
+    upper += [*[(pod.memory_bytes or 0) / (1 << 20) for pod in pods], *[0.0] * width]
+    matrix = csr_matrix(coo_matrix((values, (rows, columns)), shape=(len(lower), many + 1)))
+    constraints.append(LinearConstraint(matrix, lower, upper))
+    allowed = [float(adapter.rank <= pod.max_rank) for adapter in adapters for pod in pods]
+    solved = milp(
+        np.append(np.zeros(many), 1.0), constraints=constraints, integrality=np.append(np.ones(many), 0),
+        bounds=Bounds(np.zeros(many + 1), np.append(allowed, np.inf)), options={"time_limit": seconds},
+    )  # fmt: skip
+    found = None if solved.x is None else float(solved.fun)
+    bound = solved.mip_dual_bound
+    return found, float(bound) if bound is not None else 0.0

@@ -1,0 +1,69 @@
+"""Fleets that change, step by step: what each method moves, how even it leaves the load, what it leaves unplaced."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from bench.placement.changes import TRACES
+from bench.placement.cold import MIDDLE, SMALL
+from bench.placement.contenders import Contender
+from bench.placement.fleets import Shape, build
+from bench.placement.quality import Assignment, quality, usable, wanted_copies
+from bench.placement.records import Record, record
+from lora_scheduler import Snapshot
+
+EVEN = 1.1  # the imbalance that a rebalance should reach
+
+
+def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
+    """`minimum`: copies that lack a place after the change; `to_even_out`: further moves without which no method could
+    bring the imbalance down to 1.1."""
+    for adapters, pods in (SMALL, MIDDLE):
+        times = 3 if quick else 10
+        for name, (trace, use) in TRACES.items():
+            if quick and pods > 10 and name not in ("pods", "crowd"):
+                continue
+            shape = Shape(adapters, pods, 1.0, use)
+            fleet = build(shape)
+            changes = list(trace(fleet, random.Random(f"trace {name} {shape.seed}"), times))
+            for method in methods:
+                assignment = method.advance(fleet, {}).assignment
+                for step, change in enumerate(changes):
+                    minimum, to_even_out = least_moves(change.fleet, assignment)
+                    outcome = method.advance(change.fleet, assignment)
+                    assignment = outcome.assignment
+                    yield record(
+                        "churn", shape, method.name, quality(change.fleet, assignment), trace=name, change=change.what,
+                        step=step, minimum=minimum, to_even_out=to_even_out, loads=outcome.loads,
+                        rounds=outcome.rounds, settled=outcome.settled, over_limit_on_the_way=outcome.over_limit,
+                        causes=dict(outcome.causes),
+                    )  # fmt: skip
+
+
+def least_moves(fleet: Snapshot, before: Assignment) -> tuple[int, int]:
+    """(copies that lack, further copies that must leave pods which are too hot with what they have already).
+
+    Copies are shed largest first, so that no method needs fewer.
+    """
+    loads: dict[str, list[float]] = {pod.key: [] for pod in fleet.pods if usable(pod)}
+    lacking, largest, total = 0, 0.0, 0.0
+    for adapter in fleet.adapters:
+        there = [key for key in before.get(adapter.key, ()) if key in loads]
+        wanted = wanted_copies(adapter, tuple(there))
+        lacking += max(wanted - len(there), 0)
+        demand = 1.0 if adapter.demand is None else adapter.demand
+        share = demand / max(wanted, 1)
+        total, largest = total + demand, max(largest, share)
+        for key in there:
+            loads[key].append(share)
+    level = EVEN * max(total / max(len(loads), 1), largest)
+    return lacking, sum(_shed(sorted(shares, reverse=True), level) for shares in loads.values())
+
+
+def _shed(shares: list[float], level: float) -> int:
+    load, count = sum(shares), 0
+    while load > level + 1e-9:
+        load -= shares[count]
+        count += 1
+    return count

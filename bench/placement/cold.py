@@ -1,0 +1,52 @@
+"""Empty fleets, placed by every method: what is unplaced, how even the load is, next to the LP's bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from bench.placement import bounds
+from bench.placement.contenders import Contender
+from bench.placement.fleets import Binding, Copies, Shape, build
+from bench.placement.quality import quality
+from bench.placement.records import Record, record
+
+SMALL, MIDDLE, LARGE = (100, 10), (1_000, 100), (10_000, 1_000)
+ZIPF = (0.8, 1.0, 1.2, 1.5)
+
+
+def shapes(quick: bool) -> Iterator[Shape]:
+    """A grid over demand, use, what binds, and kinds of pods; the large size only once."""
+    for adapters, pods in (SMALL, MIDDLE):
+        large = pods > 10
+        for zipf in ZIPF if not quick else (1.0,):
+            for use in (0.8, 0.98) if quick else (0.6, 0.8, 0.9, 0.95, 0.98):
+                for binding in (Binding.BOTH,) if quick or large else tuple(Binding):
+                    for mixed in (False, True):
+                        if not (large and quick and mixed):
+                            yield Shape(adapters, pods, zipf, use, binding, mixed)
+        yield Shape(adapters, pods, 0.0, 0.9, copies=Copies.FEW)
+        yield Shape(adapters, pods, 1.0, 0.8, copies=Copies.FEW)
+        yield Shape(adapters, pods, 1.2, 0.6, copies=Copies.AUTO)
+    if not quick:
+        yield Shape(*LARGE, 1.0, 0.8)
+
+
+def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
+    """`bound`: the least largest load possible; `least_missing`: copies that lack whatever is done."""
+    for shape in shapes(quick):
+        fleet = build(shape)
+        auto = shape.copies is Copies.AUTO
+        bound = None if auto else bounds.least_largest_load(fleet)
+        least_missing = None if auto else bounds.fewest_missing(fleet)
+        for method in methods:
+            if len(fleet.adapters) > method.most_copies:
+                continue
+            started = time.process_time()
+            outcome = method.advance(fleet, {})
+            yield record(
+                "cold", shape, method.name, quality(fleet, outcome.assignment),
+                seconds=time.process_time() - started, rounds=outcome.rounds, settled=outcome.settled,
+                over_limit_on_the_way=outcome.over_limit, bound=bound, least_missing=least_missing,
+                loads=outcome.loads, copies_wanted=sum(adapter.replicas for adapter in fleet.adapters),
+            )  # fmt: skip

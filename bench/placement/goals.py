@@ -1,0 +1,136 @@
+"""From records to the table of goals: what the library reached, and the best baseline on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from bench.figures import Figure, percentile
+from bench.placement.contenders import OURS, REPAIR_ONLY
+from bench.placement.records import Record
+
+Read = Callable[[Record], float | None]
+FULL_SOLVE_MS = {"100×10": 5.0, "1,000×100": 30.0, "10,000×1,000": 300.0}
+EVENT_P99_MS = 5.0
+
+
+def figures(records: Sequence[Record]) -> list[Figure]:
+    """One per goal, in the order of the design's table; those without records are left out."""
+    made = [
+        *_cold(records), *_oversubscribed(records), *_churn(records), *_quiet(records), *_timings(records),
+        *_limits(records),
+    ]  # fmt: skip
+    return [figure for figure in made if figure.values]
+
+
+def chosen(records: Iterable[Record], section: str, **wanted: object) -> list[Record]:
+    """Records of a section whose fields have these values."""
+    return [one for one in records if one["section"] == section and all(one.get(key) == v for key, v in wanted.items())]
+
+
+def _cold(records: Sequence[Record]) -> Iterator[Figure]:
+    known = [one for one in chosen(records, "cold") if one["bound"] is not None and one["zipf"] > 0]
+    for mixed, what in ((False, "equal pods"), (True, "mixed pods")):
+        yield _compared(
+            f"largest load ÷ least possible, cold, {what}", [one for one in known if one["mixed"] is mixed],
+            _of_bound, "<= 1.01", lambda worst: worst <= 1.01,
+        )  # fmt: skip
+    yield _compared(
+        "copies unplaced beyond the inevitable, use <= 98 %", [one for one in known if one["use"] <= 0.98],
+        lambda one: one["missing"] - one["least_missing"], "0", lambda worst: worst <= 0, unit="copies",
+    )  # fmt: skip
+
+
+def _of_bound(one: Record) -> float | None:
+    ideal = one["largest_load"] / one["imbalance"] if one["imbalance"] else 1.0
+    return float(max(one["largest_load"] / max(one["bound"], ideal), 1.0)) if one["bound"] != float("inf") else None
+
+
+def _oversubscribed(records: Sequence[Record]) -> Iterator[Figure]:
+    yield _compared(
+        "weighted demand served ÷ LP bound, 110–150 %", chosen(records, "oversubscribed"), lambda one: one["of_bound"],
+        ">= 0.99", lambda worst: worst >= 0.99, largest=False,
+    )  # fmt: skip
+    yield _compared(
+        "priority inversions", chosen(records, "oversubscribed"), lambda one: one["inversions"], "0",
+        lambda worst: worst == 0, unit="adapters",
+    )  # fmt: skip
+
+
+def _churn(records: Sequence[Record]) -> Iterator[Figure]:
+    churn = chosen(records, "churn")
+    losses = [one for one in churn if one["change"] == "pod loss" and one["minimum"] > 0]
+    yield _compared(
+        "loads ÷ minimum on pod loss, repair only", losses, _moved, "1.0", lambda worst: worst <= 1, ours=REPAIR_ONLY
+    )
+    yield _compared("loads ÷ minimum on pod loss, with rebalance", losses, _moved, "<= 1.6", lambda worst: worst <= 1.6)
+    yield _compared(
+        "imbalance after every change", churn, lambda one: one["imbalance"], "<= 1.1", lambda worst: worst <= 1.1
+    )
+    yield _compared(
+        "copies unplaced after a change", churn, lambda one: one["missing"], "0", lambda worst: worst == 0,
+        unit="copies",
+    )  # fmt: skip
+    yield _compared(
+        "forced moves on pod addition", [one for one in churn if one["change"] == "pod addition"],
+        lambda one: one["loads"] - one["minimum"], "0", lambda worst: worst <= 0, unit="loads", ours=REPAIR_ONLY,
+    )  # fmt: skip
+
+
+def _moved(one: Record) -> float:
+    return float(one["loads"] / one["minimum"])
+
+
+def _quiet(records: Sequence[Record]) -> Iterator[Figure]:
+    quiet = chosen(records, "quiet")
+    yield _compared(
+        "loads when nothing changed", quiet, lambda one: one["loads"], "0", lambda worst: worst == 0, unit="loads"
+    )
+    yield _compared(
+        "loads when demand shook by 2 %", quiet, lambda one: one["loads_in_noise"], "0", lambda worst: worst == 0,
+        unit="loads",
+    )  # fmt: skip
+
+
+def _timings(records: Sequence[Record]) -> Iterator[Figure]:
+    for size, goal in FULL_SOLVE_MS.items():
+        for what in ("cold", "steady"):
+            timed = chosen(records, "timings", size=size, what=what)
+            ours = [1e3 * seconds for one in timed if one["method"] == OURS for seconds in one["seconds"]]
+            others = {one["method"]: 1e3 * percentile(one["seconds"], 50) for one in timed if one["method"] != OURS}
+            best = min(others, key=lambda name: others[name], default=None)
+            yield Figure(
+                f"full solve, {what}, {size}", tuple(ours), "ms", f"<= {goal:g}",
+                f"{best} {others[best]:.3g}" if best else "", percentile(ours, 50) <= goal if ours else None,
+            )  # fmt: skip
+
+
+def _limits(records: Sequence[Record]) -> Iterator[Figure]:
+    judged = [one for one in records if "over_limit" in one]
+    yield _compared(
+        "pods beyond a limit at any moment", judged,
+        lambda one: one["over_limit"] + one.get("over_limit_on_the_way", 0), "0", lambda worst: worst == 0, unit="pods",
+    )  # fmt: skip
+    yield _compared(
+        "adapters spread worse than there is room for", [one for one in judged if one["section"] == "cold"],
+        lambda one: one["skewed"], "0", lambda worst: worst == 0, unit="adapters",
+    )  # fmt: skip
+
+
+def _compared(
+    name: str, records: Sequence[Record], read: Read, goal: str, met: Callable[[float], bool], *,
+    unit: str = "", largest: bool = True, ours: str = OURS,
+) -> Figure:  # fmt: skip
+    """The library's values, and the baseline whose worst value is best. Worst is the largest, or the smallest."""
+    values: dict[str, list[float]] = {}
+    for one in records:
+        value = read(one)
+        if value is not None:
+            values.setdefault(one["method"], []).append(float(value))
+    worst_of: Any = max if largest else min
+    best_of: Any = min if largest else max
+    mine = values.get(ours, [])
+    others = {name: worst_of(found) for name, found in values.items() if name not in (OURS, REPAIR_ONLY) and len(found)}
+    best = best_of(others, key=lambda name: others[name], default=None)
+    peers = f"{best} {others[best]:.4g}" if best is not None else ""
+    return Figure(name, tuple(mine), unit, goal, peers, met(worst_of(mine)) if mine else None)
