@@ -156,7 +156,7 @@ class EngineCore:
         # No fairness: whoever finds a slot takes it, and requests of an adapter that runs join it at once.
         while not self._fits(lora):
             self.waiting[label] += 1
-            self._note(lora)
+            self.note_step()
             try:
                 await self._changed.wait()
             finally:
@@ -166,10 +166,11 @@ class EngineCore:
         self.running[label] += 1
         if lora is not None:
             self._slots[lora.id] += 1
-        self._note(lora)
 
-    def _note(self, lora: LoadedAdapter | None) -> None:
-        if lora is not None:
+    def note_step(self) -> None:
+        """A step has ended with the batch as it is: a request that ended with it is not in there any more, so that
+        one of a single token is never seen."""
+        if self.settings.enable_lora:
             self.on_activity()
 
     def _fits(self, lora: LoadedAdapter | None) -> bool:
@@ -184,7 +185,7 @@ class EngineCore:
             self._slots[lora.id] -= 1
             if not self._slots[lora.id]:
                 del self._slots[lora.id]
-        self._note(lora)
+        self.note_step()
         self._wake()
 
     def _wake(self) -> None:

@@ -94,6 +94,8 @@ class GenerationApi:
                 if request.transport is None or request.transport.is_closing():
                     return  # the client has gone: vLLM aborts the request
                 await self._core.step(lora, self._core.settings.seconds_per_token)
+                if index < shape.tokens - 1:
+                    self._core.note_step()
                 yield _report(computed) if index == 0 else ""
             self.finished += 1
             self.prompt_tokens += len(prompt)

@@ -17,7 +17,7 @@ class Metrics:
         self._seen: dict[tuple[str, str], float] = {}
 
     def note_activity(self) -> None:
-        """Call when a request has entered or left the batch."""
+        """Call after every step."""
         running = [name for name, count in self._core.running.items() if count and name]
         waiting = [name for name, count in self._core.waiting.items() if count and name]
         if not self._core.settings.release.splits_running_and_waiting:

@@ -53,6 +53,33 @@ async def running_and_waiting_are_the_same_set(t: Target) -> None:
     assert all((running == waiting) is SETS_IDENTICAL[t.release] for running, waiting in sets)
 
 
+@cases("a set keeps the time of the last step that it was busy at")
+async def a_set_has_the_time_of_the_last_step_that_it_was_busy_at(t: Target) -> None:
+    await t.must_load("m5", t.fixture("lora"))
+    before = time.time()
+    await t.complete("m5", max_tokens=200)
+    series = {running: float(value) for _, running, _, value in _INFO.findall(await _page(t))}
+    assert before < series["m5"] <= series[""]
+    await t.complete("m5", max_tokens=2)
+    again = {running: float(value) for _, running, _, value in _INFO.findall(await _page(t))}
+    assert again["m5"] > series["m5"]
+
+
+@cases("a request of a single token leaves no trace but the count of finished requests")
+async def a_request_of_one_token_is_only_counted(t: Target) -> None:
+    await t.must_load("m6", t.fixture("lora"))
+    before = _finished(await _page(t))
+    await t.complete("m6", max_tokens=1)
+    page = await _page(t)
+    assert _finished(page) == before + 1
+    assert "m6" not in page
+
+
+def _finished(page: str) -> float:
+    found = re.findall(rf'^vllm:request_success_total\{{.*model_name="{BASE}".*\}} (\S+)$', page, re.M)
+    return sum(float(value) for value in found)
+
+
 @cases("a comma in a name breaks the metric")
 async def a_comma_in_a_name_looks_like_two_names(t: Target) -> None:
     await t.must_load("x,y", t.fixture("lora"))
