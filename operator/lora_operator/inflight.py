@@ -42,29 +42,31 @@ class Ledger:
     """Effects under way, at most one per pod and engine name."""
 
     def __init__(self) -> None:
-        self._effects: dict[tuple[str, str], Effect] = {}
+        self._effects: dict[str, dict[str, Effect]] = {}  # by pod, by engine name
 
     def __len__(self) -> int:
-        return len(self._effects)
+        return sum(map(len, self._effects.values()))
 
     def begin(self, effect: Effect) -> bool:
         """Enter an effect; false if something is already under way with that name on that pod."""
-        key = (effect.pod, effect.engine_name)
-        if key in self._effects:
+        here = self._effects.setdefault(effect.pod, {})
+        if effect.engine_name in here:
             return False
-        self._effects[key] = effect
+        here[effect.engine_name] = effect
         return True
 
     def end(self, effect: Effect) -> None:
-        key = (effect.pod, effect.engine_name)
-        if self._effects.get(key) is effect:
-            del self._effects[key]
+        here = self._effects.get(effect.pod, {})
+        if here.get(effect.engine_name) is effect:
+            del here[effect.engine_name]
+            if not here:
+                del self._effects[effect.pod]
 
     def get(self, pod: str, engine_name: str) -> Effect | None:
-        return self._effects.get((pod, engine_name))
+        return self._effects.get(pod, {}).get(engine_name)
 
     def on(self, pod: str) -> Iterator[Effect]:
-        return (effect for effect in self._effects.values() if effect.pod == pod)
+        return iter(self._effects.get(pod, {}).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,19 @@ class Failures:
     def __init__(self, first_seconds: float, max_seconds: float) -> None:
         self._first = first_seconds
         self._max = max_seconds
-        self._known: dict[tuple[str, str, str], tuple[str, Failure]] = {}
+        self._known: dict[str, dict[tuple[str, str], tuple[str, Failure]]] = {}  # by pod, by adapter and version
 
     def add(
         self, adapter: str, version: str, pod: str, incarnation: str, reason: str, message: str, now: float, slow: bool
     ) -> Failure:
         """Note a failure. `slow` starts at ten times the first delay, for what hardly heals by itself."""
-        key = (adapter, version, pod)
-        before = self._known.get(key)
+        here = self._known.setdefault(pod, {})
+        before = here.get((adapter, version))
         attempts = before[1].attempts + 1 if before and before[0] == incarnation else 1
         base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
         delay = min(base, self._max) * random.uniform(0.8, 1.2)
         failure = Failure(reason, message, attempts, now + delay)
-        self._known[key] = (incarnation, failure)
+        here[adapter, version] = (incarnation, failure)
         return failure
 
     def add_death(self, adapter: str, version: str, message: str, now: float) -> Failure:
@@ -107,35 +109,44 @@ class Failures:
         Once can happen to any: it only counts. From the second time on the adapter is kept off all pods for a while,
         lest it takes one after the other down.
         """
-        before = self._known.get((adapter, version, EVERYWHERE))
+        deaths = self._known.setdefault(EVERYWHERE, {})
+        before = deaths.get((adapter, version))
         attempts = before[1].attempts + 1 if before else 1
         delay = min(self._first * 10 * 2 ** min(attempts - 2, 20), self._max) if attempts > 1 else 0.0
         failure = Failure("EngineDied", message, attempts, now + delay * random.uniform(0.8, 1.2))
-        self._known[(adapter, version, EVERYWHERE)] = (EVERYWHERE, failure)
+        deaths[adapter, version] = (EVERYWHERE, failure)
         return failure
 
     def clear(self, adapter: str, version: str, pod: str) -> None:
         """A load has succeeded on that pod."""
-        self._known.pop((adapter, version, pod), None)
-        self._known.pop((adapter, version, EVERYWHERE), None)
+        for place in (pod, EVERYWHERE):
+            self._known.get(place, {}).pop((adapter, version), None)
 
     def get(self, adapter: str, version: str, pod: str, incarnation: str) -> Failure | None:
         """The failure of this version in this life of the pod, due again or not."""
-        known = self._known.get((adapter, version, pod))
+        known = self._known.get(pod, {}).get((adapter, version))
         return known[1] if known and known[0] == incarnation else None
 
     def of_pod(self, pod: str, incarnation: str) -> Iterator[tuple[str, str, Failure]]:
-        for (adapter, version, where), (life, failure) in self._known.items():
-            here = where == pod and life == incarnation
-            if here or (where == EVERYWHERE and failure.attempts > 1):
+        """(adapter, version, failure) of this life of the pod, then of what is kept off all pods."""
+        for (adapter, version), (life, failure) in self._known.get(pod, {}).items():
+            if life == incarnation:
+                yield adapter, version, failure
+        for (adapter, version), (_, failure) in self._known.get(EVERYWHERE, {}).items():
+            if failure.attempts > 1:
                 yield adapter, version, failure
 
     def prune(self, adapters: set[tuple[str, str]], pods: set[str]) -> None:
         """Forget what nobody wants any more."""
-        places = {*pods, EVERYWHERE}
-        for key in [k for k in self._known if (k[0], k[1]) not in adapters or k[2] not in places]:
-            del self._known[key]
+        for place, known in list(self._known.items()):
+            stay = place == EVERYWHERE or place in pods
+            left = {key: value for key, value in known.items() if stay and key in adapters}
+            if left:
+                self._known[place] = left
+            else:
+                del self._known[place]
 
     def next_due(self, now: float) -> float | None:
         """When the first failure that is not yet due becomes due."""
-        return min((f.next_at for _, f in self._known.values() if f.next_at > now), default=None)
+        known = (failure for here in self._known.values() for _, failure in here.values())
+        return min((failure.next_at for failure in known if failure.next_at > now), default=None)

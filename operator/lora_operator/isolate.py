@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from lora_scheduler import Adapter, Plan, Pod, Policy, Resident, Snapshot, plan
+from lora_scheduler import Adapter, Plan, Planner, Pod, Policy, Resident, Snapshot, plan
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +19,12 @@ REMEMBERED = 1000
 
 
 class Isolation:
-    """Remembers what was logged already: a round is tried again many times a minute."""
+    """Remembers what was logged already: a round is tried again many times a minute. It keeps the planner, so that a
+    round costs what has changed since the last one."""
 
     def __init__(self) -> None:
         self._said: OrderedDict[str, str] = OrderedDict()
+        self._planner: Planner | None = None
 
     @contextmanager
     def around(self, what: str) -> Iterator[None]:
@@ -40,15 +42,20 @@ class Isolation:
     def plan(self, snapshot: Snapshot, policy: Policy) -> Plan:
         """`lora_scheduler.plan` without the adapters and pods that it does not take, if there are any.
 
-        Raises what `plan` raises where no single one is to blame.
+        Raises what `plan` raises where no single one is to blame; the next round then begins from scratch.
         """
+        planner, self._planner = self._planner, None
+        if planner is None or planner.policy != policy:
+            planner = Planner(policy)
         try:
-            return plan(snapshot, policy)
+            made = planner.plan(snapshot)
         except Exception:
             sound = self._sound(snapshot, policy)
             if sound == snapshot:
                 raise
-            return plan(sound, policy)
+            made = planner.plan(sound)
+        self._planner = planner
+        return made
 
     def _sound(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
         """What can be planned with when it is alone."""

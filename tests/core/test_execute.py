@@ -181,7 +181,7 @@ async def test_a_connection_that_a_pod_cuts_while_it_ends_counts_as_no_death(tmp
         fleet.change_pod("p0", lambda body: body["metadata"].update(deleted))
         await fleet.engines["p0"].kill()
         await fleet.until(lambda: not len(fleet.parts.ledger))
-        assert EVERYWHERE not in {where for _, _, where in fleet.parts.failures._known}
+        assert EVERYWHERE not in fleet.parts.failures._known
 
 
 async def test_a_load_that_fails_is_tried_again_when_it_is_due_and_not_before(tmp_path: Path) -> None:
