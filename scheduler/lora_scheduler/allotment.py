@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, ReplicaPolicy, Resident, UnloadCause
 
-Order = tuple[int, int, str]  # see fleet.order_of
+Order = tuple[int, float, int, str]  # see fleet.order_of
 
 
 SMALLEST_SHARE = 2.0**-30  # requests per second

@@ -188,7 +188,7 @@ class Fleet:
         """Open the account, with the copies that are there."""
         wanted = wanted_copies(adapter, group)
         share = share_of(adapter, wanted)
-        allotment = Allotment(adapter, group, wanted, share, order_of(adapter), self.stirred)
+        allotment = Allotment(adapter, group, wanted, share, order_of(adapter, share), self.stirred)
         self.allotments[adapter.key] = allotment
         found = self._found.get(adapter.key, {})
         as_wanted = True
@@ -231,9 +231,10 @@ def copies_on(pod: Pod) -> Copies:
     return found
 
 
-def order_of(adapter: Adapter) -> Order:
-    """Who is served first: the highest priority, then the oldest."""
-    return -adapter.priority, adapter.age_rank, adapter.key
+def order_of(adapter: Adapter, share: float) -> Order:
+    """Who is served first: the highest priority, then whose copies get the most requests (where that is unknown, all
+    are alike), then the oldest. Largest shares first is what makes loads even (Graham's rule)."""
+    return -adapter.priority, -share if adapter.demand is not None else 0.0, adapter.age_rank, adapter.key
 
 
 def wanted_copies(adapter: Adapter, group: Group) -> int:

@@ -22,6 +22,7 @@ from lora_scheduler.fleet import Change, Fleet
 from lora_scheduler.model import Plan, Policy, Snapshot
 from lora_scheduler.placement import fill, grow
 from lora_scheduler.policies import CLOSE, POLICIES
+from lora_scheduler.precedence import rank_by_worth
 from lora_scheduler.preemption import relieve
 from lora_scheduler.refusals import Refusals
 from lora_scheduler.retention import retain
@@ -85,6 +86,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for ledger in fleet.pods:
         if ledger.over:
             relieve(ledger, allotments)
+    rank_by_worth(fleet.active, fleet.pods)
     for allotment in fleet.in_turn():
         grow(allotment)
         fill(allotment, allotments, board, preempt=allotment.adapter.priority > lowest_priority)

@@ -1,0 +1,89 @@
+"""Who is served first within a priority when there is not enough room for all: where demand is known, whoever brings
+the most of it for the room that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.ledger import UNLIMITED, PodLedger
+
+HALVINGS = 6  # of the range of prices: after so many the order changes only among the last few that find room
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left of a base model's pods together, or what somebody wants of it."""
+
+    slots: float = 0.0
+    bytes: float = 0.0
+
+
+def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> None:
+    """Set the order of those adapters that cannot all find room."""
+    lacking: dict[str, list[Allotment]] = {}
+    for allotment in active:
+        if not allotment.everywhere and len(allotment.kept) < allotment.wanted:
+            lacking.setdefault(allotment.adapter.base_model, []).append(allotment)
+    if not lacking:
+        return
+    free = {model: Room() for model in lacking}
+    for pod in pods:
+        room = free.get(pod.pod.base_model)
+        if room is not None and pod.target:
+            room.slots += max(pod.slot_limit - pod.later_slots, 0)
+            room.bytes += UNLIMITED if pod.byte_limit == UNLIMITED else max(pod.byte_limit - pod.later_bytes, 0)
+    for model, wanting in lacking.items():
+        _rank(wanting, free[model])
+
+
+def _rank(wanting: list[Allotment], free: Room) -> None:
+    levels: dict[int, list[Allotment]] = {}
+    for allotment in wanting:
+        levels.setdefault(allotment.adapter.priority, []).append(allotment)
+    for priority in sorted(levels, reverse=True):
+        level = levels[priority]
+        slots = sum([a.wanted - len(a.kept) for a in level])
+        size = sum([(a.wanted - len(a.kept)) * a.adapter.bytes for a in level])
+        if (slots > free.slots or size > free.bytes) and any(a.adapter.demand for a in level):
+            _set_order(level, _price_of_memory(level, free), free)
+        free.slots, free.bytes = max(free.slots - slots, 0), max(free.bytes - size, 0)
+
+
+def _price_of_memory(level: Sequence[Allotment], free: Room) -> float:
+    """Between 0 (only slots are scarce) and 1 (only memory is), so that both run out at about the same time."""
+    low, high = 0.0, 1.0
+    if not _memory_runs_out_first(level, free, low):
+        return low
+    if _memory_runs_out_first(level, free, high):
+        return high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if _memory_runs_out_first(level, free, middle):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _memory_runs_out_first(level: Sequence[Allotment], free: Room, price: float) -> bool:
+    slots, size = free.slots, free.bytes
+    _set_order(level, price, free)
+    for allotment in sorted(level, key=attrgetter("order")):
+        copies = allotment.wanted - len(allotment.kept)
+        slots -= copies
+        size -= copies * allotment.adapter.bytes
+        if slots < 0 or size < 0:
+            return size < 0
+    return False
+
+
+def _set_order(level: Sequence[Allotment], price: float, free: Room) -> None:
+    per_slot, per_byte = (1 - price) / max(free.slots, 1), price / max(free.bytes, 1)
+    for allotment in level:
+        cost = per_slot + per_byte * allotment.adapter.bytes
+        priority, _, age, key = allotment.order
+        allotment.order = priority, -allotment.share / cost if cost else 0.0, age, key
