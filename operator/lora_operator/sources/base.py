@@ -82,13 +82,16 @@ class Resolution:
 
 
 class SourceError(Exception):
-    """The source as a whole cannot answer. `retryable` is false where somebody has to change something first."""
+    """The source as a whole cannot answer. `retryable` is false where somebody has to change something first;
+    `retry_after_seconds` is what the store asked for.
+    """
 
-    def __init__(self, reason: str, message: str, *, retryable: bool) -> None:
+    def __init__(self, reason: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Source(Protocol):
