@@ -21,7 +21,7 @@ Name = tuple[str, str]  # namespace and public name of an adapter
 STEP = 1.25
 DIGITS = 3
 NOISES = 2.0
-SILENT = 1 / 16  # of what is published: four half-lives without a request
+SILENT = 1 / 4  # requests in memory: the last one was two half-lives ago
 PATIENCE = 1.5  # half-lives from the first look until anything is published
 
 
@@ -42,6 +42,7 @@ class Demand:
         self._half_life = half_life_seconds
         self._meters: dict[Name, _Meter] = {}
         self._since: float | None = None
+        self._open = False
         self._published: dict[Name, float] = {}
 
     @property
@@ -55,15 +56,18 @@ class Demand:
         """
         if self._since is None:
             self._since = since
-        changed = False
         for name in listed:
             meter = self._meters.get(name)
             if meter is None:
                 meter = self._meters[name] = _Meter(since)
             self._advance(meter, since, now)
             meter.requests += finished.get(name, 0.0)
-            changed |= self._publish(name, meter, now)
-        return changed
+        if not self._open:
+            if now - self._since < PATIENCE * self._half_life:
+                return False
+            # all of them with one look: the known are not to be weighed against the unknown because of their turn
+            self._open, listed = True, tuple(self._meters)
+        return any([self._publish(name, self._meters[name]) for name in listed])
 
     def keep(self, names: Container[Name]) -> None:
         """Forget all other adapters."""
@@ -78,9 +82,8 @@ class Demand:
         meter.requests *= 0.5 ** (elapsed / self._half_life)
         meter.seconds += elapsed
 
-    def _publish(self, name: Name, meter: _Meter, now: float) -> bool:
-        assert self._since is not None  # set by whoever adds
-        if meter.seconds < self._half_life or now - self._since < PATIENCE * self._half_life:
+    def _publish(self, name: Name, meter: _Meter) -> bool:
+        if meter.seconds < self._half_life:
             return False
         fading = math.log(2) / self._half_life
         rate = meter.requests * fading / (1 - 0.5 ** (meter.seconds / self._half_life))
@@ -89,7 +92,7 @@ class Demand:
             higher = max(rate, before)
             noise = math.sqrt(higher * fading / 2)
             moved = abs(rate - before) > (1 - 1 / STEP) * higher + NOISES * noise
-            if not moved and not (before > 0 and rate < SILENT * before):
+            if not moved and rate >= SILENT * fading:
                 return False
         after = step_of(rate, fading)
         if after == before:
