@@ -1,4 +1,4 @@
-"""What becomes of finished requests: a rate that is smooth, stands still where nothing changes, and is unknown at first."""
+"""What becomes of finished requests: a smooth rate, still where nothing changes, and unknown at first."""
 
 from __future__ import annotations
 

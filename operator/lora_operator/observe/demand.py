@@ -67,7 +67,8 @@ class Demand:
                 return False
             # all of them with one look: the known are not to be weighed against the unknown because of their turn
             self._open, listed = True, tuple(self._meters)
-        return any([self._publish(name, self._meters[name]) for name in listed])
+        news = [self._publish(name, self._meters[name]) for name in listed]
+        return any(news)
 
     def keep(self, names: Container[Name]) -> None:
         """Forget all other adapters."""
