@@ -25,6 +25,7 @@ from lora_operator.loop import Loop, Parts
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
@@ -124,6 +125,7 @@ class Operator:
             ),
             gates=Gates(kube, self.cluster, self._mark),
             keys=ApiKeys(kube, self._mark),
+            credentials=SourceCredentials(kube, self._mark),
             nodes=Nodes(kube, self.cluster, self._mark),
             sizes=Sizes(self._store),
             ledger=ledger,
@@ -200,8 +202,8 @@ class Operator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.nodes, parts.activity, parts.resolver,
-                     parts.engines):  # fmt: skip
+        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.activity,
+                     parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
     async def _list(self) -> bool:

@@ -21,6 +21,7 @@ from lora_operator.isolate import Isolation
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
@@ -63,6 +64,7 @@ class Parts:
     finalizers: Finalizers
     gates: Gates
     keys: ApiKeys
+    credentials: SourceCredentials
     nodes: Nodes
     sizes: Sizes
     ledger: Ledger
@@ -115,7 +117,9 @@ class Loop:
 
     async def _run(self) -> None:
         self._follow()
-        await self._parts.keys.first_reads(FIRST_LOOKS_SECONDS)
+        await asyncio.gather(
+            self._parts.keys.first_reads(FIRST_LOOKS_SECONDS), self._parts.credentials.first_reads(FIRST_LOOKS_SECONDS)
+        )
         self._follow()
         await asyncio.gather(
             self._parts.engines.first_looks(FIRST_LOOKS_SECONDS), self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS)
@@ -156,7 +160,11 @@ class Loop:
         pods = found.pods
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
-        parts.resolver.follow(resources, {(record.pod.namespace, record.pod.base_models) for record in pods.values()})
+        parts.resolver.follow(
+            resources,
+            {(record.pod.namespace, record.pod.base_models) for record in pods.values()},
+            parts.credentials.follow(resources, parts.resolver.failing()),
+        )
         return found
 
     def _round(self) -> None:

@@ -11,16 +11,22 @@ import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 from lora_operator.api.v1alpha1 import LoraAdapterSpec
 from lora_operator.artifacts import BaseModelShape
+from lora_operator.fetch.order import FetchOrder
 from lora_operator.observe.cluster import Resource
-from lora_operator.sources import Resolution, Source, SourceError, SourceRequest
+from lora_operator.observe.credentials import CredentialState
+from lora_operator.sources import Credentials, FoundAdapter, Resolution, Source, SourceError, SourceRequest
+from lora_operator.sources.selection import passes
 
 log = logging.getLogger(__name__)
 
 CHECKS_PER_SECOND = 20.0
 FIRST_RETRY_SECONDS = 1.0
+PLACE = ("type", "repository", "revision", "endpoint", "region")  # a request that differs here is about other files
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +59,17 @@ class Resolver:
         self._wakes: dict[str, asyncio.Event] = {}
         self._seen: dict[str, tuple[str, str]] = {}
         self._aliases: dict[tuple[str, str], set[str]] = {}
+        self._blocked: dict[str, SourceError | None] = {}  # why the Secret of a resource cannot be used
 
-    def follow(self, resources: Iterable[Resource], served: Iterable[tuple[str, tuple[str, ...]]] = ()) -> None:
+    def follow(
+        self,
+        resources: Iterable[Resource],
+        served: Iterable[tuple[str, tuple[str, ...]]] = (),
+        credentials: Mapping[str, CredentialState] = MappingProxyType({}),
+    ) -> None:
         """Keep exactly these resources' sources resolved from now on.
 
+        `credentials` are those of the resources that name a Secret; nothing is asked while one is just being read.
         `served` are the namespaces of pods and the names that each serves its base model under. What was once another
         name of a model stays one: a pod that goes does not make its adapters foreign.
         """
@@ -64,18 +77,24 @@ class Resolver:
             for name in names:
                 self._aliases.setdefault((namespace, name), set()).update(names)
         wanted = {r.key: r for r in resources if r.spec is not None and r.deleted_at is None}
-        for key in [key for key in self._tasks if key not in wanted]:
-            self._tasks.pop(key).cancel()
-            del self.views[key], self._wakes[key], self._seen[key]
+        for key in [key for key in self.views if key not in wanted]:
+            del self.views[key]
+            if key in self._tasks:
+                self._drop(key)
         for key, resource in wanted.items():
             assert resource.spec is not None
             aliases = self._aliases.get((resource.namespace, resource.spec.base_model), set())
-            request = request_of(resource.spec, self._shapes, aliases)
+            secret = credentials.get(key)
+            request = request_of(resource.spec, self._shapes, aliases, secret.credentials if secret else None)
+            if secret is not None and secret == CredentialState():
+                self._await_secret(key, resource, request)
+                continue
             mark = (resource.uid, resource.refresh)
             if key not in self._tasks:
                 self.views[key] = SourceView(request)
                 self._wakes[key] = asyncio.Event()
                 self._tasks[key] = asyncio.create_task(self._keep(key), name=f"source {key}")
+                self._blocked[key] = secret.error if secret else None
             elif self.views[key].request != request and self._seen[key][0] != resource.uid:
                 self.views[key] = SourceView(request)  # another resource that has the name by now
                 self._wakes[key].set()
@@ -83,9 +102,24 @@ class Resolver:
                 # what the old request found stays in force until the new one has an answer
                 self.views[key] = replace(self.views[key], request=request, checked=False)
                 self._wakes[key].set()
-            elif self._seen[key] != mark:
+            elif self._seen[key] != mark or str(self._blocked.get(key)) != str(secret.error if secret else None):
                 self._wakes[key].set()
+            self._blocked[key] = secret.error if secret else None
             self._seen[key] = mark
+
+    def _await_secret(self, key: str, resource: Resource, request: SourceRequest) -> None:
+        """Show the resource as one whose source is being read; what was found for it before stays in force."""
+        known = self.views.get(key)
+        if known is None:
+            self.views[key] = SourceView(request)
+        if key in self._tasks and self._seen[key][0] != resource.uid:
+            self._drop(key)
+            self.views[key] = SourceView(request)
+
+    def _drop(self, key: str) -> None:
+        self._tasks.pop(key).cancel()
+        del self._wakes[key], self._seen[key]
+        self._blocked.pop(key, None)
 
     async def first_looks(self, timeout: float) -> None:
         """Wait until every source was asked once (or the time is over)."""
@@ -94,6 +128,20 @@ class Resolver:
             if asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(0.005)
+
+    async def locate(self, resource: str, found: FoundAdapter) -> Path | FetchOrder:
+        """Where the files of this version can be had now. Raises SourceError."""
+        view = self.views.get(resource)
+        if view is None:
+            raise SourceError("SourceGone", f"LoraAdapter {resource} is not there any more", retryable=False)
+        blocked = self._blocked.get(resource)
+        if blocked is not None:
+            raise blocked.with_traceback(None)
+        return await self._sources[view.request.type].locate(view.request, found)
+
+    def failing(self) -> set[str]:
+        """The resources whose sources do not answer as they should."""
+        return {key for key, view in self.views.items() if view.error is not None}
 
     async def stop(self) -> None:
         for task in self._tasks.values():
@@ -109,8 +157,11 @@ class Resolver:
             wake.clear()
             view = self.views[key]
             request = view.request
-            previous = view.resolution if asked == request else None
+            previous = _still_asked_for(view.resolution, asked, request)
             try:
+                blocked = self._blocked.get(key)
+                if blocked is not None:
+                    raise blocked.with_traceback(None)
                 resolution = await self._sources[request.type].resolve(request, previous)
                 found = SourceView(request, resolution, None, checked=True)
                 failures = 0
@@ -154,8 +205,30 @@ class Resolver:
         return interval * random.uniform(0.9, 1.1)
 
 
+def _still_asked_for(
+    resolution: Resolution | None, asked: SourceRequest | None, request: SourceRequest
+) -> Resolution | None:
+    """What a source need not read again, or may keep: the last answer, as far as `request` is about the same place."""
+    if resolution is None or asked is None or asked == request:
+        return resolution if asked is not None else None
+    if any(getattr(asked, field) != getattr(request, field) for field in PLACE):
+        return None
+
+    def passed(name: str) -> bool:
+        return passes(name, request.pattern, request.prefix, request.adapters)
+
+    return Resolution(
+        tuple(item for item in resolution.adapters if passed(item.name)),
+        tuple(item for item in resolution.broken if passed(item.name)),
+        tuple(item for item in resolution.stale if passed(item.name)),
+    )
+
+
 def request_of(
-    spec: LoraAdapterSpec, shapes: Mapping[str, BaseModelShape], aliases: Collection[str] = ()
+    spec: LoraAdapterSpec,
+    shapes: Mapping[str, BaseModelShape],
+    aliases: Collection[str] = (),
+    credentials: Credentials | None = None,
 ) -> SourceRequest:
     """The part of a spec that says what to look for."""
     source = spec.adapter_source
@@ -172,6 +245,7 @@ def request_of(
         base_model=spec.base_model,
         base=shapes.get(spec.base_model),
         base_aliases=tuple(sorted(set(aliases) - {spec.base_model})),
+        credentials=credentials,
     )
 
 

@@ -116,7 +116,7 @@ async def test_what_no_pod_needs_is_forgotten() -> None:
         made.follow({"ns/p0": a_locked_pod()})
         await made.first_reads(10.0)
         made.follow({})
-        assert not made._values and not made._due
+        assert not made._secrets.values and not made._secrets._due
 
 
 async def test_labels_of_nodes_are_known_and_forgotten_with_the_nodes() -> None:

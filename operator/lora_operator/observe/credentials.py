@@ -1,0 +1,56 @@
+"""Credentials of adapter sources: the Secret that a LoraAdapter names in its own namespace. Never logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.observe.cluster import Resource
+from lora_operator.observe.polled import Where, why
+from lora_operator.observe.secrets import secrets
+from lora_operator.sources import Credentials, SourceError
+
+RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialState:
+    """What is known of one resource's Secret; neither of both means that it is just being read."""
+
+    credentials: Credentials | None = None
+    error: SourceError | None = None
+
+
+class SourceCredentials:
+    """Reads the Secrets that resources name; again every minute, and soon where a source did not accept them."""
+
+    def __init__(self, kube: Kube, changed: Callable[[], None]) -> None:
+        self._secrets = secrets(kube, changed, RETRY_SECONDS)
+
+    def follow(self, resources: Iterable[Resource], failing: Container[str] = ()) -> dict[str, CredentialState]:
+        """By resource, for all that name a Secret. `failing` are resources whose sources do not answer."""
+        wheres: dict[str, Where] = {}
+        for resource in resources:
+            if resource.spec is not None and resource.spec.credentials_secret_ref is not None:
+                wheres[resource.key] = (resource.namespace, resource.spec.credentials_secret_ref.name)
+        self._secrets.follow(wheres.values(), {where for key, where in wheres.items() if key in failing})
+        return {key: self._state(where) for key, where in wheres.items()}
+
+    async def first_reads(self, timeout: float) -> None:
+        """Wait for what is being read just now: a source that waits for its Secret knows nothing of what is wanted."""
+        await self._secrets.first_reads(timeout)
+
+    async def stop(self) -> None:
+        await self._secrets.stop()
+
+    def _state(self, where: Where) -> CredentialState:
+        values, error = self._secrets.values.get(where), self._secrets.errors.get(where)
+        if values is not None:
+            return CredentialState(Credentials(tuple(sorted(values.items()))))
+        if error is None:
+            return CredentialState()
+        status = error.status if isinstance(error, KubeError) else 0
+        reason = {403: "SecretForbidden", 404: "SecretNotFound"}.get(status, "SecretUnavailable")
+        text = f"Secret {where[1]} of credentialsSecretRef cannot be used: {why(error, 'Secret')}"
+        return CredentialState(error=SourceError(reason, text, retryable=True))

@@ -1,0 +1,32 @@
+"""Secrets by reference: of engines' API keys and of adapter sources. What they hold is never logged or shown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+from lora_operator.kube import Kube
+from lora_operator.observe.polled import Polled
+
+AGAIN_SECONDS = 60.0
+
+
+def read_secret(body: dict[str, Any]) -> dict[str, str]:
+    """The readable entries of a Secret: text that is not empty, without white space around it."""
+    data = body.get("data")
+    found: dict[str, str] = {}
+    for key, value in (data if isinstance(data, dict) else {}).items():
+        try:
+            text = base64.b64decode(value, validate=True).decode().strip()
+        except (ValueError, TypeError, binascii.Error):
+            continue
+        if text:
+            found[str(key)] = text
+    return found
+
+
+def secrets(kube: Kube, changed: Callable[[], None], retry_seconds: float) -> Polled[dict[str, str]]:
+    """Secrets that are read again every minute, so that rotation is noticed."""
+    return Polled(kube.secret, read_secret, changed, again_seconds=AGAIN_SECONDS, retry_seconds=retry_seconds)
