@@ -1,0 +1,125 @@
+"""Demand measured from real (simulated) engines, and what it does to an operator that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from e2e.vllm_sim import Engine
+from tests.core.fleet import Fleet, a_fleet
+
+QUICK = {"demand_seconds": 0.05, "demand_half_life": 0.4}
+
+
+def demands(fleet: Fleet) -> dict[str, float]:
+    return {name: value for (_, name), value in fleet.parts.activity.demands.items()}
+
+
+async def ask(engine: Engine, model: str, tokens: int = 3) -> None:
+    body = {"model": model, "prompt": "hello", "max_tokens": tokens}
+    async with aiohttp.ClientSession() as session, session.post(f"{engine.url}/v1/completions", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+@asynccontextmanager
+async def asking(engine: Engine, model: str, pause: float) -> AsyncIterator[None]:
+    """One request after the other as long as the block lasts."""
+
+    async def go() -> None:
+        while True:
+            await ask(engine, model)
+            await asyncio.sleep(pause)
+
+    task = asyncio.create_task(go())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def served(fleet: Fleet, *names: str, **deployment: Any) -> None:
+    for name in names:
+        fleet.write(name)
+        fleet.apply(name, name, **deployment)
+    await fleet.until(lambda: all(fleet.ready(name) for name in names))
+
+
+async def test_tells_the_busy_adapter_from_the_idle_one_and_sees_the_load_end(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1, **QUICK) as fleet:
+        await served(fleet, "busy", "idle")
+        async with asking(fleet.engines["p0"], "busy", 0.02):
+            await fleet.until(lambda: demands(fleet).get("busy", 0.0) > 3.0)
+            assert demands(fleet)["idle"] == 0.0
+            planned = {a.name: a.demand for a in fleet.operator.loop.last_round.snapshot.adapters}
+            assert set(planned) == {"busy", "idle"}
+        await fleet.until(lambda: demands(fleet)["busy"] == 0.0)
+
+
+async def test_requests_to_a_versioned_engine_name_are_the_adapters(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, **QUICK) as fleet:
+        engine = await fleet.add_pod("p0", "--release", "0.28.0")
+        await served(fleet, "sql")
+        fleet.write("sql", seed=2)
+        await fleet.until(lambda: any("--" in name for name in engine.adapters) and len(engine.adapters) == 1)
+        async with asking(engine, engine.adapters[0], 0.02):
+            await fleet.until(lambda: demands(fleet).get("sql", 0.0) > 3.0)
+
+
+async def test_an_engine_that_hangs_at_its_metrics_holds_up_nothing(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, **QUICK) as fleet:
+        await served(fleet, "sql", replicas=2)
+        fleet.engines["p0"].faults.add("hang", "metrics")
+        async with asking(fleet.engines["p1"], "sql", 0.02):
+            await fleet.until(lambda: demands(fleet).get("sql", 0.0) > 3.0)
+        assert fleet.ready("sql")
+
+
+async def test_without_metrics_demand_is_unknown(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1, **QUICK) as fleet:
+        engine = fleet.engines["p0"]
+        engine.faults.add("status", "metrics", status=404)
+        await served(fleet, "sql")
+        before = engine.journal.calls["metrics"]
+        await fleet.until(lambda: engine.journal.calls["metrics"] > before + 20)
+        assert not demands(fleet)
+
+
+async def test_zero_seconds_means_that_no_engine_is_asked(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1, demand_seconds=0.0) as fleet:
+        await served(fleet, "sql")
+        assert not fleet.engines["p0"].journal.calls["metrics"]
+        assert not demands(fleet)
+
+
+async def test_a_quiet_fleet_plans_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, **QUICK) as fleet:
+        await served(fleet, "sql", "chat")
+        await fleet.until(lambda: demands(fleet) == {"sql": 0.0, "chat": 0.0})
+        await fleet.settle()
+        planned, calls = fleet.operator.loop.last_plan_at, len(fleet.api.calls)
+        looks = fleet.engines["p0"].journal.calls["metrics"]
+        await fleet.until(lambda: fleet.engines["p0"].journal.calls["metrics"] > looks + 10)
+        assert fleet.operator.loop.last_plan_at == planned
+        assert len(fleet.api.calls) == calls
+
+
+async def test_a_restart_moves_nothing_though_demand_is_unknown_then(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, **QUICK) as fleet:
+        await served(fleet, "sql", "chat", "math")
+        where = fleet.listed()
+        (pod,) = (pod for pod, names in where.items() if "sql" in names)
+        async with asking(fleet.engines[pod], "sql", 0.02):
+            await fleet.until(lambda: demands(fleet).get("sql", 0.0) > 3.0)
+            await fleet.restart()
+            assert not demands(fleet)
+            await fleet.until(lambda: fleet.operator.loop.last_round is not None)
+            await fleet.rounds(3)
+            assert fleet.listed() == where
+            await fleet.until(lambda: demands(fleet).get("sql", 0.0) > 3.0)
+        assert fleet.listed() == where
