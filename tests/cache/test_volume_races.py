@@ -49,7 +49,7 @@ async def test_a_version_that_is_swept_while_it_is_asked_for_is_published_again(
     path = await store.publish(adapter, source_of(adapter))
     real = os.utime
 
-    def swept(target: Path) -> None:
+    def swept(target: Path, times: tuple[float, float]) -> None:
         monkeypatch.setattr(os, "utime", real)
         shutil.rmtree(path)
         raise FileNotFoundError(errno.ENOENT, "gone")
@@ -127,7 +127,9 @@ async def test_without_locks_only_age_makes_a_left_over(
     os.utime(root / ".tmp" / "somebody", (1000, 1000))
     day = scratch.WITHOUT_LOCKS_SECONDS
     assert await VolumeStore(root, clock=lambda: 1000 + day).start() == 0
-    assert is_whole(await VolumeStore(root).publish(adapter, source_of(adapter)), adapter)
+    store = VolumeStore(root, clock=lambda: 1000 + day)
+    assert is_whole(await store.publish(adapter, source_of(adapter)), adapter)
+    assert left_over(root) == ["somebody"]
     assert await VolumeStore(root, clock=lambda: 1001 + day).start() == 1
     assert left_over(root) == []
 

@@ -158,7 +158,7 @@ async def test_sweeps_what_nobody_needs_and_nothing_else(root: Path, tmp_path: P
     assert await store.sweep({first}, 100, 2000) == tuple(sorted([second, other]))
     assert store.holds(*first)
     assert not store.holds(*second)
-    assert names_in(root) == [".tmp", "a", "b", "lost+found", "notes.txt", "young"]
+    assert [name for name in names_in(root) if name[0] != "."] == ["a", "b", "lost+found", "notes.txt", "young"]
     # what is in use is young again, so that an operator of other namespaces on the same volume leaves it alone
     assert await store.sweep((), 100, 2000) == ()
     os.utime(store.path_of(*first), (1000, 1000))

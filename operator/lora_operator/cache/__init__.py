@@ -1,4 +1,5 @@
 """Adapter files on disk, content-addressed: whole or absent, never changed once they are there.
 
-`volume` is the store on a volume that the pods mount too.
+`volume` is the cache as others use it. Below it: `filling` and `partial` bring versions in, `victims` and `policies`
+decide what goes (pure), `room` and `clearing` remove it, `shelf` and `records` are what is on the disk.
 """

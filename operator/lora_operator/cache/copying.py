@@ -1,10 +1,11 @@
-"""Copying one adapter file so that what arrives is proven to be what was asked for."""
+"""Writing files so that what arrives is proven to be what was asked for, and is there whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 from lora_operator.artifacts import AdapterFile, AdapterRefused, RefusedReason
@@ -112,6 +113,20 @@ def make_durable(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a small file so that its readers see the old content or the new, never a part. Raises OSError."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        temporary.write_bytes(data)
+        set_mode(temporary, 0o644)
+        if durable:
+            make_durable(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def set_mode(file: int | Path, mode: int) -> None:

@@ -38,13 +38,18 @@ def parse_root(root_path: str, adapter_root: str) -> tuple[str, str] | None:
     parts = root_path[len(prefix) :].removesuffix("/").split("/")
     if len(parts) != 2 or not is_fingerprint(parts[1]):
         return None
-    try:
-        valid_adapter_name(parts[0])
-    except InvalidAdapterName:
-        return None
-    return parts[0], parts[1]
+    return (parts[0], parts[1]) if is_name(parts[0]) else None
 
 
 def is_fingerprint(text: str) -> bool:
     """Whether `text` looks like what `artifacts.fingerprint` makes."""
     return _FINGERPRINT.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether an adapter may be called so."""
+    try:
+        valid_adapter_name(text)
+    except InvalidAdapterName:
+        return False
+    return True

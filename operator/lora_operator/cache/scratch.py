@@ -1,4 +1,4 @@
-"""Temporary folders inside a store: where versions are put together, and where they go to be deleted.
+"""Temporary folders inside a store: where versions go to be deleted.
 
 Each is locked (flock) by the process that uses it for as long as it lives. After a crash, even kill -9, the lock is
 free: whoever gets it may delete the folder, and nobody deletes what somebody else is still writing.
@@ -7,7 +7,6 @@ free: whoever gets it may delete the folder, and nobody deletes what somebody el
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -15,6 +14,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lora_operator.cache.locks import try_lock
 
 FOLDER = ".tmp"
 # Where the volume has no locks, age has to tell what is left over.
@@ -24,10 +25,7 @@ WITHOUT_LOCKS_SECONDS = 24 * 3600.0
 @contextmanager
 def scratch(root: Path) -> Iterator[Path]:
     """A new, empty folder on the same file system as `root`, removed at the end unless it was renamed away."""
-    parent = root / FOLDER
-    parent.mkdir(mode=0o755, exist_ok=True)
-    if not stat.S_ISDIR(parent.lstat().st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder of ours, remove it")
+    parent = parent_of_ours(root, FOLDER)
     while (locked := _new(parent)) is None:
         pass
     folder, descriptor = locked
@@ -39,6 +37,15 @@ def scratch(root: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def parent_of_ours(root: Path, name: str) -> Path:
+    """A folder of the store's own in `root`, made if need be. Raises OSError, also for a link that somebody planted."""
+    parent = root / name
+    parent.mkdir(mode=0o755, exist_ok=True)
+    if not stat.S_ISDIR(parent.lstat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder of ours, remove it")
+    return parent
+
+
 def _new(parent: Path) -> tuple[Path, int] | None:
     """A new folder, locked; None where a sweep took it before it was."""
     folder = parent / f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -48,7 +55,7 @@ def _new(parent: Path) -> tuple[Path, int] | None:
     except FileNotFoundError:
         return None
     try:
-        if _try_lock(descriptor) is not False and folder.exists():
+        if try_lock(descriptor) is not False and folder.exists():
             return folder, descriptor
     except BaseException:
         os.close(descriptor)
@@ -77,7 +84,7 @@ def _delete_if_abandoned(path: str, now: float) -> bool:
     except OSError:
         return False
     try:
-        locked = _try_lock(descriptor)
+        locked = try_lock(descriptor)
         if locked is None:
             locked = now - os.fstat(descriptor).st_mtime > WITHOUT_LOCKS_SECONDS
         if locked:
@@ -85,16 +92,3 @@ def _delete_if_abandoned(path: str, now: float) -> bool:
         return bool(locked)
     finally:
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool | None:
-    """True: locked; False: somebody else has it; None: this file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF):
-            return None
-        raise
-    return True

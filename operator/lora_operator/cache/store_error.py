@@ -1,4 +1,8 @@
-"""The one error of the adapter stores."""
+"""The errors of the adapter stores.
+
+StoreError
+└── CacheFull
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,28 @@ class StoreError(Exception):
         self.reason = reason
         self.message = message
         self.retryable = retryable
+
+
+class CacheFull(StoreError):
+    """No room within the budget, as all the rest has to stay. All sums in bytes; what is in use is not counted again
+    where it is pinned, and so on in the order of the fields."""
+
+    def __init__(
+        self, what: str, need_bytes: int, budget_bytes: int, in_use: int, pinned: int, recent: int, fetching: int
+    ) -> None:
+        super().__init__(
+            "CacheFull",
+            f"{what}: no room for {need_bytes} bytes in a cache of {budget_bytes}, of which {in_use} are in use, "
+            f"{pinned} pinned, {recent} asked for a moment ago and {fetching} being fetched: raise the budget, unpin "
+            "versions, or keep fewer adapters there",
+            retryable=True,
+        )
+        self.need_bytes = need_bytes
+        self.budget_bytes = budget_bytes
+        self.in_use_bytes = in_use
+        self.pinned_bytes = pinned
+        self.recent_bytes = recent
+        self.fetching_bytes = fetching
 
 
 def store_error(what: str, error: OSError) -> StoreError:

@@ -1,216 +1,333 @@
-"""The sharedVolume way: the operator puts adapters on a volume that the pods mount too.
+"""The cache of adapter files: on a volume that the pods mount too, or on a disk that the agents of a node share.
 
-A version is put together under a temporary name, proven, made durable and renamed to `<root>/<name>/<fingerprint>/`. A
+A version is put together in a place of its own, proven, made durable and renamed to `<root>/<name>/<fingerprint>/`. A
 folder of that name is whole, and nothing in it ever changes: an engine may read it again at any time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import stat
+import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial as bound
 from pathlib import Path
+from typing import TypeVar
 
-from lora_operator.cache import scratch as scratches
-from lora_operator.cache.copying import copy_verified, make_durable, set_mode
-from lora_operator.cache.paths import is_fingerprint, parse_root, version_path
-from lora_operator.cache.scratch import scratch, sweep_scratch
+from lora_operator.cache import clearing
+from lora_operator.cache.copying import copy_verified
+from lora_operator.cache.entry import Entry, Key
+from lora_operator.cache.filling import Fill, Filling, in_thread, may_go_on
+from lora_operator.cache.history import Counts
+from lora_operator.cache.history import load as load_history
+from lora_operator.cache.leases import Leases
+from lora_operator.cache.limits import Limits
+from lora_operator.cache.locks import changing
+from lora_operator.cache.partial import claim, taken
+from lora_operator.cache.paths import parse_root
+from lora_operator.cache.policies import POLICIES, EvictionPolicy
+from lora_operator.cache.protection import InUse, protection
+from lora_operator.cache.records import Event
+from lora_operator.cache.room import Room
+from lora_operator.cache.shelf import Shelf, is_folder
+from lora_operator.cache.statistics import Statistics
 from lora_operator.cache.store_error import StoreError, store_error
+from lora_operator.cache.victims import Evicted
 from lora_operator.sources.base import FoundAdapter
 
-__all__ = ["StoreError", "VolumeStore", "parse_root"]
+__all__ = ["Evicted", "Fill", "Limits", "StoreError", "VolumeStore", "parse_root"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_ABSENT, _BROKEN, _WHOLE = "absent", "broken", "whole"
+WAIT_SECONDS = (0.02, 1.0)  # between two looks at a version that another process is fetching: first, longest
 
 
 class VolumeStore:
-    """A store on the volume that is mounted at `root`. Several processes may use one volume at a time."""
+    """The cache in the folder `root`. Several processes may use one folder at a time.
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    `in_use` tells which versions an engine of the caller's may have loaded, None if nobody can tell; it is asked on the
+    event loop before anything is removed, and must name whatever may be loaded next, too. What the pods of other
+    processes have loaded is told by `hold`. `on_evicted` is called on the event loop for every version that was
+    removed. Without `limits` there is no budget.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        limits: Limits | None = None,
+        policy: EvictionPolicy = POLICIES["lru"],
+        in_use: Callable[[], InUse] = frozenset,
+        on_evicted: Callable[[Evicted], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._root = root
+        self._limits = limits or Limits(budget_bytes=None)
+        self._in_use = in_use
+        self._on_evicted = on_evicted
         self._clock = clock
-        self._under_way: dict[Path, asyncio.Task[Path]] = {}
+        self._shelf = Shelf(root)
+        self._leases = Leases(root)
+        self._room = Room(self._shelf, self._limits, policy, clock)
+        self._under_way: dict[Key, asyncio.Task[Path]] = {}
+        self._counts = Counts()
 
     async def start(self) -> int:
-        """Check the root and delete what killed processes left behind; returns how much that was. Raises StoreError."""
-        return await asyncio.to_thread(self._start)
+        """Check the root and repair half states that killed processes left; returns how many. Raises StoreError."""
+        self._check_root("opening the store")
+        repaired, broken = await self._do(
+            f"repairing {self._root}", bound(clearing.repair, self._shelf, self._in_use(), self._clock())
+        )
+        self._tell(broken)
+        return repaired + len(broken)
 
-    async def publish(self, adapter: FoundAdapter, source_folder: Path) -> Path:
-        """Bring `adapter` into the store, unless it is there, and return its folder. Raises StoreError.
+    async def add(
+        self,
+        name: str,
+        fingerprint: str,
+        files: Mapping[str, int],
+        fill: Fill,
+        *,
+        prefetch: bool = False,
+        resumable: bool = True,
+    ) -> Path:
+        """Bring a version into the store, unless it is there, and return its folder.
 
-        Safe to repeat and to run at the same time in several processes; whatever interrupts it leaves either nothing or
-        the whole version. Callers in this process who want the same version share one copy of it.
+        `files` are the names and sizes in bytes that make it whole. Room for them is made first; then `fill(folder)`
+        puts them into `folder`, which holds what an earlier attempt left there, killed or failed, if `resumable`: it
+        has to go on from that or to remove it, and what it leaves beside `files` is removed. `fill` proves the content;
+        here the sizes are checked again, and a whole version appears at once or not at all.
+
+        Safe to repeat and to run at the same time in several processes: one fills, the others wait for it. Callers in
+        this process share one task; it goes on when one of them is cancelled. A `prefetch` counts neither as hit nor as
+        use. `fill` is called a second time if the disk was full though the budget is not (OSError ENOSPC, or an error
+        whose `reason` is DiskFull), after something was removed.
+
+        Raises StoreError (CacheFull with the sums), and whatever `fill` raises; an OSError of `fill` as StoreError.
         """
-        target = self.path_of(adapter.name, adapter.fingerprint)
-        task = self._under_way.get(target)
+        key = (name, fingerprint)
+        self._shelf.path_of(key)
+        task = self._under_way.get(key)
         if task is None:
-            task = asyncio.create_task(asyncio.to_thread(self._publish, adapter, source_folder, target))
-            self._under_way[target] = task
-            task.add_done_callback(lambda done: self._ended(target, done))
+            task = asyncio.create_task(self._add(key, files, fill, prefetch, resumable))
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: self._ended(key, done))
         # the others still want it when one of them is cancelled
         return await asyncio.shield(task)
 
-    def _ended(self, target: Path, done: asyncio.Task[Path]) -> None:
-        del self._under_way[target]
-        if not done.cancelled():
-            done.exception()  # if every caller was cancelled, nobody else asks for it
+    async def publish(self, adapter: FoundAdapter, source_folder: Path) -> Path:
+        """Bring `adapter` in from a folder that can be read here: `add` with a verified copy. Raises StoreError."""
+
+        async def copy(folder: Path) -> None:
+            await in_thread(bound(_copy, adapter, source_folder, folder))
+
+        files = {file.path: file.size_bytes for file in adapter.files}
+        return await self.add(adapter.name, adapter.fingerprint, files, copy, resumable=False)
+
+    async def use(self, name: str, fingerprint: str) -> bool:
+        """Note that this version is asked for; False if it is not there. Raises StoreError."""
+        return await self._do(f"using {name}", bound(self._hit, (name, fingerprint)))
+
+    async def pin(self, name: str, fingerprint: str, *, pinned: bool = True) -> None:
+        """Keep a version whatever its age, or let it go again. Raises StoreError (NotStored)."""
+        await self._do(f"pinning {name}", bound(self._pin, (name, fingerprint), pinned))
+
+    async def hold(self, holder: str, versions: Collection[Key]) -> frozenset[Key]:
+        """Note that the pod `holder` ("namespace/name") has, or is about to have, exactly these versions loaded.
+
+        They are not removed until it holds others, `let_go` or seven days without `hold`. To be called before a version
+        is loaded: returns those that are there, the others must not be loaded. Raises StoreError.
+        """
+        return await self._do(f"holding versions for {holder}", bound(self._hold, holder, frozenset(versions)))
+
+    async def let_go(self, holder: str) -> None:
+        """Only for who knows that the pod is gone, or that its engine has nothing loaded. Raises StoreError."""
+        await self._do(f"letting go for {holder}", bound(self._let_go, holder))
+
+    async def holders(self) -> list[str]:
+        """Who holds versions in this store. Raises StoreError."""
+        return await self._do(f"reading {self._root}", self._leases.holders)
+
+    async def evict(self, name: str, fingerprint: str) -> bool:
+        """Remove this version; False if it was not there. Raises StoreError (InUse, Pinned)."""
+        in_use = self._in_use()
+        if in_use is None:
+            in_use = ((name, fingerprint),)
+        gone = await self._do(
+            f"removing {name}", bound(clearing.evict, self._shelf, (name, fingerprint), in_use, self._clock())
+        )
+        self._tell(gone)
+        return bool(gone)
 
     async def sweep(
-        self, keep: Collection[tuple[str, str]], older_than_seconds: float, now: float
-    ) -> tuple[tuple[str, str], ...]:
-        """Delete the versions that are not in `keep` and were last published more than `older_than_seconds` ago.
+        self, keep: Collection[Key], older_than_seconds: float | None = None, now: float | None = None
+    ) -> tuple[Key, ...]:
+        """Delete the versions that are not in `keep` and were last used more than `older_than_seconds` (TTL) ago.
 
         `keep` holds (name, fingerprint) of all that is wanted or loaded anywhere: an engine dies when it reads again
         what is gone. They are young again after this, for other processes that sweep here.
 
         Returns what was deleted, sorted. Raises StoreError.
         """
-        return await asyncio.to_thread(self._sweep, frozenset(keep), older_than_seconds, now)
+        older_than = self._limits.ttl_seconds if older_than_seconds is None else older_than_seconds
+        at = self._clock() if now is None else now
+        gone = await self._do(
+            f"sweeping {self._root}", bound(clearing.sweep, self._shelf, frozenset(keep), older_than, at)
+        )
+        self._tell(gone)
+        return tuple(sorted(evicted.key for evicted in gone))
+
+    async def entries(self) -> tuple[Entry, ...]:
+        """All versions in the store, sorted by name and fingerprint. Raises StoreError."""
+        return tuple(await self._do(f"reading {self._root}", self._entries))
+
+    async def statistics(self) -> Statistics:
+        """Raises StoreError."""
+        return await self._do(f"reading {self._root}", bound(self._statistics, self._in_use()))
 
     def path_of(self, name: str, fingerprint: str) -> Path:
         """Where that version is, or would be. Raises StoreError for a name or fingerprint that cannot be one."""
-        return version_path(self._root, name, fingerprint)
+        return self._shelf.path_of((name, fingerprint))
 
     def holds(self, name: str, fingerprint: str) -> bool:
         """Whether that version is in the store (one stat)."""
-        return _is_folder(self.path_of(name, fingerprint))
+        return is_folder(self.path_of(name, fingerprint))
 
-    def _start(self) -> int:
+    async def _add(self, key: Key, files: Mapping[str, int], fill: Fill, prefetch: bool, resumable: bool) -> Path:
+        what = f"storing {key[0]} at {self._shelf.path_of(key)}"
+        pause = WAIT_SECONDS[0]
+        while True:
+            if await self._found(what, key, files, prefetch):
+                return self._shelf.path_of(key)
+            self._check_root(f"storing {key[0]}")
+            claimed = await self._do(what, bound(claim, self._root, key))
+            if claimed is not None:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, WAIT_SECONDS[1])
+        keep = False
+        try:
+            # who had the claim before may just have finished
+            if not await self._found(what, key, files, prefetch):
+                self._counts = self._counts.plus(misses=1)
+                filling = Filling(self._room, claimed, files, fill, prefetch, self._in_use, self._tell)
+                keep = resumable
+                await filling.run(what)
+                keep = False
+        except Exception as error:
+            keep = resumable and may_go_on(error) and claimed.present_bytes() <= sum(files.values())
+            raise
+        finally:
+            await in_thread(bound(claimed.release, keep=keep))
+        return self._shelf.path_of(key)
+
+    async def _found(self, what: str, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
+        """Whether the version is there and whole; a broken one is removed."""
+        there = await self._do(what, bound(self._look, key, files, prefetch))
+        if there == _BROKEN:
+            self._tell(
+                await self._do(what, bound(clearing.remove_broken, self._shelf, key, self._in_use(), self._clock()))
+            )
+        return there == _WHOLE
+
+    def _look(self, key: Key, files: Mapping[str, int], prefetch: bool) -> str:
+        if not self._shelf.is_there(key):
+            return _ABSENT
+        if lacking := self._shelf.lacks(key, files):
+            log.warning("%s is not whole (%s): it is fetched again", self._shelf.path_of(key), lacking)
+            return _BROKEN
+        if prefetch:
+            return _WHOLE
+        return _WHOLE if self._hit(key) else _ABSENT
+
+    def _hit(self, key: Key) -> bool:
+        if not self._shelf.is_there(key) or not self._shelf.mark_used(key, self._clock()):
+            return False
+        with suppress(PermissionError):  # a volume that we may only read still serves
+            self._shelf.records.note(key, Event.HIT)
+        self._counts = self._counts.plus(hits=1)
+        return True
+
+    def _pin(self, key: Key, pinned: bool) -> None:
+        with changing(self._root):
+            if self._shelf.is_there(key):
+                self._shelf.entries()  # begins the record, if it has none yet
+                if self._shelf.records.note(key, Event.PIN if pinned else Event.UNPIN):
+                    return
+        raise StoreError("NotStored", f"{key[0]} {key[1]} is not in {self._root}: fetch it first", retryable=True)
+
+    def _hold(self, holder: str, versions: frozenset[Key]) -> frozenset[Key]:
+        with changing(self._root):
+            there = frozenset(key for key in versions if self._shelf.is_there(key))
+            self._leases.hold(holder, there)
+            return there
+
+    def _let_go(self, holder: str) -> None:
+        with changing(self._root):
+            self._leases.end(holder)
+
+    def _entries(self) -> list[Entry]:
+        with changing(self._root):
+            return self._shelf.entries()
+
+    def _statistics(self, in_use: InUse) -> Statistics:
+        now = self._clock()
+        with changing(self._root):
+            entries, past, places = self._shelf.entries(), load_history(self._root), taken(self._root, now)
+            held = self._leases.held(now)
+        safe = protection(entries, in_use, held, now, 0)
+        return Statistics(
+            versions=len(entries),
+            used_bytes=sum(entry.size_bytes for entry in entries),
+            budget_bytes=self._limits.budget_bytes,
+            fetching_bytes=sum(place.size_bytes for place in places if place.alive),
+            left_over_bytes=sum(place.size_bytes for place in places if not place.alive),
+            in_use=sum(entry.key in safe.in_use for entry in entries),
+            pinned=sum(entry.pinned for entry in entries),
+            unused_prefetched=sum(entry.unused for entry in entries),
+            oldest_used_at=min((entry.last_used for entry in entries), default=None),
+            total=past.counts.plus(hits=sum(entry.hits for entry in entries)),
+            process=self._counts,
+        )
+
+    def _check_root(self, what: str) -> None:
         if not self._root.is_dir():
             raise StoreError(
                 "VolumeMissing",
-                f"the adapter volume {self._root} is not a folder: mount the volume there",
+                f"{what}: the adapter volume {self._root} is not a folder: mount the volume there",
                 retryable=True,
             )
-        return sweep_scratch(self._root, self._clock())
 
-    def _publish(self, adapter: FoundAdapter, source_folder: Path, target: Path) -> Path:
-        try:
-            if self._is_there(target) and _mark_used(target):
-                return target
-            if not self._root.is_dir():
-                raise StoreError(
-                    "VolumeMissing",
-                    f"storing {adapter.name}: the adapter volume {self._root} is not a folder: mount the volume there",
-                    retryable=True,
-                )
-            with scratch(self._root) as folder:
-                for file in adapter.files:
-                    copy_verified(file, source_folder, folder)
-                set_mode(folder, 0o755)  # engines run as other users
-                self._make_parent(target)
-                # all at the end, as waiting for the first brings most of the others along
-                for path in (*(folder / file.path for file in adapter.files), folder, self._root):
-                    make_durable(path)
-                self._rename(folder, target)
-        except OSError as error:
-            raise store_error(f"storing {adapter.name} at {target}", error) from error
-        return target
-
-    def _is_there(self, target: Path) -> bool:
-        for path in (target.parent, target):
-            if os.path.lexists(path) and not _is_folder(path):
-                raise StoreError(
-                    "PathOccupied", f"{path} is a file or a link, not a folder of ours: remove it", retryable=False
-                )
-        return _is_folder(target)
-
-    def _make_parent(self, target: Path) -> None:
-        try:
-            target.parent.mkdir(mode=0o755)
-        except FileExistsError:
-            return
-        set_mode(target.parent, 0o755)
-
-    def _rename(self, folder: Path, target: Path) -> None:
-        while True:
-            try:
-                folder.rename(target)
-            except FileNotFoundError:
-                if not folder.exists():
-                    raise
-                self._make_parent(target)  # a sweep removed the empty folder in between
-            except OSError as error:
-                if _is_folder(target):
-                    return  # another process was faster: the same files
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                # another process was faster, and a sweep faster still: the place is free again
-            else:
-                make_durable(target.parent)
-                return
-
-    def _sweep(
-        self, keep: frozenset[tuple[str, str]], older_than_seconds: float, now: float
-    ) -> tuple[tuple[str, str], ...]:
-        sweep_scratch(self._root, now)
-        removed: list[tuple[str, str]] = []
-        try:
-            for name in _folders_in(self._root):
-                before = len(removed)
-                for version in _folders_in(self._root / name):
-                    if not is_fingerprint(version):
-                        continue
-                    if (name, version) in keep:
-                        # an operator of other namespaces may share the volume: it has to see that this is in use
-                        _mark_used(self._root / name / version)
-                    elif self._remove(self._root / name / version, now - older_than_seconds):
-                        removed.append((name, version))
-                if len(removed) > before:
-                    _remove_if_empty(self._root / name)
-        except OSError as error:
-            raise store_error(f"sweeping {self._root}", error) from error
-        return tuple(sorted(removed))
-
-    def _remove(self, path: Path, unused_since: float) -> bool:
-        """Rename away first: a version is whole or absent while it goes, too."""
-        try:
-            if path.stat().st_mtime >= unused_since:
-                return False
-            with scratch(self._root) as folder:
-                away = folder / "removed"
-                path.rename(away)
-                if away.stat().st_mtime >= unused_since:  # somebody asked for it between the two looks
-                    self._rename(away, path)
-                    return False
-        except FileNotFoundError:
-            return False  # another process was faster
-        return True
-
-
-def _folders_in(path: Path) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(scratches.FOLDER)
+    def _tell(self, gone: Iterable[Evicted]) -> None:
+        for evicted in gone:
+            log.info("removed %s %s from %s (%s)", evicted.name, evicted.fingerprint, self._root, evicted.why)
+            self._counts = replace(
+                self._counts,
+                evictions=self._counts.evictions + 1,
+                evicted_bytes=self._counts.evicted_bytes + evicted.size_bytes,
             )
-    except FileNotFoundError:
-        return []
+            if self._on_evicted is not None:
+                self._on_evicted(evicted)
+
+    def _ended(self, key: Key, done: asyncio.Task[Path]) -> None:
+        del self._under_way[key]
+        if not done.cancelled():
+            done.exception()  # if every caller was cancelled, nobody else asks for it
+
+    async def _do(self, what: str, work: Callable[[], T]) -> T:
+        """Blocking work on the store; what the operating system says becomes a StoreError."""
+        try:
+            return await in_thread(work)
+        except OSError as error:
+            raise store_error(what, error) from error
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _mark_used(target: Path) -> bool:
-    """A version that is asked for again is young again, so that no sweep takes it. False if one just did."""
-    try:
-        os.utime(target)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # what we may not write to, we do not sweep either
-    return True
-
-
-def _remove_if_empty(path: Path) -> None:
-    try:
-        path.rmdir()
-    except OSError:
-        return  # not empty, or not ours to remove
+def _copy(adapter: FoundAdapter, source_folder: Path, folder: Path) -> None:
+    for left in folder.iterdir():  # copies are quick: nobody goes on with half of one
+        left.unlink()
+    for file in adapter.files:
+        copy_verified(file, source_folder, folder)

@@ -1,0 +1,102 @@
+"""One version on its way into a store: room, files, proof, and the rename that makes it visible."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial as bound
+from pathlib import Path
+from typing import TypeVar
+
+from lora_operator.cache.locks import changing
+from lora_operator.cache.partial import Partial
+from lora_operator.cache.protection import InUse
+from lora_operator.cache.records import Record
+from lora_operator.cache.room import Room
+from lora_operator.cache.shelf import lacking, seal
+from lora_operator.cache.store_error import StoreError, store_error
+from lora_operator.cache.victims import Evicted
+
+T = TypeVar("T")
+Fill = Callable[[Path], Awaitable[None]]
+
+# After these, what is there already stands in the way of others or is wrong.
+_NO_ROOM = frozenset({"DiskFull", "CacheFull", "LargerThanCache", "Incomplete"})
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """`in_use` and `tell` are those of the store, called on the event loop."""
+
+    room: Room
+    claimed: Partial
+    files: Mapping[str, int]
+    fill: Fill
+    prefetch: bool
+    in_use: Callable[[], InUse]
+    tell: Callable[[Iterable[Evicted]], None]
+
+    async def run(self, what: str) -> None:
+        """Raises StoreError, and what `fill` raises; an OSError as StoreError."""
+        try:
+            await self._make_room(disk_full=False)
+            await in_thread(bound(self.room.missed, self.claimed))
+            started = time.monotonic()
+            try:
+                await self.fill(self.claimed.folder)
+            except Exception as error:
+                if not _is_disk_full(error):
+                    raise
+                # the budget has room, the disk does not: others are on it
+                await self._make_room(disk_full=True)
+                await self.fill(self.claimed.folder)
+            await in_thread(bound(self._put, what, time.monotonic() - started))
+        except OSError as error:
+            raise store_error(what, error) from error
+
+    async def _make_room(self, *, disk_full: bool) -> None:
+        size_bytes = sum(self.files.values())
+        make = bound(self.room.make, self.claimed, size_bytes, self.in_use(), disk_full=disk_full)
+        self.tell(await in_thread(make))
+
+    def _put(self, what: str, seconds: float) -> None:
+        folder, shelf, now = self.claimed.folder, self.room.shelf, self.room.clock()
+        for path in folder.iterdir():
+            if path.name not in self.files:  # notes for resuming
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if missing := lacking(folder, self.files):
+            raise StoreError(
+                "Incomplete", f"{what}: {missing} did not arrive whole: it is fetched again", retryable=True
+            )
+        seal(folder, self.files)
+        record = Record(tuple(sorted(self.files.items())), now, seconds, self.prefetch)
+        with changing(shelf.root):
+            shelf.put(self.claimed.key, folder, record)
+            shelf.mark_used(self.claimed.key, now)
+
+
+def may_go_on(error: Exception) -> bool:
+    """Whether a later attempt may go on with what this one left."""
+    return getattr(error, "reason", "") not in _NO_ROOM
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "reason", "") == "DiskFull"
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Blocking work; a cancelled caller waits for its end, as nothing may go on behind a lock that was given back."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise

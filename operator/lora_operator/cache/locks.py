@@ -1,0 +1,55 @@
+"""Locks between processes (flock): free again at once when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lora_operator.cache.store_error import StoreError
+
+FILE = ".lock"
+DEADLINE_SECONDS = 60.0
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """True: locked; False: somebody else has it; None: this file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF):
+            return None
+        raise
+    return True
+
+
+@contextmanager
+def changing(root: Path) -> Iterator[None]:
+    """Only one at a time decides what leaves or enters the store at `root`. For blocking code, and short.
+
+    Where the file system has no locks, everybody gets it at once: removing is then protected by the age of what was
+    asked for alone. Raises StoreError (Locked) if somebody holds it for a minute; OSError.
+    """
+    flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(root / FILE, flags, 0o644)
+    try:
+        end = time.monotonic() + DEADLINE_SECONDS
+        pause = 0.001
+        while try_lock(descriptor) is False:
+            if time.monotonic() > end:
+                raise StoreError(
+                    "Locked",
+                    f"another process has held the lock of {root} for {DEADLINE_SECONDS:g} s: look for one that hangs",
+                    retryable=True,
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+        yield
+    finally:
+        os.close(descriptor)

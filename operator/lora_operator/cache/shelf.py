@@ -1,0 +1,206 @@
+"""The versions in a store's folder, and the only code that brings one in or takes one away. Blocking.
+
+A version comes and goes by one rename, so that it is whole or absent at any moment, also to engines that open it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
+from lora_operator.cache.copying import make_durable, set_mode
+from lora_operator.cache.entry import Entry, Key
+from lora_operator.cache.paths import is_fingerprint, is_name, version_path
+from lora_operator.cache.records import Record, Records
+from lora_operator.cache.scratch import scratch
+from lora_operator.cache.store_error import StoreError
+
+
+class Shelf:
+    """What is below `root`. Several processes may work on it: see each method for what needs the root's lock."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.records = Records(root)
+
+    def path_of(self, key: Key) -> Path:
+        """Raises StoreError for a key that cannot be one."""
+        return version_path(self.root, *key)
+
+    def is_there(self, key: Key) -> bool:
+        """Raises StoreError (PathOccupied) where something else is in its place; OSError."""
+        target = self.path_of(key)
+        for path in (target.parent, target):
+            if os.path.lexists(path) and not is_folder(path):
+                raise StoreError(
+                    "PathOccupied", f"{path} is a file or a link, not a folder of ours: remove it", retryable=False
+                )
+        return is_folder(target)
+
+    def lacks(self, key: Key, files: Mapping[str, int]) -> str:
+        """Which of `files` (name and bytes) the version lacks or has in another size; "" if it is whole."""
+        return lacking(self.path_of(key), files)
+
+    def versions(self) -> Iterator[Key]:
+        """All versions there are, sorted. Raises OSError."""
+        for name in _names_in(self.root):
+            for version in _folders_in(self.root / name):
+                if is_fingerprint(version):
+                    yield name, version
+
+    def entries(self) -> list[Entry]:
+        """All versions with what is known of them. Under the lock, as it begins records that are missing.
+
+        Raises OSError.
+        """
+        found = []
+        for key in self.versions():
+            with suppress(FileNotFoundError):  # somebody took it away by hand
+                last_used = self.path_of(key).stat().st_mtime
+                found.append((self.records.read(key) or self._adopt(key, last_used)).entry(key, last_used))
+        return found
+
+    def files_of(self, key: Key) -> Mapping[str, int]:
+        """What makes it whole: as noted when it came, else the two files that every version has, of any size."""
+        record = self.records.read(key)
+        if record is not None:
+            return dict(record.files)
+        target = self.path_of(key)
+        return {name: _size(target / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+
+    def put(self, key: Key, folder: Path, record: Record) -> None:
+        """Bring in what lies whole in `folder`. Waits until it is on the disk. Under the lock.
+
+        Raises OSError.
+        """
+        target = self.path_of(key)
+        self._make_parent(target)
+        self.records.write(key, record)
+        while True:
+            try:
+                folder.rename(target)
+            except FileNotFoundError:
+                if not folder.exists():
+                    raise
+                self._make_parent(target)  # another process, without locks, removed the empty folder in between
+            except OSError as error:
+                if is_folder(target):
+                    return  # another process was faster: the same files
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                # another process was faster, and a sweep faster still: the place is free again
+            else:
+                make_durable(target.parent)
+                make_durable(self.root)
+                return
+
+    def take_away(self, entry: Entry, *, even_if_used: bool = False) -> bool:
+        """Remove a version, unless it was asked for since `entry` was made. Under the lock.
+
+        Renames it away first: it is whole or absent while it goes, too. Raises OSError.
+        """
+        path = self.path_of(entry.key)
+        try:
+            with scratch(self.root) as folder:
+                away = folder / "removed"
+                path.rename(away)
+                if away.stat().st_mtime > entry.last_used and not even_if_used:
+                    away.rename(path)  # somebody asked for it between the two looks
+                    return False
+        except FileNotFoundError:
+            return False  # another process was faster
+        self.records.forget(entry.key)
+        with suppress(OSError):  # other versions are still there
+            path.parent.rmdir()
+        return True
+
+    def mark_used(self, key: Key, now: float) -> bool:
+        """Make it the youngest, whoever uses it: no lock is needed. False if it is not there (any more)."""
+        path = self.path_of(key)
+        try:
+            os.utime(path, (now, now))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # what we may not write to, we do not remove either
+        return True
+
+    def remove_empty(self) -> int:
+        """Remove the folders of names that have no version left; returns how many. Under the lock. Raises OSError."""
+        removed = 0
+        for name in _names_in(self.root):
+            with suppress(OSError):
+                (self.root / name).rmdir()
+                removed += 1
+        return removed
+
+    def _adopt(self, key: Key, added_at: float) -> Record:
+        """A record for a version that somebody else put there: what is there is what belongs there."""
+        with os.scandir(self.path_of(key)) as files:
+            sizes = [(file.name, file.stat(follow_symlinks=False).st_size) for file in files]
+        record = Record(tuple(sorted(sizes)), added_at)
+        with suppress(OSError):
+            self.records.write(key, record)
+        return record
+
+    def _make_parent(self, target: Path) -> None:
+        try:
+            target.parent.mkdir(mode=0o755)
+        except FileExistsError:
+            return
+        set_mode(target.parent, 0o755)
+
+
+def lacking(folder: Path, files: Mapping[str, int]) -> str:
+    """Which of `files` (name and bytes) is not in `folder` as a regular file of that size; "" if all are."""
+    for name, size in files.items():
+        try:
+            status = (folder / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return name
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            return name
+    return ""
+
+
+def seal(folder: Path, files: Iterable[str]) -> None:
+    """Make what was fetched readable by all, writable by nobody, and durable. Raises OSError."""
+    for name in files:
+        set_mode(folder / name, 0o444)
+    set_mode(folder, 0o755)  # engines run as other users
+    # all at the end, as waiting for the first brings most of the others along
+    for path in (*(folder / name for name in files), folder):
+        make_durable(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder and not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return -1
+
+
+def _names_in(root: Path) -> list[str]:
+    """The folders that have an adapter's name; the others are not ours."""
+    return [name for name in _folders_in(root) if is_name(name)]
+
+
+def _folders_in(path: Path) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
