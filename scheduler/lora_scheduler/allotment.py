@@ -104,6 +104,13 @@ class Allotment:
         self._note()
         self.enter(copy)
 
+    def relocate(self, copy: Copy, ledger: PodLedger) -> None:
+        """Count a kept copy of which nothing is there yet on another pod instead."""
+        del self.kept[copy.ledger.key]
+        copy.ledger.release(copy)
+        copy.ledger = ledger
+        self.keep(copy)
+
     def drop(self, copy: Copy) -> None:
         """Give up a held copy as surplus."""
         self._forget(copy)

@@ -20,7 +20,8 @@ class Copy:
 
     `current` is the resident of the wanted version, `old` one of another version that stands in for it; residents on
     their way out are neither. `extras` are further residents of the same adapter, which nobody needs. `bytes` is what
-    the copy takes in the end. `settled` is set once the plan says how the wanted version gets there.
+    the copy takes in the end. `settled` is set once the plan says how the wanted version gets there, `begun` where
+    this is a load with which nothing is replaced.
     """
 
     adapter: Adapter
@@ -31,6 +32,7 @@ class Copy:
     old: Resident | None = None
     extras: tuple[Resident, ...] = ()
     settled: bool = False
+    begun: bool = False
 
     @property
     def residents(self) -> tuple[Resident, ...]:

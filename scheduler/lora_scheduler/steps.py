@@ -13,25 +13,25 @@ class Steps:
     """The actions of one plan. A load takes its room on the pod the moment it is added."""
 
     def __init__(self) -> None:
-        self.loads: list[Load] = []
         self.waiting: list[tuple[Load, Refusal]] = []
-        self._begun: list[Copy] = []
+        self._begun: list[tuple[Copy, LoadCause]] = []
         self._unloads: dict[tuple[str, str], Unload] = {}
 
     @property
     def actions(self) -> tuple[Load | Unload, ...]:
         """Unloads by pod and name, then loads in the order of priority."""
-        return (*(self._unloads[key] for key in sorted(self._unloads)), *self.loads)
+        unloads = [self._unloads[key] for key in sorted(self._unloads)]
+        return (*unloads, *(_load(copy, cause) for copy, cause in self._begun))
 
     def load(self, copy: Copy, cause: LoadCause) -> None:
         copy.settled = True
+        copy.begun = copy.current is None and copy.old is None
         copy.ledger.begin_load(copy.adapter.bytes)
-        self.loads.append(_load(copy, cause))
-        self._begun.append(copy)
+        self._begun.append((copy, cause))
 
     def forget(self) -> None:
         """Give the room back that the loads have taken; the steps are not to be used any more."""
-        for copy in self._begun:
+        for copy, _ in self._begun:
             copy.ledger.forget_load(copy.adapter.bytes)
         self._begun.clear()
 

@@ -1,0 +1,116 @@
+"""Makes room for an adapter that fits nowhere although there is room in all: copies that have not begun change places.
+
+Room in pieces is brought together on one pod: a copy there moves to where there is room for it, or a large one changes
+places with a small one, until the adapter fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import nlargest, nsmallest
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots, may_hold
+from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.model import Adapter
+from lora_scheduler.placement import allot
+from lora_scheduler.steps import start
+
+PODS_TRIED = 4  # pods on which room is made, for one copy
+PARTNERS = 16  # pods that take something over
+STEPS = 8  # copies moved to make room on one pod
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A copy that leaves the pod, where to, and which one comes in exchange."""
+
+    copy: Copy
+    pod: PodLedger
+    other: Copy | None = None
+
+
+def pack(lacking: Iterable[Allotment], shifting: Shifting) -> None:
+    """Find places for adapters that lack copies, in this order."""
+    hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
+    for allotment in lacking:
+        group, size = id(allotment.group), allotment.adapter.bytes
+        while len(allotment.kept) < allotment.wanted and size < hopeless.get(group, size + 1):
+            pod = _make_room(allotment, shifting)
+            if pod is None:
+                hopeless[group] = size
+                break
+            allot(allotment, pod)
+            start(allotment, shifting.fleet, shifting.steps)
+
+
+def _make_room(allotment: Allotment, shifting: Shifting) -> PodLedger | None:
+    size = allotment.adapter.bytes
+    targets = allotment.group.targets
+    if sum(max(free_slots(pod), 0) for pod in targets) < 1 or sum(max(free_bytes(pod), 0) for pod in targets) < size:
+        return None
+    possible = [pod for pod in targets if free_slots(pod) >= 0 and may_hold(allotment, pod)]
+    for pod in nsmallest(PODS_TRIED, possible, key=lambda p: (free_slots(p) < 1, max(size - free_bytes(p), 0), p.key)):
+        if _free_up(pod, allotment.adapter, targets, shifting):
+            return pod
+    return None
+
+
+def _free_up(pod: PodLedger, adapter: Adapter, targets: Sequence[PodLedger], shifting: Shifting) -> bool:
+    for _ in range(STEPS):
+        needed = adapter.bytes - free_bytes(pod)
+        if free_slots(pod) > 0:
+            if needed <= 0:
+                return True
+            step = _best_exchange(pod, adapter, needed, targets, shifting) or _best_move(pod, needed, targets, shifting)
+        else:
+            step = _best_move(pod, needed, targets, shifting)
+        if step is None:
+            return False
+        if step.other is None:
+            shifting.shift(step.copy, step.pod)
+        else:
+            shifting.swap(step.copy, step.other)
+    return False
+
+
+def _best_move(pod: PodLedger, needed: int, targets: Sequence[PodLedger], shifting: Shifting) -> _Step | None:
+    """The smallest copy that frees enough, or else the largest, that another pod has room for."""
+    partners = _roomiest([other for other in targets if other is not pod and free_slots(other) > 0])
+    for copy in sorted(shifting.movable(pod), key=lambda c: _by_gain(c.bytes, needed)):
+        for other in partners:
+            if free_bytes(other) >= copy.bytes and shifting.may_go(copy, other):
+                return _Step(copy, other)
+    return None
+
+
+def _best_exchange(
+    pod: PodLedger, adapter: Adapter, needed: int, targets: Sequence[PodLedger], shifting: Shifting
+) -> _Step | None:
+    """The pair of copies the exchange of which frees just enough, or else the most."""
+    copies = shifting.movable(pod)
+    found: list[tuple[tuple[bool, int], float, _Step]] = []
+    for other in _roomiest([other for other in targets if other is not pod and free_bytes(other) > 0]):
+        room = free_bytes(other)
+        for incoming in shifting.movable(other):
+            for copy in copies:
+                gain = copy.bytes - incoming.bytes
+                if 0 < gain <= room and incoming.adapter is not adapter:
+                    uneven = abs(copy.share - incoming.share)
+                    found.append((_by_gain(gain, needed), uneven, _Step(copy, other, incoming)))
+    found.sort(key=lambda entry: entry[:2])
+    for _, _, step in found:
+        assert step.other is not None
+        if shifting.may_go(step.copy, step.pod) and shifting.may_go(step.other, pod):
+            return step
+    return None
+
+
+def _roomiest(pods: Sequence[PodLedger]) -> list[PodLedger]:
+    return nlargest(PARTNERS, pods, key=free_bytes)
+
+
+def _by_gain(gain: int, needed: int) -> tuple[bool, int]:
+    """Smaller is better: what frees enough before what does not, then what comes nearest."""
+    return gain < needed, gain if gain >= needed else -gain
