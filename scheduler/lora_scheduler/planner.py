@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.balance.evening import even_out
 from lora_scheduler.balance.packing import pack
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
@@ -94,7 +95,10 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         fill(allotment, allotments, board, preempt=allotment.adapter.priority > lowest_priority)
         start(allotment, fleet, steps)
         roll_out(allotment, rollout)
-    pack((a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving), Shifting(fleet, steps))
+    shifting = Shifting(fleet, steps)
+    pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
+    if policy.name in CLOSE:
+        even_out(shifting, fleet.pods)
     for allotment in fleet.worked():
         if allotment.missing > 0 and not allotment.moving:
             fill(allotment, allotments, board, preempt=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import size
 from lora_scheduler.fleet import Fleet
@@ -28,6 +30,10 @@ class Steps:
         copy.begun = copy.current is None and copy.old is None
         copy.ledger.begin_load(copy.adapter.bytes)
         self._begun.append((copy, cause))
+
+    def begun(self) -> Iterator[Copy]:
+        """The copies of which nothing is there yet, and whose load begins with this plan."""
+        return (copy for copy, _ in self._begun if copy.begun)
 
     def forget(self) -> None:
         """Give the room back that the loads have taken; the steps are not to be used any more."""

@@ -1,0 +1,107 @@
+"""Makes loads even by means of the copies that this plan has only just begun to load: the largest loads first, a copy
+of the pod moves to a less loaded one, or changes places with a copy of a smaller share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import islice
+
+from lora_scheduler.balance.loads import Loads, by_base_model
+from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots
+from lora_scheduler.ledger import Copy, PodLedger
+
+EVEN = 0.004  # loads this near the ideal are even enough
+SMALLEST_GAIN = 0.0005  # of the ideal load; less is not worth the search
+OPEN_PODS = 6  # least loaded pods with room that are looked at for one move
+PARTNERS = 6  # least loaded pods that are looked at for an exchange
+STEPS_PER_POD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    copy: Copy
+    pod: PodLedger
+    other: Copy | None
+    gain: float  # by how much the larger of the two loads falls
+
+
+def even_out(shifting: Shifting, pods: Sequence[PodLedger]) -> None:
+    """Even out the loads of all pods that something has begun to be loaded on."""
+    begun = {copy.ledger.key for copy in shifting.steps.begun()}
+    if not begun:
+        return
+    for alike in by_base_model(pods).values():
+        if len(alike) > 1 and any(pod.key in begun for pod in alike):
+            _even_out(shifting, Loads(alike))
+
+
+def _even_out(shifting: Shifting, loads: Loads) -> None:
+    limit = loads.ideal * (1 + EVEN)
+    hottest = [(-pod.load, pod.key, pod) for pod in loads.above(limit)]
+    heapify(hottest)
+    for _ in range(STEPS_PER_POD * len(loads.pods)):
+        if not hottest:
+            return
+        load, _, pod = heappop(hottest)
+        if -load != pod.load:  # it has changed since, and was entered again if it is still too large
+            continue
+        step = _best_step(pod, loads, shifting)
+        if step is None or step.gain < SMALLEST_GAIN * loads.ideal:
+            continue
+        changed = (pod.load, pod), (step.pod.load, step.pod)
+        if step.other is None:
+            shifting.shift(step.copy, step.pod)
+        else:
+            shifting.swap(step.copy, step.other)
+        loads.shifted(changed)
+        for one in (pod, step.pod):
+            if one.load > limit:
+                heappush(hottest, (-one.load, one.key, one))
+
+
+def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None:
+    copies = [copy for copy in shifting.movable(pod) if copy.share > 0]
+    if not copies:
+        return None
+    move, exchange = _best_move(pod, copies, loads, shifting), _best_exchange(pod, copies, loads, shifting)
+    if move is None or (exchange is not None and exchange.gain > move.gain):
+        return exchange
+    return move
+
+
+def _best_move(pod: PodLedger, copies: Sequence[Copy], loads: Loads, shifting: Shifting) -> _Step | None:
+    best: _Step | None = None
+    targets = list(islice((other for other in loads.least() if free_slots(other) > 0 and other is not pod), OPEN_PODS))
+    for copy in copies:
+        for other in targets:
+            gain = min(copy.share, pod.load - other.load - copy.share)
+            if gain <= (best.gain if best else 0.0):
+                break  # the next ones have larger loads
+            if free_bytes(other) >= copy.bytes and shifting.may_go(copy, other):
+                best = _Step(copy, other, None, gain)
+                break
+    return best
+
+
+def _best_exchange(pod: PodLedger, copies: Sequence[Copy], loads: Loads, shifting: Shifting) -> _Step | None:
+    room = free_bytes(pod)
+    found: list[_Step] = []
+    for other in islice(loads.least(), PARTNERS):
+        apart, their_room = pod.load - other.load, free_bytes(other)
+        if apart <= 0:
+            break
+        for incoming in shifting.movable(other):
+            share, size = incoming.share, incoming.bytes
+            for copy in copies:
+                shifted = copy.share - share
+                if 0 < shifted < apart and copy.bytes - size <= their_room and size - copy.bytes <= room:
+                    found.append(_Step(copy, other, incoming, min(shifted, apart - shifted)))
+    found.sort(key=lambda step: -step.gain)
+    for step in found:
+        assert step.other is not None
+        if shifting.may_go(step.copy, step.pod) and shifting.may_go(step.other, pod):
+            return step
+    return None

@@ -1,0 +1,43 @@
+"""How even the loads of the pods of one base model are, and which pods are the least loaded."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+
+from lora_scheduler.ledger import PodLedger
+
+
+class Loads:
+    """The pods of one base model that requests go to, least loaded first."""
+
+    def __init__(self, pods: Sequence[PodLedger]) -> None:
+        self.pods = pods
+        self._line = sorted((pod.load, pod.key, pod) for pod in pods)
+        mean = sum([pod.load for pod in pods]) / len(pods)
+        # a copy cannot be divided: where one is larger than the mean load, nothing below it can be reached
+        largest = max((copy.share for pod in self.above(mean) for copy in pod.copies.values()), default=0.0)
+        self.ideal = max(mean, largest)
+
+    def above(self, limit: float) -> list[PodLedger]:
+        """The pods with a larger load, largest first."""
+        return [pod for _, _, pod in reversed(self._line[bisect_left(self._line, (limit, "\uffff")) :])]
+
+    def least(self) -> Iterator[PodLedger]:
+        """All pods, least loaded first."""
+        return (pod for _, _, pod in self._line)
+
+    def shifted(self, pods: Iterable[tuple[float, PodLedger]]) -> None:
+        """The loads of these pods have changed from what is given with them."""
+        for load, pod in pods:
+            del self._line[bisect_left(self._line, (load, pod.key))]
+            insort(self._line, (pod.load, pod.key, pod))
+
+
+def by_base_model(pods: Iterable[PodLedger]) -> dict[str, list[PodLedger]]:
+    """The pods that requests go to."""
+    found: dict[str, list[PodLedger]] = {}
+    for pod in pods:
+        if pod.sends:
+            found.setdefault(pod.pod.base_model, []).append(pod)
+    return found
