@@ -122,7 +122,9 @@ class Loop:
         )
         self._follow()
         await asyncio.gather(
-            self._parts.engines.first_looks(FIRST_LOOKS_SECONDS), self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS)
+            self._parts.engines.first_looks(FIRST_LOOKS_SECONDS),
+            self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS),
+            self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )
         while True:
             self._dirty.clear()

@@ -135,6 +135,18 @@ async def test_labels_of_nodes_are_known_and_forgotten_with_the_nodes() -> None:
         await made.stop()
 
 
+async def test_the_first_plan_can_wait_for_the_labels() -> None:
+    async with an_api_server() as api:
+        cluster = Cluster(PodDefaults())
+        api.objects["/api/v1/nodes/a"] = {"metadata": {"name": "a", "labels": {"zone": "1"}}}
+        made = Nodes(api.kube, cluster, lambda: None)
+        await made.first_reads(timeout=30.0)  # nothing to wait for
+        made.follow({"a"})
+        await made.first_reads(timeout=30.0)
+        assert cluster.node_labels == {"a": {"zone": "1"}}
+        await made.stop()
+
+
 async def test_a_node_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.0)
     async with an_api_server() as api:

@@ -37,6 +37,11 @@ class Nodes:
             if name not in self._tasks and self._due.get(name, 0.0) <= now:
                 self._tasks[name] = asyncio.create_task(self._read(name), name=f"node {name}")
 
+    async def first_reads(self, timeout: float) -> None:
+        """Wait for what is being read just now: copies placed by unknown labels would stay where they are."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), timeout=timeout)
+
     async def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
