@@ -6,14 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
-from bench.figures import append, print_table
-from bench.placement import churn, cold, oversubscribed, quiet, timings
+from bench.figures import RESULTS, append, print_rows, print_table
+from bench.placement import arrivals, churn, cold, events, oversubscribed, quiet, timings
 from bench.placement.contenders import contenders
 from bench.placement.goals import figures
+from bench.placement.plots import draw
 from bench.placement.records import Record
+from bench.placement.tables import tables
 
-SECTIONS = ("cold", "oversubscribed", "quiet", "churn", "timings")
+SECTIONS = ("cold", "oversubscribed", "arrivals", "quiet", "churn", "timings", "events")
 
 
 def main() -> int:
@@ -23,6 +26,7 @@ def main() -> int:
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"which (default: all): {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller fleets: less than a minute")
+    parser.add_argument("--plots", type=Path, default=RESULTS, help="where plots go (default: bench/results)")
     parsed = parser.parse_args()
     unknown = sorted(set(parsed.sections) - set(SECTIONS))
     if unknown:
@@ -34,8 +38,12 @@ def main() -> int:
         records += _measure(name, parsed.quick)
         print(f"[{name}] {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     reached = figures(records)
-    print_table(reached, peers="best baseline")
+    print_table(reached, peers="best baseline (copies it leaves unplaced)")
+    for title, rows in tables(records):
+        print(f"\n{title}")
+        print_rows(rows)
     print(f"\nkept in {append('placement.jsonl', records)}")
+    print("drawn: " + ", ".join(str(path) for path in draw(records, parsed.plots)))
     return 0 if all(figure.met is not False for figure in reached) else 1
 
 
@@ -46,10 +54,14 @@ def _measure(name: str, quick: bool) -> Iterable[Record]:
             return cold.measure(methods, quick)
         case "oversubscribed":
             return oversubscribed.measure(methods, quick)
+        case "arrivals":
+            return arrivals.measure(methods, quick)
         case "quiet":
             return quiet.measure(methods, quick)
         case "churn":
             return churn.measure(methods, quick)
+        case "events":
+            return events.measure(quick)
         case _:
             return timings.measure(quick)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from scipy.sparse import coo_matrix, csr_matrix, vstack
+from scipy.sparse import coo_matrix, csr_matrix, hstack, vstack
 
 from bench.placement.quality import usable
 from lora_scheduler import Adapter, Snapshot
@@ -149,33 +149,64 @@ def least_largest_load(snapshot: Snapshot) -> float:
     return max(float(solved.fun), max(shares, default=0.0)) if solved.success else math.inf
 
 
-def integer_largest_load(snapshot: Snapshot, seconds: float) -> tuple[float | None, float]:
+def whole_largest_load(snapshot: Snapshot, seconds: float) -> tuple[float | None, float]:
     """(largest load of the best assignment found, proven lower bound) of whole copies on whole pods within the time."""
-    adapters, pods = snapshot.adapters, [pod for pod in snapshot.pods if usable(pod)]
-    many, width = len(adapters) * len(pods), len(pods)
-    constraints = []
-    rows, columns, values = [], [], []
-    for number, adapter in enumerate(adapters):
-        for place in range(width):
-            column = number * width + place
-            rows += [number, len(adapters) + place, len(adapters) + width + place, len(adapters) + 2 * width + place]
-            columns += [column] * 4
-            values += [1.0, 1.0, adapter.bytes / (1 << 20), share(adapter)]
-    for place in range(width):
-        rows.append(len(adapters) + 2 * width + place)
-        columns.append(many)
-        values.append(-1.0)
+    matrix, lower, upper, allowed = _whole(snapshot)
+    adapters, width = snapshot.adapters, len(allowed) // len(snapshot.adapters)
+    many = len(allowed)
+    loads = coo_matrix(
+        (
+            [*(share(adapter) for adapter in adapters for _ in range(width)), *[-1.0] * width],
+            ([*list(range(width)) * len(adapters), *range(width)], [*range(many), *[many] * width]),
+        ),
+        shape=(width, many + 1),
+    )
     copies = [float(adapter.replicas) for adapter in adapters]
-    lower = [*copies, *[-np.inf] * (3 * width)]
-    upper = [*copies, *[float(pod.host_slots) for pod in pods]]
-    upper += [*[(pod.memory_bytes or 0) / (1 << 20) for pod in pods], *[0.0] * width]
-    matrix = csr_matrix(coo_matrix((values, (rows, columns)), shape=(len(lower), many + 1)))
-    constraints.append(LinearConstraint(matrix, lower, upper))
-    allowed = [float(adapter.rank <= pod.max_rank) for adapter in adapters for pod in pods]
+    wider = csr_matrix(hstack([matrix, csr_matrix((matrix.shape[0], 1))]))
     solved = milp(
-        np.append(np.zeros(many), 1.0), constraints=constraints, integrality=np.append(np.ones(many), 0),
-        bounds=Bounds(np.zeros(many + 1), np.append(allowed, np.inf)), options={"time_limit": seconds},
-    )  # fmt: skip
+        np.append(np.zeros(many), 1.0),
+        constraints=[
+            LinearConstraint(wider, [*copies, *lower[len(copies) :]], upper),
+            LinearConstraint(csr_matrix(loads), -np.inf, 0.0),
+        ],
+        integrality=np.append(np.ones(many), 0),
+        bounds=Bounds(np.zeros(many + 1), np.append(allowed, np.inf)),
+        options={"time_limit": seconds},
+    )
     found = None if solved.x is None else float(solved.fun)
-    bound = solved.mip_dual_bound
-    return found, float(bound) if bound is not None else 0.0
+    return found, float(solved.mip_dual_bound or 0.0)
+
+
+def whole_fewest_missing(snapshot: Snapshot, seconds: float) -> tuple[int, int]:
+    """(copies that lack in the best assignment found, proven fewest) of whole copies on whole pods within the time."""
+    matrix, lower, upper, allowed = _whole(snapshot)
+    wanted = sum(adapter.replicas for adapter in snapshot.adapters)
+    solved = milp(
+        -np.ones(len(allowed)),
+        constraints=LinearConstraint(matrix, lower, upper),
+        integrality=np.ones(len(allowed)),
+        bounds=Bounds(0.0, np.array(allowed)),
+        options={"time_limit": seconds},
+    )
+    found = wanted if solved.x is None else wanted + round(solved.fun)
+    return found, max(0, math.ceil(wanted + float(solved.mip_dual_bound or -wanted) - 1e-6))
+
+
+def _whole(snapshot: Snapshot) -> tuple[csr_matrix, list[float], list[float], list[float]]:
+    """Constraints on whether an adapter is on a pod: rows for copies, slots, MiB; and which pairs are allowed."""
+    adapters, pods = snapshot.adapters, [pod for pod in snapshot.pods if usable(pod)]
+    rows, values = [], []
+    for number, adapter in enumerate(adapters):
+        for place in range(len(pods)):
+            rows += [number, len(adapters) + place, len(adapters) + len(pods) + place]
+            values += [1.0, 1.0, adapter.bytes / (1 << 20)]
+    many = len(adapters) * len(pods)
+    columns = [pair for pair in range(many) for _ in range(3)]
+    upper = [
+        *(float(adapter.replicas) for adapter in adapters),
+        *(float(pod.host_slots) for pod in pods),
+        *((pod.memory_bytes or 0) / (1 << 20) for pod in pods),
+    ]
+    allowed = [float(adapter.rank <= pod.max_rank) for adapter in adapters for pod in pods]
+    matrix = csr_matrix(coo_matrix((values, (rows, columns)), shape=(len(upper), many)))
+    return matrix, [0.0] * len(upper), upper, allowed

@@ -8,9 +8,9 @@ from typing import Any
 
 from bench.placement.baselines import BASELINES, Baseline
 from bench.placement.mincostflow import MinCostFlow
-from bench.placement.play import planner, settle
+from bench.placement.play import settle
 from bench.placement.quality import Assignment, held
-from lora_scheduler import Policy, Resident, Snapshot
+from lora_scheduler import Planner, Policy, Resident, Snapshot
 
 OURS = "lora-scheduler"
 REPAIR_ONLY = "lora-scheduler, repair only"
@@ -43,10 +43,10 @@ class Contender:
 
 
 def library(name: str, policy: Policy) -> Contender:
-    """The placement library, played round by round."""
+    """The placement library, played round by round: the first plan from nothing, the others incrementally."""
 
     def advance(fleet: Snapshot, before: Assignment) -> Outcome:
-        played = settle(populated(fleet, before), planner(policy), MOST_ROUNDS)
+        played = settle(populated(fleet, before), Planner(policy).plan, MOST_ROUNDS)
         return Outcome(
             held(played.snapshot), played.loads, played.rounds, played.preempted, played.over_limit, played.settled,
             {cause.value: count for cause, count in sorted(played.causes.items())},

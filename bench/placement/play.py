@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lora_scheduler import Load, LoadCause, Plan, Policy, Snapshot, UnloadCause, plan, simulate
+from lora_scheduler import Load, LoadCause, Plan, Snapshot, UnloadCause, simulate
 
-Planner = Callable[[Snapshot], Plan]
+MakePlan = Callable[[Snapshot], Plan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,7 @@ class Played:
     settled: bool
 
 
-def planner(policy: Policy) -> Planner:
-    """The whole plan, from nothing but the snapshot."""
-    return lambda snapshot: plan(snapshot, policy)
-
-
-def settle(snapshot: Snapshot, planned: Planner, most_rounds: int) -> Played:
+def settle(snapshot: Snapshot, planned: MakePlan, most_rounds: int) -> Played:
     """Everything of a plan happens, then the next plan is made, until one is empty or `most_rounds` had actions."""
     rounds = loads = unloads = preempted = over = 0
     causes: dict[LoadCause, int] = {}
