@@ -13,10 +13,10 @@ from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots
 from lora_scheduler.ledger import Copy, PodLedger
 
-EVEN = 0.004  # loads this near the ideal are even enough
+EVEN = 0.007  # loads this near the ideal are even enough
 SMALLEST_GAIN = 0.0005  # of the ideal load; less is not worth the search
-OPEN_PODS = 6  # least loaded pods with room that are looked at for one move
-PARTNERS = 6  # least loaded pods that are looked at for an exchange
+# how many of the least loaded pods are looked at: at first, and if nothing is found among those
+NEAR, FAR = 6, 60
 STEPS_PER_POD = 4
 
 
@@ -49,7 +49,7 @@ def _even_out(shifting: Shifting, loads: Loads) -> None:
         if -load != pod.load:  # it has changed since, and was entered again if it is still too large
             continue
         step = _best_step(pod, loads, shifting)
-        if step is None or step.gain < SMALLEST_GAIN * loads.ideal:
+        if step is None:
             continue
         changed = (pod.load, pod), (step.pod.load, step.pod)
         if step.other is None:
@@ -66,15 +66,18 @@ def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None
     copies = [copy for copy in shifting.movable(pod) if copy.share > 0]
     if not copies:
         return None
-    move, exchange = _best_move(pod, copies, loads, shifting), _best_exchange(pod, copies, loads, shifting)
-    if move is None or (exchange is not None and exchange.gain > move.gain):
-        return exchange
-    return move
+    enough = SMALLEST_GAIN * loads.ideal
+    for width in (NEAR, FAR):
+        found = [_best_move(pod, copies, width, loads, shifting), _best_exchange(pod, copies, width, loads, shifting)]
+        best = max((step for step in found if step is not None), key=lambda step: step.gain, default=None)
+        if best is not None and best.gain >= enough:
+            return best
+    return None
 
 
-def _best_move(pod: PodLedger, copies: Sequence[Copy], loads: Loads, shifting: Shifting) -> _Step | None:
+def _best_move(pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads, shifting: Shifting) -> _Step | None:
     best: _Step | None = None
-    targets = list(islice((other for other in loads.least() if free_slots(other) > 0 and other is not pod), OPEN_PODS))
+    targets = list(islice((other for other in loads.least() if free_slots(other) > 0 and other is not pod), width))
     for copy in copies:
         for other in targets:
             gain = min(copy.share, pod.load - other.load - copy.share)
@@ -86,10 +89,12 @@ def _best_move(pod: PodLedger, copies: Sequence[Copy], loads: Loads, shifting: S
     return best
 
 
-def _best_exchange(pod: PodLedger, copies: Sequence[Copy], loads: Loads, shifting: Shifting) -> _Step | None:
+def _best_exchange(
+    pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads, shifting: Shifting
+) -> _Step | None:
     room = free_bytes(pod)
     found: list[_Step] = []
-    for other in islice(loads.least(), PARTNERS):
+    for other in islice(loads.least(), width):
         apart, their_room = pod.load - other.load, free_bytes(other)
         if apart <= 0:
             break
