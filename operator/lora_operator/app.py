@@ -133,6 +133,7 @@ class Operator:
             metrics=self.metrics,
         )
         self.loop = Loop(self._parts, policy=Policy(settings.policy), versioned_names=settings.versioned_names)
+        self.metrics.follow_loads(self.loop.model_loads)
 
     def _mark(self, *_: object) -> None:
         self.loop.mark()

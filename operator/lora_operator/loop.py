@@ -18,6 +18,7 @@ from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.isolate import Isolation
+from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
@@ -224,6 +225,10 @@ class Loop:
             refused=refused,
             in_flight=len(self._parts.ledger),
         )
+
+    def model_loads(self) -> Mapping[str, ModelLoad]:
+        """What the last plan expects on the pods of each base model."""
+        return {} if self.last_round is None else model_loads(self.last_round.snapshot, self.last_round.plan)
 
     def unready(self) -> str:
         """Why the operator is not ready; empty if it is."""

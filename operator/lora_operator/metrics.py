@@ -1,12 +1,17 @@
-"""Prometheus metrics. Labels are bounded: reasons, states and results, never a name that a user chose."""
+"""Prometheus metrics. Labels are bounded: reasons, states, results and the names of base models, of which there are at
+most fifty; never the name of an adapter or a tenant."""
 
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from lora_operator.load import ModelLoad
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -79,5 +84,33 @@ class Metrics:
             for value in known | set(counts):
                 gauge.labels(value).set(counts.get(value, 0))
 
+    def follow_loads(self, read: Callable[[], Mapping[str, ModelLoad]]) -> None:
+        """Show what `read` gives at each scrape."""
+        self.registry.register(_Loads(read))
+
     def exposition(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class _Loads(Collector):
+    """Worked out when somebody asks, not in every planning round."""
+
+    def __init__(self, read: Callable[[], Mapping[str, ModelLoad]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        demand = GaugeMetricFamily(
+            "lora_operator_demand_requests_per_second",
+            "Measured demand of the adapters of a base model; adapters whose demand is unknown are not in it.",
+            labels=["base_model"],
+        )
+        imbalance = GaugeMetricFamily(
+            "lora_operator_pod_load_imbalance_ratio",
+            "Expected load of the most loaded pod of a base model over the mean of its pods.",
+            labels=["base_model"],
+        )
+        for model, load in sorted(self._read().items()):
+            demand.add_metric([model], load.demand)
+            imbalance.add_metric([model], load.imbalance)
+        yield demand
+        yield imbalance

@@ -58,6 +58,8 @@ async def test_tells_the_busy_adapter_from_the_idle_one_and_sees_the_load_end(tm
             assert demands(fleet)["idle"] == 0.0
             planned = {a.name: a.demand for a in fleet.operator.loop.last_round.snapshot.adapters}
             assert set(planned) == {"busy", "idle"}
+            shown = fleet.operator.metrics.exposition().decode()
+            assert f'lora_operator_demand_requests_per_second{{base_model="tiny"}} {planned["busy"]}' in shown
         await fleet.until(lambda: demands(fleet)["busy"] == 0.0)
 
 
