@@ -11,6 +11,7 @@ from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.sources import FoundAdapter
 from tests.artifacts.written_adapter import write_adapter
 
+REPOSITORY = Path(__file__).parents[2]
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 

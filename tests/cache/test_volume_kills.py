@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from lora_operator.cache.limits import Limits
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.sources import FoundAdapter
-from tests.cache.published_adapter import is_whole, left_over
-
-STEPS = frozenset({"open", "os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir", "os.utime", "os.scandir"})
-
-
-def dies_at(step: int, work: Callable[[], Awaitable[object]]) -> bool:
-    """Do `work` in a child that kills itself at its `step`th touch of the disk; False if it was done before."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
-    left = [step]
-
-    def count(event: str, _: object) -> None:
-        if event in STEPS:
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), 9)
-
-    try:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        sys.addaudithook(count)
-        loop.run_until_complete(work())  # type: ignore[arg-type]
-    finally:
-        os._exit(0)
+from tests.cache.dying import dies_at
+from tests.cache.published_adapter import is_whole, left_over, names_in
+from tests.cache.stored_versions import add, key_of, stored
 
 
 def check(root: Path, adapter: FoundAdapter) -> bool:
@@ -79,3 +55,40 @@ def test_a_killed_sweep_leaves_a_whole_version_or_none(tmp_path: Path, adapter: 
         seen.append(check(root, adapter))
     assert set(seen) == {True, False}
     assert seen == sorted(seen, reverse=True)
+
+
+def test_a_killed_eviction_leaves_whole_versions_and_the_next_one_holds_the_budget(tmp_path: Path) -> None:
+    """Killed at every step of making room, fetching and putting: in use and pinned stay, the rest is whole or gone."""
+    seen = []
+
+    def cache(root: Path) -> VolumeStore:
+        limits = Limits(budget_bytes=4000, grace_seconds=0)
+        return VolumeStore(root, limits=limits, in_use=lambda: {key_of("used")})
+
+    async def begin(root: Path) -> None:
+        for name in ("used", "pinned", "old", "older"):
+            await add(cache(root), name)
+        await cache(root).pin(*key_of("pinned"))
+
+    async def carry_on(root: Path) -> None:
+        store = cache(root)
+        await store.start()
+        await add(store, "new", 2000)
+        entries = await store.entries()
+        assert sum(entry.size_bytes for entry in entries) <= 4000
+        assert [entry.name for entry in entries if entry.pinned] == ["pinned"]
+
+    for step in range(300):
+        root = tmp_path / f"volume-{step}"
+        root.mkdir()
+        asyncio.run(begin(root))
+        if not dies_at(step, lambda root=root: add(cache(root), "new", 2000)):  # type: ignore[misc]
+            break
+        left = stored(root)
+        assert {"used", "pinned"} <= set(left)
+        seen.append("new" in left)
+        asyncio.run(carry_on(root))
+        assert set(stored(root)) == {"used", "pinned", "new"}
+        assert left_over(root) == names_in(root / ".partial") == []
+    assert len(seen) > 30
+    assert seen == sorted(seen)

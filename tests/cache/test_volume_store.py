@@ -18,6 +18,7 @@ from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.sources import FoundAdapter
 from tests.cache.published_adapter import (
     CONFIG,
+    REPOSITORY,
     WEIGHTS,
     an_adapter,
     is_whole,
@@ -26,8 +27,6 @@ from tests.cache.published_adapter import (
     source_of,
     versions,
 )
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 async def test_publishes_the_files_under_name_and_fingerprint(root: Path, adapter: FoundAdapter) -> None:

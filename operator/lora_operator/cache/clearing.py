@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 from lora_operator.cache import history as histories
 from lora_operator.cache.entry import Entry, Key
@@ -27,7 +26,7 @@ def sweep(shelf: Shelf, keep: Collection[Key], older_than_seconds: float, now: f
     root = shelf.root
     gone: list[Evicted] = []
     with changing(root):
-        _sweep_left_overs(root, now)
+        _sweep_left_overs(shelf, now)
         entries = shelf.entries()
         safe = frozenset(keep) | Leases(root).held(now)
         old = []
@@ -88,7 +87,7 @@ def repair(shelf: Shelf, in_use: Collection[Key] | None, now: float) -> tuple[in
     root = shelf.root
     gone: list[Evicted] = []
     with changing(root):
-        repaired = _sweep_left_overs(root, now)
+        repaired = _sweep_left_overs(shelf, now)
         for folder in (root / RECORDS, root / LEASES):
             for path in folder.glob(".*"):  # written to be renamed, and never renamed
                 path.unlink(missing_ok=True)
@@ -114,10 +113,11 @@ def _remove(shelf: Shelf, entries: list[Entry], why: Why, now: float, gone: list
     remove(shelf, entries, Choice(victims, memory=past.memory), past, now, gone)
 
 
-def _sweep_left_overs(root: Path, now: float) -> int:
-    swept = sweep_scratch(root, now)
-    for left in taken(root, now):
-        old = now - left.touched_at > ABANDONED_SECONDS
-        if old and not left.alive and drop(left, now):
+def _sweep_left_overs(shelf: Shelf, now: float) -> int:
+    swept = sweep_scratch(shelf.root, now)
+    there = set(shelf.versions())
+    for left in taken(shelf.root, now):
+        no_use = left.key in there or now - left.touched_at > ABANDONED_SECONDS
+        if no_use and not left.alive and drop(left, now):
             swept += 1
     return swept

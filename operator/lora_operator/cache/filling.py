@@ -40,11 +40,14 @@ class Filling:
     in_use: Callable[[], InUse]
     tell: Callable[[Iterable[Evicted]], None]
 
-    async def run(self, what: str) -> None:
-        """Raises StoreError, and what `fill` raises; an OSError as StoreError."""
+    async def run(self, what: str) -> bool:
+        """Returns whether the version had gone less than an hour ago.
+
+        Raises StoreError, and what `fill` raises; an OSError as StoreError.
+        """
         try:
             await self._make_room(disk_full=False)
-            await in_thread(bound(self.room.missed, self.claimed))
+            thrashed = await in_thread(bound(self.room.missed, self.claimed))
             started = time.monotonic()
             try:
                 await self.fill(self.claimed.folder)
@@ -55,6 +58,7 @@ class Filling:
                 await self._make_room(disk_full=True)
                 await self.fill(self.claimed.folder)
             await in_thread(bound(self._put, what, time.monotonic() - started))
+            return thrashed
         except OSError as error:
             raise store_error(what, error) from error
 

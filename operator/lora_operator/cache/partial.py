@@ -64,6 +64,11 @@ class Taken:
     alive: bool
     touched_at: float
 
+    @property
+    def key(self) -> Key:
+        name, _, fingerprint = self.place.name.partition("@")
+        return name, fingerprint.partition("@")[0]
+
 
 def claim(root: Path, key: Key) -> Partial | None:
     """The right to fill this version; None while somebody else has it. Raises OSError."""

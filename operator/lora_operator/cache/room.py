@@ -52,11 +52,14 @@ class Room:
             retryable=True,
         )
 
-    def missed(self, claimed: Partial) -> None:
-        """Count that a version has to be fetched. Raises StoreError, OSError."""
+    def missed(self, claimed: Partial) -> bool:
+        """Count that a version has to be fetched; whether it went less than an hour ago. Raises StoreError, OSError."""
         root = self.shelf.root
         with changing(root):
-            histories.save(root, histories.load(root).missed(claimed.key, self.clock()))
+            before = histories.load(root)
+            after = before.missed(claimed.key, self.clock())
+            histories.save(root, after)
+        return after.counts.thrash > before.counts.thrash
 
     def _make_once(
         self, claimed: Partial, size_bytes: int, in_use: InUse, disk_full: bool, gone: list[Evicted]

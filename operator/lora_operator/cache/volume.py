@@ -73,7 +73,7 @@ class VolumeStore:
         self._shelf = Shelf(root)
         self._leases = Leases(root)
         self._room = Room(self._shelf, self._limits, policy, clock)
-        self._under_way: dict[Key, asyncio.Task[Path]] = {}
+        self._under_way: dict[Key, tuple[asyncio.Task[Path], bool]] = {}
         self._counts = Counts()
 
     async def start(self) -> int:
@@ -111,13 +111,16 @@ class VolumeStore:
         """
         key = (name, fingerprint)
         self._shelf.path_of(key)
-        task = self._under_way.get(key)
+        task, ahead = self._under_way.get(key, (None, False))
         if task is None:
             task = asyncio.create_task(self._add(key, files, fill, prefetch, resumable))
-            self._under_way[key] = task
+            self._under_way[key] = task, prefetch
             task.add_done_callback(lambda done: self._ended(key, done))
         # the others still want it when one of them is cancelled
-        return await asyncio.shield(task)
+        path = await asyncio.shield(task)
+        if ahead and not prefetch:
+            await self.use(name, fingerprint)  # it was fetched ahead, and just in time
+        return path
 
     async def publish(self, adapter: FoundAdapter, source_folder: Path) -> Path:
         """Bring `adapter` in from a folder that can be read here: `add` with a verified copy. Raises StoreError."""
@@ -213,10 +216,10 @@ class VolumeStore:
         try:
             # who had the claim before may just have finished
             if not await self._found(what, key, files, prefetch):
-                self._counts = self._counts.plus(misses=1)
                 filling = Filling(self._room, claimed, files, fill, prefetch, self._in_use, self._tell)
                 keep = resumable
-                await filling.run(what)
+                thrashed = await filling.run(what)
+                self._counts = self._counts.plus(misses=1, thrash=int(thrashed))
                 keep = False
         except Exception as error:
             keep = resumable and may_go_on(error) and claimed.present_bytes() <= sum(files.values())
