@@ -62,6 +62,11 @@ class FetchOrder:
         return sum(file.size_bytes for file in self.files)
 
     @property
+    def scratch_bytes(self) -> int:
+        """What the files take on disk while they are fetched: an archive lies beside them until it is unpacked."""
+        return self.size_bytes + (self.archive.size_bytes or 0 if self.archive is not None else 0)
+
+    @property
     def expires_at(self) -> float | None:
         """When the first of its links runs out; None if none does."""
         links = [file.link for file in self.files if file.link is not None]
