@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
 
-from bench.placement.cold import MIDDLE, SMALL
 from bench.placement.contenders import OURS, Contender, populated
-from bench.placement.fleets import BASE_MODEL, Shape, another, build
+from bench.placement.fleets import BASE_MODEL, MIDDLE, SMALL, Shape, another, build
 from bench.placement.quality import Assignment, is_over, quality
 from bench.placement.records import Record, record
 from lora_scheduler import Adapter, Pod, Snapshot, Unload, UnloadCause, plan

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.placement.quality import Assignment, usable
+from bench.placement.quality import Assignment, budget_bytes, usable
 from lora_scheduler import Adapter, Pod, Snapshot
 
 MASK = (1 << 64) - 1
@@ -62,7 +62,7 @@ class Baseline:
     def place(self, snapshot: Snapshot, before: Assignment) -> dict[str, tuple[str, ...]]:
         """Where everything should be, given where it was. Copies that fit nowhere are left out."""
         rooms = [
-            Room(pod, pod.host_slots, pod.memory_bytes or 0, number)
+            Room(pod, pod.host_slots, budget_bytes(pod), number)
             for number, pod in enumerate(pod for pod in snapshot.pods if usable(pod))
         ]
         by_key = {room.pod.key: room for room in rooms}

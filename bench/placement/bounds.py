@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import coo_matrix, csr_matrix, hstack, vstack
 
-from bench.placement.quality import usable
+from bench.placement.quality import budget_bytes, usable
 from lora_scheduler import Adapter, Snapshot
 
 
@@ -44,7 +44,7 @@ class _Program:
             if usable(pod):
                 key = (pod.base_model, pod.max_rank)
                 known = kinds.get(key, _Kind(*key, 0, 0, 0))
-                memory = known.bytes + (pod.memory_bytes or 0)
+                memory = known.bytes + budget_bytes(pod)
                 kinds[key] = _Kind(*key, known.pods + 1, known.slots + pod.host_slots, memory)
         ordered = tuple(kinds[key] for key in sorted(kinds))
         pairs = tuple(
@@ -205,7 +205,7 @@ def _whole(snapshot: Snapshot) -> tuple[csr_matrix, list[float], list[float], li
     upper = [
         *(float(adapter.replicas) for adapter in adapters),
         *(float(pod.host_slots) for pod in pods),
-        *((pod.memory_bytes or 0) / (1 << 20) for pod in pods),
+        *(budget_bytes(pod) / (1 << 20) for pod in pods),
     ]
     allowed = [float(adapter.rank <= pod.max_rank) for adapter in adapters for pod in pods]
     matrix = csr_matrix(coo_matrix((values, (rows, columns)), shape=(len(upper), many)))

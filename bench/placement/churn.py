@@ -6,9 +6,8 @@ import random
 from collections.abc import Iterator
 
 from bench.placement.changes import TRACES
-from bench.placement.cold import MIDDLE, SMALL
 from bench.placement.contenders import Contender
-from bench.placement.fleets import Shape, build
+from bench.placement.fleets import MIDDLE, SMALL, Shape, build
 from bench.placement.quality import Assignment, quality, usable, wanted_copies
 from bench.placement.records import Record, record
 from lora_scheduler import Snapshot

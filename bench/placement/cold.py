@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 from bench.placement import bounds
 from bench.placement.contenders import Contender
-from bench.placement.fleets import Binding, Copies, Shape, build
+from bench.placement.fleets import LARGE, MIDDLE, SMALL, Binding, Copies, Shape, build
 from bench.placement.quality import quality
 from bench.placement.records import Record, record
 
-SMALL, MIDDLE, LARGE = (100, 10), (1_000, 100), (10_000, 1_000)
 ZIPF = (0.8, 1.0, 1.2, 1.5)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
-from bench.placement.baselines import BASELINES, Baseline
-from bench.placement.mincostflow import MinCostFlow
+from bench.placement.baselines import BASELINES
 from bench.placement.play import settle
 from bench.placement.quality import Assignment, held
 from lora_scheduler import Planner, Policy, Resident, Snapshot
@@ -28,6 +27,15 @@ class Outcome:
     over_limit: int = 0
     settled: bool = True
     causes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Placing(Protocol):
+    """What a baseline offers."""
+
+    @property
+    def name(self) -> str: ...
+
+    def place(self, snapshot: Snapshot, before: Assignment) -> dict[str, tuple[str, ...]]: ...
 
 
 Advance = Callable[[Snapshot, Assignment], Outcome]
@@ -61,7 +69,7 @@ def without_rebalance() -> Policy:
     return replace(Policy(), **off)
 
 
-def simple(method: Baseline | MinCostFlow, most_copies: int = 1 << 62) -> Contender:
+def simple(method: Placing, most_copies: int = 1 << 62) -> Contender:
     """A baseline, whose moves all happen at once."""
 
     def advance(fleet: Snapshot, before: Assignment) -> Outcome:
@@ -72,7 +80,9 @@ def simple(method: Baseline | MinCostFlow, most_copies: int = 1 << 62) -> Conten
 
 
 def contenders() -> tuple[Contender, ...]:
-    """The library first."""
+    """The library first. Raises ImportError without the `bench` extra."""
+    from bench.placement.mincostflow import MinCostFlow  # not at the top, as the rest needs no scipy
+
     return (
         library(OURS, Policy()),
         library(REPAIR_ONLY, without_rebalance()),

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.placement.cold import LARGE, MIDDLE
 from bench.placement.contenders import OURS, populated
-from bench.placement.fleets import Shape, another, build
+from bench.placement.fleets import LARGE, MIDDLE, Shape, another, build
 from bench.placement.records import Record, record
 from lora_scheduler import Adapter, Load, Plan, Planner, Pod, Resident, plan
 

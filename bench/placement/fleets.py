@@ -13,6 +13,7 @@ from enum import StrEnum
 from lora_scheduler import Adapter, Pod, PreemptionPolicy, ReplicaPolicy, Snapshot
 
 MIB = 1 << 20
+SMALL, MIDDLE, LARGE = (100, 10), (1_000, 100), (10_000, 1_000)  # adapters, pods
 BASE_MODEL = "llama-3.1-8b"
 # per unit of rank in fp16, Llama-3.1-8B: attention only (q, k, v, o), and all linear layers
 BYTES_PER_RANK = (int(1.63 * MIB), 5 * MIB)

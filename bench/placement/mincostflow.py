@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from bench.placement.baselines import LEAST_LOADED, share
-from bench.placement.quality import Assignment, usable
+from bench.placement.quality import Assignment, budget_bytes, usable
 from lora_scheduler import Adapter, Pod, Snapshot
 
 FORBIDDEN = 1e12
@@ -62,7 +62,7 @@ def _within_memory(snapshot: Snapshot, flow: dict[str, set[str]]) -> dict[str, t
             by_pod.setdefault(key, []).append(adapter)
     for pod in snapshot.pods:
         there = sorted(by_pod.get(pod.key, ()), key=lambda adapter: (-adapter.priority, adapter.bytes))
-        free = pod.memory_bytes or 0
+        free = budget_bytes(pod)
         for adapter in there:
             if adapter.bytes <= free:
                 free -= adapter.bytes

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bench.placement import bounds
-from bench.placement.cold import MIDDLE, SMALL
 from bench.placement.contenders import Contender
-from bench.placement.fleets import Binding, Shape, build
+from bench.placement.fleets import MIDDLE, SMALL, Binding, Shape, build
 from bench.placement.quality import quality
 from bench.placement.records import Record, record
 

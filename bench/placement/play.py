@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.placement.quality import budget_bytes
 from lora_scheduler import Load, LoadCause, Plan, Snapshot, UnloadCause, simulate
 
 MakePlan = Callable[[Snapshot], Plan]
@@ -57,6 +58,6 @@ def _over_with_all_loads(snapshot: Snapshot, made: Plan) -> int:
         coming = [adapters[load.adapter] for load in loads.get(pod.key, ())]
         size = sum(r.bytes for r in pod.residents) + sum(adapter.bytes for adapter in coming)
         too_many = len(pod.residents) + len(coming) > pod.host_slots
-        too_large = pod.memory_bytes is not None and size > pod.memory_bytes
+        too_large = size > budget_bytes(pod)
         over += bool(coming) and (too_many or too_large or any(one.rank > pod.max_rank for one in coming))
     return over

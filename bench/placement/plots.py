@@ -9,9 +9,8 @@ from typing import Any
 import matplotlib
 
 from bench.figures import percentile
-from bench.placement.cold import MIDDLE
 from bench.placement.contenders import OURS, REPAIR_ONLY
-from bench.placement.fleets import Copies, Shape
+from bench.placement.fleets import MIDDLE, Copies, Shape
 from bench.placement.goals import chosen
 from bench.placement.records import Record
 from bench.placement.tables import methods

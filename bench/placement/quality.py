@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lora_scheduler import Adapter, Pod, PreemptionPolicy, ReplicaPolicy, Snapshot
 
+UNLIMITED = 1 << 60
 Assignment = Mapping[str, tuple[str, ...]]  # adapter key -> keys of the pods that hold it
 
 
@@ -86,6 +87,11 @@ def usable(pod: Pod) -> bool:
     return pod.ready and not pod.draining
 
 
+def budget_bytes(pod: Pod) -> int:
+    """The memory of a pod; without a declared budget, more than anybody asks for."""
+    return UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
+
+
 def wanted_copies(adapter: Adapter, there: tuple[str, ...]) -> int:
     """What Auto has chosen counts as wanted."""
     return max(len(there), adapter.replicas) if adapter.replica_policy is ReplicaPolicy.AUTO else adapter.replicas
@@ -93,10 +99,9 @@ def wanted_copies(adapter: Adapter, there: tuple[str, ...]) -> int:
 
 def is_over(pod: Pod, adapters: list[Adapter]) -> bool:
     """Whether these adapters break a limit of the pod."""
-    budget = pod.memory_bytes
     return (
         len(adapters) > pod.host_slots
-        or (budget is not None and sum(adapter.bytes for adapter in adapters) > budget)
+        or sum(adapter.bytes for adapter in adapters) > budget_bytes(pod)
         or any(adapter.rank > pod.max_rank for adapter in adapters)
     )
 

@@ -6,9 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.placement.cold import MIDDLE, SMALL
 from bench.placement.contenders import Contender
-from bench.placement.fleets import Copies, Shape, build
+from bench.placement.fleets import MIDDLE, SMALL, Copies, Shape, build
 from bench.placement.quality import quality
 from bench.placement.records import Record, record
 from lora_scheduler import Snapshot

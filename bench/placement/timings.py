@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from bench.placement.baselines import BASELINES
-from bench.placement.cold import LARGE, MIDDLE, SMALL
 from bench.placement.contenders import OURS, populated
-from bench.placement.fleets import Shape, build
+from bench.placement.fleets import LARGE, MIDDLE, SMALL, Shape, build
 from bench.placement.records import Record, record
 from lora_scheduler import plan
 
