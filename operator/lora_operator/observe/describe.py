@@ -7,7 +7,7 @@ A pod that contradicts itself is described all the same, with `problems` that sa
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_conta
 
 RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 API_KEY_VARIABLE = "VLLM_API_KEY"
+AGENT_PORT_NAME = "lora-agent"
 LORAS_MAX = 100_000
 RANK_MAX = 4096
 MEMORY_BYTES_MAX = 2**62
@@ -82,6 +83,7 @@ class PodDescription:
     max_cpu_loras: int
     max_lora_rank: int
     adapter_root: str
+    agent_port: int | None  # None where the pod has no agent
     api_key_ref: ApiKeyRef | None
     prefix_caching: bool
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
@@ -141,6 +143,7 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         max_cpu_loras=max_cpu_loras,
         max_lora_rank=limits.number("max-lora-rank", "max-lora-rank", defaults.max_lora_rank, RANK_MAX),
         adapter_root=limits.adapter_root(),
+        agent_port=limits.agent_port(containers),
         api_key_ref=_api_key(command),
         prefix_caching=command.switch("enable-prefix-caching") is not False,
         opted_in=labels.get(POD_LABEL) == "enabled",
@@ -230,6 +233,23 @@ class _Limits:
 
         annotated = self._annotation("lora-memory", parse, "an amount of memory above zero, such as 2Gi or 500M")
         return self._defaults.memory_bytes if annotated is None else annotated
+
+    def agent_port(self, containers: Sequence[Mapping[str, Any]]) -> int | None:
+        """The port called `lora-agent` of any container, or what the annotation says."""
+
+        def parse(text: str) -> int:
+            if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 1 <= int(text) <= 65535:
+                raise ValueError
+            return int(text)
+
+        annotated = self._annotation("agent-port", parse, "a port, from 1 to 65535")
+        if annotated is not None:
+            return annotated
+        for port in (port for container in containers for port in map(_map, _list(container.get("ports")))):
+            number = port.get("containerPort")
+            if port.get("name") == AGENT_PORT_NAME and isinstance(number, int) and 1 <= number <= 65535:
+                return number
+        return None
 
     def adapter_root(self) -> str:
         def parse(text: str) -> str:

@@ -1,0 +1,132 @@
+"""The HTTP client for agents. Orders hold links, which are secrets: nothing of a body is ever logged or shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import aiohttp
+from pydantic import ValidationError
+from yarl import URL
+
+from lora_operator.agent.wire import (
+    MAX_WAIT_SECONDS,
+    Body,
+    EntryBody,
+    ListBody,
+    LoadedBody,
+    OrderBody,
+    ProblemBody,
+    VersionBody,
+)
+from lora_operator.fetch.order import FetchOrder
+from lora_operator.vllm.answers import Endpoint
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
+ANSWER_BYTES_MAX = 64 << 20
+T = TypeVar("T", bound=Body)
+
+
+class AgentError(Exception):
+    """An agent refused, failed or did not answer. `retryable` is false where somebody has to change something first."""
+
+    def __init__(self, reason: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AgentClient:
+    """Talks to any number of agents. `token` is asked for each request, so that a rotated one is used at once."""
+
+    def __init__(self, session: aiohttp.ClientSession, token: Callable[[], str]) -> None:
+        self._session = session
+        self._token = token
+
+    async def fetch(
+        self, endpoint: Endpoint, order: FetchOrder, *, prefetch: bool = False, wait_seconds: float = MAX_WAIT_SECONDS
+    ) -> EntryBody:
+        """Have the version fetched; returns when it is there, has failed, or the time is over. Raises AgentError."""
+        body = OrderBody.of(order, prefetch=prefetch)
+        path = f"/v1/adapters/{order.name}/{order.fingerprint}?wait={wait_seconds:g}"
+        return await self._ask("PUT", endpoint, path, EntryBody, body, ANSWER_SECONDS + wait_seconds)
+
+    async def entries(self, endpoint: Endpoint) -> ListBody:
+        """Everything on the agent's disk. Raises AgentError."""
+        return await self._ask("GET", endpoint, "/v1/adapters", ListBody)
+
+    async def loaded(self, endpoint: Endpoint, versions: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Say what the engine has or is about to get, all of it: these files stay. Returns those that are there.
+
+        Raises AgentError."""
+        body = LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(versions)))
+        there = await self._ask("PUT", endpoint, "/v1/loaded", LoadedBody, body)
+        return frozenset((version.name, version.fingerprint) for version in there.versions)
+
+    async def _ask(
+        self,
+        method: str,
+        endpoint: Endpoint,
+        path: str,
+        answer: type[T],
+        body: Body | None = None,
+        seconds: float = ANSWER_SECONDS,
+    ) -> T:
+        text, status = await self._call(method, endpoint, path, body, seconds)
+        try:
+            if status >= 400:
+                raise _problem(endpoint, status, text)
+            return answer.model_validate_json(text)
+        except ValidationError as error:
+            count = error.error_count()
+        raise AgentError(
+            "AgentAnswerInvalid",
+            f"the agent at {endpoint} gave an answer that makes no sense ({count} errors): are operator and agent of "
+            "the same version?",
+            retryable=True,
+        )
+
+    async def _call(
+        self, method: str, endpoint: Endpoint, path: str, body: Body | None, seconds: float
+    ) -> tuple[bytes, int]:
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        content: dict[str, Any] = {}
+        if body is not None:
+            content["data"] = body.model_dump_json(by_alias=True).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            async with self._session.request(
+                method,
+                URL(f"http://{endpoint}{path}"),
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+                **content,
+            ) as response:
+                text = await response.content.read(ANSWER_BYTES_MAX)
+                if not response.content.at_eof():
+                    text += await response.content.read()
+                return text, response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            what = "did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        raise AgentError(
+            "AgentUnreachable",
+            f"the agent at {endpoint} cannot be asked ({what}): see the log of the pod's agent container",
+            retryable=True,
+        )
+
+
+def _problem(endpoint: Endpoint, status: int, text: bytes) -> AgentError:
+    if status == 401:
+        return AgentError(
+            "AgentUnauthorized",
+            f"the agent at {endpoint} does not accept the operator's token: both must use the same Secret",
+            retryable=True,
+        )
+    problem = ProblemBody.model_validate_json(text)
+    return AgentError(
+        problem.reason, problem.message, retryable=problem.retryable, retry_after_seconds=problem.retry_after_seconds
+    )

@@ -1,0 +1,89 @@
+"""The sharedVolume way: the operator puts the files on a volume that the pods mount too, once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from lora_operator.cache.volume import StoreError, VolumeStore
+from lora_operator.delivery.ways import Locate, Report
+from lora_operator.desired import Wanted
+from lora_operator.fetch.fetcher import Fetcher
+from lora_operator.fetch.order import FetchOrder
+from lora_operator.observe.cluster import PodRecord
+
+Key = tuple[str, str]
+
+
+class SharedVolume:
+    """Callers that wait for the same version share one fetch of it."""
+
+    def __init__(self, store: VolumeStore, fetcher: Fetcher, locate: Locate) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._locate = locate
+        self._under_way: dict[Key, asyncio.Task[None]] = {}
+        self._reports: dict[Key, list[Report]] = {}
+
+    async def bring(self, record: PodRecord, wanted: Wanted, report: Report) -> None:
+        """See `Delivery`."""
+        key = (wanted.adapter.name, wanted.adapter.version)
+        reports = self._reports.setdefault(key, [])
+        reports.append(report)
+        try:
+            await self._join(key, wanted, prefetch=False)
+        finally:
+            reports.remove(report)
+
+    async def prefetch(self, record: PodRecord, wanted: Wanted) -> None:
+        """See `Delivery`."""
+        await self._join((wanted.adapter.name, wanted.adapter.version), wanted, prefetch=True)
+
+    async def _join(self, key: Key, wanted: Wanted, *, prefetch: bool) -> None:
+        task = self._under_way.get(key)
+        if task is None:
+            task = asyncio.create_task(self._publish(key, wanted, prefetch), name=f"files of {wanted.adapter.name}")
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: self._ended(key, done))
+        # the others still wait for it when one of them is cancelled
+        await asyncio.shield(task)
+
+    def _ended(self, key: Key, done: asyncio.Task[None]) -> None:
+        del self._under_way[key]
+        if not self._reports.get(key):
+            self._reports.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # if everybody who waited for it was cancelled, nobody else asks
+
+    async def _publish(self, key: Key, wanted: Wanted, prefetch: bool) -> None:
+        adapter = wanted.adapter
+        if await self._store.use(*key) if not prefetch else self._store.holds(*key):
+            return
+        if wanted.found is None:
+            raise StoreError(
+                "SourceUnavailable",
+                f"version {adapter.version} of {adapter.name} is not in the adapter volume, and its source cannot "
+                "be read now; see the SourceReady condition",
+                retryable=True,
+            )
+        origin = await self._locate(wanted)
+        if isinstance(origin, Path):
+            await self._store.publish(wanted.found, origin)
+        else:
+            await self._fetch(key, wanted, origin, prefetch)
+
+    async def _fetch(self, key: Key, wanted: Wanted, order: FetchOrder, prefetch: bool) -> None:
+        async def renew() -> FetchOrder:
+            located = await self._locate(wanted)
+            assert isinstance(located, FetchOrder)  # a source has one way of giving files
+            return located
+
+        def report(done_bytes: int) -> None:
+            for each in self._reports.get(key, ()):
+                each(done_bytes)
+
+        async def fill(folder: Path) -> None:
+            await self._fetcher.fetch(order, folder, renew=renew, report=report)
+
+        sizes = {file.path: file.size_bytes for file in order.files}
+        await self._store.add(*key, sizes, fill, prefetch=prefetch)
