@@ -54,13 +54,48 @@ def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
 
 def take_snapshot(desired: Desired, observed: Observed, ledger: Ledger, failures: Failures, now: float) -> Snapshot:
     """Put it all together; `now` is monotonic and decides which failures are due again."""
-    featured = [wanted for wanted in desired.adapters.values() if wanted.adapter.features]
+    common = _Common(desired)
     pods = [
-        _pod(record, observed.engines[key], desired, observed, featured, ledger, failures, now)
+        _pod(record, observed.engines[key], desired, observed, common, ledger, failures, now)
         for key, record in sorted(observed.pods.items())
         if key in observed.engines
     ]
     return Snapshot(tuple(wanted.adapter for wanted in desired.adapters.values()), tuple(pods))
+
+
+class _Common:
+    """What many pods ask of all adapters: answered once per release or namespace, not once per pod."""
+
+    def __init__(self, desired: Desired) -> None:
+        self._featured = [wanted.adapter for wanted in desired.adapters.values() if wanted.adapter.features]
+        self._unsupported: dict[str, dict[str, tuple[Reason, str]]] = {}
+        self._base_models: dict[str, set[str]] = {}
+        self._names: dict[str, list[str]] = {}
+        for wanted in desired.adapters.values():
+            self._base_models.setdefault(wanted.adapter.namespace, set()).add(wanted.adapter.base_model)
+        for namespace, name in desired.names:
+            self._names.setdefault(namespace, []).append(name)
+
+    def unsupported(self, release: str) -> Mapping[str, tuple[Reason, str]]:
+        """The adapters that have a feature which this release gets wrong, by key, with the reason."""
+        known = self._unsupported.get(release)
+        if known is None:
+            known = self._unsupported[release] = {}
+            for adapter in self._featured:
+                wrong = unsupported_features(release, adapter.features)
+                if wrong:
+                    known[adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in wrong))
+        return known
+
+    def names(self, namespace: str) -> Iterable[str]:
+        """The public names of the wanted adapters."""
+        return self._names.get(namespace, ())
+
+    def base_model(self, record: PodRecord) -> str:
+        """A pod may serve its base model under several names; take the one that adapters use."""
+        names = record.pod.base_models
+        used = self._base_models.get(record.pod.namespace, set())
+        return next((name for name in names if name in used), names[0] if names else "")
 
 
 def _pod(
@@ -68,7 +103,7 @@ def _pod(
     view: EngineView,
     desired: Desired,
     observed: Observed,
-    featured: list[Wanted],
+    common: _Common,
     ledger: Ledger,
     failures: Failures,
     now: float,
@@ -78,22 +113,17 @@ def _pod(
     excluded: dict[str, tuple[Reason, str]] = {}
     side_by_side: set[str] = set()
     if view.state is EngineState.UP:
-        for wanted in featured:
-            unsupported = unsupported_features(view.release, wanted.adapter.features)
-            if unsupported:
-                excluded[wanted.adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in unsupported))
+        excluded.update(common.unsupported(view.release))
         for name in pod.base_models:
             if (clash := desired.by_name(pod.namespace, name)) is not None:
                 excluded[clash.adapter.key] = (Reason.NAME_TAKEN, f"{name!r} is the name of its base model")
         listed = {model.name for model in view.models}
         served = _served(record, view)
-        if ANY_OTHER in served:
-            served.update(dict.fromkeys((w.adapter.name for w in desired.adapters.values()), ""))
-        for name in served:
+        for name in served.keys() | common.names(pod.namespace) if ANY_OTHER in served else served:
             known = desired.by_name(pod.namespace, name)
             if known is None:
                 continue
-            choice = engine_name_for(record, view, known, observed.versioned_names)
+            choice = _choose_name(record, view, known, served, observed.versioned_names)
             if isinstance(choice, StaleCache):
                 excluded[known.adapter.key] = (Reason.STALE_PREFIX_CACHE, choice.message)
             elif choice.engine_name not in listed:
@@ -107,7 +137,7 @@ def _pod(
     return Pod(
         key=record.key,
         # no adapter is for a pod without a base model: nothing gets onto it, and what is there leaves
-        base_model="" if record.key in observed.leaving else _base_model(record, desired),
+        base_model="" if record.key in observed.leaving else common.base_model(record),
         host_slots=pod.max_cpu_loras,
         max_rank=pod.max_lora_rank,
         memory_bytes=pod.memory_bytes,
@@ -130,11 +160,17 @@ def engine_name_for(
     record: PodRecord, view: EngineView, wanted: Wanted, versioned_names: bool
 ) -> LoadName | StaleCache:
     """The name under which this version may be loaded on this pod without ever answering from a stale prefix cache."""
-    served = _served(record, view)
-    if ANY_OTHER in served:
-        served.setdefault(wanted.adapter.name, STRANGER)
+    return _choose_name(record, view, wanted, _served(record, view), versioned_names)
+
+
+def _choose_name(
+    record: PodRecord, view: EngineView, wanted: Wanted, served: Mapping[str, str], versioned_names: bool
+) -> LoadName | StaleCache:
+    name = wanted.adapter.name
+    if ANY_OTHER in served and name not in served:
+        served = {**served, name: STRANGER}
     return load_name(
-        name=wanted.adapter.name,
+        name=name,
         fingerprint=wanted.adapter.version,
         quirks=quirks_for(view.release),
         prefix_caching=record.pod.prefix_caching,
@@ -176,17 +212,6 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     if view.reason == EngineUnauthorized.reason:
         return False, held, (Reason.UNAUTHORIZED, "; ".join(filter(None, (view.error, key_problem))))
     return False, held, (Reason.POD_UNREACHABLE, view.error)
-
-
-def _base_model(record: PodRecord, desired: Desired) -> str:
-    """A pod may serve its base model under several names; take the one that adapters use."""
-    names = record.pod.base_models
-    if len(names) > 1:
-        used = {w.adapter.base_model for w in desired.adapters.values() if w.adapter.namespace == record.pod.namespace}
-        for name in names:
-            if name in used:
-                return name
-    return names[0] if names else ""
 
 
 def _residents(
