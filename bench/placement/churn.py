@@ -6,27 +6,24 @@ import random
 from collections.abc import Iterator
 
 from bench.placement.changes import TRACES
-from bench.placement.contenders import Contender
-from bench.placement.fleets import MIDDLE, SMALL, Shape, build
+from bench.placement.contenders import OURS, REPAIR_ONLY, Contender
+from bench.placement.fleets import LARGE, MIDDLE, SMALL, Shape, build
 from bench.placement.quality import Assignment, quality, usable, wanted_copies
 from bench.placement.records import Record, record
 from lora_scheduler import Snapshot
 
+AT_LARGE = (OURS, REPAIR_ONLY, "least loaded")
 EVEN = 1.1  # the imbalance that a rebalance should reach
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
     """`minimum`: copies that lack a place after the change; `to_even_out`: further moves without which no method could
     bring the imbalance down to 1.1."""
-    for adapters, pods in (SMALL, MIDDLE):
-        times = 3 if quick else 10
-        for name, (trace, use) in TRACES.items():
-            if quick and pods > 10 and name not in ("pods", "crowd"):
-                continue
-            shape = Shape(adapters, pods, 1.0, use)
-            fleet = build(shape)
-            changes = list(trace(fleet, random.Random(f"trace {name} {shape.seed}"), times))
-            for method in methods:
+    for shape, name, times in plays(quick):
+        fleet = build(shape)
+        changes = list(TRACES[name][0](fleet, random.Random(f"trace {name} {shape.seed}"), times))
+        for method in methods:
+            if (shape.adapters, shape.pods) != LARGE or method.name in AT_LARGE:
                 assignment = method.advance(fleet, {}).assignment
                 for step, change in enumerate(changes):
                     minimum, to_even_out = least_moves(change.fleet, assignment)
@@ -38,6 +35,16 @@ def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
                         rounds=outcome.rounds, settled=outcome.settled, over_limit_on_the_way=outcome.over_limit,
                         causes=dict(outcome.causes),
                     )  # fmt: skip
+
+
+def plays(quick: bool) -> Iterator[tuple[Shape, str, int]]:
+    """(fleet to begin with, name of the trace, how often what it does is repeated)."""
+    for adapters, pods in (SMALL, MIDDLE):
+        for name, (_, use) in TRACES.items():
+            if pods <= 10 or not quick or name in ("pods", "crowd"):
+                yield Shape(adapters, pods, 1.0, use), name, 3 if quick else 10
+    if not quick:
+        yield Shape(*LARGE, 1.0, 0.8), "pods", 3
 
 
 def least_moves(fleet: Snapshot, before: Assignment) -> tuple[int, int]:

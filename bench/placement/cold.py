@@ -12,6 +12,7 @@ from bench.placement.quality import quality
 from bench.placement.records import Record, record
 
 ZIPF = (0.8, 1.0, 1.2, 1.5)
+SOLVED_ZIPF, SOLVABLE_PODS, SOLVER_SECONDS = 1.0, 10, 5.0
 
 
 def shapes(quick: bool) -> Iterator[Shape]:
@@ -32,12 +33,20 @@ def shapes(quick: bool) -> Iterator[Shape]:
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
-    """`bound`: the least largest load possible; `least_missing`: copies that lack whatever is done."""
+    """`bound`: the least largest load possible; `least_missing`: copies that lack whatever is done. On small fleets an
+    integer program is asked too: `solver_missing`, `solver_largest_load` are the best that it found in its time."""
     for shape in shapes(quick):
         fleet = build(shape)
         auto = shape.copies is Copies.AUTO
         bound = None if auto else bounds.least_largest_load(fleet)
         least_missing = None if auto else bounds.fewest_missing(fleet)
+        solver: dict[str, float | None] = {}
+        if least_missing is not None and shape.pods <= SOLVABLE_PODS and shape.zipf == SOLVED_ZIPF and not quick:
+            found, proven = bounds.whole_fewest_missing(fleet, SOLVER_SECONDS)
+            least_missing = max(least_missing, proven)
+            solver["solver_missing"] = found
+            if shape.use >= 0.9 and shape.binding is Binding.BOTH:
+                solver["solver_largest_load"], _ = bounds.whole_largest_load(fleet, SOLVER_SECONDS)
         for method in methods:
             if len(fleet.adapters) > method.most_copies:
                 continue
@@ -47,5 +56,5 @@ def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
                 "cold", shape, method.name, quality(fleet, outcome.assignment),
                 seconds=time.process_time() - started, rounds=outcome.rounds, settled=outcome.settled,
                 over_limit_on_the_way=outcome.over_limit, bound=bound, least_missing=least_missing,
-                loads=outcome.loads, copies_wanted=sum(adapter.replicas for adapter in fleet.adapters),
+                loads=outcome.loads, copies_wanted=sum(adapter.replicas for adapter in fleet.adapters), **solver,
             )  # fmt: skip

@@ -64,17 +64,31 @@ class Shape:
 
 
 def build(shape: Shape) -> Snapshot:
-    """The fleet with nothing loaded. Raises ValueError where a single adapter would not fit on any pod."""
+    """The fleet with nothing loaded. Adapters too large for every pod have their rank halved until they fit.
+
+    Raises ValueError where one of the lowest rank does not fit on any pod either.
+    """
     rng = random.Random(f"fleet {shape.seed} {shape.adapters} {shape.pods} {shape.zipf}")
     adapters = _adapters(shape, rng)
-    pods = _pods(shape, adapters)
-    for adapter in adapters:
-        if not any(adapter.bytes <= (pod.memory_bytes or 0) and adapter.rank <= pod.max_rank for pod in pods):
-            raise ValueError(
-                f"adapter {adapter.key} ({adapter.bytes} bytes, rank {adapter.rank}) fits on no pod of {shape}: "
-                "give the shape more adapters per pod"
-            )
-    return Snapshot(adapters, pods)
+    while True:
+        pods = _pods(shape, adapters)
+        too_large = {adapter.key for adapter in adapters if not any(_takes(pod, adapter) for pod in pods)}
+        if not too_large:
+            return Snapshot(adapters, pods)
+        adapters = tuple(_halved(adapter, shape) if adapter.key in too_large else adapter for adapter in adapters)
+
+
+def _takes(pod: Pod, adapter: Adapter) -> bool:
+    return adapter.bytes <= (pod.memory_bytes or 0) and adapter.rank <= pod.max_rank
+
+
+def _halved(adapter: Adapter, shape: Shape) -> Adapter:
+    if adapter.rank <= min(RANKS):
+        raise ValueError(
+            f"adapter {adapter.key} ({adapter.bytes} bytes, rank {adapter.rank}) fits on no pod of {shape}: "
+            "give the shape more adapters per pod"
+        )
+    return replace(adapter, rank=adapter.rank // 2, bytes=adapter.bytes // 2)
 
 
 def another(key: str, rng: random.Random, *, demand: float | None, priority: int = 0, age_rank: int = 0) -> Adapter:

@@ -53,9 +53,15 @@ def test_every_zone_has_every_kind_of_pods_and_every_node_is_in_one_zone() -> No
     assert {len(zones) for zones in zones_of.values()} == {1}
 
 
+def test_an_adapter_that_is_too_large_for_every_pod_has_a_lower_rank() -> None:
+    fleet = build(Shape(100, 10, zipf=0.8, use=1.5, binding=Binding.MEMORY))
+    largest = max(pod.memory_bytes or 0 for pod in fleet.pods)
+    assert largest / 2 < max(adapter.bytes for adapter in fleet.adapters) <= largest
+
+
 def test_a_fleet_that_an_adapter_cannot_fit_into_is_refused_with_what_to_do() -> None:
     with pytest.raises(ValueError, match="more adapters per pod"):
-        build(Shape(12, 10, use=1.5))
+        build(Shape(2, 40, use=1.5, copies=Copies.ONE))
 
 
 @pytest.mark.parametrize("name", TRACES)
