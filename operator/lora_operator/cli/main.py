@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from lora_operator import __version__
-from lora_operator.cli import run
-from lora_operator.settings import SettingsError
+from lora_operator.options import SettingsError
+
+COMMANDS = ("run", "agent")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line, so that tests and completion can look at it."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, so that tests and completion can look at it, or that of one command."""
     top = argparse.ArgumentParser(
         prog="lora-operator",
         description="Keeps LoRA adapters loaded on vLLM pods, as LoraAdapter resources declare them.",
@@ -20,13 +22,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"lora-operator {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run.add(commands)
+    for name in COMMANDS if only is None else (only,):
+        # each brings its own libraries: an agent's image has no use for those of the controller
+        importlib.import_module(f"lora_operator.cli.{name}").add(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 ended in order, 1 failed, 2 the command line or environment makes no sense."""
-    parsed = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed = parser(given[0] if given and given[0] in COMMANDS else None).parse_args(given)
     try:
         status: int = parsed.main(parsed)
     except SettingsError as error:

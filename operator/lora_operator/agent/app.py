@@ -1,0 +1,81 @@
+"""Puts the agent together and takes it apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from pathlib import Path
+
+from aiohttp import web
+
+from lora_operator.agent.jobs import Jobs
+from lora_operator.agent.metrics import AgentMetrics
+from lora_operator.agent.service import Service
+from lora_operator.agent.settings import AgentSettings
+from lora_operator.agent.token import TokenFile
+from lora_operator.cache.limits import Limits
+from lora_operator.cache.policies import POLICIES
+from lora_operator.cache.store_error import StoreError
+from lora_operator.cache.volume import VolumeStore
+from lora_operator.fetch.fetcher import Fetcher
+from lora_operator.fetch.hosts import HostRules
+from lora_operator.fetch.limits import Limits as FetchLimits
+from lora_operator.server import ServeError
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 600.0
+
+
+async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises ServeError, StoreError, TokenError."""
+    token = TokenFile(Path(settings.token_file))
+    token.read()
+    metrics = AgentMetrics()
+    store = VolumeStore(
+        settings.root,
+        limits=Limits(settings.cache_bytes, settings.ttl),
+        policy=POLICIES[settings.cache_policy],
+        in_use=lambda: service.loaded,
+        on_evicted=metrics.evicted,
+    )
+    repaired = await store.start()
+    if repaired:
+        log.info("repaired %d half states on the adapter disk", repaired)
+    rules = HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
+    limits = FetchLimits(connections=settings.connections, bytes_per_second=settings.bytes_per_second)
+    async with contextlib.AsyncExitStack() as stack:
+        fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics))
+        jobs = Jobs(store, fetcher)
+        stack.push_async_callback(jobs.stop)
+        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, metrics.exposition)
+        runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except OSError as error:
+            raise ServeError(
+                f"cannot listen on {settings.host}:{settings.port}: {error}; choose another port"
+            ) from error
+        log.info("agent of %s: %s, budget %d bytes, port %d", settings.pod, settings.root, settings.cache_bytes,
+                 settings.port)  # fmt: skip
+        sweeping = asyncio.create_task(_look_after(store, settings.pod, service, metrics), name="sweep")
+        stack.callback(sweeping.cancel)
+        await stop.wait()
+        log.info("stopping: what is being fetched goes on at the next start")
+
+
+async def _look_after(store: VolumeStore, pod: str, service: Service, metrics: AgentMetrics) -> None:
+    """Remove what is older than the TTL, and show what the disk holds."""
+    while True:
+        try:
+            if service.loaded is not None:
+                await store.hold(pod, service.loaded)  # what is not renewed runs out
+                await store.sweep(service.loaded)
+            metrics.holds(await store.statistics())
+        except StoreError as error:
+            log.warning("looking after the adapter disk failed: %s", error)
+        await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))

@@ -1,0 +1,114 @@
+"""The fetches of one agent: at most one for a version, whoever asks how often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from lora_operator.agent.wire import ProblemBody
+from lora_operator.cache.store_error import StoreError
+from lora_operator.cache.volume import VolumeStore
+from lora_operator.fetch.errors import FetchError
+from lora_operator.fetch.fetcher import Fetcher
+from lora_operator.fetch.order import FetchOrder
+
+log = logging.getLogger(__name__)
+
+NEW_LINKS_SECONDS = 90.0  # how long a fetch waits for the operator to send links that have not run out
+Key = tuple[str, str]
+
+
+class Job:
+    """One version on its way. `order` is the newest that was sent: its links are the ones that hold."""
+
+    def __init__(self, order: FetchOrder, prefetch: bool) -> None:
+        self.order = order
+        self.prefetch = prefetch
+        self.done_bytes = 0
+        self.problem: ProblemBody | None = None
+        self.renewed = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Jobs:
+    """Starts fetches and remembers why the last one of a version failed, until it is asked for again."""
+
+    def __init__(self, store: VolumeStore, fetcher: Fetcher) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._jobs: dict[Key, Job] = {}
+
+    def get(self, key: Key) -> Job | None:
+        return self._jobs.get(key)
+
+    def items(self) -> Iterator[tuple[Key, Job]]:
+        yield from sorted(self._jobs.items())
+
+    def start(self, order: FetchOrder, *, prefetch: bool) -> Job:
+        """Begin a fetch, or join the one under way and give it the order's fresh links."""
+        key = (order.name, order.fingerprint)
+        job = self._jobs.get(key)
+        if job is not None and not job.ended.is_set():
+            job.order = order
+            job.prefetch = job.prefetch and prefetch
+            job.renewed.set()
+            return job
+        job = self._jobs[key] = Job(order, prefetch)
+        job.task = asyncio.create_task(self._run(key, job), name=f"fetch {order.name}")
+        return job
+
+    async def stop(self) -> None:
+        """Cut off what is under way; it goes on from there at the next start."""
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, key: Key, job: Job) -> None:
+        async def renew() -> FetchOrder:
+            # the operator asks again and again while it waits, and sends new links in time
+            job.renewed.clear()
+            try:
+                async with asyncio.timeout(NEW_LINKS_SECONDS):
+                    await job.renewed.wait()
+            except TimeoutError:
+                raise FetchError(
+                    "LinkExpired", f"the links of {job.order.name} ran out and no new ones came", retryable=True
+                ) from None
+            return job.order
+
+        def report(done_bytes: int) -> None:
+            job.done_bytes = done_bytes
+
+        async def fill(folder: Path) -> None:
+            await self._fetcher.fetch(job.order, folder, renew=renew, report=report)
+
+        sizes = {file.path: file.size_bytes for file in job.order.files}
+        try:
+            await self._store.add(*key, sizes, fill, prefetch=job.prefetch)
+            log.info("fetched %s", job.order.name, extra={"adapter": key[0], "version": key[1]})
+            del self._jobs[key]
+        except (FetchError, StoreError) as error:
+            job.problem = problem_of(error)
+            log.warning("fetching %s failed (%s): %s", key[0], error.reason, error, extra={"version": key[1]})
+        except Exception as error:
+            # a defect; the text of an unknown error may hold anything
+            job.problem = ProblemBody(
+                reason="InternalError", message=f"{type(error).__name__} in the agent: see its log", retryable=True
+            )
+            log.error("fetching %s failed unexpectedly: %s", key[0], type(error).__name__)
+        finally:
+            job.ended.set()
+
+
+def problem_of(error: FetchError | StoreError) -> ProblemBody:
+    """What to answer."""
+    return ProblemBody(
+        reason=error.reason,
+        message=error.message[:2048],
+        retryable=error.retryable,
+        retry_after_seconds=getattr(error, "retry_after_seconds", None),
+    )

@@ -1,0 +1,225 @@
+"""The agent's HTTP service: every route in one place, each a few lines over the store and the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from lora_operator.agent.jobs import Job, Jobs, Key, problem_of
+from lora_operator.agent.token import TokenError, TokenFile
+from lora_operator.agent.wire import (
+    MAX_BODY_BYTES,
+    MAX_WAIT_SECONDS,
+    Body,
+    EntryBody,
+    ListBody,
+    LoadedBody,
+    OrderBody,
+    ProblemBody,
+    VersionBody,
+)
+from lora_operator.artifacts.names import InvalidAdapterName
+from lora_operator.cache.entry import Entry
+from lora_operator.cache.store_error import StoreError
+from lora_operator.cache.volume import VolumeStore
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_STATUS = {"InUse": 409, "Pinned": 409, "NotStored": 404, "InvalidName": 400, "InvalidFingerprint": 400}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Service:
+    """`pod` ("namespace/name") holds what its engine has loaded. `exposition` is what /metrics answers."""
+
+    def __init__(
+        self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None,
+        exposition: Callable[[], bytes],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._jobs = jobs
+        self._token = token
+        self._pod = pod
+        self._budget_bytes = budget_bytes
+        self._exposition = exposition
+        self.loaded: frozenset[Key] | None = None  # None: nobody has said since this process began
+
+    def app(self) -> web.Application:
+        """The application, to be served by whoever owns the port."""
+        app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
+        version = "/v1/adapters/{name}/{fingerprint}"
+        app.add_routes(
+            [
+                web.put(version, self._fetch),
+                web.get(version, self._look),
+                web.delete(version, self._evict),
+                web.put(version + "/pin", self._pin),
+                web.delete(version + "/pin", self._unpin),
+                web.get("/v1/adapters", self._list),
+                web.put("/v1/loaded", self._note_loaded),
+                web.get("/v1/statistics", self._statistics),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let nobody in without the token, and nothing out but bodies of ours."""
+        try:
+            if request.path not in OPEN_PATHS and not self._token.accepts(request.headers.get("Authorization", "")):
+                return _problem(401, "Unauthorized", "send the agent's token: Authorization: Bearer …")
+            return await handler(request)
+        except web.HTTPException as error:
+            return _problem(error.status, "BadRequest", error.reason)
+        except ValidationError as error:
+            return _problem(400, "BadRequest", f"the body makes no sense: {_shown(error)}")
+        except InvalidAdapterName as error:
+            return _problem(400, "InvalidName", str(error))
+        except TokenError as error:
+            return _problem(503, "TokenUnavailable", str(error), retryable=True)
+        except StoreError as error:
+            return _answer(problem_of(error), _STATUS.get(error.reason, 503 if error.retryable else 500))
+
+    async def _fetch(self, request: web.Request) -> web.Response:
+        key = self._key(request)
+        order = OrderBody.model_validate_json(await request.read())
+        wait = _wait(request)
+        if (order.prefetch and self._store.holds(*key)) or await self._use(key, order):
+            return _answer(await self._entry(key), 200)
+        job = self._jobs.start(order.to_order(*key), prefetch=order.prefetch)
+        try:
+            async with asyncio.timeout(wait):
+                await job.ended.wait()
+        except TimeoutError:
+            return _answer(_under_way(key, job), 202)
+        if job.problem is not None:
+            return _answer(_under_way(key, job), 200)
+        return _answer(await self._entry(key), 200)
+
+    async def _use(self, key: Key, order: OrderBody) -> bool:
+        return not order.prefetch and await self._store.use(*key)
+
+    async def _look(self, request: web.Request) -> web.Response:
+        key = self._key(request)
+        job = self._jobs.get(key)
+        if job is not None:
+            return _answer(_under_way(key, job), 200)
+        return _answer(await self._entry(key), 200)
+
+    async def _evict(self, request: web.Request) -> web.Response:
+        key = self._key(request)
+        job = self._jobs.get(key)
+        if job is not None and not job.ended.is_set():
+            return _problem(409, "InUse", f"{key[0]} is just being fetched")
+        if not await self._store.evict(*key):
+            return _problem(404, "NotStored", f"{key[0]} {key[1]} is not here")
+        return web.Response(status=204)
+
+    async def _pin(self, request: web.Request) -> web.Response:
+        await self._store.pin(*self._key(request))
+        return web.Response(status=204)
+
+    async def _unpin(self, request: web.Request) -> web.Response:
+        await self._store.pin(*self._key(request), pinned=False)
+        return web.Response(status=204)
+
+    async def _list(self, _: web.Request) -> web.Response:
+        stored = await self._store.entries()
+        there = {entry.key for entry in stored}
+        entries = [self._present(entry) for entry in stored]
+        entries += [_under_way(key, job) for key, job in self._jobs.items() if key not in there]
+        used = sum(entry.size_bytes for entry in stored)
+        return _answer(ListBody(entries=tuple(entries), used_bytes=used, budget_bytes=self._budget_bytes), 200)
+
+    async def _note_loaded(self, request: web.Request) -> web.Response:
+        body = LoadedBody.model_validate_json(await request.read())
+        versions = {(version.name, version.fingerprint) for version in body.versions}
+        for version in versions:
+            self._store.path_of(*version)  # refuses names that are none
+        there = await self._store.hold(self._pod, versions)
+        self.loaded = frozenset(versions)
+        return _answer(LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(there))), 200)
+
+    async def _statistics(self, _: web.Request) -> web.Response:
+        return web.json_response(dataclasses.asdict(await self._store.statistics()))
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        self._token.read()
+        await self._store.statistics()
+        return web.Response(text="ok\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    def _key(self, request: web.Request) -> Key:
+        """The version that a path names. Raises StoreError for what cannot be one."""
+        key = (request.match_info["name"], request.match_info["fingerprint"])
+        self._store.path_of(*key)
+        return key
+
+    async def _entry(self, key: Key) -> EntryBody:
+        entry = next((entry for entry in await self._store.entries() if entry.key == key), None)
+        if entry is None:
+            raise StoreError("NotStored", f"{key[0]} {key[1]} is not here: have it fetched first", retryable=False)
+        return self._present(entry)
+
+    def _present(self, entry: Entry) -> EntryBody:
+        return EntryBody(
+            name=entry.name,
+            fingerprint=entry.fingerprint,
+            state="Present",
+            size_bytes=entry.size_bytes,
+            done_bytes=entry.size_bytes,
+            pinned=entry.pinned,
+            loaded=entry.key in (self.loaded or ()),
+            prefetched=entry.unused,
+            last_used=entry.last_used,
+        )
+
+
+def _under_way(key: Key, job: Job) -> EntryBody:
+    return EntryBody(
+        name=key[0],
+        fingerprint=key[1],
+        state="Failed" if job.problem is not None else "Fetching",
+        size_bytes=job.order.size_bytes,
+        done_bytes=job.done_bytes,
+        prefetched=job.prefetch,
+        problem=job.problem,
+    )
+
+
+def _wait(request: web.Request) -> float:
+    try:
+        seconds = float(request.query.get("wait", "0"))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:
+        raise web.HTTPBadRequest(reason=f"wait must be a number of seconds from 0 to {MAX_WAIT_SECONDS:g}")
+    return seconds
+
+
+def _answer(body: Body, status: int) -> web.Response:
+    return web.Response(status=status, body=body.model_dump_json(by_alias=True), content_type="application/json")
+
+
+def _problem(status: int, reason: str, message: str, *, retryable: bool = False) -> web.Response:
+    return _answer(ProblemBody(reason=reason, message=message[:2048], retryable=retryable), status)
+
+
+def _shown(error: ValidationError) -> str:
+    """Where and what, never the value."""
+    found = [f"{'.'.join(map(str, item['loc']))}: {item['type']}" for item in error.errors(include_input=False)[:5]]
+    return "; ".join(found)[:500]
