@@ -23,7 +23,7 @@ SECRET = "s3cr3t-signature"
 CHUNK = 4 << 10
 # Small chunks, and no waiting: what takes seconds in production takes none here.
 LIMITS = Limits(
-    chunk_bytes=CHUNK, block_bytes=1 << 10, backoff_seconds=0.001, backoff_max_seconds=0.01, stall_seconds=0.3
+    chunk_bytes=CHUNK, block_bytes=1 << 10, backoff_seconds=0.001, backoff_max_seconds=0.01, stall_seconds=0.2
 )
 
 

@@ -120,11 +120,12 @@ class FaultyStore:
             begin, end, status = int(wanted[1]), min(size, int(wanted[2] or size) + 1), 206
             if begin >= end:
                 return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
-        response = web.StreamResponse(status=status, headers={"ETag": tag, **fault.headers} if tag else fault.headers)
+        response = web.StreamResponse(status=status, headers={"ETag": tag} if tag else None)
         if status == 206:
             response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{fault.size or size}"
         if not fault.chunked:
             response.content_length = end - begin if fault.announced is None else fault.announced
+        response.headers.update(fault.headers)
         await response.prepare(request)
         await self._body(request, response, fault, content, begin, end)
         return response

@@ -57,8 +57,8 @@ def of_status(what: str, status: int, retry_after_seconds: float | None) -> Fetc
 
 def of_client(what: str, error: Exception) -> FetchError | Hiccup:
     """What it means that no answer came, or not all of it. Takes the exceptions of aiohttp, TimeoutError, OSError."""
-    if isinstance(error, FetchError):
-        return error
+    if isinstance(error, FetchError):  # of the rules for hosts
+        return FetchError(error.reason, f"{what}: {error.message}", retryable=error.retryable)
     reason, text, passing = _client_reason(error)
     said = FetchError(reason, f"{what} {text}", retryable=passing)
     return Hiccup(said) if passing else said

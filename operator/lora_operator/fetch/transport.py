@@ -91,14 +91,15 @@ class Transport:
     async def _follow(self, what: str, link: Link, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         url, own = _parsed(what, link.url), link.headers
         seen = {url}
+        self._check(what, url)
         for _ in range(self.limits.redirects + 1):
-            self.rules.check(str(url))
             response = await self._ask(f"{what}: {host_of(url)}", url, {**own, **headers})
             if response.status not in _REDIRECTS:
                 return response
             location = response.headers.get("Location", "")
             response.close()
             target = url.join(_parsed(what, location))
+            self._check(what, target)
             if target.origin() != url.origin():
                 own = {}  # they are for the first host's eyes
             if url.scheme == "https" and target.scheme != "https":
@@ -116,6 +117,14 @@ class Transport:
             f"{what}: {host_of(url)} redirects in circles or more than {self.limits.redirects} times: correct the link",
             retryable=False,
         )
+
+    def _check(self, what: str, url: URL) -> None:
+        problem: FetchError | Hiccup
+        try:
+            return self.rules.check(str(url))
+        except FetchError as error:
+            problem = of_client(what, error)
+        raise problem
 
     async def _ask(self, what: str, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         problem: FetchError | Hiccup
