@@ -159,7 +159,7 @@ def _expand(resource: Resource, view: SourceView | None, age: int, demands: Dema
         for item in view.resolution.adapters
     ]  # fmt: skip
     rejected = [
-        Rejected(_printable(item.name), item.reason, _short(item.reason), _printable(item.message))
+        Rejected(_printable(item.name), item.reason, in_words(item.reason), _printable(item.message))
         for item in view.resolution.broken
     ]
     if not view.checked:
@@ -274,7 +274,7 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _short(code: str) -> str:
+def in_words(code: str) -> str:
     """`RankMismatch` -> `Rank mismatch`: the human form of a typed reason."""
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in code).strip()
     return words[:1].upper() + words[1:]

@@ -40,6 +40,8 @@ def status_inputs(
             for resident in pod.residents:
                 if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
+    for load, refusal in plan.waiting:
+        failed.setdefault(load.adapter, []).insert(0, refusal)  # first, so that what failed on that pod is said instead
     inputs = {key: _input(resource, plan, copies, moving, failed) for key, resource in desired.resources.items()}
     return inputs | {r.key: departing_input(r, desired, answering) for r in desired.departing}
 

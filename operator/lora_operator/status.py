@@ -23,7 +23,7 @@ from lora_operator.api.v1alpha1 import (
     PodAssignment,
     PodFailure,
 )
-from lora_operator.desired import Rejected, SourceState
+from lora_operator.desired import Rejected, SourceState, in_words
 from lora_operator.settings import POD_LABEL
 from lora_scheduler import Reason, Refusal
 
@@ -91,8 +91,6 @@ _TELLING = (
     Reason.POD_UNREACHABLE,
     Reason.POD_NOT_READY,
     Reason.POD_TERMINATING,
-    Reason.SELECTOR_MISMATCH,
-    Reason.BASE_MODEL_MISMATCH,
 )
 # These heal by waiting: nothing is wrong with the adapter.
 _PASSING = frozenset({Reason.POD_NOT_READY, Reason.POD_TERMINATING, Reason.WAITING_FOR_ROOM})
@@ -103,7 +101,7 @@ DELETING = "Deleting"
 NO_MATCHING_PODS = "NoMatchingPods"
 NOT_ENOUGH_PODS = "NotEnoughPods"
 
-_WORDS = {
+_WORDS: Mapping[str, str] = {
     Reason.NOT_ENOUGH_MEMORY: "Not enough memory",
     Reason.NO_FREE_SLOT: "No free slot",
     Reason.EXCEEDS_POD_MEMORY: "Larger than a pod's memory budget",
@@ -168,7 +166,7 @@ def failed_adapter(state: AdapterState) -> FailedAdapter | None:
     text = "; ".join(f"{message} on {count} of {len(where)} pods" for message, count in counts.most_common(4))
     return FailedAdapter(
         name=state.name,
-        reason=_WORDS.get(Reason(code), code),
+        reason=_words(code),
         code=str(code),
         message=text,
         pods=tuple(PodFailure(pod=_bare(r.pod), reason=str(r.reason), message=r.message) for r in where[:16]),
@@ -182,7 +180,8 @@ def telling_reason(refusals: Iterable[Refusal]) -> str:
         return NO_MATCHING_PODS
     if present <= {*_NO_POD, Reason.ALREADY_PLACED}:
         return NOT_ENOUGH_PODS
-    return next((reason for reason in _TELLING if reason in present), Reason.POD_NOT_READY)
+    others = sorted(present - _NO_POD - {Reason.ALREADY_PLACED})
+    return next((reason for reason in _TELLING if reason in present), others[0])
 
 
 def phase_of(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> Phase:
@@ -252,11 +251,19 @@ def _why_not_loaded(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> 
     lacking = [state for state in given.adapters if not state.complete]
     if any(state.moving for state in lacking):
         names = ", ".join(state.name for state in lacking[:5])
-        return "Loading", f"loading {names}" + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        return "Loading", f"loading {names}{more}{_waits_for(lacking)}"
     if not any(state.refusals or state.missing for state in lacking):
         return "Loading", f"{lacking[0].name}: a copy has just gone, and its place is being filled"
     code = telling_reason(r for state in lacking for r in state.refusals)
     return str(code), f"{lacking[0].name}: {_plain_reason(code, lacking[0])}"
+
+
+def _waits_for(lacking: Iterable[AdapterState]) -> str:
+    """What has to happen before the first of those that wait for room can be loaded."""
+    waiting = ((state, r) for state in lacking for r in state.refusals if r.reason is Reason.WAITING_FOR_ROOM)
+    found = next(waiting, None)
+    return f"; {found[0].name} waits for room on {_bare(found[1].pod)}: {found[1].message}" if found else ""
 
 
 def _plain_reason(code: str, state: AdapterState) -> str:
@@ -267,7 +274,12 @@ def _plain_reason(code: str, state: AdapterState) -> str:
         return (
             f"{placed} of {state.wanted} copies have a pod; no other serves this base model and matches the podSelector"
         )
-    return _WORDS.get(Reason(code), code).lower()
+    return _words(code).lower()
+
+
+def _words(code: str) -> str:
+    """The human form of a typed reason, also of one that is younger than the table."""
+    return _WORDS.get(code) or in_words(code)
 
 
 def _first(failed: Mapping[str, FailedAdapter]) -> str:
