@@ -38,6 +38,7 @@ from lora_operator.settings import Settings, SettingsError
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
 from lora_operator.sweeping import needed
+from lora_operator.telling import Teller
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
 from lora_scheduler import Policy
 
@@ -124,6 +125,7 @@ class Operator:
                 changed=self._mark,
             ),
             gates=Gates(kube, self.cluster, self._mark),
+            teller=Teller(self._recorder),
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark),
             nodes=Nodes(kube, self.cluster, self._mark),

@@ -33,6 +33,7 @@ from lora_operator.sizes import Sizes
 from lora_operator.snapshot import Observed, take_snapshot
 from lora_operator.states import status_inputs
 from lora_operator.status import StatusInput, telling_reason
+from lora_operator.telling import Teller
 from lora_scheduler import Plan, Policy, Snapshot
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Parts:
     publisher: Publisher
     finalizers: Finalizers
     gates: Gates
+    teller: Teller
     keys: ApiKeys
     credentials: SourceCredentials
     nodes: Nodes
@@ -203,6 +205,8 @@ class Loop:
                     parts.publisher.offer(resource, given, now)
         parts.publisher.forget(set(inputs))
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
+        with self._isolation.around("telling what demand did"):
+            parts.teller.round(wanted, made)
         with self._isolation.around("deciding on readiness gates"):
             parts.gates.update(snapshot, made, pods)
         parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
