@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from lora_operator.fetch.hosts import HostRules
 from lora_operator.sources.base import Source
+from lora_operator.sources.huggingface import HuggingFaceSource
 from lora_operator.sources.local import SETTLE_SECONDS, LocalSource
 from lora_operator.sources.not_yet import NotYetSource
 
-NOT_YET = ("huggingface", "s3", "azure", "http")
+NOT_YET = ("s3", "azure", "http")
 
 
-def sources_by_type(roots: tuple[Path, ...] = (), *, settle_seconds: float = SETTLE_SECONDS) -> Mapping[str, Source]:
-    """A source for each type. `roots`: the folders that local sources may read, any if empty."""
-    local: Source = LocalSource(roots, settle_seconds=settle_seconds)
-    return MappingProxyType({"local": local} | {name: NotYetSource(name) for name in NOT_YET})
+def sources_by_type(
+    roots: tuple[Path, ...] = (), *, settle_seconds: float = SETTLE_SECONDS, rules: HostRules | None = None
+) -> Mapping[str, Source]:
+    """A source for each type. `roots`: the folders that local sources may read, any if empty; `rules`: the hosts that
+    the others may ask, any if None.
+    """
+    sources: dict[str, Source] = {
+        "local": LocalSource(roots, settle_seconds=settle_seconds),
+        "huggingface": HuggingFaceSource(rules=rules),
+    }
+    return MappingProxyType(sources | {name: NotYetSource(name) for name in NOT_YET})

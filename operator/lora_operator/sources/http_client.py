@@ -1,0 +1,283 @@
+"""Asks stores that speak plain HTTP: every hop checked, everything bounded, every failure typed.
+
+The token is sent to the origin that it was given for and to no other, and neither it nor any URL's query ever becomes
+part of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from lora_operator.fetch.errors import FetchError
+from lora_operator.fetch.hosts import HostRules
+from lora_operator.fetch.pace import retry_after_seconds
+from lora_operator.fetch.problems import Hiccup, of_client
+from lora_operator.fetch.resolver import CheckedResolver
+from lora_operator.sources.base import SourceError
+
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CHUNK_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a store may take: to connect, between two pieces of an answer, and for one whole answer."""
+
+    connect_seconds: float = 10.0
+    idle_seconds: float = 20.0
+    total_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, not a redirect unless it was asked for without following. Header names are in lower case."""
+
+    status: int
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+class HttpClient:
+    """The connections of one round at one store. Use as an async context manager.
+
+    `home` is the URL that the user gave; `token`, if any, goes as a bearer token to its origin only. All methods raise
+    SourceError, for what happens on the way: what a status means is the caller's business (see `refusal`).
+    """
+
+    def __init__(
+        self, home: str, token: str | None = None, *, rules: HostRules | None = None, patience: Patience | None = None
+    ) -> None:
+        self._home = home
+        self._token = token
+        self._rules = rules or HostRules()
+        self.patience = patience or Patience()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        patience = self.patience
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=CheckedResolver(self._rules), limit=16),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=patience.connect_seconds, sock_read=patience.idle_seconds
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),  # what one answer sets must not go along with another tenant's
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def has_token(self) -> bool:
+        return self._token is not None
+
+    def authorization(self, url: str) -> dict[str, str]:
+        """The header that may be sent to `url`: none, if it is elsewhere than the user said."""
+        if self._token is None or origin(url) != origin(self._home):
+            return {}
+        return {"Authorization": f"Bearer {self._token}"}
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        limit_bytes: int,
+        follow: bool = True,
+        whole: bool = True,
+    ) -> Answer:
+        """One request and its answer. A body longer than `limit_bytes` is an error if it is wanted `whole`; otherwise
+        its beginning is returned and the rest left unread."""
+        try:
+            async with asyncio.timeout(self.patience.total_seconds), self.open(method, url, headers, follow) as answer:
+                body = bytearray()
+                while len(body) < limit_bytes + whole and (part := await answer.content.read(_CHUNK_BYTES)):
+                    body += part
+                if len(body) > limit_bytes and whole:
+                    raise SourceError(
+                        "AnswerTooLarge",
+                        f"{self._shown(url)}: the answer is longer than the {limit_bytes} bytes that are read: correct "
+                        "the URL",
+                        retryable=False,
+                    )
+                if method != "HEAD":
+                    _check_encoding(answer, self._shown(url))
+                return Answer(answer.status, str(answer.url), _plain(answer), bytes(body[:limit_bytes]))
+        except TimeoutError:
+            problem = SourceError(
+                "Stalled",
+                f"{self._shown(url)} gave no whole answer within {self.patience.total_seconds:g} seconds: it is asked "
+                "again, else check the network and the server",
+                retryable=True,
+            )
+        raise problem
+
+    @asynccontextmanager
+    async def open(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, follow: bool = True
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to one request, after redirects if they are to be followed, with its body still to be read."""
+        assert self._session is not None, "use `async with`"
+        seen = {url}
+        target = url
+        try:
+            while True:
+                self._rules.check(target)
+                async with self._session.request(
+                    method,
+                    _parsed(target),
+                    headers={"Accept-Encoding": "identity", **(headers or {}), **self.authorization(target)},
+                    allow_redirects=False,
+                ) as answer:
+                    location = answer.headers.get("Location")
+                    if not follow or answer.status not in _REDIRECTS or location is None:
+                        yield answer
+                        return
+                    target = _next_hop(self._shown(url), target, location, seen)
+        except (FetchError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            problem = _of_client(self._shown(url), url, target, error)
+        # outside of the handler: what was caught may carry a signed URL, and would be the context of this
+        raise problem
+
+    def _shown(self, url: str) -> str:
+        """Elsewhere than the user said, a path may be part of a signature."""
+        return shown(url) if origin(url) == origin(self._home) else shown(urljoin(url, "/"))
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def shown(url: str) -> str:
+    """A URL as people may see it: without user, query and fragment."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return repr(f"{parts.scheme}://{host}{parts.path}"[:300])
+
+
+def refusal(url: str, status: int, headers: Mapping[str, str], *, has_token: bool) -> SourceError:
+    """What an answer with an error status means, for a store of which nothing else is known."""
+    what = shown(url)
+    if status == 401:
+        advice = (
+            "the token is refused: put a valid one into the Secret's key 'token'"
+            if has_token
+            else "a token is needed: name a Secret with the key 'token' in credentialsSecretRef"
+        )
+        return SourceError("AuthenticationFailed", f"{what}: {advice} (status 401)", retryable=False)
+    if status == 403:
+        return SourceError(
+            "AccessDenied",
+            f"{what}: access is denied (status 403): "
+            + ("let the token's owner read it" if has_token else "make it public, or name a Secret with a token"),
+            retryable=False,
+        )
+    if status in (404, 410):
+        return SourceError("NotFound", f"{what} does not exist (status {status}): correct the URL", retryable=False)
+    if status == 429:
+        return SourceError(
+            "RateLimited",
+            f"{what}: the server answers that it is asked too often (status 429): it is asked again later",
+            retryable=True,
+            retry_after_seconds=retry_after(headers),
+        )
+    if status >= 500 or status == 408:
+        return SourceError(
+            "ServerError",
+            f"{what}: the server fails (status {status}): it is asked again later",
+            retryable=True,
+            retry_after_seconds=retry_after(headers),
+        )
+    return SourceError("BadAnswer", f"{what}: the server answers with status {status}: check the URL", retryable=False)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """How many seconds a server asks to be left alone, by Retry-After or, as the hub does, by RateLimit."""
+    reset = re.search(r";\s*t=(\d{1,9})", headers.get("ratelimit", ""))
+    return retry_after_seconds(headers.get("retry-after") or (reset[1] if reset else None))
+
+
+def modified_at(headers: Mapping[str, str]) -> float | None:
+    """Last-Modified as Unix time."""
+    try:
+        return parsedate_to_datetime(headers["last-modified"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
+def _plain(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return URL(url, encoded=True)  # a signed URL must stay as it was signed
+    except ValueError:
+        raise aiohttp.InvalidURL("") from None
+
+
+def _next_hop(what: str, target: str, location: str, seen: set[str]) -> str:
+    try:
+        following = urljoin(target, location)
+        lowered = urlsplit(target).scheme == "https" and urlsplit(following).scheme == "http"
+    except ValueError:
+        raise aiohttp.InvalidURL("") from None
+    if lowered:
+        raise SourceError(
+            "ForbiddenRedirect",
+            f"{what}: the server leads from https to plain http: have it stay with https",
+            retryable=False,
+        )
+    if following in seen:
+        raise SourceError(
+            "RedirectLoop", f"{what}: the server leads round in circles: correct the URL", retryable=False
+        )
+    if len(seen) > MAX_REDIRECTS:
+        raise SourceError(
+            "RedirectLoop",
+            f"{what}: the server leads on more than {MAX_REDIRECTS} times: give the final URL",
+            retryable=False,
+        )
+    seen.add(following)
+    return following
+
+
+def _of_client(what: str, url: str, target: str, error: Exception) -> SourceError:
+    if origin(target) != origin(url):
+        what += f", which leads to {urlsplit(target).hostname!r},"
+    said = of_client(what, error)
+    known = said.error if isinstance(said, Hiccup) else said
+    message = known.message if what in known.message else f"{what}: {known.message}"
+    return SourceError(known.reason, message, retryable=known.retryable)
+
+
+def _check_encoding(answer: aiohttp.ClientResponse, what: str) -> None:
+    encoding = answer.headers.get("Content-Encoding", "identity").lower()
+    if answer.status < 300 and encoding != "identity":
+        raise SourceError(
+            "BadAnswer",
+            f"{what} comes encoded as {encoding[:40]!r} although that is not asked for: switch it off",
+            retryable=False,
+        )
