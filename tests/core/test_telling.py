@@ -1,0 +1,63 @@
+"""What owners are told of what demand did to their adapters."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, cast
+
+from lora_operator.desired import desired
+from lora_operator.events import Recorder
+from lora_operator.kube import Kube
+from lora_operator.telling import Teller
+from lora_scheduler import Plan
+from tests.core.builders import a_resource, a_source, found
+
+KEY = "ns/la/sql"
+PODS = ("ns/p0", "ns/p1", "ns/p2", "ns/p3")
+
+
+class Told:
+    """A Teller whose Events are read off where they wait to be written."""
+
+    def __init__(self) -> None:
+        self._recorder = Recorder(cast(Kube, None))
+        self.teller = Teller(self._recorder)
+
+    def round(self, copies: int, demand: float | None = None, missing: int = 0, **deployment: Any) -> list[str]:
+        """One round in which so many copies have a place; what was told in it."""
+        spec = {"deploymentConfig": {"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 4} | deployment}
+        resource = a_resource(spec=spec)
+        known = {} if demand is None else {("ns", "sql"): demand}
+        wanted = desired([resource], {resource.key: a_source(resource, found("sql"))}, known)
+        places, lacking = MappingProxyType({KEY: PODS[:copies]}), MappingProxyType({KEY: missing} if missing else {})
+        self.teller.round(wanted, Plan(places, (), (), MappingProxyType({}), lacking))
+        said = []
+        while not self._recorder._queue.empty():
+            said.append(self._recorder._queue.get_nowait()[1])
+        return [f"{body['reason']}: {body['message']}" for body in said]
+
+
+def test_more_and_fewer_copies_are_told_with_the_demand() -> None:
+    told = Told()
+    assert told.round(1, 0.0) == []
+    assert told.round(3, 12.2) == ["ScaledByDemand: sql: 1 -> 3 copies, its demand is 12.2 requests per second"]
+    assert told.round(3, 12.2) == []
+    assert told.round(1, 0.0) == ["ScaledByDemand: sql: 3 -> 1 copies, its demand is 0 requests per second"]
+
+
+def test_copies_that_find_no_place_count_too() -> None:
+    told = Told()
+    told.round(2, 1.0)
+    assert told.round(1, 1.0, missing=1) == []
+    assert told.round(1, 5.0, missing=2) == ["ScaledByDemand: sql: 2 -> 3 copies, its demand is 5 requests per second"]
+
+
+def test_what_a_person_asked_for_is_no_news_to_that_person() -> None:
+    told = Told()
+    told.round(1, 1.0)
+    assert told.round(2, 1.0, replicas=2) == []
+    assert told.round(3, 1.0, replicas=3, replicaPolicy="Fixed", maxReplicas=None) == []
+
+
+def test_an_operator_that_has_just_started_tells_nothing() -> None:
+    assert Told().round(3) == []
