@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lora_operator.artifacts import BaseModelShape
-from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.drift import Drift
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
+from lora_operator.files import Files
+from lora_operator.files_metrics import FilesMetrics
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.handlers import Watch
@@ -37,7 +37,6 @@ from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
-from lora_operator.sweeping import needed
 from lora_operator.telling import Teller
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
 from lora_scheduler import Policy
@@ -45,10 +44,8 @@ from lora_scheduler import Policy
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-STORE_SECONDS = 5.0
 LAST_ROUND_SECONDS = 1.0
 LAST_STATUS_SECONDS = 2.0
-SWEEP_SECONDS = 600.0
 LIST_RETRY_SECONDS = 2.0
 FIRST_RELIST_SECONDS = 5.0
 
@@ -64,7 +61,6 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self._session = new_session()
-        self._store = VolumeStore(settings.adapter_root)
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
         client = EngineClient(
@@ -90,10 +86,20 @@ class Operator:
         publisher = Publisher(
             kube, self.cluster, self._recorder, self.metrics, quiet_seconds=settings.status_quiet_seconds
         )
+        self.files = Files(
+            settings,
+            self._session,
+            cluster=self.cluster,
+            engines=engines,
+            resolver=resolver,
+            ledger=ledger,
+            recorder=self._recorder,
+            metrics=FilesMetrics(self.metrics.registry),
+        )
         executor = Executor(
             engines=engines,
             client=client,
-            store=self._store,
+            files=self.files.ways,
             cluster=self.cluster,
             served_names=ServedNames(kube, self.cluster, engines),
             recorder=self._recorder,
@@ -129,7 +135,8 @@ class Operator:
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark),
             nodes=Nodes(kube, self.cluster, self._mark),
-            sizes=Sizes(self._store),
+            sizes=Sizes(self.files.store),
+            files=self.files,
             ledger=ledger,
             failures=failures,
             metrics=self.metrics,
@@ -172,10 +179,10 @@ class Operator:
             try:
                 await self._list_until_it_works(stop)
                 watching = watch.start()
-                await self._start_store()
+                await self.files.start()
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
                 tasks.append(asyncio.create_task(self._relist(), name="re-list"))
-                tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+                tasks.append(asyncio.create_task(self.files.look_after(), name="sweep"))
                 log.info(
                     "started: %d LoraAdapters, %d pods, adapter volume %s", len(self.cluster.adapters),
                     len(self.cluster.pods), settings.adapter_root,
@@ -206,7 +213,7 @@ class Operator:
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
         for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.activity,
-                     parts.resolver, parts.engines):  # fmt: skip
+                     parts.resolver, parts.engines, parts.files):  # fmt: skip
             await part.stop()
 
     async def _list(self) -> bool:
@@ -231,20 +238,6 @@ class Operator:
                     said = str(error)
                 await asyncio.sleep(LIST_RETRY_SECONDS)
 
-    async def _start_store(self) -> None:
-        """A volume that is not there lets no load succeed, and status says so; what is loaded is still looked after."""
-        try:
-            async with asyncio.timeout(STORE_SECONDS):
-                removed = await self._store.start()
-        except TimeoutError:
-            log.error("the adapter volume does not answer within %g s; nothing can be loaded until then", STORE_SECONDS)
-            return
-        except StoreError as error:
-            log.error("%s; nothing can be loaded until then", error)
-            return
-        if removed:
-            log.info("removed %d left-over temporary folders from the adapter volume", removed)
-
     async def _relist(self) -> None:
         # the watch began a moment after the first list: what was deleted in between is only seen by one more
         pause = min(FIRST_RELIST_SECONDS, self._settings.relist_seconds)
@@ -256,22 +249,6 @@ class Operator:
                     self._mark()
             except KubeError as error:
                 log.warning("the periodic list failed, the watches go on: %s", error)
-
-    async def _sweep(self) -> None:
-        """Remove versions from the adapter volume that nobody wants and no engine lists."""
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))
-            round_ = self.loop.last_round
-            if round_ is None:
-                continue
-            records = {record.key: record for record in self.cluster.pods.values()}
-            keep = needed(round_.desired, records, self._parts.engines.views)
-            if keep is None:
-                continue  # an engine that cannot be asked may still need its files
-            try:
-                await self._store.sweep(keep, older_than_seconds=self._settings.retain_seconds, now=time.time())
-            except StoreError as error:
-                log.warning("clearing the adapter volume failed: %s", error)
 
 
 def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:

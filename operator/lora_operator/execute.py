@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lora_operator.cache.volume import StoreError, VolumeStore
+from lora_operator.cache.volume import StoreError
+from lora_operator.delivery import Ways
+from lora_operator.delivery.agent_client import AgentError
 from lora_operator.desired import Desired, Wanted
 from lora_operator.events import Recorder
+from lora_operator.fetch.errors import FetchError
 from lora_operator.inflight import Effect, Failures, Ledger, Stage
 from lora_operator.kube import KubeError
 from lora_operator.metrics import Metrics
@@ -24,6 +27,7 @@ from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
 from lora_operator.served import ServedNames
 from lora_operator.snapshot import engine_name_for, our_model
+from lora_operator.sources import SourceError
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
 from lora_operator.vllm.quirks import StaleCache, public_name
@@ -53,7 +57,7 @@ class Executor:
         *,
         engines: Engines,
         client: EngineClient,
-        store: VolumeStore,
+        files: Ways,
         cluster: Cluster,
         served_names: ServedNames,
         recorder: Recorder,
@@ -66,7 +70,7 @@ class Executor:
     ) -> None:
         self._engines = engines
         self._client = client
-        self._store = store
+        self._files = files
         self._cluster = cluster
         self._served_names = served_names
         self._recorder = recorder
@@ -80,7 +84,6 @@ class Executor:
         self._loads: dict[str, deque[Load]] = {}
         self._unloads: dict[str, deque[Unload]] = {}
         self._tasks: dict[asyncio.Task[None], Effect] = {}
-        self._publishing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._refused_unloads: dict[tuple[str, str], int] = {}  # by incarnation and engine name
         self._stopping = asyncio.Event()
 
@@ -186,7 +189,7 @@ class Executor:
         adapter, pod = wanted.adapter, effect.pod
         started = time.monotonic()
         try:
-            await self._fetch(wanted)
+            await self._fetch(effect, record, wanted)
             if effect.engine_name == adapter.name:
                 await self._served_names.note(pod, adapter.name, adapter.version)
             if not self._lives(effect) or not self._still_wanted(wanted):
@@ -215,7 +218,7 @@ class Executor:
             self._metrics.load(error.reason, None)
             log.warning("nothing can be loaded on %s: %s", pod, error, extra=_fields(effect))
             self._engines.note_disabled(pod, str(error))
-        except (StoreError, EngineError, KubeError) as error:
+        except (StoreError, FetchError, SourceError, AgentError, EngineError, KubeError) as error:
             self._load_failed(effect, error)
         except Exception as error:
             # a defect: what is not noted as failed would be tried again at once, without end
@@ -254,33 +257,16 @@ class Executor:
             self._failures.add_death(effect.adapter, effect.version, text, time.monotonic())
         self._engines.look_now(pod)
 
-    async def _fetch(self, wanted: Wanted) -> None:
-        """Files into the adapter volume, once for all pods that wait for them."""
-        key = (wanted.adapter.name, wanted.adapter.version)
-        task = self._publishing.get(key)
-        if task is None:
-            task = asyncio.create_task(self._publish(wanted))
-            self._publishing[key] = task
-            task.add_done_callback(lambda done: self._published(key, done))
-        await asyncio.shield(task)
+    async def _fetch(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
+        """Bring the files to the pod; every quarter of them is news for status."""
 
-    def _published(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
-        del self._publishing[key]
-        if not done.cancelled():
-            done.exception()  # if every load that waited for it was cancelled, nobody else asks
+        def report(done_bytes: int) -> None:
+            quarter = effect.quarter
+            effect.done_bytes = done_bytes
+            if effect.quarter != quarter:
+                self._changed()
 
-    async def _publish(self, wanted: Wanted) -> None:
-        adapter = wanted.adapter
-        if wanted.found is None or wanted.folder is None:
-            if not self._store.path_of(adapter.name, adapter.version).is_dir():
-                raise StoreError(
-                    "SourceUnavailable",
-                    f"version {adapter.version} of {adapter.name} is not in the adapter volume, and its source cannot "
-                    "be read now; see the SourceReady condition",
-                    retryable=True,
-                )
-            return
-        await self._store.publish(wanted.found, wanted.folder)
+        await self._files.bring(record, wanted, report)
 
     def _start_unload(self, unload: Unload) -> None:
         present = self._present(unload.pod)

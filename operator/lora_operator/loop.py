@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lora_operator.desired import Desired, DesiredResource, desired
 from lora_operator.execute import Executor
+from lora_operator.files import Files
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.inflight import Failures, Ledger
@@ -70,6 +71,7 @@ class Parts:
     credentials: SourceCredentials
     nodes: Nodes
     sizes: Sizes
+    files: Files
     ledger: Ledger
     failures: Failures
     metrics: Metrics
@@ -180,6 +182,7 @@ class Loop:
         wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands)
         parts.activity.follow(pods, wanted.names)
         parts.sizes.remember(wanted)
+        parts.files.desired = wanted
         observed = Observed(
             pods,
             parts.engines.views,
@@ -196,6 +199,7 @@ class Loop:
         self.last_plan_at = time.monotonic()
         log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
         parts.executor.submit(made, wanted)
+        parts.files.agents.follow(pods)
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         now = asyncio.get_running_loop().time()
         for key, given in inputs.items():

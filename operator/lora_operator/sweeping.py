@@ -8,16 +8,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_operator.cache.paths import is_fingerprint
-from lora_operator.desired import Desired
+from lora_operator.desired import Desired, Wanted
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import EngineState, EngineView
+
+Key = tuple[str, str]
 
 
 def needed(
     desired: Desired, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView]
 ) -> set[tuple[str, str]] | None:
     """(name, fingerprint) of all that must stay; None where an engine that runs does not say what it has."""
-    keep = {(wanted.adapter.name, wanted.adapter.version) for wanted in desired.adapters.values()}
+    return _with_loaded({_key(wanted) for wanted in desired.adapters.values()}, pods, engines)
+
+
+def in_use(
+    desired: Desired, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView]
+) -> set[tuple[str, str]] | None:
+    """The same without what is wanted on no pod for now: that may make room where a budget asks for it."""
+    wanted = {_key(each) for each in desired.adapters.values() if each.adapter.replicas > 0}
+    return _with_loaded(wanted, pods, engines)
+
+
+def _key(wanted: Wanted) -> Key:
+    return wanted.adapter.name, wanted.adapter.version
+
+
+def _with_loaded(keep: set[Key], pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView]) -> set[Key] | None:
     for key, view in engines.items():
         if _may_have_anything(view, pods.get(key)):
             return None

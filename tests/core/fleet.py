@@ -114,7 +114,7 @@ class Fleet:
 
     def hold_fetches(self, patch: pytest.MonkeyPatch) -> asyncio.Event:
         """Hold every copy to the adapter volume until the event is set."""
-        store, go = self.operator._store, asyncio.Event()
+        store, go = self.operator.files.store, asyncio.Event()
         publish = store.publish
 
         async def held(adapter: FoundAdapter, folder: Path) -> Path:

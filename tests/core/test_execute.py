@@ -55,13 +55,13 @@ async def test_all_pods_that_need_the_same_files_wait_for_one_copy(
     async with a_fleet(tmp_path, pods=3) as fleet:
         go = fleet.hold_fetches(monkeypatch)
         copies = []
-        publish = fleet.operator._store.publish
+        publish = fleet.operator.files.store.publish
 
         async def counted(*arguments: Any) -> Any:
             copies.append(arguments)
             return await publish(*arguments)
 
-        monkeypatch.setattr(fleet.operator._store, "publish", counted)
+        monkeypatch.setattr(fleet.operator.files.store, "publish", counted)
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=3)
         await fleet.until(lambda: len(fleet.parts.ledger) == 3)

@@ -189,7 +189,7 @@ async def test_a_defect_in_a_load_is_told_and_tried_again_at_the_pace_of_failure
             calls.append(1)
             raise RuntimeError("a defect")
 
-        monkeypatch.setattr(fleet.operator._store, "publish", publish)
+        monkeypatch.setattr(fleet.operator.files.store, "publish", publish)
         fleet.write("sql")
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.failed("la") == {"sql": "LoadFailed"})

@@ -112,7 +112,11 @@ class Agents:
     async def _tell(self, record: PodRecord, also: Key | None = None) -> frozenset[Key]:
         """One at a time for each pod, so that no older list arrives after a newer one."""
         async with self._locks.setdefault(record.key, asyncio.Lock()):
-            loaded = self._loaded_on(record.key) or frozenset()
+            loaded = self._loaded_on(record.key)
+            if loaded is None:
+                raise AgentError(
+                    "PodNotReady", f"what the engine of {record.key} has loaded is not known just now", retryable=True
+                )
             versions = loaded | {also} if also is not None else loaded
             there = await self._client.loaded(_endpoint(record), versions)
             self._told[record.key] = (incarnation_of(record), versions)

@@ -1,0 +1,170 @@
+"""The files of adapters, seen from the operator: its volume, its fetches, the agents, and what may be removed when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from pathlib import Path
+
+import aiohttp
+
+from lora_operator.agent.token import TokenError, TokenFile
+from lora_operator.cache.limits import Limits
+from lora_operator.cache.volume import Evicted, StoreError, VolumeStore
+from lora_operator.delivery import Ways
+from lora_operator.delivery.agent_client import AgentClient, AgentError
+from lora_operator.delivery.agents import Agents
+from lora_operator.delivery.shared import SharedVolume
+from lora_operator.desired import Desired, Wanted
+from lora_operator.events import Recorder
+from lora_operator.fetch.fetcher import Fetcher
+from lora_operator.fetch.hosts import HostRules
+from lora_operator.fetch.limits import Limits as FetchLimits
+from lora_operator.fetch.order import FetchOrder
+from lora_operator.files_metrics import FilesMetrics
+from lora_operator.inflight import Ledger
+from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.engines import Engines, EngineState, incarnation_of
+from lora_operator.resolve import Resolver
+from lora_operator.settings import Settings
+from lora_operator.snapshot import our_model
+from lora_operator.sources import SourceError
+from lora_operator.sweeping import Key, in_use, needed
+
+log = logging.getLogger(__name__)
+
+STORE_SECONDS = 5.0
+SWEEP_SECONDS = 600.0
+
+
+def host_rules(settings: Settings) -> HostRules:
+    """Where adapters may come from, for sources and fetches alike."""
+    return HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
+
+
+class Files:
+    """`desired` is set by each planning round; until the first nothing may be removed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        *,
+        cluster: Cluster,
+        engines: Engines,
+        resolver: Resolver,
+        ledger: Ledger,
+        recorder: Recorder,
+        metrics: FilesMetrics,
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._engines = engines
+        self._resolver = resolver
+        self._ledger = ledger
+        self._recorder = recorder
+        self._metrics = metrics
+        self.desired: Desired | None = None
+        self.store = VolumeStore(
+            settings.adapter_root,
+            limits=Limits(settings.cache_bytes, settings.retain_seconds),
+            in_use=self._in_use,
+            on_evicted=self._evicted,
+        )
+        limits = FetchLimits(bytes_per_second=settings.bytes_per_second)
+        self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics)
+        self.agents = Agents(AgentClient(session, self._token), self._locate, self._loaded_on)
+        self.ways = Ways(SharedVolume(self.store, self._fetcher, self._locate), self.agents)
+
+    async def start(self) -> None:
+        """A volume that is not there lets no load succeed, and status says so; what is loaded is still looked after."""
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                repaired = await self.store.start()
+        except TimeoutError:
+            log.error("the adapter volume does not answer within %g s; nothing can be loaded until then", STORE_SECONDS)
+            return
+        except StoreError as error:
+            log.error("%s; nothing can be loaded until then", error)
+            return
+        if repaired:
+            log.info("repaired or removed %d left-overs on the adapter volume", repaired)
+
+    async def look_after(self) -> None:
+        """Remove versions from the adapter volume that nobody wants and no engine lists, for as long as it runs."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Once, now."""
+        if self.desired is None:
+            return
+        records = {record.key: record for record in self._cluster.pods.values()}
+        keep = needed(self.desired, records, self._engines.views)
+        if keep is None:
+            return  # an engine that cannot be asked may still need its files
+        try:
+            await self.store.sweep(keep, older_than_seconds=self._settings.retain_seconds, now=time.time())
+            self._metrics.holds(await self.store.statistics())
+        except StoreError as error:
+            log.warning("clearing the adapter volume failed: %s", error)
+
+    async def stop(self) -> None:
+        """Everything that brings files has been cancelled before."""
+        await self.agents.stop()
+        await self._fetcher.close()
+
+    def _token(self) -> str:
+        path = self._settings.agent_token_file
+        if not path:
+            raise AgentError(
+                "AgentTokenMissing", "pods have agents, and the operator has no --agent-token-file", retryable=False
+            )
+        try:
+            return TokenFile(Path(path)).read()
+        except TokenError as error:
+            raise AgentError("AgentTokenMissing", str(error), retryable=True) from None
+
+    async def _locate(self, wanted: Wanted) -> Path | FetchOrder:
+        if wanted.found is None:
+            raise SourceError("SourceUnavailable", f"the source of {wanted.adapter.name} is away", retryable=True)
+        return await self._resolver.locate(wanted.resource, wanted.found)
+
+    def _in_use(self) -> set[Key] | None:
+        if self.desired is None:
+            return None
+        records = {record.key: record for record in self._cluster.pods.values()}
+        return in_use(self.desired, records, self._engines.views)
+
+    def _loaded_on(self, pod: str) -> frozenset[Key] | None:
+        """What the pod's engine has or is about to get; None while nobody knows."""
+        record, view = self._cluster.pods.get(pod), self._engines.views.get(pod)
+        if record is None or view is None or view.incarnation != incarnation_of(record):
+            return None
+        if view.state is not EngineState.UP:
+            return None
+        ours = (our_model(model, record.pod.adapter_root) for model in view.models)
+        listed = {(model.name, model.fingerprint) for model in ours if model is not None}
+        coming = {
+            (effect.adapter.rpartition("/")[2], effect.version)
+            for effect in self._ledger.on(pod)
+            if effect.is_load and effect.adapter is not None and effect.version is not None
+        }
+        return frozenset(listed | coming)
+
+    def _evicted(self, gone: Evicted) -> None:
+        self._metrics.evicted(gone)
+        self.tell_evicted(gone, "the adapter volume")
+
+    def tell_evicted(self, gone: Evicted, where: str) -> None:
+        """An Event for each LoraAdapter that wants this very version: the next load of it has to fetch it again."""
+        log.info("%s %s removed from %s (%s)", gone.name, gone.fingerprint, where, gone.why.value)
+        desired = self.desired
+        for wanted in desired.adapters.values() if desired is not None else ():
+            if (wanted.adapter.name, wanted.adapter.version) == gone.key and desired is not None:
+                resource = desired.resources[wanted.resource].resource
+                text = f"the files of {gone.name} were removed from {where} ({gone.why.value}, {gone.size_bytes} bytes)"
+                self._recorder.emit(resource, "Normal", "Evicted", text)
