@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Adapter, ReplicaPolicy, Resident, UnloadCause
+from lora_scheduler.model import Adapter, Resident, UnloadCause
 
 Order = tuple[int, float, int, str]  # see fleet.order_of
 
 
-SMALLEST_SHARE = 2.0**-30  # requests per second
-LARGEST_SHARE = 2.0**22
+SHARES_PER_UNIT = 2.0**30
+LARGEST_SHARE = 2.0**22  # requests per second
 
 
 @dataclass(slots=True, eq=False)
@@ -57,24 +57,24 @@ class Allotment:
     share: float
     order: Order
     journal: list[Allotment]
+    everywhere: bool  # AllPods, and not switched off by 0 replicas
     kept: dict[str, Copy] = field(default_factory=dict)
     pending: dict[str, Copy] = field(default_factory=dict)
     dropped: dict[str, Copy] = field(default_factory=dict)
     evicted: dict[str, Eviction] = field(default_factory=dict)
     leaving: dict[str, tuple[Resident, ...]] = field(default_factory=dict)
     moving: bool = False  # this round's plan takes a copy down or exchanges one
+    there: bool = False  # something of it was found on a pod when the account was opened
+    active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
-
-    @property
-    def everywhere(self) -> bool:
-        return self.adapter.replica_policy is ReplicaPolicy.ALL_PODS and self.adapter.replicas > 0
 
     @property
     def missing(self) -> int:
         """How many copies have no place. For AllPods: ready pods that match and do not get one, or 1 if there are none
         at all: an adapter that is nowhere is never complete."""
         if not self.everywhere:
-            return max(self.wanted - len(self.kept), 0)
+            lacking = self.wanted - len(self.kept)
+            return lacking if lacking > 0 else 0
         without = sum(ledger.key not in self.kept for ledger in self.group.ready)
         return without or int(not self.kept)
 
@@ -82,6 +82,11 @@ class Allotment:
     def assigned(self) -> tuple[str, ...]:
         """The pods that should hold it, sorted."""
         return tuple(self.kept) if len(self.kept) == 1 else tuple(sorted(self.kept))
+
+    def in_place(self) -> Collection[Copy]:
+        """What is kept, by pod."""
+        kept = self.kept
+        return kept.values() if len(kept) == 1 else [copy for _, copy in sorted(kept.items())]
 
     def held(self) -> Iterator[Copy]:
         """All copies that count for room and load."""
@@ -143,8 +148,10 @@ class Allotment:
 def share_of(adapter: Adapter, wanted: int) -> float:
     """The requests per second that each of so many copies is expected to get; 1 for all together if unknown.
 
-    A whole multiple of SMALLEST_SHARE: such numbers add up exactly (to 8 million requests per second), in whatever
+    A whole number of 1 / SHARES_PER_UNIT: such numbers add up exactly (to 8 million requests per second), in whatever
     order copies come and go, so that nothing depends on that order and nothing is left over.
     """
-    demand = 1.0 if adapter.demand is None else adapter.demand
-    return round(min(demand / max(wanted, 1), LARGEST_SHARE) / SMALLEST_SHARE) * SMALLEST_SHARE
+    share = 1.0 if adapter.demand is None else adapter.demand
+    if wanted > 1:
+        share /= wanted
+    return round(share * SHARES_PER_UNIT) / SHARES_PER_UNIT if share < LARGEST_SHARE else LARGEST_SHARE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment, Group, Order, share_of
@@ -61,25 +61,28 @@ class Fleet:
 
     def in_turn(self) -> Iterator[Allotment]:
         """The active ones, and those that the round stirs before their turn has come; highest priority first."""
-        queue = [(allotment.order, allotment) for allotment in self.active]
-        heapify(queue)
-        queued = {allotment.adapter.key for allotment in self.active}
+        line = sorted(self.active, key=_order, reverse=True)
+        others: list[tuple[Order, Allotment]] = []
         seen = 0
         turn: Order | None = None
         while True:
-            for allotment in self.stirred[seen:]:
+            while seen < len(self.stirred):
+                stirred = self.stirred[seen]
                 seen += 1
-                if allotment.adapter.key not in queued and (turn is None or allotment.order > turn):
-                    heappush(queue, (allotment.order, allotment))
-            if not queue:
+                if not stirred.active and (turn is None or stirred.order > turn):
+                    heappush(others, (stirred.order, stirred))
+            if others and (not line or others[0][0] < line[-1].order):
+                turn, allotment = heappop(others)
+            elif line:
+                allotment = line.pop()
+                turn = allotment.order
+            else:
                 return
-            turn, allotment = heappop(queue)
             yield allotment
 
     def worked(self) -> list[Allotment]:
         """All whose account may have changed in this round, in the order in which they are served."""
-        others = {id(a): a for a in (*self.active, *self.stirred)}
-        return sorted(others.values(), key=_order)
+        return sorted([*self.active, *(a for a in self.stirred if not a.active)], key=_order)
 
     def blocks(self, allotment: Allotment, ledger: PodLedger) -> bool:
         """Whether an engine name that a load would need is still listed on the pod."""
@@ -188,15 +191,19 @@ class Fleet:
         """Open the account, with the copies that are there."""
         wanted = wanted_copies(adapter, group)
         share = share_of(adapter, wanted)
-        allotment = Allotment(adapter, group, wanted, share, order_of(adapter, share), self.stirred)
+        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0
+        allotment = Allotment(adapter, group, wanted, share, order_of(adapter, share), self.stirred, everywhere)
         self.allotments[adapter.key] = allotment
-        found = self._found.get(adapter.key, {})
         as_wanted = True
-        for pod in sorted(found) if len(found) > 1 else found:
-            ledger, residents = self._ledgers[pod], found[pod]
-            if ledger.counts:
-                as_wanted &= _enter(allotment, ledger, residents)
-        if not as_wanted or (allotment.missing > 0 if allotment.everywhere else len(allotment.kept) != wanted):
+        found = self._found.get(adapter.key)
+        if found is not None:
+            allotment.there = True
+            for pod in sorted(found) if len(found) > 1 else found:
+                ledger = self._ledgers[pod]
+                if ledger.counts:
+                    as_wanted &= _enter(allotment, ledger, found[pod])
+        if not as_wanted or (allotment.missing > 0 if everywhere else len(allotment.kept) != wanted):
+            allotment.active = True
             self.active.append(allotment)
 
 

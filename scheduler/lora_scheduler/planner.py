@@ -85,16 +85,19 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     allotments, lowest_priority = fleet.allotments, fleet.lowest_priority
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
     for allotment in fleet.active:
-        retain(allotment)
+        if allotment.there:
+            retain(allotment)
     for ledger in fleet.pods:
         if ledger.over:
             relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
     for allotment in fleet.in_turn():
-        grow(allotment)
+        if allotment.there:
+            grow(allotment)
         fill(allotment, allotments, board, preempt=allotment.adapter.priority > lowest_priority)
         start(allotment, fleet, steps)
-        roll_out(allotment, rollout)
+        if allotment.there:
+            roll_out(allotment, rollout)
     shifting = Shifting(fleet, steps)
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     if policy.name in CLOSE:

@@ -62,8 +62,8 @@ class Steps:
 
 def start(allotment: Allotment, fleet: Fleet, steps: Steps) -> None:
     """Load the copies that have a place and are not there, or say what they wait for."""
-    for _, copy in sorted(allotment.kept.items()):
-        if copy.settled or copy.residents:
+    for copy in allotment.in_place():
+        if copy.settled or copy.current is not None or copy.old is not None:
             continue
         cause = cause_of(allotment, copy)
         ledger = copy.ledger
@@ -95,6 +95,8 @@ def finish(fleet: Fleet, steps: Steps) -> None:
 
 def cause_of(allotment: Allotment, copy: Copy) -> LoadCause:
     """Why a copy has to be loaded, as far as what is there now can tell."""
+    if not allotment.there:
+        return LoadCause.MISSING
     version = allotment.adapter.version
     if any(resident.version != version for resident in allotment.leaving.get(copy.ledger.key, ())):
         return LoadCause.UPDATE
