@@ -164,6 +164,7 @@ class Operator:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._kube.close)
             stack.push_async_callback(self._session.close)
+            stack.push_async_callback(self.files.stop)
             if settings.health_port:
                 health = await serve_health(
                     settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self.loop.unready,
@@ -213,7 +214,7 @@ class Operator:
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
         for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.activity,
-                     parts.resolver, parts.engines, parts.files):  # fmt: skip
+                     parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
     async def _list(self) -> bool:

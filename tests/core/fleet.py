@@ -74,6 +74,7 @@ class Fleet:
     async def stop(self) -> None:
         await self.operator.finish(self._tasks, grace_seconds=0.2)
         await self.operator._recorder.stop()
+        await self.operator.files.stop()
         await self.operator._session.close()
 
     async def restart(self) -> None:

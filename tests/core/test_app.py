@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import app
+from lora_operator import app, files
 from lora_operator.app import Operator, PartEnded
 from lora_operator.handlers import WatchError
 from lora_operator.server import ServeError
@@ -171,7 +171,7 @@ async def test_a_port_that_is_taken_ends_it_with_its_number(tmp_path: Path, monk
 
 
 async def test_versions_that_nobody_wants_leave_the_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(files, "SWEEP_SECONDS", 0.01)
     old = tmp_path / "sql" / "0123456789abcdef"
     old.mkdir(parents=True)
     os.utime(old, (1000, 1000))
