@@ -111,8 +111,9 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 .PHONY: bench-placement
-bench-placement: $(BENCH_STAMP)  ## Placement next to baselines and bounds, in 8 minutes; QUICK=1: a small one, in 1
-	$(BIN)/python -m bench.placement $(if $(QUICK),--quick)
+bench-placement: $(BENCH_STAMP)  ## Placement next to baselines and bounds, in 8 minutes; QUICK=1: in 1; PAGE=1: into docs
+	$(BIN)/python -m bench.placement $(if $(QUICK),--quick) \
+	  $(if $(PAGE),--page docs/placement.md --plots docs/images)
 
 bench-%: setup  ## One benchmark, for example: make bench-ready
 	$(BIN)/python -m bench $*

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import platform
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -12,6 +14,7 @@ from bench.figures import RESULTS, append, print_rows, print_table
 from bench.placement import arrivals, churn, cold, events, oversubscribed, quiet, timings
 from bench.placement.contenders import contenders
 from bench.placement.goals import figures
+from bench.placement.page import refresh
 from bench.placement.plots import draw
 from bench.placement.records import Record
 from bench.placement.tables import tables
@@ -27,6 +30,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"which (default: all): {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller fleets: less than a minute")
     parser.add_argument("--plots", type=Path, default=RESULTS, help="where plots go (default: bench/results)")
+    parser.add_argument("--page", type=Path, help="put the tables into this page (docs/placement.md)")
     parsed = parser.parse_args()
     unknown = sorted(set(parsed.sections) - set(SECTIONS))
     if unknown:
@@ -39,12 +43,22 @@ def main() -> int:
         print(f"[{name}] {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     reached = figures(records)
     print_table(reached, peers="best baseline (copies it leaves unplaced)")
-    for title, rows in tables(records):
+    shown = list(tables(records))
+    for title, rows in shown:
         print(f"\n{title}")
         print_rows(rows)
     print(f"\nkept in {append('placement.jsonl', records)}")
+    if parsed.page:
+        refresh(parsed.page, reached, shown, _measured_on())
     print("drawn: " + ", ".join(str(path) for path in draw(records, parsed.plots)))
     return 0 if all(figure.met is not False for figure in reached) else 1
+
+
+def _measured_on() -> str:
+    """One line that says what the figures are of."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"Measured at commit `{commit.stdout.strip() or 'unknown'}` with {python} on {platform.machine()}, one core."
 
 
 def _measure(name: str, quick: bool) -> Iterable[Record]:

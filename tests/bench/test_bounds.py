@@ -79,6 +79,11 @@ def test_the_bound_knows_that_ranks_force_load_together() -> None:
     assert bounds.least_largest_load(FLEETS["a rank that only one pod takes"]) == pytest.approx(9)
 
 
+def test_the_bound_knows_that_a_copy_is_on_one_pod() -> None:
+    fleet = a_snapshot(an_adapter("a", demand=9.0), an_adapter("b", demand=1.0), a_pod("p1"), a_pod("p2"))
+    assert bounds.least_largest_load(fleet) == 9
+
+
 def test_the_strict_bound_serves_higher_priorities_whatever_it_costs() -> None:
     strict = bounds.most_demand_strictly(FLEETS["too little memory"])
     assert strict[1] == pytest.approx(2.0)

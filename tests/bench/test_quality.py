@@ -71,6 +71,13 @@ def test_sees_no_inversion_where_nobody_may_make_room(high: object) -> None:
     assert quality(fleet, {"low": ("p1",)}).inversions == 0
 
 
+def test_does_not_count_on_the_room_of_equal_priorities() -> None:
+    high, peer, low = an_adapter("high", priority=2, bytes=2 << 30), an_adapter("peer", priority=2), an_adapter("low")
+    there = {"peer": ("p1",), "low": ("p1",)}
+    assert quality(a_snapshot(high, peer, low, a_pod("p1", memory=2)), there).inversions == 0
+    assert quality(a_snapshot(high, peer, low, a_pod("p1", memory=3)), there).inversions == 1
+
+
 def test_calls_copies_badly_spread_only_where_another_zone_has_room() -> None:
     adapter = an_adapter("a", replicas=2, topology_key=ZONE)
     in_a = [a_pod(key, node_labels={ZONE: "a"}) for key in ("p1", "p2")]
