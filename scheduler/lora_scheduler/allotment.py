@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Resident, UnloadCause
 
+T = TypeVar("T")
 Order = tuple[int, float, int, str]  # see fleet.order_of
 
 
@@ -28,6 +30,23 @@ class Group:
     targets: list[PodLedger] = field(default_factory=list)
     followers: set[str] = field(default_factory=set)
     size: int = 0  # how many adapters are in it
+
+
+class _Nothing(dict[str, Any]):
+    """Most adapters have nothing pending, dropped, evicted or leaving: they share this one."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # else it could not be a dataclass's default
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError(f"{key!r} cannot be put into what all accounts share; give the account a dictionary of its own")
+
+
+NOTHING: dict[str, Any] = _Nothing()
+
+
+def own(entries: dict[str, T]) -> dict[str, T]:
+    """The same entries in a dictionary that may be written to."""
+    return {} if entries is NOTHING else entries
 
 
 @dataclass(slots=True, eq=False)
@@ -59,10 +78,10 @@ class Allotment:
     journal: list[Allotment]
     everywhere: bool  # AllPods, and not switched off by 0 replicas
     kept: dict[str, Copy] = field(default_factory=dict)
-    pending: dict[str, Copy] = field(default_factory=dict)
-    dropped: dict[str, Copy] = field(default_factory=dict)
-    evicted: dict[str, Eviction] = field(default_factory=dict)
-    leaving: dict[str, tuple[Resident, ...]] = field(default_factory=dict)
+    pending: dict[str, Copy] = field(default=NOTHING)
+    dropped: dict[str, Copy] = field(default=NOTHING)
+    evicted: dict[str, Eviction] = field(default=NOTHING)
+    leaving: dict[str, tuple[Resident, ...]] = field(default=NOTHING)
     moving: bool = False  # this round's plan takes a copy down or exchanges one
     there: bool = False  # something of it was found on a pod when the account was opened
     active: bool = False  # it was not at rest then
@@ -102,8 +121,7 @@ class Allotment:
         """Count none of the copies any longer: the account is about to be opened anew."""
         for copy in self.held():
             copy.ledger.release(copy)
-        self.kept.clear()
-        self.pending.clear()
+        self.kept, self.pending = {}, NOTHING
 
     def keep(self, copy: Copy) -> None:
         self._note()
@@ -119,17 +137,20 @@ class Allotment:
     def drop(self, copy: Copy) -> None:
         """Give up a held copy as surplus."""
         self._forget(copy)
+        self.dropped = own(self.dropped)
         self.dropped[copy.ledger.key] = copy
 
     def evict(self, copy: Copy, cause: UnloadCause, on_behalf_of: str | None = None) -> None:
         """Give up a held copy to make room."""
         self._forget(copy)
+        self.evicted = own(self.evicted)
         self.evicted[copy.ledger.key] = Eviction(copy, cause, on_behalf_of)
 
     def postpone(self, copy: Copy) -> None:
         """Keep a copy only until others serve; it counts with the size that is there, not with the one to come."""
         self._note()
         del self.kept[copy.ledger.key]
+        self.pending = own(self.pending)
         self.pending[copy.ledger.key] = copy
         copy.ledger.resize(copy, copy.residents[0].bytes)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from operator import attrgetter
 
-from lora_scheduler.allotment import Allotment, Group, Order, share_of
+from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Resident, ResidentState
@@ -222,6 +222,7 @@ def _enter(allotment: Allotment, ledger: PodLedger, residents: tuple[Resident, .
     leaving = tuple(resident for resident in residents if resident.state is ResidentState.UNLOADING)
     staying = [resident for resident in residents if resident.state is not ResidentState.UNLOADING]
     if leaving:
+        allotment.leaving = own(allotment.leaving)
         allotment.leaving[ledger.key] = leaving
     if staying:
         allotment.enter(copy_of(allotment, ledger, staying))
