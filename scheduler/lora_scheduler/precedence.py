@@ -1,16 +1,21 @@
-"""Who is served first within a priority when there is not enough room for all: where demand is known, whoever brings
-the most of it for the room that it takes.
+"""Who is served first within a priority when room is scarce.
+
+If there is not enough for all: where demand is known, whoever brings the most of it for the room that it takes. If
+there is just enough memory, and slots to spare: those first whose rank few pods can serve, before others have taken the
+memory there. (Where slots are scarce too, that would leave slots without memory on those pods.)
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
-from lora_scheduler.allotment import Allotment
+from lora_scheduler.allotment import LARGEST_SHARE, Allotment
 from lora_scheduler.ledger import UNLIMITED, PodLedger
 
+SCARCE = 0.7  # part of the free room; where less of it is wanted, it does not matter who is served first
 HALVINGS = 6  # of the range of prices: after so many the order changes only among the last few that find room
 
 
@@ -20,6 +25,7 @@ class Room:
 
     slots: float = 0.0
     bytes: float = 0.0
+    ranks: set[int] = field(default_factory=set)  # the largest ones that its pods can serve
 
 
 def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> None:
@@ -34,6 +40,7 @@ def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> Non
     for pod in pods:
         room = free.get(pod.pod.base_model)
         if room is not None and pod.target:
+            room.ranks.add(pod.pod.max_rank)
             room.slots += max(pod.slot_limit - pod.later_slots, 0)
             room.bytes += UNLIMITED if pod.byte_limit == UNLIMITED else max(pod.byte_limit - pod.later_bytes, 0)
     for model, wanting in lacking.items():
@@ -50,6 +57,8 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
         size = sum([(a.wanted - len(a.kept)) * a.adapter.bytes for a in level])
         if (slots > free.slots or size > free.bytes) and any(a.adapter.demand for a in level):
             _set_order(level, _price_of_memory(level, free), free)
+        elif len(free.ranks) > 1 and slots <= SCARCE * free.slots and size > SCARCE * free.bytes:
+            _put_high_ranks_first(level, sorted(free.ranks))
         free.slots, free.bytes = max(free.slots - slots, 0), max(free.bytes - size, 0)
 
 
@@ -87,3 +96,9 @@ def _set_order(level: Sequence[Allotment], price: float, free: Room) -> None:
         cost = per_slot + per_byte * allotment.adapter.bytes
         priority, _, age, key = allotment.order
         allotment.order = priority, -allotment.share / cost if cost else 0.0, age, key
+
+
+def _put_high_ranks_first(level: Sequence[Allotment], ranks: Sequence[int]) -> None:
+    for allotment in level:
+        priority, worth, age, key = allotment.order
+        allotment.order = priority, worth - 2 * LARGEST_SHARE * bisect_left(ranks, allotment.adapter.rank), age, key

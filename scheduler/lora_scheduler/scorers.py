@@ -90,11 +90,11 @@ def uneven_room(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float]:
         budgeted = [pod for pod in choice.candidates if pod.byte_limit != UNLIMITED]
         slots = sum(pod.slot_limit - pod.later_slots for pod in budgeted)
         mean = sum(pod.byte_limit - pod.later_bytes for pod in budgeted) / max(slots, 1)
-    size = choice.adapter.bytes
+    side = -1 if choice.adapter.bytes > mean else 1
     return [
         0
         if pod.byte_limit == UNLIMITED
-        else abs(pod.byte_limit - pod.later_bytes - size - mean * (pod.slot_limit - pod.later_slots - 1))
+        else side * (pod.byte_limit - pod.later_bytes - mean * (pod.slot_limit - pod.later_slots))
         for pod in pods
     ]
 

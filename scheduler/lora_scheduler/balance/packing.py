@@ -17,7 +17,7 @@ from lora_scheduler.model import Adapter
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
-PODS_TRIED = 4  # pods on which room is made, for one copy
+PODS_TRIED = 16  # pods on which room is made, for one copy
 PARTNERS = 16  # pods that take something over
 STEPS = 8  # copies moved to make room on one pod
 
