@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 from lora_operator.cache.limits import Limits
@@ -78,10 +79,11 @@ def test_a_killed_eviction_leaves_whole_versions_and_the_next_one_holds_the_budg
         assert sum(entry.size_bytes for entry in entries) <= 4000
         assert [entry.name for entry in entries if entry.pinned] == ["pinned"]
 
+    (tmp_path / "begin").mkdir()
+    asyncio.run(begin(tmp_path / "begin"))
     for step in range(300):
         root = tmp_path / f"volume-{step}"
-        root.mkdir()
-        asyncio.run(begin(root))
+        shutil.copytree(tmp_path / "begin", root)
         if not dies_at(step, lambda root=root: add(cache(root), "new", 2000)):  # type: ignore[misc]
             break
         left = stored(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -79,8 +80,8 @@ class Filling:
         seal(folder, self.files)
         record = Record(tuple(sorted(self.files.items())), now, seconds, self.prefetch)
         with changing(shelf.root):
+            os.utime(folder, (now, now))  # its last use: the rename leaves that as it is
             shelf.put(self.claimed.key, folder, record)
-            shelf.mark_used(self.claimed.key, now)
 
 
 def may_go_on(error: Exception) -> bool:
