@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import random
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,14 @@ LIMITS = Limits(
 
 def adapter_files(folder: Path, *, rank: int = 64, seed: int = 0) -> dict[str, bytes]:
     """Config and weights; the weights take eight requests of LIMITS."""
-    write_adapter(folder, weights=safetensors_bytes(lora_tensors(rank=rank), dtype="F32", seed=seed), r=rank)
+    numbers = random.Random(seed)
+    shapes = lora_tensors(rank=rank)
+    # all different, so that a piece in the wrong place is noticed
+    data = {
+        name: struct.pack(f"<{math.prod(shape)}f", *(numbers.uniform(-1, 1) for _ in range(math.prod(shape))))
+        for name, shape in shapes.items()
+    }
+    write_adapter(folder, weights=safetensors_bytes(shapes, dtype="F32", data=data), r=rank)
     return {name: (folder / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
 
 
