@@ -147,8 +147,10 @@ class Allotment:
         self.evicted[copy.ledger.key] = Eviction(copy, cause, on_behalf_of)
 
     def postpone(self, copy: Copy) -> None:
-        """Keep a copy only until others serve; it counts with the size that is there, not with the one to come."""
+        """Keep a copy only until others serve; it counts with the size that is there, not with the one to come, and no
+        more with its load."""
         self._note()
+        copy.ledger.unload(copy)
         del self.kept[copy.ledger.key]
         self.pending = own(self.pending)
         self.pending[copy.ledger.key] = copy

@@ -59,6 +59,10 @@ class Fleet:
                 for resident in residents:
                     yield self._ledgers[pod], resident
 
+    def overfull(self) -> list[PodLedger]:
+        """The pods where more would stay than a limit allows."""
+        return [pod for pod in self.pods if pod.later_slots > pod.slot_limit or pod.later_bytes > pod.byte_limit]
+
     def in_turn(self) -> Iterator[Allotment]:
         """The active ones, and those that the round stirs before their turn has come; highest priority first."""
         line = sorted(self.active, key=_order, reverse=True)

@@ -99,11 +99,6 @@ class PodLedger:
         self.later_bytes += size - self._foreign[1]
         self._foreign = slots, size
 
-    @property
-    def over(self) -> bool:
-        """Whether more would stay than a limit allows."""
-        return self.later_slots > self.slot_limit or self.later_bytes > self.byte_limit
-
     def hold(self, copy: Copy) -> None:
         """Count a copy among what stays."""
         key, name = copy.adapter.key, copy.adapter.name
@@ -126,6 +121,11 @@ class PodLedger:
         self.later_bytes -= copy.bytes
         self.later_slots -= 1
         self.load -= copy.share
+
+    def unload(self, copy: Copy) -> None:
+        """Count on no requests for a held copy any more."""
+        self.load -= copy.share
+        copy.share = 0.0
 
     def resize(self, copy: Copy, size: int) -> None:
         """Count a held copy with another size."""

@@ -185,6 +185,7 @@ class LoadCause(StrEnum):
 
     MISSING = "Missing"  # fewer copies than wanted
     UPDATE = "Update"  # the weights changed
+    MOVE = "Move"  # to a less loaded pod, or another domain; the copy that it replaces goes when this one serves
     SURGE = "Surge"  # a temporary extra copy of the new version, so that the old one can go
 
 
@@ -245,7 +246,16 @@ class Policy:
     """How to choose among pods that are all allowed. `name` selects the scorers: balanced, binpack or spread.
 
     `max_unavailable`: how many serving copies of one adapter an update may take away at a time.
+    `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest copy,
+    which cannot be divided) gives copies up to others, as far as demand is known; None: nothing that serves is moved
+    for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at once; None: two,
+    and one more for every fifty pods.
+    `hot_share`: adapters whose replica policy is Auto get so many copies that none carries more than this part of a
+    pod's mean load.
     """
 
     name: str = "balanced"
     max_unavailable: int = 1
+    rebalance_epsilon: float | None = 0.1
+    max_moves: int | None = None
+    hot_share: float = 0.5

@@ -46,6 +46,7 @@ def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
         copy.ledger.release(copy)
     else:
         copy = allotment.dropped.pop(key, None) or Copy(adapter, ledger, adapter.bytes, allotment.share)
+    copy.share = allotment.share
     if copy.current is None:
         copy.bytes = adapter.bytes
     allotment.keep(copy)

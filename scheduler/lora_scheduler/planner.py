@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.evening import even_out
 from lora_scheduler.balance.packing import pack
+from lora_scheduler.balance.rebalancing import rebalance
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
@@ -87,9 +88,8 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for allotment in fleet.active:
         if allotment.there:
             retain(allotment)
-    for ledger in fleet.pods:
-        if ledger.over:
-            relieve(ledger, allotments)
+    for ledger in fleet.overfull():
+        relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
     for allotment in fleet.in_turn():
         if allotment.there:
@@ -106,5 +106,6 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         if allotment.missing > 0 and not allotment.moving:
             fill(allotment, allotments, board, preempt=False)
             start(allotment, fleet, steps)
+    rebalance(shifting, fleet.pods, policy, fleet.worked())
     finish(fleet, steps)
     return Round(fleet, steps, fleet.worked())

@@ -37,14 +37,30 @@ def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> Non
     if not lacking:
         return
     free = {model: Room() for model in lacking}
+    enough = {model: _enough(wanting) for model, wanting in lacking.items()}
     for pod in pods:
-        room = free.get(pod.pod.base_model)
-        if room is not None and pod.target:
+        model = pod.pod.base_model
+        if pod.target and model in lacking:
+            room = free[model]
             room.ranks.add(pod.pod.max_rank)
             room.slots += max(pod.slot_limit - pod.later_slots, 0)
             room.bytes += UNLIMITED if pod.byte_limit == UNLIMITED else max(pod.byte_limit - pod.later_bytes, 0)
+            if room.slots >= enough[model].slots and room.bytes >= enough[model].bytes:
+                del lacking[model]  # nothing is scarce: most rounds need not look at all pods to know it
+                if not lacking:
+                    return
     for model, wanting in lacking.items():
         _rank(wanting, free[model])
+
+
+def _enough(wanting: Iterable[Allotment]) -> Room:
+    """So much free room that the order does not matter."""
+    slots = size = 0
+    for allotment in wanting:
+        copies = allotment.wanted - len(allotment.kept)
+        slots += copies
+        size += copies * allotment.adapter.bytes
+    return Room(slots / SCARCE, size / SCARCE)
 
 
 def _rank(wanting: list[Allotment], free: Room) -> None:

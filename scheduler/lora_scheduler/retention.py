@@ -69,7 +69,11 @@ def _needed(allotment: Allotment) -> int:
 
 
 def _surplus(allotment: Allotment, copies: list[Copy]) -> list[Copy]:
-    """Those beyond the wanted number: the least useful ones, then those that balance and spread can do without."""
+    """Those beyond the wanted number: the least useful ones, then those that balance and spread can do without.
+
+    A copy of the wanted version that is still on its way counts for as much as one that serves: nothing but this tells
+    that it is to take over from the other one, as nobody remembers a move.
+    """
     excess = len(copies) - allotment.wanted
     if excess <= 0:
         return []
@@ -77,15 +81,25 @@ def _surplus(allotment: Allotment, copies: list[Copy]) -> list[Copy]:
     domains = Counter(_domain(copy) for copy in left)
     surplus: list[Copy] = []
     for _ in range(excess):
-        last = max(tier(copy) for copy in left)
+        last = max(_usefulness(copy) for copy in left)
         worst = max(
-            (copy for copy in left if tier(copy) == last),
-            key=lambda c: (domains[_domain(c)], round(c.ledger.load, DECIMALS), -weight(c.adapter.key, c.ledger.key)),
+            (copy for copy in left if _usefulness(copy) == last),
+            key=lambda c: (
+                domains[_domain(c)],
+                round(c.ledger.load, DECIMALS),
+                tier(c),
+                -weight(c.adapter.key, c.ledger.key),
+            ),
         )
         left.remove(worst)
         domains[_domain(worst)] -= 1
         surplus.append(worst)
     return surplus
+
+
+def _usefulness(copy: Copy) -> int:
+    """As `tier`, once everything that is on its way has arrived."""
+    return tier(copy) or 1
 
 
 def _domain(copy: Copy) -> str:

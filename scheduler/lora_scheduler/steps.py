@@ -104,7 +104,7 @@ def cause_of(allotment: Allotment, copy: Copy) -> LoadCause:
         return LoadCause.SURGE
     if any(other.outdated for other in allotment.kept.values()):
         return LoadCause.UPDATE
-    return LoadCause.MISSING
+    return LoadCause.MOVE if allotment.pending else LoadCause.MISSING
 
 
 def _load(copy: Copy, cause: LoadCause) -> Load:

@@ -17,6 +17,13 @@ def check(snapshot: Snapshot, policy: Policy) -> None:
         raise InvalidPolicy(f"policy {policy.name!r} does not exist; use one of {', '.join(sorted(POLICIES))}")
     if policy.max_unavailable < 1:
         raise InvalidPolicy(f"max_unavailable is {policy.max_unavailable}: no update could ever proceed; use 1 or more")
+    epsilon, moves = policy.rebalance_epsilon, policy.max_moves
+    if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
+        raise InvalidPolicy(f"rebalance_epsilon is {epsilon}; use 0.1 for loads up to 10 % above the mean, or None")
+    if moves is not None and moves < 0:
+        raise InvalidPolicy(f"max_moves is {moves}; use 0 or more")
+    if not (math.isfinite(policy.hot_share) and policy.hot_share > 0):
+        raise InvalidPolicy(f"hot_share is {policy.hot_share}; use a part of a pod's mean load above 0, such as 0.5")
     _check_keys("adapter", (adapter.key for adapter in snapshot.adapters))
     _check_keys("pod", (pod.key for pod in snapshot.pods))
     for adapter in snapshot.adapters:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
-from lora_scheduler.balance.loads import Loads, by_base_model
+from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots
 from lora_scheduler.ledger import Copy, PodLedger
 
@@ -30,11 +30,12 @@ class _Step:
 
 def even_out(shifting: Shifting, pods: Sequence[PodLedger]) -> None:
     """Even out the loads of all pods that something has begun to be loaded on."""
-    begun = {copy.ledger.key for copy in shifting.steps.begun()}
-    if not begun:
-        return
-    for alike in by_base_model(pods).values():
-        if len(alike) > 1 and any(pod.key in begun for pod in alike):
+    begun = {copy.ledger.key: copy.ledger for copy in shifting.steps.begun()}
+    for model in sorted({pod.pod.base_model for pod in begun.values()}):
+        alike = [pod for pod in pods if pod.sends and pod.pod.base_model == model]
+        limit = sum([pod.load for pod in alike]) / len(alike) * (1 + EVEN)
+        # what is above the limit without something that has only begun there stays as it is
+        if any(pod.load > limit and pod.pod.base_model == model for pod in begun.values()):
             _even_out(shifting, Loads(alike))
 
 
