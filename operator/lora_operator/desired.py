@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from lora_operator.api.v1alpha1 import LoraAdapterSpec
+from lora_operator.api.v1alpha1 import DeploymentConfig, LoraAdapterSpec
 from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.observe.cluster import Resource
@@ -19,6 +19,16 @@ from lora_operator.sources import FoundAdapter, select
 from lora_scheduler import Adapter, ReplicaPolicy
 
 Demands = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the adapters of one resource beside what its source says: by name, from status, the pods that
+    they are on and how many copies were wanted; and the demand of all adapters."""
+
+    homes: Mapping[str, frozenset[str]]
+    counts: Mapping[str, int]
+    demands: Demands | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +93,12 @@ class Desired:
 
 
 def desired(
-    resources: Iterable[Resource], sources: Mapping[str, SourceView], demands: Demands = MappingProxyType({})
+    resources: Iterable[Resource], sources: Mapping[str, SourceView], demands: Demands | None = None
 ) -> Desired:
     """Expand every resource; the oldest to claim a name in a namespace has it.
 
-    `demands`: requests per second by (namespace, public name); what is not in there is unknown, which is not 0.
+    `demands`: requests per second by (namespace, public name); what is not in there is unknown, which is not 0. None
+    means that demand is not measured at all.
     """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
     expanded = [
@@ -129,7 +140,7 @@ def _holders(ordered: Iterable[DesiredResource]) -> dict[tuple[str, str], Wanted
     return {claim: candidate for claim, (_, candidate) in found.items()}
 
 
-def _expand_safely(resource: Resource, view: SourceView | None, age: int, demands: Demands) -> DesiredResource:
+def _expand_safely(resource: Resource, view: SourceView | None, age: int, demands: Demands | None) -> DesiredResource:
     try:
         return _expand(resource, view, age, demands)
     except Exception as error:  # a defect, which must not stop the work for all others
@@ -137,7 +148,7 @@ def _expand_safely(resource: Resource, view: SourceView | None, age: int, demand
         return DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
 
 
-def _expand(resource: Resource, view: SourceView | None, age: int, demands: Demands) -> DesiredResource:
+def _expand(resource: Resource, view: SourceView | None, age: int, demands: Demands | None) -> DesiredResource:
     spec = resource.spec
     if spec is None:
         return DesiredResource(resource, SourceState(False, "InvalidSpec", resource.problem), (), ())
@@ -148,12 +159,12 @@ def _expand(resource: Resource, view: SourceView | None, age: int, demands: Dema
         assert view.error is not None
         state = SourceState(False, view.error.reason, str(view.error))
         return DesiredResource(resource, state, _remembered(resource, spec, age, demands), ())
-    homes = _homes(resource)
+    known = _Known(_homes(resource), _counts(resource), demands)
     wanted = [
         Wanted(
             resource.key,
             _adapter(resource, spec, age, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
-                     item.inspection.features, homes, demands),
+                     item.inspection.features, known),
             item,
         )
         for item in view.resolution.adapters
@@ -183,10 +194,10 @@ def _adapter(
     size: int,
     rank: int,
     features: frozenset[str],
-    homes: Mapping[str, frozenset[str]],
-    demands: Demands,
+    known: _Known,
 ) -> Adapter:
     deployment, scheduling = spec.deployment_config, spec.scheduling_config
+    demand = (known.demands or {}).get((resource.namespace, name))
     declared = scheduling.resource_requirements.memory_bytes
     return Adapter(
         key=f"{resource.key}/{name}",
@@ -198,16 +209,32 @@ def _adapter(
         namespace=resource.namespace,
         priority=scheduling.priority,
         preemption=scheduling.preemption_policy,
-        replicas=deployment.replicas if deployment.load_on_startup else 0,
+        replicas=_replicas(deployment, demand, known, name) if deployment.load_on_startup else 0,
         replica_policy=deployment.replica_policy if deployment.load_on_startup else ReplicaPolicy.FIXED,
         max_replicas=deployment.max_replicas,
         selector=deployment.pod_selector.for_placement(),
         topology_key=scheduling.topology_key,
-        demand=demands.get((resource.namespace, name)),
+        demand=demand,
         age_rank=age,
         features=features,
-        previous_pods=homes.get(name, frozenset()),
+        previous_pods=known.homes.get(name, frozenset()),
     )
+
+
+def _replicas(deployment: DeploymentConfig, demand: float | None, known: _Known, name: str) -> int:
+    """The least copies. Where demand will be known in a while, as many as there were are kept until then."""
+    if deployment.replica_policy is not ReplicaPolicy.AUTO or demand is not None or known.demands is None:
+        return deployment.replicas
+    kept = max(deployment.replicas, known.counts.get(name, 0))
+    return kept if deployment.max_replicas is None else min(kept, deployment.max_replicas)
+
+
+def _counts(resource: Resource) -> dict[str, int]:
+    """Adapter -> how many copies of it status says are wanted, if that was said of the spec as it is now."""
+    automatic = resource.spec is not None and resource.spec.deployment_config.replica_policy is ReplicaPolicy.AUTO
+    if not automatic or resource.status.get("observedGeneration") != resource.generation:
+        return {}
+    return {str(item.get("name")): int(item.get("replicas") or 0) for item in resource.status.get("adapters") or ()}
 
 
 def _homes(resource: Resource) -> dict[str, frozenset[str]]:
@@ -219,7 +246,7 @@ def _homes(resource: Resource) -> dict[str, frozenset[str]]:
     return {name: frozenset(found) for name, found in pods.items()}
 
 
-def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: Demands) -> tuple[Wanted, ...]:
+def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: Demands | None) -> tuple[Wanted, ...]:
     """What status says was wanted: while the source cannot tell, nothing that works is taken away.
 
     The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
@@ -229,7 +256,7 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: De
         for item in resource.status.get("adapters") or ()
         if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
     }
-    homes = _homes(resource)
+    known = _Known(_homes(resource), _counts(resource), demands)
     source = spec.adapter_source
     chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
     return tuple(
@@ -237,7 +264,7 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: De
             resource.key,
             _adapter(
                 resource, spec, age, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
-                int(noted[name].get("rank") or 1), frozenset(), homes, demands,
+                int(noted[name].get("rank") or 1), frozenset(), known,
             ),
             None,
         )

@@ -19,11 +19,10 @@ SCALED = "ScaledByDemand"
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """How many copies were wanted, and by what declaration."""
+    """How many copies were wanted, and by which generation of the resource."""
 
     copies: int
-    least: int
-    most: int | None
+    generation: int
 
 
 class Teller:
@@ -41,9 +40,9 @@ class Teller:
             if adapter.replica_policy is not ReplicaPolicy.AUTO:
                 continue
             copies = len(plan.assignments.get(key, ())) + plan.missing.get(key, 0)
-            now = counts[key] = _Count(copies, adapter.replicas, adapter.max_replicas)
+            now = counts[key] = _Count(copies, _generation(desired, wanted))
             before = self._counts.get(key)
-            if before is None or before.copies == copies or (before.least, before.most) != (now.least, now.most):
+            if before is None or before.copies == copies or before.generation != now.generation:
                 continue  # new, the same, or another number was asked for
             demand = "unknown" if adapter.demand is None else f"{adapter.demand:g} requests per second"
             self._tell(
@@ -56,3 +55,8 @@ class Teller:
         resource = desired.resources.get(wanted.resource)
         if resource is not None:
             self._recorder.emit(resource.resource, "Normal", reason, text)
+
+
+def _generation(desired: Desired, wanted: Wanted) -> int:
+    declared = desired.resources.get(wanted.resource)
+    return declared.resource.generation if declared is not None else 0

@@ -17,7 +17,7 @@ QUICK = {"demand_seconds": 0.05, "demand_half_life": 0.4}
 
 
 def demands(fleet: Fleet) -> dict[str, float]:
-    return {name: value for (_, name), value in fleet.parts.activity.demands.items()}
+    return {name: value for (_, name), value in (fleet.parts.activity.demands or {}).items()}
 
 
 async def ask(engine: Engine, model: str, tokens: int = 3) -> None:
@@ -96,7 +96,7 @@ async def test_zero_seconds_means_that_no_engine_is_asked(tmp_path: Path) -> Non
     async with a_fleet(tmp_path, pods=1, demand_seconds=0.0) as fleet:
         await served(fleet, "sql")
         assert not fleet.engines["p0"].journal.calls["metrics"]
-        assert not demands(fleet)
+        assert fleet.parts.activity.demands is None
 
 
 async def test_a_quiet_fleet_plans_nothing_and_writes_nothing(tmp_path: Path) -> None:

@@ -22,11 +22,15 @@ class Told:
     def __init__(self) -> None:
         self._recorder = Recorder(cast(Kube, None))
         self.teller = Teller(self._recorder)
+        self._deployment: dict[str, Any] = {}
+        self._generation = 1
 
     def round(self, copies: int, demand: float | None = None, missing: int = 0, **deployment: Any) -> list[str]:
         """One round in which so many copies have a place; what was told in it."""
         spec = {"deploymentConfig": {"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 4} | deployment}
-        resource = a_resource(spec=spec)
+        self._generation += deployment != self._deployment
+        self._deployment = deployment
+        resource = a_resource(spec=spec, generation=self._generation)
         known = {} if demand is None else {("ns", "sql"): demand}
         wanted = desired([resource], {resource.key: a_source(resource, found("sql"))}, known)
         places, lacking = MappingProxyType({KEY: PODS[:copies]}), MappingProxyType({KEY: missing} if missing else {})

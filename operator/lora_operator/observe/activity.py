@@ -52,9 +52,9 @@ class Activity:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def demands(self) -> Mapping[Name, float]:
-        """Requests per second by namespace and public name, as far as known."""
-        return self._demand.demands
+    def demands(self) -> Mapping[Name, float] | None:
+        """Requests per second by namespace and public name, as far as known; None if it is not measured."""
+        return self._demand.demands if self._period > 0 else None
 
     def follow(self, records: Mapping[str, PodRecord], wanted: Container[Name]) -> None:
         """Look at exactly these pods from now on, and remember exactly these adapters."""
