@@ -17,6 +17,7 @@ ADAPTER_VOLUME = "adapters"
 # no scheduler has this name: on a cluster that has one, the pods wait for the runner to bind them
 SCHEDULER = "lora-operator-test"
 PORT = 8000
+AGENT_PORT = 8090
 
 Json = dict[str, Any]
 
@@ -123,6 +124,25 @@ def vllm_pod_template(
             "volumes": volumes,
         },
     }
+
+
+def agent_container(adapter_root: Path, token_file: Path, *args: str, port: int = AGENT_PORT) -> Json:
+    """The agent as a sidecar, over a folder of this machine that all its pods share, as agents of one node do."""
+    return {
+        "name": "agent",
+        "image": "lora-operator",
+        "args": [
+            "agent", "--root", str(adapter_root), "--token-file", str(token_file), "--port", str(port),
+            "--pod", "$(POD_NAMESPACE)/$(POD_NAME)", "--log-format", "console", *args,
+        ],
+        "env": [
+            {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "ports": [{"name": "lora-agent", "containerPort": port}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "lora-agent"}},
+        "volumeMounts": [{"name": ADAPTER_VOLUME, "mountPath": str(adapter_root)}],
+    }  # fmt: skip
 
 
 def _variable(name: str, value: str | Json) -> Json:

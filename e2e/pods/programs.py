@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SIMULATOR = "vllm-sim"
+OPERATOR = "lora-operator"  # its agent, as a sidecar
 VLLM_PYTHON = "LORA_OPERATOR_VLLM_PYTHON"
 
 
@@ -29,9 +30,12 @@ class Program:
 
 
 def known_programs(environment: Mapping[str, str] | None = None) -> dict[str, Program]:
-    """The simulator, and the real vLLM where the environment says which Python has it installed."""
+    """The simulator, our own agent, and the real vLLM where the environment says which Python has it installed."""
     environment = os.environ if environment is None else environment
-    programs = {SIMULATOR: Program((sys.executable, "-m", "e2e.vllm_sim"))}
+    programs = {
+        SIMULATOR: Program((sys.executable, "-m", "e2e.vllm_sim")),
+        OPERATOR: Program((sys.executable, "-m", "lora_operator.cli.main"), "/healthz", 8090),
+    }
     if python := environment.get(VLLM_PYTHON):
         vllm = Program((python, "-m", "vllm.entrypoints.openai.api_server"))
         programs |= {"vllm": vllm, "vllm-openai": vllm, "vllm-cpu": vllm}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from e2e.controlplane import ControlPlane
 from e2e.pods import PodRunnerThread
-from e2e.pods.manifests import vllm_statefulset
+from e2e.pods.manifests import agent_container, vllm_statefulset
 from e2e.world.adapters import MODEL_CONFIG, write_adapter
 from e2e.world.engines import EngineProbe
 from e2e.world.operator_process import OperatorProcess
@@ -43,8 +44,11 @@ class World:
         self.source = directory / "source"  # where users keep adapters
         self.volume = directory / "volume"  # the adapter volume, mounted in pods under another path
         self.model = directory / "model"
-        for folder in (self.source, self.volume, self.model):
+        self.disk = directory / "node-disk"  # where agents keep adapters
+        for folder in (self.source, self.volume, self.model, self.disk):
             folder.mkdir(parents=True, exist_ok=True)
+        self.token_file = directory / "agent-token"
+        self.token_file.write_text(secrets.token_hex(16))
         (self.model / "config.json").write_text(json.dumps(MODEL_CONFIG))
         self.operator: OperatorProcess | None = None
         self._operator_kubeconfig = operator_kubeconfig
@@ -79,7 +83,8 @@ class World:
         )
         given = (
             "--namespace", self.namespace, "--log-format", "console", "--source-seconds", "0.5",
-            "--settle-seconds", "0.2", "--withdraw-seconds", "0.2", *arguments,
+            "--settle-seconds", "0.2", "--withdraw-seconds", "0.2", "--agent-token-file", str(self.token_file),
+            *arguments,
         )  # fmt: skip
         self.operator = OperatorProcess(kubeconfig, self.volume, self.directory / "operator.log", given)
         if wait:
@@ -104,9 +109,13 @@ class World:
         max_lora_rank: int = 16,
         release: str = "0.32.0",
         readiness_gates: Sequence[str] = (),
+        agent: Sequence[str] | None = None,
         wait: bool = True,
     ) -> None:
-        """A StatefulSet of simulated engines. `environment`: see `vllm_statefulset`."""
+        """A StatefulSet of simulated engines. `environment`: see `vllm_statefulset`.
+
+        With `agent` (its further arguments) each pod has an agent beside the engine, and reads adapters from its disk.
+        """
         flags = (
             "--model", str(self.model), "--served-model-name", BASE_MODEL, "--enable-lora",
             "--max-loras", str(max_loras), "--max-cpu-loras", str(max_cpu_loras),
@@ -122,7 +131,8 @@ class World:
             args=flags,
             env=environment,
             readiness_gates=readiness_gates,
-            adapter_root=self.volume,
+            adapter_root=self.volume if agent is None else self.disk,
+            containers=() if agent is None else [agent_container(self.disk, self.token_file, *agent)],
         )
         self.kubectl("apply", "-f", "-", input=json.dumps(manifest))
         if wait:
