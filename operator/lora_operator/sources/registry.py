@@ -11,8 +11,9 @@ from lora_operator.sources.base import Source
 from lora_operator.sources.huggingface import HuggingFaceSource
 from lora_operator.sources.local import SETTLE_SECONDS, LocalSource
 from lora_operator.sources.not_yet import NotYetSource
+from lora_operator.sources.s3 import S3Source
 
-NOT_YET = ("s3", "azure", "http")
+NOT_YET = ("azure", "http")
 
 
 def sources_by_type(
@@ -24,5 +25,6 @@ def sources_by_type(
     sources: dict[str, Source] = {
         "local": LocalSource(roots, settle_seconds=settle_seconds),
         "huggingface": HuggingFaceSource(rules=rules),
+        "s3": S3Source(rules=rules, settle_seconds=settle_seconds),
     }
     return MappingProxyType(sources | {name: NotYetSource(name) for name in NOT_YET})

@@ -1,0 +1,108 @@
+"""What a request says about S3, checked: bucket, prefix, endpoint, region and keys. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from lora_operator.sources.base import Credentials, SourceError, SourceRequest
+from lora_operator.sources.remote_objects import ObjectPlace, bad_repository, split_prefix
+
+ID, KEY, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
+_AWS = re.compile(
+    r"https://(s3(-fips)?(\.dualstack)?([.-][a-z]{2,4}(-[a-z]+)+-\d)?|bucket\.vpce-[0-9a-z-]+\.s3\.[a-z0-9-]+\.vpce)"
+    r"\.amazonaws\.com(\.cn)?",
+    re.ASCII,
+)
+_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """`endpoint` is None for AWS itself, `region` None where the surroundings decide."""
+
+    bucket: str
+    objects: ObjectPlace
+    endpoint: str | None
+    region: str | None
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether AWS itself answers there, and nobody who rents a host name below amazonaws.com."""
+        return self.endpoint is None or bool(_AWS.fullmatch(self.endpoint))
+
+
+@dataclass(frozen=True, slots=True)
+class S3Keys:
+    """What a Secret holds for S3; never part of a repr, a log line or an error."""
+
+    id: str = field(repr=False)
+    key: str = field(repr=False)
+    token: str | None = field(repr=False)
+
+
+def place_of(request: SourceRequest) -> S3Place:
+    """Where the request points. Raises SourceError (BadRepository, BadEndpoint, BadRegion)."""
+    text = request.repository.removeprefix("s3://")
+    shown = f"s3 repository {request.repository[:300]!r}"
+    bucket, _, rest = text.partition("/")
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        raise bad_repository(f"{shown} does not begin with a bucket's name: write bucket or bucket/prefix")
+    prefix, last = split_prefix(rest, shown)
+    endpoint = endpoint_of(request.endpoint)
+    if request.region is not None and not _REGION.fullmatch(request.region):
+        raise SourceError(
+            "BadRegion",
+            f"region {request.region[:60]!r} is no region's name: write one like eu-west-1",
+            retryable=False,
+        )
+    origin = f"s3 {'aws' if endpoint is None else endpoint} {bucket}"
+    objects = ObjectPlace(f"s3://{bucket}/", prefix, last or bucket, origin)
+    return S3Place(bucket, objects, endpoint, request.region)
+
+
+def endpoint_of(text: str | None) -> str | None:
+    """The endpoint in one common form. Raises SourceError (BadEndpoint), without quoting it: it may hold a key."""
+    if not text:
+        return None
+    advice = "write scheme, host and port only, like https://minio.example.com:9000"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in ("http", "https") or not host or not text.isascii() or not text.isprintable():
+        raise SourceError("BadEndpoint", f"the endpoint is not an http or https URL: {advice}", retryable=False)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise SourceError(
+            "BadEndpoint", f"the endpoint has a user, a query or a fragment: {advice}; keys go into a Secret",
+            retryable=False,
+        )  # fmt: skip
+    shown_host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown_host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def keys_of(credentials: Credentials | None) -> S3Keys | None:
+    """The keys that the Secret holds; None without a Secret. Raises SourceError for half of them."""
+    if credentials is None:
+        return None
+    id_, key, token = ((credentials.get(name) or "").strip() for name in (ID, KEY, TOKEN))
+    missing = [name for name, value in ((ID, id_), (KEY, key)) if not value]
+    if missing:
+        raise SourceError(
+            "CredentialsIncomplete",
+            f"the Secret has no {' and no '.join(missing)}: add {'it' if len(missing) == 1 else 'both'}, or name no "
+            "Secret for a public bucket or the operator's own role",
+            retryable=False,
+        )
+    for name, value in ((ID, id_), (KEY, key), (TOKEN, token)):
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise SourceError(
+                "CredentialsMalformed",
+                f"the Secret's {name} has characters that no such key has: put the bare key there, without quotes, "
+                "line breaks or a second encoding",
+                retryable=False,
+            )
+    return S3Keys(id_, key, token or None)

@@ -1,0 +1,187 @@
+"""One bucket through botocore: list, describe, read and sign. Blocking, to be called in threads.
+
+To be imported only once such a source is asked for: the SDK takes some forty megabytes and half a second.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+
+from lora_operator.artifacts import AdapterRefused, RefusedReason
+from lora_operator.fetch.hosts import HostRules
+from lora_operator.sources.remote_connections import check_url, checked_pools
+from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_store import Timing
+from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
+from lora_operator.sources.s3_errors import explained
+from lora_operator.sources.s3_place import S3Keys, S3Place
+
+LINK_SECONDS = 3600
+# The operator's own role is renewed ten minutes before it runs out, and a link ends with it.
+SHORT_LINK_SECONDS = 600
+NO_ROLE_SECONDS = 60.0
+_DEFAULT_REGION = "us-east-1"
+_T = TypeVar("_T")
+
+
+class Surroundings:
+    """What all clients share: the SDK's descriptions of services, and the role that the operator itself has."""
+
+    def __init__(self) -> None:
+        quiet(("botocore", "urllib3"))
+        self._session: Any = botocore.session.Session()
+        self._lock = threading.Lock()  # sessions are not made for threads, clients are
+        self._no_role_until = 0.0
+
+    def role(self) -> Any:
+        """The credentials of the operator's own role; None if it has none, which is slow to find out."""
+        with self._lock:
+            if time.monotonic() < self._no_role_until:
+                return None
+            role = self._session.get_credentials()
+            if role is None:
+                self._no_role_until = time.monotonic() + NO_ROLE_SECONDS
+            return role
+
+    def client(self, region: str | None, **settings: Any) -> Any:
+        """A client of S3."""
+        with self._lock:
+            region = region or self._session.get_config_variable("region") or _DEFAULT_REGION
+            return self._session.create_client("s3", region_name=region, **settings)
+
+
+class S3Store:
+    """One bucket (see `ObjectStore`), read with `keys`, or with what the surroundings give. Raises SourceError."""
+
+    def __init__(
+        self, surroundings: Surroundings, place: S3Place, keys: S3Keys | None, rules: HostRules, timing: Timing
+    ) -> None:
+        self.place = place.objects
+        self._bucket = place.bucket
+        self._shown = place.objects.address
+        if place.endpoint is not None:
+            check_url(place.endpoint, rules)
+        role_may_go_there = place.is_aws or bool(rules.allowed)
+        role = self._clean(surroundings.role) if keys is None and role_may_go_there else None
+        self._link_seconds: int | None = None
+        if keys is not None or role is not None:
+            self._link_seconds = SHORT_LINK_SECONDS if getattr(keys or role, "token", None) else LINK_SECONDS
+        config = Config(
+            connect_timeout=timing.connect_seconds,
+            read_timeout=timing.read_seconds,
+            retries={"mode": "standard", "total_max_attempts": timing.attempts},
+            s3={"addressing_style": "auto" if place.is_aws else "path"},
+            max_pool_connections=16,
+            response_checksum_validation="when_required",
+            signature_version="s3v4" if self._link_seconds else UNSIGNED,
+        )
+        settings: dict[str, Any] = {"endpoint_url": place.endpoint, "config": config}
+        if keys is not None:
+            settings |= {
+                "aws_access_key_id": keys.id,
+                "aws_secret_access_key": keys.key,
+                "aws_session_token": keys.token,
+            }
+        self._client = self._clean(partial(surroundings.client, place.region, **settings))
+        check_url(self._client.meta.endpoint_url, rules)
+        manager = self._client._endpoint.http_session._manager
+        manager.pool_classes_by_scheme = checked_pools(manager.pool_classes_by_scheme, rules)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
+        """See `ObjectStore`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.place.prefix)
+        for item in self._items(pages, "Contents", deadline):
+            yield str(item["Key"]), _file(item)
+
+    def versions(self, key: str, deadline: float) -> Iterator[RemoteFile]:
+        """See `ObjectStore`."""
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
+        for item in self._items(pages, "Versions", deadline):
+            if item["Key"] == key:
+                yield replace(_file(item), version=str(item["VersionId"]))
+
+    def describe(self, key: str, file: RemoteFile) -> RemoteFile:
+        """See `ObjectStore`."""
+        head = self._clean(partial(self._client.head_object, ChecksumMode="ENABLED", **self._exactly(key, file)), key)
+        if head.get("ContentLength") != file.size_bytes:
+            raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
+        version = str(head.get("VersionId") or "")
+        return replace(file, sha256=_sha256(head), version=file.version or ("" if version == "null" else version))
+
+    def read(self, key: str, file: RemoteFile, begin: int, end: int) -> bytes:
+        """See `ObjectStore`."""
+
+        def get() -> bytes:
+            answer = self._client.get_object(Range=f"bytes={begin}-{end - 1}", **self._exactly(key, file))
+            # a store without ranges sends all of it: no more than was asked for is read of that
+            with answer["Body"] as body:
+                if "ContentRange" not in answer and begin:
+                    return b""
+                return bytes(body.read(end - begin))
+
+        return self._clean(get, key)
+
+    def link(self, key: str, file: RemoteFile) -> tuple[str, float | None]:
+        """See `ObjectStore`."""
+        now = time.time()
+        params = {name: value for name, value in self._exactly(key, file).items() if name != "IfMatch"}
+        url = self._clean(
+            partial(
+                self._client.generate_presigned_url, "get_object", Params=params, ExpiresIn=self._link_seconds or 60
+            ),
+            key,
+        )
+        return str(url), now + self._link_seconds if self._link_seconds else None
+
+    def _exactly(self, key: str, file: RemoteFile) -> dict[str, str]:
+        """The parameters for this very content of an object."""
+        pins = {"IfMatch": f'"{file.tag}"' if file.tag else "", "VersionId": file.version}
+        return {"Bucket": self._bucket, "Key": key} | {name: value for name, value in pins.items() if value}
+
+    def _items(self, pages: Any, field: str, deadline: float) -> Iterator[Mapping[str, Any]]:
+        pages = iter(pages)
+        while (page := self._clean(partial(next, pages, None))) is not None:
+            yield from page.get(field, ())
+            if time.monotonic() > deadline:
+                raise timed_out(self._shown)
+
+    def _clean(self, call: Callable[[], _T], key: str = "") -> _T:
+        shown = f"{self._shown}{key}"[:300]
+        return cleanly(call, lambda error: explained(error, repr(shown)))
+
+
+def _file(item: Mapping[str, Any]) -> RemoteFile:
+    when = item.get("LastModified")
+    return RemoteFile(
+        str(item["Key"]).rpartition("/")[2],
+        int(item["Size"]),
+        str(item.get("ETag") or "").strip('"'),
+        modified_at=when.timestamp() if isinstance(when, datetime) else None,
+    )
+
+
+def _sha256(head: Mapping[str, Any]) -> str:
+    """Hex, or "" for none, or for one that is a digest of digests."""
+    text = str(head.get("ChecksumSHA256") or "")
+    if head.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in text:
+        return ""
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return ""
+    return digest.hex() if len(digest) == 32 else ""

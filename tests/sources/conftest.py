@@ -1,0 +1,22 @@
+"""The stores that the tests of sources share: each is started once, for the first test that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.stores.s3 import S3Server
+from lora_operator.sources.s3 import S3Source
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_source() -> S3Source:
+    """Shared, as it is in the operator: the SDK takes a while to begin."""
+    return S3Source(settle_seconds=0)

@@ -1,0 +1,236 @@
+"""Adapters in buckets, read from moto's server with the real SDK over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from e2e.stores.s3 import KEYS, PAGE_KEYS, S3Server
+from lora_operator.fetch.order import FetchFile, FetchOrder
+from lora_operator.sources import Credentials, Resolution, SourceError
+from lora_operator.sources.s3 import S3Source
+from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
+
+SECRET = Credentials(tuple(KEYS.items()))
+
+
+@dataclass
+class Bucket:
+    """A bucket of its own for one test."""
+
+    name: str
+    server: S3Server
+    source: S3Source
+
+    @property
+    def client(self) -> Any:
+        return self.server.client
+
+    def put(self, files: Mapping[str, bytes], **how: Any) -> None:
+        for key, body in files.items():
+            self.client.put_object(Bucket=self.name, Key=key, Body=body, **how)
+
+    async def resolved(
+        self, place: str = "", previous: Resolution | None = None, *, source: S3Source | None = None, **changes: Any
+    ) -> Resolution:
+        return await (source or self.source).resolve(self.request(place, **changes), previous)
+
+    def request(self, place: str = "", **changes: Any) -> Any:
+        given = {"endpoint": self.server.endpoint, "credentials": SECRET, "region": "us-east-1"} | changes
+        return a_request("s3", f"{self.name}{place}", **given)
+
+    async def located(self, found: Any, **changes: Any) -> FetchOrder:
+        return await self.source.locate(self.request("/adapters", **changes), found)
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, s3_source: S3Source) -> Bucket:
+    name = f"bucket-{secrets.token_hex(6)}"
+    s3_server.client.create_bucket(Bucket=name)
+    return Bucket(name, s3_server, s3_source)
+
+
+async def downloaded(file: FetchFile) -> bytes:
+    """What anybody who has the link gets."""
+    assert file.link is not None
+    url = URL(file.link.url, encoded=True)
+    async with aiohttp.ClientSession() as session, session.get(url, headers=file.link.headers) as answer:
+        answer.raise_for_status()
+        assert answer.headers["ETag"].strip('"') == file.link.tag
+        return await answer.read()
+
+
+def names(resolution: Resolution) -> list[str]:
+    return [found.name for found in resolution.adapters]
+
+
+async def test_finds_one_adapter_per_folder_below_the_prefix(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/a") | adapter("adapters/b", rank=8) | adapter("elsewhere/c"))
+    bucket.put(adapter("adapters/a/checkpoint-1") | adapter("adapters/.hidden") | {"adapters/README.md": b"x"})
+    for place in ("/adapters", "/adapters/", "/adapters//"):
+        found = (await bucket.resolved(place)).adapters
+        assert [(each.name, each.inspection.rank) for each in found] == [("a", 4), ("b", 8)]
+        assert found[0].location == f"s3://{bucket.name}/adapters/a/"
+
+
+@pytest.mark.parametrize("form", ["{}", "s3://{}", "s3://{}/"])
+async def test_finds_adapters_right_in_the_bucket(bucket: Bucket, form: str) -> None:
+    bucket.put(adapter("a"))
+    request = a_request("s3", form.format(bucket.name), endpoint=bucket.server.endpoint, credentials=SECRET)
+    assert names(await bucket.source.resolve(request, None)) == ["a"]
+
+
+async def test_finds_one_adapter_at_the_prefix_named_after_it(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/alpaca") | adapter("adapters/alpaca/checkpoint-1"))
+    assert names(await bucket.resolved("/adapters/alpaca")) == ["alpaca"]
+    bucket.put(adapter())
+    assert names(await bucket.resolved()) == [bucket.name]
+
+
+async def test_lists_more_keys_than_one_page_holds(bucket: Bucket) -> None:
+    bucket.put({f"many/a/{number:04}": b"" for number in range(2 * PAGE_KEYS)})
+    bucket.put(adapter("many/z"))
+    assert names(await bucket.resolved("/many")) == ["z"]
+    assert sum("list-type=2" in request for request in bucket.server.requests(bucket.name)) == 3
+
+
+async def test_knows_the_content_by_the_store_s_digest_or_else_by_its_tag(bucket: Bucket) -> None:
+    files = adapter("a", seed=1)
+    bucket.put({f"a/{CONFIG}": files[f"a/{CONFIG}"]})
+    bucket.put({f"a/{WEIGHTS}": files[f"a/{WEIGHTS}"]}, ChecksumAlgorithm="SHA256")
+    bucket.put({f"b/{CONFIG}": files[f"a/{CONFIG}"], f"b/{WEIGHTS}": files[f"a/{WEIGHTS}"]})
+    a, b = (await bucket.resolved()).adapters
+    sha256 = hashlib.sha256(files[f"a/{WEIGHTS}"]).hexdigest()
+    assert {file.path: file.sha256 for file in a.files}[WEIGHTS] == sha256
+    (weights,) = [file for file in b.files if file.path == WEIGHTS]
+    assert (weights.sha256, weights.tag) == ("", hashlib.md5(files[f"a/{WEIGHTS}"]).hexdigest())
+    assert a.fingerprint != b.fingerprint
+    assert (await bucket.resolved()).adapters[0].fingerprint == a.fingerprint
+
+
+async def test_an_unchanged_bucket_is_listed_and_not_read(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/a") | adapter("adapters/bad", peft_type="IA3"))
+    first = await bucket.resolved("/adapters")
+    before = bucket.server.requests(bucket.name)
+    assert sorted(request for request in before if request.startswith("GET") and "list-type" not in request) == [
+        f"GET /{bucket.name}/adapters/{key}"
+        for key in (f"a/{CONFIG}", f"a/{WEIGHTS}", f"bad/{CONFIG}", f"bad/{WEIGHTS}")
+    ]
+    second = await bucket.resolved("/adapters", first)
+    assert second == first and second.adapters[0] is first.adapters[0]
+    (listing,) = bucket.server.requests(bucket.name)[len(before) :]
+    assert "list-type=2" in listing
+
+
+async def test_keeps_the_good_version_while_its_successor_is_broken_or_half_there(bucket: Bucket) -> None:
+    bucket.put(adapter("a"))
+    first = await bucket.resolved()
+    bucket.client.delete_object(Bucket=bucket.name, Key=f"a/{WEIGHTS}")
+    half = await bucket.resolved("", first)
+    assert half.adapters == first.adapters
+    assert [item.reason for item in half.stale] == ["WeightsMissing"]
+    bucket.put({f"a/{WEIGHTS}": b"half"})
+    broken = await bucket.resolved("", half)
+    assert broken.adapters == first.adapters
+    assert [item.reason for item in broken.stale] == ["FileTruncated"]
+    bucket.put(adapter("a", seed=5))
+    healed = await bucket.resolved("", broken)
+    assert healed.stale == () and healed.adapters[0].fingerprint != first.adapters[0].fingerprint
+
+
+async def test_an_update_waits_until_its_files_are_quiet(bucket: Bucket) -> None:
+    bucket.put(adapter("a"))
+    first = await bucket.resolved()
+    bucket.put(adapter("a", seed=5))
+    waiting = await bucket.resolved("", first, source=S3Source(settle_seconds=60))
+    assert waiting.adapters == first.adapters
+    assert waiting.recheck_after_seconds is not None and 30 < waiting.recheck_after_seconds <= 61
+
+
+async def test_gives_the_config_inline_and_the_weights_as_a_link(bucket: Bucket) -> None:
+    files = adapter("adapters/a")
+    bucket.put(files)
+    (found,) = (await bucket.resolved("/adapters")).adapters
+    order = await bucket.located(found)
+    assert (order.name, order.fingerprint) == ("a", found.fingerprint)
+    config, weights = order.files
+    assert config.inline == files[f"adapters/a/{CONFIG}"] and config.link is None
+    assert config.sha256 == hashlib.sha256(config.inline).hexdigest()
+    assert weights.inline is None and weights.link is not None
+    assert weights.link.tag == found.files[1].tag and weights.size_bytes == len(files[f"adapters/a/{WEIGHTS}"])
+    assert weights.link.expires_at is not None and time.time() + 3500 < weights.link.expires_at <= time.time() + 3600
+    assert await downloaded(weights) == files[f"adapters/a/{WEIGHTS}"]
+
+
+async def test_a_link_for_session_keys_does_not_outlive_them(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/a"))
+    secret = Credentials((*KEYS.items(), ("AWS_SESSION_TOKEN", "a-session")))
+    (found,) = (await bucket.resolved("/adapters", credentials=secret)).adapters
+    order = await bucket.located(found, credentials=secret)
+    assert order.expires_at is not None and order.expires_at <= time.time() + 600
+    assert order.files[1].link is not None and "X-Amz-Security-Token=a-session" in order.files[1].link.url
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+async def test_says_that_the_version_is_gone_when_a_file_was_replaced_or_removed(bucket: Bucket, file: str) -> None:
+    bucket.put(adapter("adapters/a"))
+    (found,) = (await bucket.resolved("/adapters")).adapters
+    bucket.put({f"adapters/a/{file}": adapter("a", seed=9, lora_alpha=32)[f"a/{file}"]})
+    with pytest.raises(SourceError) as caught:
+        await bucket.located(found)
+    assert (caught.value.reason, caught.value.retryable) == ("SourceChanged", True)
+    bucket.client.delete_object(Bucket=bucket.name, Key=f"adapters/a/{file}")
+    with pytest.raises(SourceError) as caught:
+        await bucket.located(found)
+    assert caught.value.reason == "SourceChanged"
+
+
+async def test_a_bucket_with_versions_still_gives_the_checked_one_after_it_was_replaced(bucket: Bucket) -> None:
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    old = adapter("adapters/a")
+    bucket.put(old)
+    (found,) = (await bucket.resolved("/adapters")).adapters
+    bucket.put(adapter("adapters/a", seed=9, lora_alpha=32))
+    config, weights = (await bucket.located(found)).files
+    assert config.inline == old[f"adapters/a/{CONFIG}"] and weights.link is not None
+    assert await downloaded(weights) == old[f"adapters/a/{WEIGHTS}"]
+
+
+@pytest.mark.parametrize("named", [CONFIG, WEIGHTS])
+async def test_a_revision_is_the_version_id_of_one_of_the_two_files(bucket: Bucket, named: str) -> None:
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    other = CONFIG if named == WEIGHTS else WEIGHTS
+    old, new = adapter("adapters/a"), adapter("adapters/a", seed=9, lora_alpha=32)
+    bucket.put(old)
+    revision = bucket.client.head_object(Bucket=bucket.name, Key=f"adapters/a/{named}")["VersionId"]
+    bucket.put({f"adapters/a/{named}": new[f"adapters/a/{named}"]})
+    (found,) = (await bucket.resolved("/adapters/a", revision=revision)).adapters
+    config, weights = (await bucket.located(found)).files
+    assert config.inline == old[f"adapters/a/{CONFIG}"]
+    assert await downloaded(weights) == old[f"adapters/a/{WEIGHTS}"]
+    bucket.client.delete_object(Bucket=bucket.name, Key=f"adapters/a/{other}")
+    assert (await bucket.resolved("/adapters/a", revision=revision)).adapters == (found,)
+
+
+async def test_says_that_there_is_no_such_revision(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/a"))
+    with pytest.raises(SourceError) as caught:
+        await bucket.resolved("/adapters/a", revision="0123456789")
+    assert (caught.value.reason, caught.value.retryable) == ("RevisionNotFound", False)
+
+
+async def test_a_public_bucket_needs_no_secret(bucket: Bucket) -> None:
+    bucket.client.put_bucket_acl(Bucket=bucket.name, ACL="public-read")
+    bucket.put(adapter("adapters/a"), ACL="public-read")
+    (found,) = (await bucket.resolved("/adapters", credentials=None)).adapters
+    weights = (await bucket.located(found, credentials=None)).files[1]
+    assert weights.link is not None and weights.link.expires_at is None and "?" not in weights.link.url
+    assert len(await downloaded(weights)) == found.files[1].size_bytes
