@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
+from lora_operator.fetch.answers import same_tag
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.http_client import Answer, HttpClient
 from lora_operator.sources.remote_inspection import RemoteFile
@@ -20,16 +21,19 @@ async def read_range(
     begin: int,
     end: int,
     refuse: Callable[[Answer], SourceError],
-    headers: Mapping[str, str] | None = None,
+    etag: str = "",
 ) -> bytes:
     """Bytes [begin, end) of `file`, which is at `url`; fewer if the answer ends before.
 
-    A server without ranges sends the file from its beginning: it is read up to `end` and no further. Raises
-    AdapterRefused (FileChanged) if the server has another file by now, what `refuse` makes of other error answers, and
-    SourceError.
+    A server without ranges sends the file from its beginning: it is read up to `end` and no further. `etag`: what the
+    answer must carry, "" for any. Raises AdapterRefused (FileChanged) if the server has another file by now, what
+    `refuse` makes of other error answers, and SourceError.
     """
-    wanted = {"Range": f"bytes={begin}-{end - 1}", **(headers or {})}
+    wanted = {"Range": f"bytes={begin}-{end - 1}"} | ({"If-Match": etag} if etag.startswith('"') else {})
     answer = await client.ask("GET", url, wanted, limit_bytes=end, whole=False)
+    told = answer.headers.get("etag", "")
+    if answer.status in (200, 206) and etag and told and same_tag(told) != same_tag(etag):
+        raise changed_file(file)
     if answer.status == 206:
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         if not match or int(match[1]) != begin or match[3] not in ("*", str(file.size_bytes)):

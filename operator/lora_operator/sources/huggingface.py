@@ -25,9 +25,10 @@ from lora_operator.sources.http_client import Answer, HttpClient, Patience, orig
 from lora_operator.sources.http_link_expiry import link_expiry
 from lora_operator.sources.http_ranges import read_range
 from lora_operator.sources.huggingface_errors import HubRefused, hub_refusal
-from lora_operator.sources.huggingface_files import HubRepository, fits_base, folders_of, without_duplicates
+from lora_operator.sources.huggingface_files import HubRepository, fits_base, folders_of
 from lora_operator.sources.remote import RemoteFolder, changed, check_number, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_tree import without_duplicates
 from lora_operator.sources.remote_troubles import Marked, Trouble, merged, unchanged
 
 if TYPE_CHECKING:

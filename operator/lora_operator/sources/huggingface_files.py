@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
+from lora_operator.artifacts import AdapterRefused
 from lora_operator.artifacts.base_name import check_base_name
 from lora_operator.sources.base import SourceRequest
 from lora_operator.sources.remote import RemoteFolder
 from lora_operator.sources.remote_inspection import RemoteFile
-from lora_operator.sources.remote_troubles import Trouble
+from lora_operator.sources.remote_tree import tree_folders
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ADAPTER_OF = "base_model:adapter:"
@@ -61,49 +60,19 @@ def fits_base(repository: HubRepository, request: SourceRequest) -> bool:
 
 
 def folders_of(repository: str, files: Iterable[HubFile], endpoint: str) -> tuple[RemoteFolder, ...]:
-    """The folders of a commit that hold something of an adapter: the root alone, if it does, else all others.
+    """The folders of a commit that hold something of an adapter (see `tree_folders`).
 
     A folder's location is org/repo or org/repo/path.
     """
-    by_folder: dict[str, list[RemoteFile]] = defaultdict(list)
-    for file in files:
+
+    def split(file: HubFile) -> tuple[str, RemoteFile]:
         folder, _, name = file.path.rpartition("/")
-        if _is_plain(file.path):
-            sha256 = file.sha256 if _SHA256.fullmatch(file.sha256) else ""
-            by_folder[folder].append(RemoteFile(name, file.size_bytes, f"git:{file.blob_id[:64]}", sha256))
-    holding = {
-        folder: tuple(sorted(inside, key=lambda file: file.path))
-        for folder, inside in by_folder.items()
-        if any(file.path in (CONFIG_FILE, WEIGHTS_FILE) for file in inside)
-    }
-    if "" in holding:
-        holding = {"": holding[""]}
-    origin = f"huggingface\0{endpoint}\0{repository}"
-    return tuple(
-        RemoteFolder(location.rpartition("/")[2], location, inside, origin)
-        for folder, inside in sorted(holding.items())
-        for location in [f"{repository}/{folder}".rstrip("/")]
+        sha256 = file.sha256 if _SHA256.fullmatch(file.sha256) else ""
+        return folder, RemoteFile(name, file.size_bytes, f"git:{file.blob_id[:64]}", sha256)
+
+    return tree_folders(
+        map(split, files),
+        root=repository,
+        root_name=repository.rpartition("/")[2],
+        origin=f"huggingface\0{endpoint}\0{repository}",
     )
-
-
-def without_duplicates(folders: Iterable[RemoteFolder]) -> tuple[list[RemoteFolder], list[Trouble]]:
-    """The folders whose names are theirs alone, and what to say of the other names."""
-    by_name: dict[str, list[RemoteFolder]] = defaultdict(list)
-    for folder in folders:
-        by_name[folder.name].append(folder)
-    troubles = [
-        Trouble(
-            name,
-            "DuplicateName",
-            f"{len(same)} folders are called {name[:128]!r} ({', '.join(each.location[:100] for each in same[:3])}"
-            f"{', …' if len(same) > 3 else ''}): an adapter is called like its folder, so rename all but one",
-        )
-        for name, same in by_name.items()
-        if len(same) > 1
-    ]
-    return [same[0] for same in by_name.values() if len(same) == 1], troubles
-
-
-def _is_plain(path: str) -> bool:
-    """Whether each part of the path is a name: hidden folders hold no adapters, and others may be a trick."""
-    return path.isprintable() and "\\" not in path and all(part and part[0] != "." for part in path.split("/")[:-1])

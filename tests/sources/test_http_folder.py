@@ -1,0 +1,206 @@
+"""Adapters in folders of a web server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from e2e.stores.proxy import Fault
+from e2e.stores.web import WebStore
+from lora_operator.fetch.limits import Limits
+from lora_operator.sources import Credentials, Resolution, SourceError
+from lora_operator.sources.http import HttpSource
+from lora_operator.sources.http_client import Patience
+from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
+
+TOKEN = "aTokenThatNobodyMaySee"
+OWN = Credentials((("token", TOKEN),))
+SHORT = Patience(connect_seconds=2.0, idle_seconds=0.2, total_seconds=0.5)
+LAST_YEAR = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+def at(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{folder}/{path}": content for path, content in files.items()}
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[WebStore]:
+    async with WebStore(at("/loras/one", adapter())) as store:
+        yield store
+
+
+async def resolved(
+    store: WebStore, path: str = "/loras/one", previous: Resolution | None = None, **changes: Any
+) -> Resolution:
+    return await HttpSource(patience=SHORT).resolve(a_request("http", store.url(path), **changes), previous)
+
+
+async def refused(store: WebStore, path: str = "/loras/one", **changes: Any) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        await resolved(store, path, **changes)
+    return caught.value
+
+
+async def test_finds_the_adapter_at_the_url(store: WebStore) -> None:
+    (found,) = (await resolved(store, "/loras/one/")).adapters
+    config, weights = found.files
+    assert (found.name, found.inspection.rank) == ("one", 4)
+    assert config.sha256 == hashlib.sha256(store.files[f"/loras/one/{CONFIG}"]).hexdigest()  # type: ignore[arg-type]
+    assert (weights.sha256, weights.tag) == ("", store.tag(f"/loras/one/{WEIGHTS}"))
+
+
+async def test_reads_only_the_beginning_of_the_weights_even_without_ranges(store: WebStore) -> None:
+    store.always = Fault(ranges=False)
+    store.files[f"/loras/one/{WEIGHTS}"] += bytes(8 << 20)  # type: ignore[operator]
+    resolution = await resolved(store)
+    assert [item.reason for item in resolution.broken] == ["TrailingData"]
+    assert store.sent_bytes < 8 << 20
+
+
+async def test_finds_the_folders_that_are_named(store: WebStore) -> None:
+    store.files |= at("/loras/two", adapter(seed=1)) | at("/loras/three", adapter(seed=2))
+    resolution = await resolved(store, "/loras", adapters=("one", "two", "four"))
+    assert [found.name for found in resolution.adapters] == ["one", "two"]
+    assert [(item.name, item.reason) for item in resolution.broken] == [("four", "NotFound")]
+
+
+async def test_says_what_is_needed_where_there_is_no_adapter(store: WebStore) -> None:
+    error = await refused(store, "/loras")
+    assert (error.reason, error.retryable) == ("NoAdapterHere", False)
+    assert "adapters" in error.message
+
+
+async def test_asks_for_no_name_that_is_none(store: WebStore) -> None:
+    resolution = await resolved(store, "/loras", adapters=("one", "../../etc"))
+    assert [item.reason for item in resolution.broken] == ["InvalidName"]
+    assert not [path for path in store.paths if "etc" in path]
+
+
+async def test_reads_nothing_again_while_nothing_changed(store: WebStore) -> None:
+    first = await resolved(store)
+    store.requests.clear()
+    assert await resolved(store, previous=first) == first
+    assert {asked.method for asked in store.requests} == {"HEAD"}
+
+
+async def test_keeps_the_good_version_while_its_successor_is_broken(store: WebStore) -> None:
+    first = await resolved(store)
+    store.files.pop(f"/loras/one/{WEIGHTS}")
+    second = await resolved(store, previous=first)
+    assert second.adapters == first.adapters
+    assert [item.reason for item in second.stale] == ["WeightsMissing"]
+
+
+async def test_one_folder_that_fails_hides_no_other(store: WebStore) -> None:
+    store.files |= at("/loras/two", adapter(seed=1))
+    first = await resolved(store, "/loras", adapters=("one", "two"))
+    store.faults[f"/loras/two/{WEIGHTS}"] = Fault(status=500)
+    second = await resolved(store, "/loras", first, adapters=("one", "two"))
+    assert second.adapters == first.adapters
+    assert [(item.name, item.reason) for item in second.stale] == [("two", "ServerError")]
+    assert second.recheck_after_seconds is not None
+
+
+async def test_explains_pickles_and_added_tokens(store: WebStore) -> None:
+    store.files[f"/loras/pickle/{CONFIG}"] = store.files[f"/loras/one/{CONFIG}"]
+    store.files["/loras/pickle/adapter_model.bin"] = b"\x80\x04"
+    store.files |= at("/loras/tokens", adapter() | {"new_embeddings.safetensors": b"x"})
+    resolution = await resolved(store, "/loras", adapters=("pickle", "tokens"))
+    assert [item.reason for item in resolution.broken] == ["PickleRefused", "FeatureUnsupported"]
+
+
+async def test_orders_the_config_inline_and_the_weights_by_url_with_the_token(store: WebStore) -> None:
+    store.token = TOKEN
+    (found,) = (await resolved(store, credentials=OWN)).adapters
+    request = a_request("http", store.url("/loras/one"), credentials=OWN)
+    order = await HttpSource().locate(request, found)
+    config, weights = order.files
+    assert config.inline == store.files[f"/loras/one/{CONFIG}"]
+    assert weights.link is not None
+    assert weights.link.url == store.url(f"/loras/one/{WEIGHTS}")
+    assert weights.link.tag == store.tag(f"/loras/one/{WEIGHTS}")
+    assert weights.link.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert TOKEN not in repr(order)
+
+
+async def test_locates_no_version_that_was_replaced(store: WebStore) -> None:
+    (found,) = (await resolved(store)).adapters
+    for path, content in at("/loras/one", adapter(seed=8, lora_alpha=1)).items():
+        before = store.files[path]
+        store.files[path] = content
+        store._tags.clear()
+        with pytest.raises(SourceError) as caught:
+            await HttpSource().locate(a_request("http", store.url("/loras/one")), found)
+        assert (caught.value.reason, caught.value.retryable) == ("SourceChanged", True)
+        store.files[path] = before
+
+
+async def test_takes_the_time_of_the_last_change_where_there_is_no_etag(store: WebStore) -> None:
+    store.always = Fault(tag="", headers={"Last-Modified": LAST_YEAR})
+    (found,) = (await resolved(store)).adapters
+    order = await HttpSource().locate(a_request("http", store.url("/loras/one")), found)
+    link = order.files[1].link
+    assert link is not None
+    assert (link.tag, dict(link.headers)) == ("", {"If-Unmodified-Since": LAST_YEAR})
+
+
+async def test_works_with_a_server_that_knows_no_head(store: WebStore) -> None:
+    store.knows_head = False
+    assert (await resolved(store)).adapters
+
+
+async def test_follows_redirects_without_showing_the_token_to_other_hosts(store: WebStore) -> None:
+    async with WebStore({}) as entrance:
+        entrance.token = TOKEN
+        for path in store.files:
+            entrance.faults[path] = Fault(redirect=store.url(path, host="localhost"))
+        (found,) = (await resolved(entrance, credentials=OWN)).adapters
+    assert found.name == "one"
+    assert {asked.authorization for asked in store.requests} == {""}
+
+
+FAILURES = {
+    "no ETag": (Fault(tag=""), "NoVersionTold", False),
+    "no length": (Fault(chunked=True), "SizeUnknown", False),
+    "two terabytes": (Fault(announced=2 << 40), "TooLarge", False),
+    "needs a token": (Fault(status=401), "AuthenticationFailed", False),
+    "forbidden": (Fault(status=403), "AccessDenied", False),
+    "too often": (Fault(status=429, headers={"Retry-After": "3"}), "RateLimited", True),
+    "fails": (Fault(status=502), "ServerError", True),
+    "compressed": (Fault(headers={"Content-Encoding": "gzip"}), "BadAnswer", False),
+    "circles": (Fault(redirect=f"/loras/one/{CONFIG}"), "RedirectLoop", False),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_names_what_is_wrong_with_the_server(store: WebStore, name: str) -> None:
+    fault, reason, retryable = FAILURES[name]
+    store.always = fault
+    error = await refused(store)
+    assert (error.reason, error.retryable) == (reason, retryable), error.message
+    assert error.retry_after_seconds == (3 if reason == "RateLimited" else None)
+
+
+async def test_refuses_what_is_larger_than_a_fetch_would_take(store: WebStore) -> None:
+    source = HttpSource(limits=Limits(file_bytes=1000))
+    with pytest.raises(SourceError) as caught:
+        await source.resolve(a_request("http", store.url("/loras/one")), None)
+    assert caught.value.reason == "TooLarge"
+
+
+async def test_takes_no_body_that_ends_too_early(store: WebStore) -> None:
+    store.faults[f"/loras/one/{WEIGHTS}"] = Fault(cut_after=20)
+    error = await refused(store)
+    assert (error.reason, error.retryable) == ("ConnectionLost", True)
+
+
+@pytest.mark.parametrize("url", ["http://user:pw@host/x", "http://host/x?sig=1", "http://[::1", "ftp://host/x", "x"])
+async def test_refuses_urls_that_hold_secrets_or_are_none(url: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        await HttpSource().resolve(a_request("http", url), None)
+    assert caught.value.reason in ("BadRepository", "ForbiddenUrl")
+    assert "pw" not in caught.value.message
+    assert "sig" not in caught.value.message
