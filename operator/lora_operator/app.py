@@ -30,16 +30,16 @@ from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
+from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
 from lora_operator.served import ServedNames
 from lora_operator.server import serve_health, serve_metrics
-from lora_operator.settings import Settings, SettingsError
+from lora_operator.settings import Settings, SettingsError, placement_policy
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
 from lora_operator.telling import Teller
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
-from lora_scheduler import Policy
 
 log = logging.getLogger(__name__)
 
@@ -135,13 +135,14 @@ class Operator:
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark),
             nodes=Nodes(kube, self.cluster, self._mark),
+            quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
             sizes=Sizes(self.files.store),
             files=self.files,
             ledger=ledger,
             failures=failures,
             metrics=self.metrics,
         )
-        self.loop = Loop(self._parts, policy=Policy(settings.policy), versioned_names=settings.versioned_names)
+        self.loop = Loop(self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names)
         self.metrics.follow_loads(self.loop.model_loads)
 
     def _mark(self, *_: object) -> None:
@@ -213,7 +214,7 @@ class Operator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.activity,
+        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas, parts.activity,
                      parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 

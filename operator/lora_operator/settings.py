@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_operator.options import SettingsError, add_options, option, read_options, size
+from lora_scheduler import Policy
+from lora_operator.quota import Quota, parse_quota
 from lora_scheduler.policies import POLICIES
 
 __all__ = ["Settings", "SettingsError", "add_arguments", "from_arguments"]
@@ -45,6 +47,16 @@ class Settings:
         tuple,
     )
     policy: str = option("balanced", "placement policy: balanced, binpack or spread", choices=tuple(sorted(POLICIES)))
+    rebalance_epsilon: float = option(
+        0.1,
+        "how much more than the mean load a pod may have before copies move to others, where demand is known; 0.1 is "
+        "10 percent (0: nothing that serves is moved for the sake of load)",
+        float,
+    )
+    max_moves: int = option(
+        0, "most copies that may be on their way at once for the sake of load or spread (0: 2, and one more for every "
+        "50 pods)", int,
+    )  # fmt: skip
     versioned_names: bool = option(
         True,
         "on engine releases whose prefix cache is keyed by the adapter's name (0.12 to 0.30), serve a new version "
@@ -107,6 +119,13 @@ class Settings:
     private_hosts: tuple[str, ...] = option(
         (), "hosts that adapters may come from though their addresses are private (repeat)", tuple
     )
+    quotas: tuple[str, ...] = option(
+        (),
+        "NAME=adapters:20,bytes:50Gi: what a namespace (or an owner in its namespace) may have, * for every other "
+        "namespace (repeat, in the environment with ';' between them); a ConfigMap lora-operator-quota narrows it",
+        tuple,
+        separator=";",
+    )
     agent_token_file: str = option(
         "", "file with the token that agents accept, most often a mounted Secret; needed where pods have agents"
     )
@@ -116,6 +135,23 @@ class Settings:
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
     kubeconfig: str = option("", "kubeconfig file (default: in-cluster account, then KUBECONFIG, then ~/.kube/config)")
+
+
+def placement_policy(settings: Settings) -> Policy:
+    """How the placement library is to choose."""
+    return Policy(
+        settings.policy,
+        rebalance_epsilon=settings.rebalance_epsilon or None,
+        max_moves=settings.max_moves or None,
+    )
+
+
+def quotas_of(settings: Settings) -> dict[str, Quota]:
+    """The quotas by namespace or owner. Raises SettingsError."""
+    try:
+        return dict(parse_quota(text) for text in settings.quotas)
+    except ValueError as error:
+        raise SettingsError(f"--quota: {error}") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +170,7 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         raise SettingsError(f"--adapter-root: {settings.adapter_root} is not an absolute path")
     if not all(settings.namespaces):
         raise SettingsError("--namespace: a namespace's name is empty; leave the flag out to watch all namespaces")
+    quotas_of(settings)
     for entry in settings.base_model_configs:
         if "=" not in entry:
             raise SettingsError(f"--base-model-config: {entry!r} is not NAME=PATH")

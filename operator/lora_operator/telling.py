@@ -6,15 +6,17 @@ Remembers only what the plan before said: an operator that has just started tell
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_operator.desired import Desired, Wanted
 from lora_operator.events import Recorder
-from lora_scheduler import Plan, ReplicaPolicy
+from lora_scheduler import Load, LoadCause, Plan, ReplicaPolicy, Snapshot
 
 log = logging.getLogger(__name__)
 
-SCALED = "ScaledByDemand"
+SCALED, REBALANCED = "ScaledByDemand", "Rebalanced"
+AGAIN_SECONDS = 60.0  # an adapter's moves are told at most so often
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,32 @@ class Teller:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._counts: dict[str, _Count] = {}
+        self._moved: dict[str, float] = {}
 
-    def round(self, desired: Desired, plan: Plan) -> None:
-        """Compare with the round before."""
+    def round(self, desired: Desired, snapshot: Snapshot, plan: Plan, now: float) -> None:
+        """Tell what this plan begins, and what is otherwise than in the plan before; `now` is monotonic."""
+        self._scaled(desired, plan)
+        moves = [action for action in plan.actions if isinstance(action, Load) and action.cause is LoadCause.MOVE]
+        if moves:
+            self._rebalanced(desired, snapshot, plan, moves, now)
+
+    def _rebalanced(self, desired: Desired, snapshot: Snapshot, plan: Plan, moves: Sequence[Load], now: float) -> None:
+        self._moved = {key: at for key, at in self._moved.items() if now - at < AGAIN_SECONDS}
+        for move in moves:
+            wanted = desired.adapters.get(move.adapter)
+            if wanted is None or move.adapter in self._moved:
+                continue
+            self._moved[move.adapter] = now
+            staying = plan.assignments.get(move.adapter, ())
+            leaving = sorted(
+                _bare(pod.key)
+                for pod in snapshot.pods
+                if pod.key not in staying and any(resident.adapter == move.adapter for resident in pod.residents)
+            )
+            text = f"{wanted.adapter.name} moves to pod {_bare(move.pod)} from {' or '.join(leaving) or 'elsewhere'}"
+            self._tell(desired, wanted, REBALANCED, f"{text}, so that load or copies lie more evenly on the pods")
+
+    def _scaled(self, desired: Desired, plan: Plan) -> None:
         counts: dict[str, _Count] = {}
         for key, wanted in desired.adapters.items():
             adapter = wanted.adapter
@@ -60,3 +85,7 @@ class Teller:
 def _generation(desired: Desired, wanted: Wanted) -> int:
     declared = desired.resources.get(wanted.resource)
     return declared.resource.generation if declared is not None else 0
+
+
+def _bare(pod: str) -> str:
+    return pod.partition("/")[2] or pod

@@ -9,7 +9,7 @@ from lora_operator.desired import desired
 from lora_operator.events import Recorder
 from lora_operator.kube import Kube
 from lora_operator.telling import Teller
-from lora_scheduler import Plan
+from lora_scheduler import Load, LoadCause, Plan, Pod, Resident, Snapshot
 from tests.core.builders import a_resource, a_source, found
 
 KEY = "ns/la/sql"
@@ -34,7 +34,10 @@ class Told:
         known = {} if demand is None else {("ns", "sql"): demand}
         wanted = desired([resource], {resource.key: a_source(resource, found("sql"))}, known)
         places, lacking = MappingProxyType({KEY: PODS[:copies]}), MappingProxyType({KEY: missing} if missing else {})
-        self.teller.round(wanted, Plan(places, (), (), MappingProxyType({}), lacking))
+        self.teller.round(wanted, Snapshot((), ()), Plan(places, (), (), MappingProxyType({}), lacking), 0.0)
+        return self.said()
+
+    def said(self) -> list[str]:
         said = []
         while not self._recorder._queue.empty():
             said.append(self._recorder._queue.get_nowait()[1])
@@ -65,3 +68,22 @@ def test_what_a_person_asked_for_is_no_news_to_that_person() -> None:
 
 def test_an_operator_that_has_just_started_tells_nothing() -> None:
     assert Told().round(3) == []
+
+
+def test_a_move_is_told_once_a_minute_with_both_pods() -> None:
+    told, resource = Told(), a_resource()
+    wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
+    holder = Resident("sql", 1, 1, KEY, "v1")
+    pods = tuple(Pod(key, "tiny", 4, 8, residents=(holder,) if key == PODS[0] else ()) for key in PODS)
+    nothing = MappingProxyType[str, Any]({})
+
+    def move(to: str, now: float, cause: LoadCause = LoadCause.MOVE) -> list[str]:
+        plan = Plan(MappingProxyType({KEY: (to,)}), (Load(to, KEY, "v1", cause),), (), nothing, nothing)
+        told.teller.round(wanted, Snapshot((), pods), plan, now)
+        return told.said()
+
+    assert move("ns/p1", 0.0, LoadCause.MISSING) == []
+    text = "Rebalanced: sql moves to pod p1 from p0, so that load or copies lie more evenly on the pods"
+    assert move("ns/p1", 0.0) == [text]
+    assert move("ns/p2", 59.0) == []
+    assert move("ns/p2", 61.0) == [text.replace("p1", "p2")]
