@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import product
 
 from bench.placement import bounds
 from bench.placement.contenders import Contender
@@ -16,15 +17,14 @@ SOLVED_ZIPF, SOLVABLE_PODS, SOLVER_SECONDS = 1.0, 10, 5.0
 
 
 def shapes(quick: bool) -> Iterator[Shape]:
-    """A grid over demand, use, what binds, and kinds of pods; the large size only once."""
+    """A grid over demand, use, what binds, and kinds of pods; coarser for larger fleets, the largest only once."""
     for adapters, pods in (SMALL, MIDDLE):
         large = pods > 10
         for zipf in ZIPF if not quick else (1.0,):
-            for use in (0.8, 0.98) if quick else (0.6, 0.8, 0.9, 0.95, 0.98):
-                for binding in (Binding.BOTH,) if quick or large else tuple(Binding):
-                    for mixed in (False, True):
-                        if not (large and quick and mixed):
-                            yield Shape(adapters, pods, zipf, use, binding, mixed)
+            uses = (0.8, 0.98) if quick or (large and zipf != 1.0) else (0.6, 0.8, 0.9, 0.95, 0.98)
+            for use, binding, mixed in product(uses, (Binding.BOTH,) if quick or large else Binding, (False, True)):
+                if not (large and quick and mixed):
+                    yield Shape(adapters, pods, zipf, use, binding, mixed)
         yield Shape(adapters, pods, 0.0, 0.9, copies=Copies.FEW)
         yield Shape(adapters, pods, 1.0, 0.8, copies=Copies.FEW)
         yield Shape(adapters, pods, 1.2, 0.6, copies=Copies.AUTO)
