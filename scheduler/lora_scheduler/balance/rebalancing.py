@@ -7,8 +7,9 @@ with the larger load or in the more crowded domain (retention): hence a copy onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.loads import Loads, by_base_model
@@ -20,6 +21,8 @@ from lora_scheduler.steps import start
 
 MOVES, PODS_PER_MOVE = 2, 50  # by default so many at a time, and one more for so many pods
 SMALLEST_SHARE = 0.1  # of what is tolerated above the mean: moving less is not worth a load
+TAKEN_UP_TO = 0.9  # of what is tolerated: small changes of demand must not make a pod give up what it has just taken
+PODS_TRIED = 100  # least loaded ones that a copy is offered to
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class Rebalancing:
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
         return (
             copy.serving_current
+            and copy.adapter.demand is not None
             and not allotment.everywhere
             and copy.adapter.replica_policy is not ReplicaPolicy.AUTO
             and len(allotment.kept) == allotment.wanted
@@ -72,31 +76,103 @@ def rebalance(shifting: Shifting, pods: Sequence[PodLedger], policy: Policy, wor
 
 
 def _relieve(loads: Loads, epsilon: float, moves: Rebalancing) -> None:
-    limit = loads.ideal * (1 + epsilon)
-    for pod in loads.above(limit):
-        while moves.budget > 0 and pod.load > limit:
-            found = next(_moves(pod, loads, epsilon, moves), None)
-            if found is None:
+    limits = _Limits(
+        least=loads.ideal * (1 + epsilon),
+        high=loads.ideal * (1 + epsilon * TAKEN_UP_TO),
+        worth_it=loads.ideal * epsilon * SMALLEST_SHARE,
+    )
+    for pod in loads.above(limits.least):
+        while moves.budget > 0 and pod.load > limits.least:
+            step = _best_step(pod, loads, limits, moves)
+            if step is None:
                 break
-            copy, other = found
-            changed = (pod.load, pod), (other.load, other)
-            moves.move(copy, other)
+            changed = (pod.load, pod), (step.pod.load, step.pod)
+            moves.move(step.copy, step.pod)
+            if step.other is not None:
+                moves.move(step.other, pod)
             loads.shifted(changed)
 
 
-def _moves(pod: PodLedger, loads: Loads, epsilon: float, moves: Rebalancing) -> Iterator[tuple[Copy, PodLedger]]:
-    """Best first: a copy just large enough to bring the pod below the limit, or else as large as possible, and the
-    least loaded pod that can take it without coming near the limit itself."""
-    excess = pod.load - loads.ideal * (1 + epsilon)
-    high = loads.ideal * (1 + epsilon / 2)
-    worth_it = loads.ideal * epsilon * SMALLEST_SHARE
-    copies = [copy for copy in pod.copies.values() if copy.share > worth_it and copy.adapter.demand is not None]
-    copies.sort(key=lambda c: (c.share < excess, c.share if c.share >= excess else -c.share, c.adapter.key))
-    for copy in copies:
-        if not moves.ready_to_move(copy):
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """In requests per second: pods above `least` give up copies, none takes one that would bring it above `high`, and
+    no load is worth less relief than `worth_it`."""
+
+    least: float
+    high: float
+    worth_it: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    copy: Copy
+    pod: PodLedger
+    relief: float
+    other: Copy | None = None
+
+
+def _best_step(pod: PodLedger, loads: Loads, limits: _Limits, moves: Rebalancing) -> _Step | None:
+    """What brings the pod below the limit with the fewest loads, or else what relieves it most for each load."""
+    copies = [copy for copy in pod.copies.values() if moves.ready_to_move(copy)]
+    move = _best_move(pod, copies, loads, limits, moves)
+    excess = pod.load - limits.least
+    if moves.budget < 2 or (move is not None and move.relief >= excess):
+        return move
+    exchange = _best_exchange(pod, copies, loads, limits, moves)
+    if exchange is None or (move is not None and 2 * move.relief >= min(exchange.relief, excess)):
+        return move
+    return exchange
+
+
+def _best_move(
+    pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, moves: Rebalancing
+) -> _Step | None:
+    """A copy just large enough, or else as large as possible, to the least loaded pod that can take it."""
+    excess = pod.load - limits.least
+    for copy in sorted(copies, key=lambda c: _by_relief(c.share, excess)):
+        if copy.share > limits.worth_it:
+            for other in islice(loads.least(), PODS_TRIED):
+                if other.load + copy.share > limits.high:
+                    break
+                if moves.takes(copy, other):
+                    return _Step(copy, other, copy.share)
+    return None
+
+
+def _best_exchange(
+    pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, moves: Rebalancing
+) -> _Step | None:
+    """Two copies of different shares that change places, where both pods have room for both in the meantime.
+
+    The next rounds decide about the larger share first (see fleet.order_of) and find it on the less loaded pod, even
+    with both copies on both pods; after that, the pod that the smaller one came from must be the more loaded one.
+    """
+    found: list[_Step] = []
+    for other in islice(loads.least(), PODS_TRIED):
+        apart = pod.load - other.load
+        if free_slots(other) < 1 or free_slots(pod) < 1 or other.load >= limits.high:
             continue
-        for other in loads.least():
-            if other.load + copy.share > high or other.load + copy.share >= pod.load:
-                break
-            if moves.takes(copy, other):
-                yield copy, other
+        for back in other.copies.values():
+            for copy in copies:
+                relief = copy.share - back.share
+                if (
+                    2 * limits.worth_it < relief <= limits.high - other.load
+                    and copy.share + relief > apart
+                    and copy.adapter is not back.adapter
+                ):
+                    found.append(_Step(copy, other, relief, back))
+    excess = pod.load - limits.least
+    found.sort(key=lambda step: _by_relief(step.relief, excess))
+    for step in found:
+        assert step.other is not None
+        allotments = moves.shifting.fleet.allotments
+        in_order = allotments[step.copy.adapter.key].order < allotments[step.other.adapter.key].order
+        fits = moves.takes(step.copy, step.pod) and moves.takes(step.other, pod)
+        if in_order and fits and moves.ready_to_move(step.other):
+            return step
+    return None
+
+
+def _by_relief(relief: float, excess: float) -> tuple[bool, float]:
+    """Smaller is better: what is enough before what is not, then what comes nearest."""
+    return relief < excess, relief if relief >= excess else -relief
