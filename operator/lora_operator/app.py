@@ -30,7 +30,6 @@ from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
-from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
 from lora_operator.served import ServedNames
@@ -135,7 +134,6 @@ class Operator:
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark),
             nodes=Nodes(kube, self.cluster, self._mark),
-            quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
             sizes=Sizes(self.files.store),
             files=self.files,
             ledger=ledger,
@@ -214,7 +212,7 @@ class Operator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas, parts.activity,
+        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.activity,
                      parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
