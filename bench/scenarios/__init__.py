@@ -1,10 +1,14 @@
-"""One module per group of figures. A scenario takes control plane, directory, namespace, runs and quiet time."""
+"""One module per group of figures. A scenario takes control plane, directory, namespace, runs and quiet time.
+
+Those in ALONE need no control plane: they take directory and runs.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.figures import Figure
 from bench.scenarios.drift import drift
+from bench.scenarios.fetch import fetch
 from bench.scenarios.fleet import fleet
 from bench.scenarios.hang import hang
 from bench.scenarios.quiet import quiet
@@ -22,3 +26,5 @@ SCENARIOS: dict[str, Scenario] = {
     "quiet": quiet,
     "fleet": fleet,
 }
+
+ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch}

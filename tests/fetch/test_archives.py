@@ -141,7 +141,8 @@ async def test_an_encrypted_zip_is_refused(case: Case) -> None:
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "a tar.gz that unpacks for ever": ("tar.gz", lambda: gzip.compress(tar_of(lambda tar: add(tar, "x", bytes(9 << 20))))),
+    "a tar.gz that unpacks for ever": (
+        "tar.gz", lambda: gzip.compress(tar_of(lambda tar: add(tar, "x", bytes(9 << 20))))),
     "a tar with a header of 9 MiB": (
         "tar", lambda: tar_of(lambda tar: add(tar, "x", pax_headers={"comment": "x" * (9 << 20)}))),
     "a tar with many members": ("tar", lambda: packed("tar", {f"{number}": b"" for number in range(300)})),

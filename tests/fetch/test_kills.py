@@ -44,7 +44,7 @@ async def fetch_and_die(case: Case, after_blocks: int) -> None:
     weights = case.order.files[1]
     arguments = [str(case.into), case.link.url, case.link.tag, str(weights.size_bytes), weights.sha256]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", child, *arguments, str(after_blocks), env={**os.environ, "PYTHONPATH": os.getcwd()},
+        sys.executable, "-c", child, *arguments, str(after_blocks), env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         stderr=subprocess.PIPE,
     )  # fmt: skip
     _, said = await process.communicate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ def test_spans_are_the_set_of_their_bytes(added: list[tuple[int, int]]) -> None:
 @given(spans)
 def test_spans_are_sorted_and_neither_touch_nor_are_empty(added: list[tuple[int, int]]) -> None:
     borders = [place for span in Spans(added) for place in span]
-    assert all(left < right for left, right in zip(borders, borders[1:], strict=False))
+    assert all(left < right for left, right in pairwise(borders))
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 20))
