@@ -115,6 +115,10 @@ bench-placement: $(BENCH_STAMP)  ## Placement next to baselines and bounds, in 8
 	$(BIN)/python -m bench.placement $(if $(QUICK),--quick) \
 	  $(if $(PAGE),--page docs/placement.md --plots docs/images)
 
+.PHONY: bench-cache
+bench-cache: $(BENCH_STAMP)  ## The cache's policies next to bounds and another implementation; QUICK=1: a small one
+	$(BIN)/python -m bench.cache $(if $(QUICK),--quick)
+
 bench-%: setup  ## One benchmark, for example: make bench-ready
 	$(BIN)/python -m bench $*
 

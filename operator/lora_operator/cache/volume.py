@@ -250,7 +250,7 @@ class VolumeStore:
     def _hit(self, key: Key) -> bool:
         if not self._shelf.is_there(key) or not self._shelf.mark_used(key, self._clock()):
             return False
-        with suppress(PermissionError):  # a volume that we may only read still serves
+        with suppress(OSError):  # a full volume, or one that we may only read, still serves
             self._shelf.records.note(key, Event.HIT)
         self._counts = self._counts.plus(hits=1)
         return True

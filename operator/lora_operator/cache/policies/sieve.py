@@ -37,4 +37,6 @@ class Sieve:
             passed.pop(entry.key, None)
             taken.append(entry)
             need_bytes -= entry.size_bytes
+            if at == len(queue):
+                at, hand = 0, None  # past the youngest: the next round begins with the oldest, not with who comes next
         return tuple(taken), replace(memory, hand=hand, passed=passed)
