@@ -30,11 +30,12 @@ from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
+from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
 from lora_operator.served import ServedNames
 from lora_operator.server import serve_health, serve_metrics
-from lora_operator.settings import Settings, SettingsError, placement_policy
+from lora_operator.settings import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
 from lora_operator.telling import Teller
@@ -134,6 +135,7 @@ class Operator:
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark),
             nodes=Nodes(kube, self.cluster, self._mark),
+            quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
             sizes=Sizes(self.files.store),
             files=self.files,
             ledger=ledger,
@@ -212,8 +214,8 @@ class Operator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.activity,
-                     parts.resolver, parts.engines):  # fmt: skip
+        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
+                     parts.activity, parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
     async def _list(self) -> bool:

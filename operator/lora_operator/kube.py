@@ -140,6 +140,9 @@ class Kube:
     async def secret(self, namespace: str, name: str) -> Json:
         return await self._call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
+    async def config_map(self, namespace: str, name: str) -> Json:
+        return await self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+
     async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
         """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""
         body = {

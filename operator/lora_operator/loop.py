@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lora_operator.desired import Desired, DesiredResource, desired
+from lora_operator.entitled import within
 from lora_operator.execute import Executor
 from lora_operator.files import Files
 from lora_operator.finalize import Finalizers
@@ -27,6 +28,7 @@ from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
+from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
@@ -70,6 +72,7 @@ class Parts:
     keys: ApiKeys
     credentials: SourceCredentials
     nodes: Nodes
+    quotas: NamespaceQuotas
     sizes: Sizes
     files: Files
     ledger: Ledger
@@ -180,6 +183,8 @@ class Loop:
         found = self._follow()
         pods = found.pods
         wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands)
+        wanted, uses = within(wanted, parts.quotas.follow(parts.cluster.adapters.values()))
+        parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
         parts.sizes.remember(wanted)
         parts.files.desired = wanted

@@ -72,7 +72,7 @@ def read_options(
             text = environment.get(origin)
             if text is None:
                 continue
-            value = _convert(origin, text, item.metadata["kind"])
+            value = _convert(origin, text, item.metadata["kind"], item.metadata.get("separator", ","))
         if isinstance(value, list):
             value = tuple(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -97,9 +97,9 @@ def _check_number(origin: str, value: float, least: float, most: float | None) -
         raise SettingsError(f"{origin}: {value} is too much; give at most {most:g}")
 
 
-def _convert(origin: str, text: str, kind: Any) -> Any:
+def _convert(origin: str, text: str, kind: Any, separator: str) -> Any:
     if kind is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(part.strip() for part in text.split(separator) if part.strip())
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
             raise SettingsError(f"{origin}: {text!r} is neither true nor false")

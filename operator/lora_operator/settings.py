@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_operator.options import SettingsError, add_options, option, read_options, size
+from lora_operator.quota import Quota, parse_quota
 from lora_scheduler import Policy
 from lora_scheduler.policies import POLICIES
 
@@ -118,6 +119,13 @@ class Settings:
     private_hosts: tuple[str, ...] = option(
         (), "hosts that adapters may come from though their addresses are private (repeat)", tuple
     )
+    quotas: tuple[str, ...] = option(
+        (),
+        "NAME=adapters:20,bytes:50Gi: what a namespace (or an owner in its namespace) may have, * for every other "
+        "namespace (repeat, in the environment with ';' between them); a ConfigMap lora-operator-quota narrows it",
+        tuple,
+        separator=";",
+    )
     agent_token_file: str = option(
         "", "file with the token that agents accept, most often a mounted Secret; needed where pods have agents"
     )
@@ -138,6 +146,14 @@ def placement_policy(settings: Settings) -> Policy:
     )
 
 
+def quotas_of(settings: Settings) -> dict[str, Quota]:
+    """The quotas by namespace or owner. Raises SettingsError."""
+    try:
+        return dict(parse_quota(text) for text in settings.quotas)
+    except ValueError as error:
+        raise SettingsError(f"--quota: {error}") from error
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag per setting."""
     add_options(parser, Settings)
@@ -154,6 +170,7 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         raise SettingsError(f"--adapter-root: {settings.adapter_root} is not an absolute path")
     if not all(settings.namespaces):
         raise SettingsError("--namespace: a namespace's name is empty; leave the flag out to watch all namespaces")
+    quotas_of(settings)
     for entry in settings.base_model_configs:
         if "=" not in entry:
             raise SettingsError(f"--base-model-config: {entry!r} is not NAME=PATH")

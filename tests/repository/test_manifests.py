@@ -39,6 +39,7 @@ def test_the_operators_role_has_exactly_these_rights() -> None:
         "pods": {"get", "list", "watch", "patch"},
         "pods/status": {"patch"},
         "nodes": {"get"},
+        "configmaps": {"get"},
         "events": {"create"},
     }
 
