@@ -6,7 +6,7 @@ from e2e.behaviours.client import Client
 from e2e.behaviours.seen import AuditLog, metric
 from e2e.behaviours.worlds import Worlds
 from e2e.world import World
-from e2e.world.world import SERVICE_ACCOUNT, eventually
+from e2e.world.world import SERVICE_ACCOUNT, assigned, eventually
 
 QUICK = ("--demand-seconds", "0.1", "--demand-half-life", "0.4")
 
@@ -28,3 +28,27 @@ def test_requests_become_demand_which_ends_with_them_and_writes_nothing(worlds: 
     assert all(request.answer.status == 200 for request in client.requests)
     eventually(lambda: demand(world) == 0.0, what=("their end is seen",))
     assert not log.writes(world.namespace, SERVICE_ACCOUNT)
+
+
+def test_two_busy_adapters_on_one_pod_part_without_a_request_lost(worlds: Worlds) -> None:
+    world = worlds(2, operator=QUICK)
+    names = ("chat", "code", "math", "sql")
+    for name in names:
+        world.adapter(name)
+        world.apply(name, name)
+    pod_of = {name: next(iter(assigned(world.wait_ready(name)["status"]))) for name in names}
+    first, second = (name for name in names if pod_of[name] == "vllm-0")
+    with Client(world, first, first) as one, Client(world, second, second) as other:
+        eventually(lambda: _pods(world, first).isdisjoint(_pods(world, second)), what=("they part",))
+        eventually(lambda: demand(world) > 5.0, what=("both go on",))
+    for client in (one, other):
+        assert client.gaps == 0
+        assert {request.answer.status for request in client.requests} == {200}
+    (moved,) = (name for name in (first, second) if _pods(world, name) == {"vllm-1"})
+    eventually(lambda: "Rebalanced" in [event["reason"] for event in world.events(moved)], what=("an Event says so",))
+    (event,) = (event for event in world.events(moved) if event["reason"] == "Rebalanced")
+    assert event["message"].startswith(f"{moved} moves to pod vllm-1 from vllm-0")
+
+
+def _pods(world: World, name: str) -> set[str]:
+    return set(assigned(world.get(name)["status"]))
