@@ -13,7 +13,7 @@ from itertools import islice
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.loads import Loads, by_base_model
-from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots
+from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Policy, Reason, ReplicaPolicy
 from lora_scheduler.placement import allot
@@ -113,7 +113,7 @@ class _Step:
 
 def _best_step(pod: PodLedger, loads: Loads, limits: _Limits, moves: Rebalancing) -> _Step | None:
     """What brings the pod below the limit with the fewest loads, or else what relieves it most for each load."""
-    copies = [copy for copy in pod.copies.values() if moves.ready_to_move(copy)]
+    copies = [copy for copy in by_share(pod) if moves.ready_to_move(copy)]
     move = _best_move(pod, copies, loads, limits, moves)
     excess = pod.load - limits.least
     if moves.budget < 2 or (move is not None and move.relief >= excess):
@@ -152,7 +152,7 @@ def _best_exchange(
         apart = pod.load - other.load
         if free_slots(other) < 1 or free_slots(pod) < 1 or other.load >= limits.high:
             continue
-        for back in other.copies.values():
+        for back in by_share(other):
             for copy in copies:
                 relief = copy.share - back.share
                 if (

@@ -21,9 +21,7 @@ class Shifting:
 
     def movable(self, pod: PodLedger) -> list[Copy]:
         """The copies on the pod that could as well be loaded elsewhere, largest share first."""
-        found = [copy for copy in pod.copies.values() if copy.begun]
-        found.sort(key=_by_share)
-        return found
+        return [copy for copy in by_share(pod) if copy.begun]
 
     def may_go(self, copy: Copy, pod: PodLedger) -> bool:
         """Whether the copy may be on the other pod if it has room there, and is as far from its like as it is now."""
@@ -82,5 +80,6 @@ def free_bytes(pod: PodLedger) -> int:
     return pod.byte_limit - max(pod.now_bytes, pod.later_bytes)
 
 
-def _by_share(copy: Copy) -> tuple[float, str]:
-    return -copy.share, copy.adapter.key
+def by_share(pod: PodLedger) -> list[Copy]:
+    """The copies on the pod, largest share first."""
+    return sorted(pod.copies.values(), key=lambda copy: (-copy.share, copy.adapter.key))
