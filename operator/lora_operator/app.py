@@ -14,7 +14,7 @@ from lora_operator.artifacts import BaseModelShape
 from lora_operator.drift import Drift
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
-from lora_operator.files import Files
+from lora_operator.files import Files, host_rules
 from lora_operator.files_metrics import FilesMetrics
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
@@ -76,7 +76,11 @@ class Operator:
             hold_seconds=settings.hold_seconds,
         )
         resolver = Resolver(
-            sources_by_type(tuple(Path(root) for root in settings.local_roots), settle_seconds=settings.settle_seconds),
+            sources_by_type(
+                tuple(Path(root) for root in settings.local_roots),
+                settle_seconds=settings.settle_seconds,
+                rules=host_rules(settings),
+            ),
             self._mark,
             interval_seconds=settings.source_seconds,
             base_shapes=base_shapes(settings.base_model_configs),
