@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib import ticker
 
 from bench.figures import percentile
 from bench.placement.contenders import OURS, REPAIR_ONLY
@@ -28,7 +29,7 @@ def draw(records: Sequence[Record], directory: Path) -> list[Path]:
         for name, plot, lines in (
             ("placement-by-use.png", _by_use, _comparable(records, size)),
             ("placement-moves.png", _moves, chosen(records, "churn", size=size, change="pod loss")),
-            ("placement-time.png", _times, chosen(records, "timings")),
+            ("placement-time.png", _times, [*chosen(records, "timings"), *chosen(records, "events")]),
         )
         for path in _drawn(directory / name, plot, lines)
     ]
@@ -69,34 +70,44 @@ def _moves(figure: Any, records: Sequence[Record]) -> None:
     axes = figure.subplots()
     for number, name in enumerate(methods(records)):
         own = [one for one in records if one["method"] == name]
-        least = sum(one["minimum"] for one in own)
-        moved = sum(one["loads"] for one in own) / max(least, 1)
+        moved = sum(one["loads"] for one in own) / max(sum(one["minimum"] for one in own), 1)
         imbalance = sum(one["imbalance"] for one in own) / len(own)
         missing = sum(one["missing"] for one in own) / len(own)
-        style = _style(name, number) | {"linestyle": "", "label": f"{name} ({missing:.0f} unplaced)"}
+        left_out = f" ({missing:.0f} unplaced)" if missing else ""
+        style = _style(name, number) | {"linestyle": "", "label": name + left_out, "markersize": 8.0}
         axes.plot([moved], [imbalance], **style)
     axes.axhline(1.1, color="grey", linewidth=0.5)
     axes.axvline(1.6, color="grey", linewidth=0.5)
-    axes.set_xscale("log")
-    axes.set(xlabel="loads ÷ copies that were lost", ylabel="imbalance afterwards, mean")
+    axes.set(xlabel="loads ÷ copies that were lost", ylabel="imbalance afterwards, mean", xscale="log")
+    axes.xaxis.set_major_locator(ticker.FixedLocator([1, 1.6, 2, 4, 8, 16]))
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
     figure.legend(loc="outside right", fontsize="small")
-    figure.suptitle(f"A pod is lost, {records[0]['size']}, 80 % in use; goals: left of and below the lines")
+    figure.suptitle(f"A pod is lost, {records[0]['size']}, 80 % in use; the goals are left of and below the lines")
 
 
 def _times(figure: Any, records: Sequence[Record]) -> None:
     axes = figure.subplots()
-    lines = [(name, what) for name in methods(records) for what in ("cold", "steady")]
-    for number, (name, what) in enumerate(lines):
-        own = [one for one in records if one["method"] == name and one["what"] == what]
-        if own:
-            copies = [one["adapters"] for one in own]
-            style = _style(name, number // 2) | {"label": f"{name}, {what}" if name == OURS else name}
-            if what == "steady":
-                style["linestyle"] = "--"
-            axes.plot(copies, [1e3 * percentile(one["seconds"], 50) for one in own], **style)
+    full = chosen(records, "timings")
+    for number, name in enumerate(methods(full)):
+        for what, line in (("cold", "-"), ("steady", "--")):
+            own = [one for one in full if one["method"] == name and one["what"] == what]
+            if own:
+                label = f"{name}, {what}" if name == OURS else name
+                style = _style(name, number) | {"label": label, "linestyle": line}
+                axes.plot([one["adapters"] for one in own], [_median_ms(one["seconds"]) for one in own], **style)
+    events = chosen(records, "events")
+    taken = [seconds for one in events for seconds in one["seconds"]]
+    if taken:
+        style = {"color": "black", "marker": "*", "markersize": 10, "linestyle": ""}
+        axes.plot([events[0]["adapters"]], [_median_ms(taken)], label=f"{OURS}, one event", **style)
     axes.set(xscale="log", yscale="log", xlabel="adapters (a tenth as many pods)", ylabel="ms of one core, median")
     figure.legend(loc="outside right", fontsize="small")
     figure.suptitle("A full solve; all methods in pure Python")
+
+
+def _median_ms(seconds: Sequence[float]) -> float:
+    return 1e3 * percentile(seconds, 50)
 
 
 def _drawn_methods(records: Sequence[Record]) -> list[str]:

@@ -13,13 +13,18 @@ Rows = list[tuple[str, ...]]
 # the first-fit family leaves so much unplaced that its moves say nothing: left to the records
 TELLING = (OURS, REPAIR_ONLY, "least adapters", "least loaded", "bounded-load rendezvous", "min-cost flow")
 
+LEGEND = (
+    "least loads of all such changes (lost copies + what must move to even out to 1.1); "
+    "per method: loads, imbalance p50–max, most copies unplaced, most plans until all is at rest"
+)
+
 
 def tables(records: Sequence[Record]) -> Iterator[tuple[str, Rows]]:
     """(title, rows with a head), those that there are records for."""
     for size in sorted({one["size"] for one in chosen(records, "cold")}, key=len):
         yield f"cold, {size}", _cold(chosen(records, "cold", size=size))
     for size in sorted({one["size"] for one in chosen(records, "churn")}, key=len):
-        yield f"changes, {size}", _churn(chosen(records, "churn", size=size))
+        yield f"changes, {size}: {LEGEND}", _churn(chosen(records, "churn", size=size))
     waves = chosen(records, "arrivals", what="wave")
     if waves:
         yield "important adapters arrive in fleets in 98 % use", _waves(waves)
@@ -48,23 +53,23 @@ def _cold(records: Sequence[Record]) -> Rows:
 
 
 def _churn(records: Sequence[Record]) -> Rows:
-    head = ("change", "method", "loads", "least", "÷", "to even out", "imbalance p50", "max", "unplaced", "rounds")
-    rows: Rows = [head]
+    """One row per change; in each cell what one method moved, how even that left the load, and what is unplaced."""
+    shown = [name for name in TELLING if any(one["method"] == name for one in records)]
+    rows: Rows = [("change", "least", *shown)]
     for change in dict.fromkeys(one["change"] for one in records):
-        for name in TELLING:
-            own = [one for one in records if one["method"] == name and one["change"] == change]
-            if not own:
-                continue
-            loads, least = sum(one["loads"] for one in own), sum(one["minimum"] for one in own)
-            imbalance = [one["imbalance"] for one in own]
-            settled = all(one["settled"] for one in own)
-            rows.append((
-                change, name, str(loads), str(least), f"{loads / least:.2f}" if least else "",
-                str(sum(one["to_even_out"] for one in own)), f"{percentile(imbalance, 50):.3f}",
-                f"{max(imbalance):.3f}", str(max(one["missing"] for one in own)),
-                str(max(one["rounds"] for one in own)) + ("" if settled else ", not settled"),
-            ))  # fmt: skip
+        own = {name: [r for r in records if r["method"] == name and r["change"] == change] for name in shown}
+        least, further = (sum(one[what] for one in own[OURS]) for what in ("minimum", "to_even_out"))
+        rows.append((change, f"{least} + {further}", *(_moved(own[name]) for name in shown)))
     return rows
+
+
+def _moved(records: Sequence[Record]) -> str:
+    loads, imbalance = sum(one["loads"] for one in records), [one["imbalance"] for one in records]
+    missing, rounds = max(one["missing"] for one in records), max(one["rounds"] for one in records)
+    parts = [f"{loads}", f"{percentile(imbalance, 50):.2f}–{max(imbalance):.2f}"]
+    parts += [f"{missing} unplaced"] if missing else []
+    parts += [f"{rounds} plans"] if rounds > 1 else []
+    return ", ".join(parts) + ("" if all(one["settled"] for one in records) else ", not at rest")
 
 
 def _waves(records: Sequence[Record]) -> Rows:

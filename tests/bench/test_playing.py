@@ -9,7 +9,7 @@ import pytest
 
 from bench.placement import arrivals
 from bench.placement.baselines import LEAST_LOADED
-from bench.placement.contenders import OURS, library, populated, simple
+from bench.placement.contenders import OURS, REPAIR_ONLY, library, populated, simple
 from bench.placement.fleets import Shape, build
 from bench.placement.goals import figures
 from bench.placement.play import settle
@@ -75,13 +75,24 @@ def test_the_library_never_takes_dearer_victims_than_needed(seed: int) -> None:
 
 
 def a_loss(method: str, loads: int, missing: int = 0) -> Record:
-    return record("churn", Shape(10, 2), method, change="pod loss", minimum=10, loads=loads, missing=missing,
-                  imbalance=1.0, rounds=1)  # fmt: skip
+    counts = {"minimum": 10, "to_even_out": 0, "loads": loads, "missing": missing, "rounds": 1}
+    return record("churn", Shape(10, 2), method, change="pod loss", imbalance=1.0, **counts)
 
 
 def test_a_goal_is_met_by_the_worst_value() -> None:
-    met = {figure.name: figure.met for figure in figures([a_loss(OURS, 12), a_loss(OURS, 17)])}
-    assert met["loads ÷ minimum on pod loss, with rebalance"] is False
+    met = {figure.name: figure.met for figure in figures([a_loss(REPAIR_ONLY, 10), a_loss(REPAIR_ONLY, 11)])}
+    assert met["loads ÷ minimum on pod loss, repair only"] is False
+
+
+def test_what_a_rebalance_moves_is_summed_up_over_all_losses_of_a_fleet() -> None:
+    made = {figure.name: figure for figure in figures([a_loss(OURS, 12), a_loss(OURS, 17)])}
+    found = made["loads ÷ minimum on pod loss, with rebalance"]
+    assert (found.values, found.met) == ((1.45,), True)
+    assert "1.70" in found.note
+
+
+def test_a_figure_below_its_goal_is_met() -> None:
+    met = {figure.name: figure.met for figure in figures([a_loss(OURS, 12)])}
     assert met["imbalance after pods or adapters came or went"] is True
 
 
