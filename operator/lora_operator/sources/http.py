@@ -10,19 +10,24 @@ from urllib.parse import unquote, urlsplit
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
-from lora_operator.fetch.order import FetchFile, FetchOrder, Link
-from lora_operator.sources.base import FoundAdapter, Resolution, SourceError, SourceRequest
-from lora_operator.sources.http_client import HttpClient, Patience
+from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
+from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read_archive, without_suffix
+from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
 from lora_operator.sources.http_folder import WebFolders
 from lora_operator.sources.remote import changed, noted_file, resolve_folders
-from lora_operator.sources.remote_troubles import merged
+from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_threads import Threads
+from lora_operator.sources.remote_tree import without_duplicates
+from lora_operator.sources.remote_troubles import Marked, merged, unchanged
 
 
 class HttpSource:
     """Reads http and https URLs, with the Secret's `token` as a bearer token for the URL's own origin.
 
-    `limits` are those that a fetch would have: what is larger is refused before. `clock` gives Unix time.
+    `limits` are those that a fetch would have: what is larger is refused before. An archive has to be read within
+    `archive_seconds`. `clock` gives Unix time.
     """
 
     def __init__(
@@ -31,26 +36,71 @@ class HttpSource:
         rules: HostRules | None = None,
         patience: Patience | None = None,
         limits: Limits | None = None,
+        archive_seconds: float = 900.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._rules = rules
         self._patience = patience
         self._limits = limits or Limits()
+        self._archive_seconds = archive_seconds
+        self._threads = Threads("http")
         self._clock = clock
 
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
         """See `Source`."""
+        url = request.repository
+        kind = archive_kind(url)
         async with self._client(request) as client:
-            url = request.repository
+            if kind is not None:
+                return await self._resolve_archive(client, kind, request, previous)
             web = WebFolders(client, self._limits.file_bytes)
             folders, troubles = await web.find(url, _name_of(url), request)
             found = await resolve_folders(folders, web, request, previous, now=self._clock())
             return merged(found, troubles, request, previous, None)
 
+    async def _resolve_archive(
+        self, client: HttpClient, kind: str, request: SourceRequest, previous: Resolution | None
+    ) -> Resolution:
+        url = request.repository
+        name = without_suffix(_name_of(url))
+        archive = await self._archive(client, url)
+        same = unchanged(previous, archive)
+        if same is not None:
+            return same
+        try:
+            web = await read_archive(client, url, kind, archive, self._threads, self._limits, self._archive_seconds)
+        except SourceError as error:
+            if error.reason not in ABOUT_ARCHIVE:
+                raise
+            # noted like an adapter's own defect, so that it is not read again before it changes
+            broken = (BrokenAdapter(name, error.reason, error.message, archive),)
+            before = previous.adapters if previous is not None else ()
+            if any(found.name == name for found in before):
+                return Marked(before, stale=broken, mark=archive)
+            return Marked(before, broken, mark=archive)
+        folders, duplicates = without_duplicates(web.folders(name))
+        found = await resolve_folders(folders, web, request, previous, now=self._clock())
+        return merged(found, duplicates, request, previous, archive)
+
+    async def _archive(self, client: HttpClient, url: str) -> RemoteFile:
+        archive = await look_at(client, url, _name_of(url), self._limits.archive_bytes)
+        if archive is None:
+            raise refusal(url, 404, {}, has_token=client.has_token)
+        return archive
+
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
-        """See `Source`: the weights by their own URL, with the token's header if there is one."""
+        """See `Source`: the weights, or the archive, by their own URL, with the token's header if there is one."""
         config, weights = noted_file(found, CONFIG_FILE), noted_file(found, WEIGHTS_FILE)
+        kind = archive_kind(request.repository)
         async with self._client(request) as client:
+            if kind is not None:
+                archive = await self._archive(client, request.repository)
+                if archive.tag != weights.version:
+                    raise changed(found.name)
+                files = (FetchFile(file.path, file.size_bytes, file.sha256) for file in (config, weights))
+                link = _link(client, request.repository, archive)
+                source = Archive(link, kind, found.location, archive.size_bytes)
+                return FetchOrder(found.name, found.fingerprint, tuple(files), source)
             url = url_below(found.location, WEIGHTS_FILE)
             if await look_at(client, url, WEIGHTS_FILE, self._limits.file_bytes) != weights:
                 raise changed(found.name)
@@ -61,11 +111,9 @@ class HttpSource:
                 raise changed(found.name) from None
             if hashlib.sha256(raw).hexdigest() != config.sha256:
                 raise changed(found.name)
-            link = Link(url, client.authorization(url) | pinned_headers(weights), tag=etag_of(weights))
             inline = FetchFile(CONFIG_FILE, len(raw), config.sha256, inline=raw)
-            return FetchOrder(
-                found.name, found.fingerprint, (inline, FetchFile(WEIGHTS_FILE, weights.size_bytes, link=link))
-            )
+            linked = FetchFile(WEIGHTS_FILE, weights.size_bytes, link=_link(client, url, weights))
+            return FetchOrder(found.name, found.fingerprint, (inline, linked))
 
     def _client(self, request: SourceRequest) -> HttpClient:
         url = request.repository
@@ -83,6 +131,10 @@ class HttpSource:
             )
         token = request.credentials.get("token") if request.credentials is not None else None
         return HttpClient(url, token, rules=self._rules, patience=self._patience)
+
+
+def _link(client: HttpClient, url: str, file: RemoteFile) -> Link:
+    return Link(url, client.authorization(url) | pinned_headers(file), tag=etag_of(file))
 
 
 def _name_of(url: str) -> str:

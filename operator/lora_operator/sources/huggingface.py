@@ -11,7 +11,6 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -28,6 +27,7 @@ from lora_operator.sources.huggingface_errors import HubRefused, hub_refusal
 from lora_operator.sources.huggingface_files import HubRepository, fits_base, folders_of
 from lora_operator.sources.remote import RemoteFolder, changed, check_number, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_threads import Threads
 from lora_operator.sources.remote_tree import without_duplicates
 from lora_operator.sources.remote_troubles import Marked, Trouble, merged, unchanged
 
@@ -39,7 +39,6 @@ MAX_FILES = 20_000
 MAX_REPOSITORIES = 5_000
 MAX_INLINE_BYTES = 10 << 20  # what the hub keeps in git itself is no larger
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,7 @@ class HuggingFaceSource:
         self._rules = rules
         self._patience = patience
         self._clock = clock
-        # threads of its own: a hub that hangs must not take those that everything else shares
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="huggingface")
+        self._threads = Threads("huggingface")
 
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
         """See `Source`."""

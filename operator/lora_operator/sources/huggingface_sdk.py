@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import cache
 from itertools import islice
 from typing import TypeVar
@@ -24,6 +22,7 @@ from lora_operator.sources.base import SourceError
 from lora_operator.sources.http_client import MAX_REDIRECTS, HttpClient
 from lora_operator.sources.huggingface_errors import HubRefused
 from lora_operator.sources.huggingface_files import HubFile, HubPlace, HubRepository
+from lora_operator.sources.remote_threads import Threads, quiet
 
 MAX_ANSWER_BYTES = 32 << 20
 _OURS = frozenset({"host", "connection", "accept-encoding", "authorization", "cookie"})
@@ -34,11 +33,11 @@ _T = TypeVar("_T")
 class HubSdk:
     """What is asked of one hub. All methods raise HubRefused and SourceError."""
 
-    def __init__(self, client: HttpClient, endpoint: str, executor: Executor) -> None:
+    def __init__(self, client: HttpClient, endpoint: str, threads: Threads) -> None:
         _use_our_connections()
         self._endpoint = endpoint
         self._api = HfApi(endpoint=endpoint, token=False)
-        self._executor = executor
+        self._threads = threads
         self._context = contextvars.copy_context()
         self._context.run(_connections.set, (client, asyncio.get_running_loop()))
 
@@ -83,9 +82,8 @@ class HubSdk:
         return HubPlace(str(found.commit_hash), str(found.etag), str(httpx2.URL(url).join(found.location)))
 
     async def _run(self, call: Callable[[], _T]) -> _T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, lambda: self._context.copy().run(call))
+            return await self._threads.run(lambda: self._context.copy().run(call))
         except (SourceError, HubRefused):
             raise
         except Exception as error:
@@ -133,7 +131,7 @@ class _Transport(httpx2.BaseTransport):
 
 @cache
 def _use_our_connections() -> None:
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs
+    quiet(["httpx2"])
     set_client_factory(
         lambda: httpx2.Client(
             transport=_Transport(), follow_redirects=True, max_redirects=MAX_REDIRECTS, trust_env=False

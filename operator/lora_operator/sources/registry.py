@@ -8,12 +8,13 @@ from types import MappingProxyType
 
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.sources.base import Source
+from lora_operator.sources.http import HttpSource
 from lora_operator.sources.huggingface import HuggingFaceSource
 from lora_operator.sources.local import SETTLE_SECONDS, LocalSource
 from lora_operator.sources.not_yet import NotYetSource
 from lora_operator.sources.s3 import S3Source
 
-NOT_YET = ("azure", "http")
+NOT_YET = ("azure",)
 
 
 def sources_by_type(
@@ -25,6 +26,7 @@ def sources_by_type(
     sources: dict[str, Source] = {
         "local": LocalSource(roots, settle_seconds=settle_seconds),
         "huggingface": HuggingFaceSource(rules=rules),
+        "http": HttpSource(rules=rules),
         "s3": S3Source(rules=rules, settle_seconds=settle_seconds),
     }
     return MappingProxyType(sources | {name: NotYetSource(name) for name in NOT_YET})
