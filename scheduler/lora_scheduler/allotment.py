@@ -64,7 +64,8 @@ class Allotment:
 
     `kept` is where it should be when everything has happened. `pending` are copies that go as soon as those serve in
     the wanted number; until then they serve, and hold their room. `dropped` are surplus and go at once, `evicted` have
-    to make room. `leaving` are residents that are on their way out already.
+    to make room. `leaving` are residents that are on their way out already. `modest` is set where room is scarce: then
+    Auto gets the copies beyond `replicas` only when all others have theirs.
 
     An account in which a round has changed anything is entered in `journal`, once: the next round begins by setting it
     back to what is there.
@@ -77,6 +78,8 @@ class Allotment:
     order: Order
     journal: list[Allotment]
     everywhere: bool  # AllPods, and not switched off by 0 replicas
+    most: int  # for Auto: what `wanted` would be at most, were there more copies than there are
+    needed: int  # without so many copies something is missing; those by which Auto follows demand are welcome, no more
     kept: dict[str, Copy] = field(default_factory=dict)
     pending: dict[str, Copy] = field(default=NOTHING)
     dropped: dict[str, Copy] = field(default=NOTHING)
@@ -86,13 +89,14 @@ class Allotment:
     there: bool = False  # something of it was found on a pod when the account was opened
     active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
+    modest: bool = False
 
     @property
     def missing(self) -> int:
         """How many copies have no place. For AllPods: ready pods that match and do not get one, or 1 if there are none
         at all: an adapter that is nowhere is never complete."""
         if not self.everywhere:
-            lacking = self.wanted - len(self.kept)
+            lacking = self.needed - len(self.kept)
             return lacking if lacking > 0 else 0
         without = sum(ledger.key not in self.kept for ledger in self.group.ready)
         return without or int(not self.kept)

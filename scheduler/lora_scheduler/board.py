@@ -28,6 +28,7 @@ class Board:
         self._scorers = scorers
         self._close = close
         self._lines: dict[int, tuple[Group, Line]] = {}
+        self._lower: dict[int, tuple[Group, list[tuple[int, str, PodLedger]]]] = {}
 
     def choose(self, allotment: Allotment) -> PodLedger | None:
         """The best pod that may get a copy and has room for it; None if there is none."""
@@ -58,6 +59,20 @@ class Board:
         for group, line in self._lines.values():
             if ledger.target and ledger.key in group.matching:
                 line.place(ledger)
+                line.roomier()
+
+    def below(self, allotment: Allotment) -> list[PodLedger]:
+        """The pods that may get a copy, and on which lower priorities may hold room.
+
+        To be asked in the order of priorities: what was placed since the first question is of none that is lower.
+        """
+        group, priority = allotment.group, allotment.adapter.priority
+        known = self._lower.get(id(group))
+        if known is None:
+            lowest = [(pod.lowest_priority(), pod.key, pod) for pod in group.targets]
+            known = self._lower[id(group)] = group, sorted([(p, key, pod) for p, key, pod in lowest if p is not None])
+        reach = known[1][: bisect_left(known[1], (priority,))]
+        return [pod for _, key, pod in reach if key not in allotment.kept and loadable(allotment.adapter, pod)]
 
     def _line(self, group: Group) -> Line:
         known = self._lines.get(id(group))
@@ -85,6 +100,11 @@ class Line:
         self._countdown = 0
         self.room_per_slot = 0.0
         self._scarce = False
+        self._too_large = inf  # from this size on, a copy fits on none of the pods
+
+    def roomier(self) -> None:
+        """Room came free on a pod."""
+        self._too_large = inf
 
     def place(self, pod: PodLedger) -> None:
         """Put a pod where it belongs now."""
@@ -107,6 +127,8 @@ class Line:
     def first(self, allotment: Allotment, domains: Mapping[str, int], fewest: int) -> list[PodLedger]:
         """The first few pods that have room: of the domains with the fewest copies, rather where the load can start at
         once, with the least load."""
+        if allotment.adapter.bytes >= self._too_large:
+            return []
         self._look()
         adapter, kept, entries = allotment.adapter, allotment.kept, self._entries
         size, topology_key, ideal = adapter.bytes, adapter.topology_key, (fewest, False)
@@ -115,6 +137,7 @@ class Line:
         rated: tuple[float, bool] = (inf, False)
         limit = inf
         position = 0
+        roomy = False
         while position < len(entries):
             load, key, pod = entries[position]
             if pod.load != load or pod.later_slots >= pod.slot_limit:
@@ -123,7 +146,10 @@ class Line:
             if load > limit:
                 break
             position += 1
-            if pod.later_bytes + size > pod.byte_limit or key in kept or not loadable(adapter, pod):
+            if pod.later_bytes + size > pod.byte_limit:
+                continue
+            roomy = True
+            if key in kept or not loadable(adapter, pod):
                 continue
             rating = (
                 domains.get(domain_of(pod.pod, topology_key), 0) if domains else 0,
@@ -136,6 +162,8 @@ class Line:
                 found.append(pod)
             if len(found) == SHORTLIST and rated == ideal:
                 break
+        if not roomy:
+            self._too_large = size
         return found
 
     def _look(self) -> None:

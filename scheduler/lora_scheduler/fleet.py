@@ -12,6 +12,7 @@ from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Resident, ResidentState
+from lora_scheduler.replicas import Followed, wanted_copies
 
 _order = attrgetter("order")
 
@@ -37,7 +38,7 @@ class Fleet:
     accounts of a round, and with them the plan, are the same whatever was planned before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hot_share: float) -> None:
         self.pods: list[PodLedger] = []  # by key
         self.allotments: dict[str, Allotment] = {}  # in no order that means anything
         self.active: list[Allotment] = []  # not at rest when the round begins, in the order in which they are served
@@ -47,6 +48,8 @@ class Fleet:
         self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
         self._priorities: Counter[int] = Counter()
+        self._hot_share = hot_share  # see model.Policy
+        self._followed = Followed()
 
     @property
     def lowest_priority(self) -> int:
@@ -121,6 +124,12 @@ class Fleet:
             if allotment is not None:
                 allotment.withdraw()
                 opened[key] = allotment.adapter, allotment.group
+        if self._followed.adapters and self._followed.update(self.pods):
+            for key in self._followed.adapters - opened.keys():
+                allotment = self.allotments[key]
+                if self._wanted(allotment.adapter, allotment.group) != (allotment.wanted, allotment.most):
+                    allotment.withdraw()
+                    opened[key] = allotment.adapter, allotment.group
         for adapter, group in opened.values():
             self._open(adapter, group)
         self.active.sort(key=_order)
@@ -168,11 +177,13 @@ class Fleet:
         """A new or changed adapter, whose account is closed if it had one; the group that it belongs to."""
         old = self.allotments.get(adapter.key)
         self._abandoned.discard(adapter.key)
+        if old is not None:
+            old.withdraw()
+            self._forget(old.adapter)
         self._priorities[adapter.priority] += 1
+        self._followed.add(adapter)
         if old is None:
             return self._groups.join(adapter)
-        old.withdraw()
-        self._forget_priority(old.adapter)
         if of_one_group(old.adapter, adapter):
             return old.group
         self._groups.leave(old.adapter)
@@ -182,21 +193,33 @@ class Fleet:
         allotment = self.allotments.pop(key)
         allotment.withdraw()
         self._groups.leave(allotment.adapter)
-        self._forget_priority(allotment.adapter)
+        self._forget(allotment.adapter)
         if key in self._found:
             self._abandoned.add(key)
 
-    def _forget_priority(self, adapter: Adapter) -> None:
+    def _forget(self, adapter: Adapter) -> None:
+        self._followed.discard(adapter)
         self._priorities[adapter.priority] -= 1
         if not self._priorities[adapter.priority]:
             del self._priorities[adapter.priority]
 
+    def _wanted(self, adapter: Adapter, group: Group) -> tuple[int, int]:
+        if adapter.replica_policy is not ReplicaPolicy.AUTO:
+            return wanted_copies(adapter, group, 0, 0.0)
+        present = sum(
+            self._ledgers[pod].counts and any(r.state is not ResidentState.UNLOADING for r in residents)
+            for pod, residents in self._found.get(adapter.key, {}).items()
+        )
+        return wanted_copies(adapter, group, present, self._hot_share * self._followed.mean(adapter.base_model))
+
     def _open(self, adapter: Adapter, group: Group) -> None:
         """Open the account, with the copies that are there."""
-        wanted = wanted_copies(adapter, group)
+        wanted, most = self._wanted(adapter, group)
         share = share_of(adapter, wanted)
         everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0
-        allotment = Allotment(adapter, group, wanted, share, order_of(adapter, share), self.stirred, everywhere)
+        needed = min(wanted, adapter.replicas) if adapter.replica_policy is ReplicaPolicy.AUTO else wanted
+        order = order_of(adapter, share)
+        allotment = Allotment(adapter, group, wanted, share, order, self.stirred, everywhere, most, needed)
         self.allotments[adapter.key] = allotment
         as_wanted = True
         found = self._found.get(adapter.key)
@@ -247,15 +270,6 @@ def order_of(adapter: Adapter, share: float) -> Order:
     """Who is served first: the highest priority, then whose copies get the most requests (where that is unknown, all
     are alike), then the oldest. Largest shares first is what makes loads even (Graham's rule)."""
     return -adapter.priority, -share if adapter.demand is not None else 0.0, adapter.age_rank, adapter.key
-
-
-def wanted_copies(adapter: Adapter, group: Group) -> int:
-    """How many copies there should be. Auto does not follow demand yet: it is `replicas`, within `max_replicas`."""
-    if adapter.replica_policy is ReplicaPolicy.ALL_PODS:
-        return len(group.ready) if adapter.replicas > 0 else 0
-    if adapter.replica_policy is ReplicaPolicy.AUTO and adapter.max_replicas is not None:
-        return min(adapter.replicas, adapter.max_replicas)
-    return adapter.replicas
 
 
 def copy_of(allotment: Allotment, ledger: PodLedger, residents: Iterable[Resident]) -> Copy:

@@ -93,7 +93,7 @@ class Planner:
         self._adapters, self._pods = adapters, pods
         last, self._last = self._last, None  # whatever breaks this round, the next one begins from scratch
         if last is None:
-            fleet, assignments = Fleet(), {}
+            fleet, assignments = Fleet(self._policy.hot_share), {}
             change = Change(tuple(adapters.values()), tuple(pods.values()))
         else:
             fleet, assignments = last.fleet, self._assignments

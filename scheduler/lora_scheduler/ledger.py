@@ -65,7 +65,7 @@ class PodLedger:
 
     __slots__ = (
         "_foreign", "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots",
-        "load", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -73,6 +73,7 @@ class PodLedger:
         self.names: dict[str, str] = {}  # public name -> key of the adapter that has it here (of several, the least)
         self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
         self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
+        self.lowest: int | None = None  # see lowest_priority
         self.later_bytes = self.later_slots = 0
         self._foreign = 0, 0  # (slots, bytes) in `later` of what is not ours
         self.read(pod)
@@ -99,10 +100,18 @@ class PodLedger:
         self.later_bytes += size - self._foreign[1]
         self._foreign = slots, size
 
+    def lowest_priority(self) -> int | None:
+        """The lowest priority that holds room here; None if nobody does. Asked more often than it changes."""
+        if self.lowest is None and self.copies:
+            self.lowest = min([copy.adapter.priority for copy in self.copies.values()])
+        return self.lowest
+
     def hold(self, copy: Copy) -> None:
         """Count a copy among what stays."""
         key, name = copy.adapter.key, copy.adapter.name
         self.copies[key] = copy
+        if self.lowest is not None and copy.adapter.priority < self.lowest:
+            self.lowest = copy.adapter.priority
         if self.names.setdefault(name, key) > key:
             self.names[name] = key
         self.later_bytes += copy.bytes
@@ -113,6 +122,8 @@ class PodLedger:
         """Count a copy no longer."""
         key, name = copy.adapter.key, copy.adapter.name
         del self.copies[key]
+        if copy.adapter.priority == self.lowest:
+            self.lowest = None
         if self.names[name] == key:
             del self.names[name]
             heirs = [other.adapter.key for other in self.copies.values() if other.adapter.name == name]

@@ -29,7 +29,8 @@ def fill(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board
             if pod.fits_later(size, pending.get(pod.key)):
                 allot(allotment, pod)
     else:
-        while len(allotment.kept) < allotment.wanted:
+        wanted = allotment.needed if allotment.modest else allotment.wanted
+        while len(allotment.kept) < wanted:
             chosen = board.choose(allotment)
             if chosen is None:
                 break
@@ -57,7 +58,7 @@ def _preempt(allotment: Allotment, allotments: Mapping[str, Allotment], board: B
     if not _lacks(allotment):
         return
     adapter = allotment.adapter
-    open_pods = options(allotment)
+    open_pods = board.below(allotment)
     prices: dict[str, preemption.Cost] = {}
     for ledger in open_pods:
         lower = preemption.lower_priority(ledger, adapter.priority)
@@ -79,4 +80,4 @@ def _preempt(allotment: Allotment, allotments: Mapping[str, Allotment], board: B
 
 
 def _lacks(allotment: Allotment) -> bool:
-    return allotment.everywhere or len(allotment.kept) < allotment.wanted
+    return allotment.everywhere or len(allotment.kept) < allotment.needed

@@ -75,7 +75,7 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
 def work_out(snapshot: Snapshot, policy: Policy) -> Round:
     """The accounts of a snapshot after a round; `plan` and `explain` read different things off them."""
     check(snapshot, policy)
-    fleet = Fleet()
+    fleet = Fleet(policy.hot_share)
     fleet.apply(Change(snapshot.adapters, snapshot.pods))
     return decide(fleet, policy)
 
@@ -102,8 +102,10 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     if policy.name in CLOSE:
         even_out(shifting, fleet.pods)
+    board = Board(POLICIES[policy.name], CLOSE.get(policy.name))  # moves have made room that the other knows nothing of
     for allotment in fleet.worked():
-        if allotment.missing > 0 and not allotment.moving:
+        if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
+            allotment.modest = False
             fill(allotment, allotments, board, preempt=False)
             start(allotment, fleet, steps)
     rebalance(shifting, fleet.pods, policy, fleet.worked())

@@ -16,6 +16,7 @@ from lora_scheduler.allotment import LARGEST_SHARE, Allotment
 from lora_scheduler.ledger import UNLIMITED, PodLedger
 
 SCARCE = 0.7  # part of the free room; where less of it is wanted, it does not matter who is served first
+MODEST = 0.9  # part of the free room; where more of it is wanted, Auto has to wait with its further copies
 HALVINGS = 6  # of the range of prices: after so many the order changes only among the last few that find room
 
 
@@ -69,13 +70,26 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
         levels.setdefault(allotment.adapter.priority, []).append(allotment)
     for priority in sorted(levels, reverse=True):
         level = levels[priority]
-        slots = sum([a.wanted - len(a.kept) for a in level])
-        size = sum([(a.wanted - len(a.kept)) * a.adapter.bytes for a in level])
+        slots, size = _wants(level)
+        if slots > MODEST * free.slots or size > MODEST * free.bytes:
+            for allotment in level:
+                allotment.modest = True
+            slots, size = _wants(level)
         if (slots > free.slots or size > free.bytes) and any(a.adapter.demand for a in level):
             _set_order(level, _price_of_memory(level, free), free)
         elif len(free.ranks) > 1 and slots <= SCARCE * free.slots and size > SCARCE * free.bytes:
             _put_high_ranks_first(level, sorted(free.ranks))
         free.slots, free.bytes = max(free.slots - slots, 0), max(free.bytes - size, 0)
+
+
+def _lacks(allotment: Allotment) -> int:
+    return (allotment.needed if allotment.modest else allotment.wanted) - len(allotment.kept)
+
+
+def _wants(level: Sequence[Allotment]) -> tuple[int, int]:
+    """Slots and bytes that are wanted in all."""
+    copies = [_lacks(allotment) for allotment in level]
+    return sum(copies), sum([count * one.adapter.bytes for count, one in zip(copies, level, strict=True)])
 
 
 def _price_of_memory(level: Sequence[Allotment], free: Room) -> float:
@@ -98,7 +112,7 @@ def _memory_runs_out_first(level: Sequence[Allotment], free: Room, price: float)
     slots, size = free.slots, free.bytes
     _set_order(level, price, free)
     for allotment in sorted(level, key=attrgetter("order")):
-        copies = allotment.wanted - len(allotment.kept)
+        copies = _lacks(allotment)
         slots -= copies
         size -= copies * allotment.adapter.bytes
         if slots < 0 or size < 0:

@@ -36,7 +36,7 @@ def pack(lacking: Iterable[Allotment], shifting: Shifting) -> None:
     hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
     for allotment in lacking:
         group, size = id(allotment.group), allotment.adapter.bytes
-        while len(allotment.kept) < allotment.wanted and size < hopeless.get(group, size + 1):
+        while allotment.missing > 0 and size < hopeless.get(group, size + 1):
             pod = _make_room(allotment, shifting)
             if pod is None:
                 hopeless[group] = size

@@ -15,7 +15,7 @@ from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Policy, Reason, ReplicaPolicy
+from lora_scheduler.model import Policy, Reason
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
@@ -39,8 +39,8 @@ class Rebalancing:
             copy.serving_current
             and copy.adapter.demand is not None
             and not allotment.everywhere
-            and copy.adapter.replica_policy is not ReplicaPolicy.AUTO
-            and len(allotment.kept) == allotment.wanted
+            # one more for a time must not make Auto want one more for good
+            and len(allotment.kept) == allotment.wanted == allotment.most
             and not (allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving)
             and all(other.serving_current for other in allotment.kept.values())
             and not any(
