@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from e2e.controlplane.processes import Launcher, end, free_ports, tail
 
 START_SECONDS = 60.0
+_REQUEST = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (/\S*) HTTP/1')  # as access logs have it; some are coloured
 
 
 class StoreError(Exception):
@@ -24,6 +25,7 @@ class StoreProcess:
         self, name: str, command: Callable[[int], Sequence[str | Path]], log: Path, extra: Mapping[str, str]
     ) -> None:
         (self.port,) = free_ports(1)
+        self._log = log
         self._launcher = Launcher(detached=False)
         self._process = self._launcher.start(command(self.port), log, extra)
         deadline = time.monotonic() + START_SECONDS
@@ -33,9 +35,14 @@ class StoreProcess:
                 raise StoreError(f"{name} did not start on port {self.port}; the end of {log}:\n{tail(log)}")
             time.sleep(0.05)  # a port tells nobody that it is open now
 
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        return self._process
+    def requests(self, place: str) -> list[str]:
+        """The requests for `place` and what is below it so far, like 'GET /place/key?query', from the server's log."""
+        found = (_REQUEST.search(line) for line in self._log.read_text(errors="replace").splitlines())
+        return [
+            f"{match[1]} {match[2]}"
+            for match in found
+            if match and f"{match[2].split('?')[0]}/".startswith(f"{place}/")
+        ]
 
     def stop(self) -> None:
         """End the server; it has ended when this returns."""

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from e2e.stores.azure import AzureServer, AzuriteUnavailable
 from e2e.stores.s3 import S3Server
+from lora_operator.sources.azure import AzureSource
 from lora_operator.sources.s3 import S3Source
 
 
@@ -20,3 +22,19 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def s3_source() -> S3Source:
     """Shared, as it is in the operator: the SDK takes a while to begin."""
     return S3Source(settle_seconds=0)
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    try:
+        server = AzureServer(tmp_path_factory.mktemp("azure"))
+    except AzuriteUnavailable as error:
+        pytest.skip(f"Azurite cannot run here: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_source() -> AzureSource:
+    """Shared, as it is in the operator: the SDK takes a while to begin."""
+    return AzureSource(settle_seconds=0)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from lora_operator.sources import LocalSource, Resolution, SourceError, SourceRequest, sources_by_type
-from lora_operator.sources.registry import NOT_YET
 from tests.artifacts.written_adapter import BASE, write_adapter
 
 
@@ -165,15 +164,6 @@ async def test_refuses_sub_folders_that_are_links_to_elsewhere(tmp_path: Path) -
     # with roots, whatever is below them may be linked to: it may be named, too
     rooted = await LocalSource((tmp_path,)).resolve(a_request(tmp_path / "store"), None)
     assert names(rooted) == ["escaping", "inside"]
-
-
-@pytest.mark.parametrize("type_name", NOT_YET)
-async def test_other_types_say_that_they_are_not_there_yet(type_name: str) -> None:
-    with pytest.raises(SourceError) as caught:
-        await sources_by_type()[type_name].resolve(SourceRequest(type_name, "org/repo"), None)
-    assert (caught.value.reason, caught.value.retryable) == ("SourceNotSupportedYet", False)
-    assert type_name in str(caught.value)
-    assert "org/repo" in str(caught.value)
 
 
 async def test_the_registry_knows_every_type_of_the_api(tmp_path: Path) -> None:

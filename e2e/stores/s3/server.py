@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ from urllib.request import Request, urlopen
 
 from e2e.stores.store_process import StoreProcess
 
-_REQUEST = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (/\S*) HTTP/1')  # some are coloured
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLEOFSTORE00", "AWS_SECRET_ACCESS_KEY": "made/up+secret/of/the/example/store"}
 PAGE_KEYS = 20  # AWS lists 1,000 keys on a page: with fewer, tests turn pages without so many objects
 
@@ -20,11 +18,10 @@ class S3Server:
     """Use as a context manager. `folder` takes the log."""
 
     def __init__(self, folder: Path) -> None:
-        self._log = folder / "moto.log"
         self._process = StoreProcess(
             "moto's server",
             lambda port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            self._log,
+            folder / "moto.log",
             {"MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE_KEYS)},
         )
 
@@ -48,10 +45,8 @@ class S3Server:
         )
 
     def requests(self, bucket: str) -> list[str]:
-        """What was asked of a bucket so far, like 'GET /bucket/key?query', from the log."""
-        found = (_REQUEST.search(line) for line in self._log.read_text(errors="replace").splitlines())
-        paths = [(match[1], match[2]) for match in found if match]
-        return [f"{method} {path}" for method, path in paths if path.split("?")[0].split("/")[1] == bucket]
+        """What was asked of a bucket so far, like 'GET /bucket/key?query'."""
+        return self._process.requests(f"/{bucket}")
 
     def reset(self) -> None:
         """Forget everything that was stored."""

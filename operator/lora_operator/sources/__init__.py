@@ -14,7 +14,6 @@ from lora_operator.sources.base import (
     SourceRequest,
 )
 from lora_operator.sources.local import LocalSource
-from lora_operator.sources.not_yet import NotYetSource
 from lora_operator.sources.registry import sources_by_type
 from lora_operator.sources.selection import select
 
@@ -24,7 +23,6 @@ __all__ = [
     "Credentials",
     "FoundAdapter",
     "LocalSource",
-    "NotYetSource",
     "Resolution",
     "Source",
     "SourceError",

@@ -7,14 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lora_operator.fetch.hosts import HostRules
+from lora_operator.sources.azure import AzureSource
 from lora_operator.sources.base import Source
 from lora_operator.sources.http import HttpSource
 from lora_operator.sources.huggingface import HuggingFaceSource
 from lora_operator.sources.local import SETTLE_SECONDS, LocalSource
-from lora_operator.sources.not_yet import NotYetSource
 from lora_operator.sources.s3 import S3Source
-
-NOT_YET = ("azure",)
 
 
 def sources_by_type(
@@ -24,9 +22,10 @@ def sources_by_type(
     the others may ask, any if None.
     """
     sources: dict[str, Source] = {
+        "azure": AzureSource(rules=rules, settle_seconds=settle_seconds),
         "local": LocalSource(roots, settle_seconds=settle_seconds),
         "huggingface": HuggingFaceSource(rules=rules),
         "http": HttpSource(rules=rules),
         "s3": S3Source(rules=rules, settle_seconds=settle_seconds),
     }
-    return MappingProxyType(sources | {name: NotYetSource(name) for name in NOT_YET})
+    return MappingProxyType(sources)

@@ -7,7 +7,7 @@ that is looked at before a byte is sent.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_operator.fetch.addresses import as_address
@@ -31,12 +31,28 @@ def checked_pools(pools: Mapping[str, Any], rules: HostRules) -> dict[str, Any]:
 
 def forbidden_address(error: BaseException | None) -> FetchError | None:
     """The FetchError that a connection raised, out of what the SDK wrapped around it."""
+    return next((each for each in _inside(error) if isinstance(each, FetchError)), None)
+
+
+def is_dns(error: BaseException | None) -> bool:
+    """Whether `error` comes from a host name that is not known."""
+    return any(isinstance(each, socket.gaierror) or "NameResolution" in type(each).__name__ for each in _inside(error))
+
+
+def wait_seconds(text: object) -> float | None:
+    """How long an answer's Retry-After asks to wait, at most an hour."""
+    return min(float(text), 3600.0) if isinstance(text, str) and text.isdecimal() else None
+
+
+def _inside(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and what it was raised from, or wraps in the way of botocore, urllib3 or requests."""
     for _ in range(10):
-        if error is None or isinstance(error, FetchError):
-            return error
-        inner = getattr(error, "kwargs", {}).get("error")  # botocore keeps it there
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
-    return None
+        if error is None:
+            return
+        yield error
+        wrapped = (getattr(error, "kwargs", {}).get("error"), getattr(error, "reason", None), *error.args[:1])
+        inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
 
 
 def _checked(pool: Any, rules: HostRules) -> Any:

@@ -90,12 +90,7 @@ class ObjectSource:
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
         """See `Source`."""
         async with self._opened(request) as (store, deadline):
-            if request.revision:
-                revision = request.revision
-                folders = await self._threads.run(lambda: [_at_revision(store, revision, deadline)])
-            else:
-                objects = bounded(store.objects(deadline), store.place.address)
-                folders = await self._threads.run(lambda: folders_of(store.place, objects))
+            folders = await self._threads.run(partial(_listed, store, request.revision, deadline))
             return await resolve_folders(
                 folders,
                 _Reader(self._threads, store, by_version=bool(request.revision)),
@@ -125,6 +120,20 @@ class ObjectSource:
                 yield store, deadline
             finally:
                 store.close()
+
+
+def _listed(store: ObjectStore, revision: str | None, deadline: float) -> list[RemoteFolder]:
+    try:
+        if revision:
+            return [_at_revision(store, revision, deadline)]
+        return folders_of(store.place, bounded(store.objects(deadline), store.place.address))
+    except AdapterRefused:  # says of a list what is meant of an object
+        pass
+    raise SourceError(
+        "UnexpectedAnswer",
+        f"{store.place.address}: what answers has no such list: correct repository and endpoint",
+        retryable=False,
+    )
 
 
 def _at_revision(store: ObjectStore, revision: str, deadline: float) -> RemoteFolder:

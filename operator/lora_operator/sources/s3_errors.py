@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from botocore import exceptions as sdk
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.sources.base import SourceError
-from lora_operator.sources.remote_connections import forbidden_address
+from lora_operator.sources.remote_connections import forbidden_address, is_dns, wait_seconds
 from lora_operator.sources.remote_threads import timed_out
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -116,7 +115,7 @@ def _answered(error: Any, shown: str) -> SourceError | AdapterRefused:
             "Throttled",
             f"{shown}: the store asks for fewer requests: {_AGAIN}",
             retryable=True,
-            retry_after_seconds=_seconds(headers.get("retry-after")),
+            retry_after_seconds=wait_seconds(headers.get("retry-after")),
         )
     what = f"{code if _WORD.fullmatch(code) else 'no code'}, status {status}"
     if status >= 500 and status != 501:
@@ -132,7 +131,7 @@ def _unanswered(error: Exception) -> tuple[str, str, bool]:
     """`error` is never quoted: it may hold a URL or a header."""
     if isinstance(error, sdk.SSLError):
         return "TlsFailed", "no trusted TLS connection: give the store a certificate that the operator trusts", False
-    if isinstance(error, sdk.EndpointConnectionError) and _is_dns(error):
+    if isinstance(error, sdk.EndpointConnectionError) and is_dns(error):
         return (
             "HostNotFound",
             "the endpoint's host is not known to DNS: correct endpoint or region, or repair DNS",
@@ -154,16 +153,3 @@ def _unanswered(error: Exception) -> tuple[str, str, bool]:
         kind = type(error).__name__
         return "ConnectionFailed", f"the connection broke off ({kind}): check network and endpoint; {_AGAIN}", True
     return "UnexpectedAnswer", f"the store's answer makes no sense ({type(error).__name__}): check the endpoint", False
-
-
-def _is_dns(error: BaseException | None) -> bool:
-    for _ in range(10):
-        if error is None or isinstance(error, socket.gaierror) or "NameResolution" in type(error).__name__:
-            return error is not None
-        inner = getattr(error, "kwargs", {}).get("error")
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
-    return False
-
-
-def _seconds(text: object) -> float | None:
-    return min(float(text), 3600.0) if isinstance(text, str) and text.isdecimal() else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from lora_operator.sources.base import Credentials, SourceError, SourceRequest
 from lora_operator.sources.remote_objects import ObjectPlace, bad_repository, split_prefix
+from lora_operator.sources.remote_request import endpoint_of, secret_value
 
 ID, KEY, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
@@ -63,32 +63,11 @@ def place_of(request: SourceRequest) -> S3Place:
     return S3Place(bucket, objects, endpoint, request.region)
 
 
-def endpoint_of(text: str | None) -> str | None:
-    """The endpoint in one common form. Raises SourceError (BadEndpoint), without quoting it: it may hold a key."""
-    if not text:
-        return None
-    advice = "write scheme, host and port only, like https://minio.example.com:9000"
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    if parts.scheme not in ("http", "https") or not host or not text.isascii() or not text.isprintable():
-        raise SourceError("BadEndpoint", f"the endpoint is not an http or https URL: {advice}", retryable=False)
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise SourceError(
-            "BadEndpoint", f"the endpoint has a user, a query or a fragment: {advice}; keys go into a Secret",
-            retryable=False,
-        )  # fmt: skip
-    shown_host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown_host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-
-
 def keys_of(credentials: Credentials | None) -> S3Keys | None:
     """The keys that the Secret holds; None without a Secret. Raises SourceError for half of them."""
     if credentials is None:
         return None
-    id_, key, token = ((credentials.get(name) or "").strip() for name in (ID, KEY, TOKEN))
+    id_, key, token = (secret_value(credentials, name) for name in (ID, KEY, TOKEN))
     missing = [name for name, value in ((ID, id_), (KEY, key)) if not value]
     if missing:
         raise SourceError(
@@ -97,12 +76,4 @@ def keys_of(credentials: Credentials | None) -> S3Keys | None:
             "Secret for a public bucket or the operator's own role",
             retryable=False,
         )
-    for name, value in ((ID, id_), (KEY, key), (TOKEN, token)):
-        if not value.isascii() or not value.isprintable() or " " in value:
-            raise SourceError(
-                "CredentialsMalformed",
-                f"the Secret's {name} has characters that no such key has: put the bare key there, without quotes, "
-                "line breaks or a second encoding",
-                retryable=False,
-            )
     return S3Keys(id_, key, token or None)

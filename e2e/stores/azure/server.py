@@ -1,0 +1,51 @@
+"""Starts Azurite as a process and fills it, with the real SDK."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from e2e.stores.azure.install import azurite_command
+from e2e.stores.store_process import StoreProcess
+
+# every Azurite has this account, and everybody knows its key
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class AzureServer:
+    """Use as a context manager. `folder` takes the log. Raises AzuriteUnavailable."""
+
+    def __init__(self, folder: Path) -> None:
+        command = azurite_command()
+        self._process = StoreProcess(
+            "Azurite",
+            lambda port: [*command, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence",
+                          "--skipApiVersionCheck"],
+            folder / "azurite.log",
+            {},
+        )  # fmt: skip
+
+    @property
+    def endpoint(self) -> str:
+        """The account's URL."""
+        return f"http://127.0.0.1:{self._process.port}/{ACCOUNT}"
+
+    @cached_property
+    def client(self) -> Any:
+        """A client of the real SDK that may do everything."""
+        from azure.storage.blob import BlobServiceClient
+
+        return BlobServiceClient(self.endpoint, credential=KEY)
+
+    def close(self) -> None:
+        if "client" in self.__dict__:
+            self.client.close()
+        self._process.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
