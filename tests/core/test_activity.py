@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 
 from e2e.vllm_sim import Engine
+from lora_operator.observe.activity import Activity
+from lora_operator.observe.engines import Engines
+from lora_operator.vllm.client import EngineClient
+from lora_operator.vllm.metrics import EngineMetrics, Moment
+from tests.core.builders import a_pod, an_engine, ours
 from tests.core.fleet import Fleet, a_fleet
 
 QUICK = {"demand_seconds": 0.05, "demand_half_life": 0.4}
@@ -97,6 +103,45 @@ async def test_zero_seconds_means_that_no_engine_is_asked(tmp_path: Path) -> Non
         await served(fleet, "sql")
         assert not fleet.engines["p0"].journal.calls["metrics"]
         assert fleet.parts.activity.demands is None
+
+
+class Pages:
+    """An Activity that is given pages instead of asking for them, ten seconds apart, with a half-life of a minute."""
+
+    def __init__(self) -> None:
+        self.activity = Activity(
+            cast(Engines, None), cast(EngineClient, None), lambda: None, period_seconds=10.0, half_life_seconds=60.0
+        )
+        self._now = 0.0
+
+    def look(self, finished: float | None, container: str = "c-p0") -> dict[str, float]:
+        """One more page of an engine that lists only `sql`, which is busy now; what is known then."""
+        self._now += 10.0
+        record = a_pod("p0")
+        record = replace(record, pod=replace(record.pod, container_id=container))
+        page = EngineMetrics(
+            requests_running=1,
+            active_adapters=frozenset({"sql"}),
+            requests_finished=finished,
+            moments=(Moment(1.79e9 + self._now, frozenset({"sql"})),),
+        )
+        self.activity._take(record, an_engine(record, ours("sql")), page, self._now)
+        return {name: value for (_, name), value in (self.activity.demands or {}).items()}
+
+
+def test_a_container_that_took_anothers_place_is_counted_from_its_own_first_look() -> None:
+    pages = Pages()
+    for count in range(20):
+        pages.look(10.0 * count)
+    assert pages.look(200.0) == {"sql": 1.0}
+    for count in range(20):
+        assert pages.look(1_000_000.0 + 10.0 * count, "c-next") == {"sql": 1.0}
+
+
+def test_an_engine_that_keeps_no_statistics_says_nothing_of_demand() -> None:
+    pages = Pages()
+    for _ in range(30):
+        assert pages.look(None) == {}
 
 
 async def test_a_quiet_fleet_plans_nothing_and_writes_nothing(tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ def test_an_engine_where_all_are_always_busy_gives_each_the_same() -> None:
     assert parts["hot"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_what_no_look_misses_has_what_the_rare_ones_leave() -> None:
+    parts = divided({"hot": 10.0, "rare": 0.4}, 1.0)
+    assert parts["rare"] < 0.1
+
+
 def test_requests_to_the_base_model_are_noticed_where_they_are_many() -> None:
     parts = divided({"a": 1.0, BASE: 3.0}, 1.0)
     assert 0.3 < parts[BASE] < 0.9
