@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.evening import even_out
+from lora_scheduler.balance.moving import move
 from lora_scheduler.balance.packing import pack
-from lora_scheduler.balance.rebalancing import rebalance
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
@@ -108,6 +108,6 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             allotment.modest = False
             fill(allotment, allotments, board, preempt=False)
             start(allotment, fleet, steps)
-    rebalance(shifting, fleet.pods, policy, fleet.worked())
+    move(fleet, shifting, policy)
     finish(fleet, steps)
     return Round(fleet, steps, fleet.worked())

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from lora_scheduler.allotment import Allotment
-from lora_scheduler.balance.loads import Loads, by_base_model
+from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Policy, Reason
+from lora_scheduler.model import Reason
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
-MOVES, PODS_PER_MOVE = 2, 50  # by default so many at a time, and one more for so many pods
 SMALLEST_SHARE = 0.1  # of what is tolerated above the mean: moving less is not worth a load
 TAKEN_UP_TO = 0.9  # of what is tolerated: small changes of demand must not make a pod give up what it has just taken
 PODS_TRIED = 100  # least loaded ones that a copy is offered to
@@ -32,12 +30,11 @@ class Rebalancing:
     shifting: Shifting
     budget: int
 
-    def ready_to_move(self, copy: Copy) -> bool:
-        """Whether the adapter is at rest, and nothing speaks against loading it elsewhere."""
+    def at_rest(self, copy: Copy) -> bool:
+        """Whether nothing is under way with the adapter, and nothing speaks against loading it elsewhere."""
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
         return (
             copy.serving_current
-            and copy.adapter.demand is not None
             and not allotment.everywhere
             # one more for a time must not make Auto want one more for good
             and len(allotment.kept) == allotment.wanted == allotment.most
@@ -62,20 +59,8 @@ class Rebalancing:
         self.budget -= 1
 
 
-def rebalance(shifting: Shifting, pods: Sequence[PodLedger], policy: Policy, worked: Sequence[Allotment]) -> None:
-    """Begin as many moves as are worth it and allowed beside those that are under way."""
-    epsilon = policy.rebalance_epsilon
-    if epsilon is None:
-        return
-    allowed = MOVES + len(pods) // PODS_PER_MOVE if policy.max_moves is None else policy.max_moves
-    under_way = sum(len(a.pending) for a in worked if a.pending and not any(c.outdated for c in a.pending.values()))
-    moves = Rebalancing(shifting, allowed - under_way)
-    for alike in by_base_model(pods).values():
-        if moves.budget > 0 and len(alike) > 1:
-            _relieve(Loads(alike), epsilon, moves)
-
-
-def _relieve(loads: Loads, epsilon: float, moves: Rebalancing) -> None:
+def rebalance(loads: Loads, epsilon: float, moves: Rebalancing) -> None:
+    """Begin as many moves between pods of one base model as are worth it."""
     limits = _Limits(
         least=loads.ideal * (1 + epsilon),
         high=loads.ideal * (1 + epsilon * TAKEN_UP_TO),
@@ -113,7 +98,7 @@ class _Step:
 
 def _best_step(pod: PodLedger, loads: Loads, limits: _Limits, moves: Rebalancing) -> _Step | None:
     """What brings the pod below the limit with the fewest loads, or else what relieves it most for each load."""
-    copies = [copy for copy in by_share(pod) if moves.ready_to_move(copy)]
+    copies = [copy for copy in by_share(pod) if copy.adapter.demand is not None and moves.at_rest(copy)]
     move = _best_move(pod, copies, loads, limits, moves)
     excess = pod.load - limits.least
     if moves.budget < 2 or (move is not None and move.relief >= excess):
@@ -159,6 +144,7 @@ def _best_exchange(
                     2 * limits.worth_it < relief <= limits.high - other.load
                     and copy.share + relief > apart
                     and copy.adapter is not back.adapter
+                    and back.adapter.demand is not None
                 ):
                     found.append(_Step(copy, other, relief, back))
     excess = pod.load - limits.least
@@ -168,7 +154,7 @@ def _best_exchange(
         allotments = moves.shifting.fleet.allotments
         in_order = allotments[step.copy.adapter.key].order < allotments[step.other.adapter.key].order
         fits = moves.takes(step.copy, step.pod) and moves.takes(step.other, pod)
-        if in_order and fits and moves.ready_to_move(step.other):
+        if in_order and fits and moves.at_rest(step.other):
             return step
     return None
 
