@@ -1,4 +1,4 @@
-"""Spreads copies again that had to be closer together, once there is room in another domain: when a zone is back, say."""
+"""Spreads copies again that had to be closer together, once there is room in another domain: when a zone is back."""
 
 from __future__ import annotations
 
