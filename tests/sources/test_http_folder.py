@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from e2e.controlplane.processes import free_ports
 from e2e.stores.proxy import Fault
 from e2e.stores.web import WebStore
 from lora_operator.fetch.limits import Limits
@@ -15,6 +17,7 @@ from lora_operator.sources import Credentials, Resolution, SourceError
 from lora_operator.sources.http import HttpSource
 from lora_operator.sources.http_client import Patience
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
+from tests.sources.told import all_texts
 
 TOKEN = "aTokenThatNobodyMaySee"
 OWN = Credentials((("token", TOKEN),))
@@ -147,9 +150,13 @@ async def test_takes_the_time_of_the_last_change_where_there_is_no_etag(store: W
     assert (link.tag, dict(link.headers)) == ("", {"If-Unmodified-Since": LAST_YEAR})
 
 
-async def test_works_with_a_server_that_knows_no_head(store: WebStore) -> None:
+async def test_works_with_a_server_that_knows_no_head_or_tells_little_there(store: WebStore) -> None:
+    store.always = Fault(chunked=True)
+    (first,) = (await resolved(store)).adapters
+    store.always = Fault()
     store.knows_head = False
-    assert (await resolved(store)).adapters
+    (second,) = (await resolved(store)).adapters
+    assert first == second
 
 
 async def test_follows_redirects_without_showing_the_token_to_other_hosts(store: WebStore) -> None:
@@ -164,7 +171,7 @@ async def test_follows_redirects_without_showing_the_token_to_other_hosts(store:
 
 FAILURES = {
     "no ETag": (Fault(tag=""), "NoVersionTold", False),
-    "no length": (Fault(chunked=True), "SizeUnknown", False),
+    "no length": (Fault(chunked=True, ranges=False), "SizeUnknown", False),
     "two terabytes": (Fault(announced=2 << 40), "TooLarge", False),
     "needs a token": (Fault(status=401), "AuthenticationFailed", False),
     "forbidden": (Fault(status=403), "AccessDenied", False),
@@ -191,13 +198,30 @@ async def test_refuses_what_is_larger_than_a_fetch_would_take(store: WebStore) -
     assert caught.value.reason == "TooLarge"
 
 
+async def test_gives_no_secret_away_however_it_fails(store: WebStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    (nobody,) = free_ports(1)
+    errors = []
+    for host in (f"127.0.0.1:{nobody}", "[", "169.254.169.254", "no-such-host.invalid", "host:port"):
+        store.always = Fault(redirect=f"http://{host}/x?sig=s3cr3t")
+        errors += [await refused(store, credentials=OWN), await refused(store, "/x.tar.gz", credentials=OWN)]
+    for fault in (Fault(status=401), Fault(status=500), Fault(cut_after=5), Fault(raw=b"SSH"), Fault(stall_after=5)):
+        store.always = fault
+        errors.append(await refused(store, credentials=OWN))
+    for text in [caplog.text, *all_texts(errors)]:
+        assert TOKEN not in text
+        assert "s3cr3t" not in text
+
+
 async def test_takes_no_body_that_ends_too_early(store: WebStore) -> None:
     store.faults[f"/loras/one/{WEIGHTS}"] = Fault(cut_after=20)
     error = await refused(store)
     assert (error.reason, error.retryable) == ("ConnectionLost", True)
 
 
-@pytest.mark.parametrize("url", ["http://user:pw@host/x", "http://host/x?sig=1", "http://[::1", "ftp://host/x", "x"])
+@pytest.mark.parametrize(
+    "url", ["http://user:pw@host/x", "http://host/x?sig=1", "http://[::1", "http://host:1x/", "ftp://host/x", "x"]
+)
 async def test_refuses_urls_that_hold_secrets_or_are_none(url: str) -> None:
     with pytest.raises(SourceError) as caught:
         await HttpSource().resolve(a_request("http", url), None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from e2e.controlplane.processes import free_ports
 from e2e.stores.hub import LocalHub, Repository
 from e2e.stores.proxy import Fault, FaultyStore
 from lora_operator.fetch.hosts import HostRules
@@ -19,6 +18,7 @@ from lora_operator.sources import Credentials, SourceError
 from lora_operator.sources.http_client import Patience
 from lora_operator.sources.huggingface import HuggingFaceSource
 from tests.sources.adapter_bytes import a_request, adapter
+from tests.sources.told import all_texts
 
 TOKEN = "hf_aTokenThatNobodyMaySee"
 OWN = Credentials((("token", TOKEN),))
@@ -45,12 +45,6 @@ async def refused(endpoint: str, repository: str = "org/a", **options: Any) -> S
             a_request("huggingface", repository, credentials=OWN), None
         )
     return caught.value
-
-
-def port_of_nobody() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ async def test_waits_for_no_answer_that_does_not_end(no_hub: FaultyStore, fault:
 
 
 async def test_says_that_nobody_answers_at_the_endpoint() -> None:
-    error = await refused(f"http://127.0.0.1:{port_of_nobody()}")
+    error = await refused(f"http://127.0.0.1:{free_ports(1)[0]}")
     assert (error.reason, error.retryable) == ("ConnectionRefused", True)
 
 
@@ -156,7 +150,7 @@ async def test_gives_no_secret_away_however_it_fails(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "Signature=" + "5" * 64
-    signed = f"http://127.0.0.1:{port_of_nobody()}/blob?{secret}"
+    signed = f"http://127.0.0.1:{free_ports(1)[0]}/blob?{secret}"
     errors = []
     for fault in (Fault(redirect=signed), Fault(redirect=f"{signed}\x00["), Fault(status=403), Fault(status=401)):
         no_hub.always = fault
@@ -167,9 +161,7 @@ async def test_gives_no_secret_away_however_it_fails(
     source, request = HuggingFaceSource(endpoint=hub.url), a_request("huggingface", "org/a", credentials=OWN)
     (found,) = (await source.resolve(request, None)).adapters
     order = await source.locate(request, found)
-    texts = [caplog.text, repr(request), repr(found), repr(order), repr(source)]
-    for error in errors:
-        texts += [repr(error), str(error), "".join(traceback.format_exception(error)), *map(repr, _behind(error))]
+    texts = [caplog.text, repr(request), repr(found), repr(order), repr(source), *all_texts(errors)]
     for text in texts:
         assert TOKEN not in text
         assert "Signature" not in text
@@ -178,14 +170,3 @@ async def test_gives_no_secret_away_however_it_fails(
 
 def _moved(hub: LocalHub, to: str) -> Any:
     return lambda request: web.Response(status=307, headers={"Location": to})
-
-
-def _behind(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    pending: list[BaseException | None] = [error.__cause__, error.__context__]
-    while pending:
-        following = pending.pop()
-        if following is not None and following not in found:
-            found.append(following)
-            pending += [following.__cause__, following.__context__]
-    return found

@@ -49,8 +49,8 @@ class HttpSource:
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
         """See `Source`."""
         url = request.repository
-        kind = archive_kind(url)
         async with self._client(request) as client:
+            kind = archive_kind(url)
             if kind is not None:
                 return await self._resolve_archive(client, kind, request, previous)
             web = WebFolders(client, self._limits.file_bytes)
@@ -91,8 +91,8 @@ class HttpSource:
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
         """See `Source`: the weights, or the archive, by their own URL, with the token's header if there is one."""
         config, weights = noted_file(found, CONFIG_FILE), noted_file(found, WEIGHTS_FILE)
-        kind = archive_kind(request.repository)
         async with self._client(request) as client:
+            kind = archive_kind(request.repository)
             if kind is not None:
                 archive = await self._archive(client, request.repository)
                 if archive.tag != weights.version:
@@ -119,7 +119,11 @@ class HttpSource:
         url = request.repository
         try:
             parts = urlsplit(url)
-            plain = bool(parts.hostname) and not (parts.username or parts.password or parts.query or parts.fragment)
+            plain = (
+                bool(parts.hostname)
+                and parts.port != 0
+                and not (parts.username or parts.password or parts.query or parts.fragment)
+            )
         except ValueError:
             plain = False
         if not plain:

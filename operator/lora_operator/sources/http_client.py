@@ -142,10 +142,11 @@ class HttpClient:
         target = url
         try:
             while True:
+                parsed = _parsed(target)
                 self._rules.check(target)
                 async with self._session.request(
                     method,
-                    _parsed(target),
+                    parsed,
                     headers={"Accept-Encoding": "identity", **(headers or {}), **self.authorization(target)},
                     allow_redirects=False,
                 ) as answer:
@@ -233,6 +234,7 @@ def _plain(answer: aiohttp.ClientResponse) -> dict[str, str]:
 
 def _parsed(url: str) -> URL:
     try:
+        urlsplit(url).port  # noqa: B018 - a port that is none is noticed only here
         return URL(url, encoded=True)  # a signed URL must stay as it was signed
     except ValueError:
         raise aiohttp.InvalidURL("") from None
@@ -265,7 +267,7 @@ def _next_hop(what: str, target: str, location: str, seen: set[str]) -> str:
 
 
 def _of_client(what: str, url: str, target: str, error: Exception) -> SourceError:
-    if origin(target) != origin(url):
+    if not isinstance(error, aiohttp.InvalidURL) and origin(target) != origin(url):
         what += f", which leads to {urlsplit(target).hostname!r},"
     said = of_client(what, error)
     known = said.error if isinstance(said, Hiccup) else said

@@ -27,8 +27,8 @@ async def look_at(client: HttpClient, url: str, path: str, largest_bytes: int) -
     for one whose changes could not be noticed.
     """
     answer = await client.ask("HEAD", url, limit_bytes=0, whole=False)
-    if answer.status in _NO_HEAD:
-        # some servers know no HEAD, and signed or guarded places may allow GET alone
+    if answer.status in _NO_HEAD or (answer.status == 200 and "content-length" not in answer.headers):
+        # some servers know no HEAD or tell no length there, and signed or guarded places may allow GET alone
         answer = await client.ask("GET", url, {"Range": "bytes=0-0"}, limit_bytes=1, whole=False)
     if answer.status in (404, 410):
         return None
