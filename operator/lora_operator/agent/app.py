@@ -12,7 +12,7 @@ from aiohttp import web
 
 from lora_operator.agent.jobs import Jobs
 from lora_operator.agent.metrics import AgentMetrics
-from lora_operator.agent.service import Service
+from lora_operator.agent.service import Loaded, Service
 from lora_operator.agent.settings import AgentSettings
 from lora_operator.agent.token import TokenFile
 from lora_operator.cache.limits import Limits
@@ -33,12 +33,12 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises ServeError, StoreError, TokenError."""
     token = TokenFile(Path(settings.token_file))
     token.read()
-    metrics = AgentMetrics()
+    metrics, loaded = AgentMetrics(), Loaded()
     store = VolumeStore(
         settings.root,
         limits=Limits(settings.cache_bytes, settings.ttl),
         policy=POLICIES[settings.cache_policy],
-        in_use=lambda: service.loaded,
+        in_use=lambda: loaded.versions,
         on_evicted=metrics.evicted,
     )
     repaired = await store.start()
@@ -50,7 +50,7 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
         fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics))
         jobs = Jobs(store, fetcher)
         stack.push_async_callback(jobs.stop)
-        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, metrics.exposition)
+        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics.exposition)
         runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -62,19 +62,19 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
             ) from error
         log.info("agent of %s: %s, budget %d bytes, port %d", settings.pod, settings.root, settings.cache_bytes,
                  settings.port)  # fmt: skip
-        sweeping = asyncio.create_task(_look_after(store, settings.pod, service, metrics), name="sweep")
+        sweeping = asyncio.create_task(_look_after(store, settings.pod, loaded, metrics), name="sweep")
         stack.callback(sweeping.cancel)
         await stop.wait()
         log.info("stopping: what is being fetched goes on at the next start")
 
 
-async def _look_after(store: VolumeStore, pod: str, service: Service, metrics: AgentMetrics) -> None:
+async def _look_after(store: VolumeStore, pod: str, loaded: Loaded, metrics: AgentMetrics) -> None:
     """Remove what is older than the TTL, and show what the disk holds."""
     while True:
         try:
-            if service.loaded is not None:
-                await store.hold(pod, service.loaded)  # what is not renewed runs out
-                await store.sweep(service.loaded)
+            if loaded.versions is not None:
+                await store.hold(pod, loaded.versions)  # what is not renewed runs out
+                await store.sweep(loaded.versions)
             metrics.holds(await store.statistics())
         except StoreError as error:
             log.warning("looking after the adapter disk failed: %s", error)

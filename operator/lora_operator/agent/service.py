@@ -35,12 +35,19 @@ _STATUS = {"InUse": 409, "Pinned": 409, "NotStored": 404, "InvalidName": 400, "I
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Loaded:
+    """What the operator says that the pod's engine has or is about to get; None until it has told this process."""
+
+    def __init__(self) -> None:
+        self.versions: frozenset[Key] | None = None
+
+
 class Service:
     """`pod` ("namespace/name") holds what its engine has loaded. `exposition` is what /metrics answers."""
 
     def __init__(
         self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None,
-        exposition: Callable[[], bytes],
+        loaded: Loaded, exposition: Callable[[], bytes],
     ) -> None:  # fmt: skip
         self._store = store
         self._jobs = jobs
@@ -48,7 +55,7 @@ class Service:
         self._pod = pod
         self._budget_bytes = budget_bytes
         self._exposition = exposition
-        self.loaded: frozenset[Key] | None = None  # None: nobody has said since this process began
+        self._loaded = loaded
 
     def app(self) -> web.Application:
         """The application, to be served by whoever owns the port."""
@@ -146,7 +153,7 @@ class Service:
         for version in versions:
             self._store.path_of(*version)  # refuses names that are none
         there = await self._store.hold(self._pod, versions)
-        self.loaded = frozenset(versions)
+        self._loaded.versions = frozenset(versions)
         return _answer(LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(there))), 200)
 
     async def _statistics(self, _: web.Request) -> web.Response:
@@ -183,7 +190,7 @@ class Service:
             size_bytes=entry.size_bytes,
             done_bytes=entry.size_bytes,
             pinned=entry.pinned,
-            loaded=entry.key in (self.loaded or ()),
+            loaded=entry.key in (self._loaded.versions or ()),
             prefetched=entry.unused,
             last_used=entry.last_used,
         )
