@@ -41,13 +41,14 @@ def main() -> int:
         print(f"[{name}] …", file=sys.stderr, flush=True)
         records += _measure(name, parsed.quick)
         print(f"[{name}] {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    kept = append("placement.jsonl", records)
     reached = figures(records)
     print_table(reached, peers="best baseline (copies it leaves unplaced)")
     shown = list(tables(records))
     for title, rows in shown:
         print(f"\n{title}")
         print_rows(rows)
-    print(f"\nkept in {append('placement.jsonl', records)}")
+    print(f"\nkept in {kept}")
     if parsed.page:
         refresh(parsed.page, reached, shown, _measured_on())
     print("drawn: " + ", ".join(str(path) for path in draw(records, parsed.plots)))
