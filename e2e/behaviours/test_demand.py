@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from e2e.behaviours.client import Client
-from e2e.behaviours.seen import AuditLog, metric
+from e2e.behaviours.seen import AuditLog, metric, unloads
 from e2e.behaviours.worlds import Worlds
 from e2e.world import World
-from e2e.world.world import SERVICE_ACCOUNT, assigned, eventually
+from e2e.world.world import SERVICE_ACCOUNT, assigned, condition, eventually
 
 QUICK = ("--demand-seconds", "0.1", "--demand-half-life", "0.4")
 
@@ -48,6 +48,30 @@ def test_two_busy_adapters_on_one_pod_part_without_a_request_lost(worlds: Worlds
     eventually(lambda: "Rebalanced" in [event["reason"] for event in world.events(moved)], what=("an Event says so",))
     (event,) = (event for event in world.events(moved) if event["reason"] == "Rebalanced")
     assert event["message"].startswith(f"{moved} moves to pod vllm-1 from vllm-0")
+
+
+def test_copies_follow_demand_up_and_down_and_a_restart_changes_nothing(worlds: Worlds) -> None:
+    world = worlds(3, operator=QUICK)
+    world.adapter("sql")
+    world.apply("sql", "sql", deployment={"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 3})
+    assert len(assigned(world.wait_ready("sql")["status"])) == 1
+    with Client(world, "sql", "sql") as client:
+        world.wait("sql", lambda status: status.get("replicas") == 3)
+        world.stop_operator()
+        done = unloads(world)
+        world.start_operator(*QUICK)
+        eventually(lambda: demand(world) > 5.0, what=("demand is known again",))
+        assert unloads(world) == done
+    assert client.gaps == 0
+    assert {request.answer.status for request in client.requests} == {200}
+    body = world.wait("sql", lambda status: status.get("replicas") == 1)
+    assert condition(body["status"], "Ready") == "True"
+    eventually(lambda: len(_scaled(world)) >= 2, what=("Events say so",))
+    assert any(message.startswith("sql: 1 -> 3 copies, its demand is ") for message in _scaled(world))
+
+
+def _scaled(world: World) -> list[str]:
+    return [event["message"] for event in world.events("sql") if event["reason"] == "ScaledByDemand"]
 
 
 def _pods(world: World, name: str) -> set[str]:
