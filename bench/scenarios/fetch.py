@@ -153,6 +153,7 @@ def _curl(directory: Path, load: Load, port: int) -> tuple[float, float]:
 def _place(directory: Path) -> Iterator[Path]:
     place = directory / "arrived"
     place.mkdir()
+    os.sync()  # what was written before does not hold up who writes now
     try:
         yield place
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from dataclasses import replace
 
@@ -130,6 +131,14 @@ async def test_notices_that_the_content_changed_half_way_where_only_the_answers_
     assert error.reason == "SourceChanged"
 
 
+async def test_takes_nothing_from_answers_that_hide_which_version_they_send(case: Case) -> None:
+    case.store.always = Fault(tag="")
+    order = an_order(case.files, case.link, sha256="")
+    assert (await case.failure(order)).reason == "BadAnswer"
+    await case.fetch()  # with a digest it does not matter
+    assert case.whole
+
+
 async def test_starts_from_nothing_where_nobody_can_tell_whether_the_content_changed(case: Case) -> None:
     order = an_order(case.files, replace(case.link, tag=""), sha256="")
     case.store.always = Fault(ranges=False, tag="")
@@ -170,6 +179,31 @@ async def test_says_that_nobody_listens(case: Case) -> None:
 async def test_says_that_a_server_does_not_speak_tls(case: Case) -> None:
     error = await case.failure(an_order(case.files, Link(case.store.url("/x").replace("http:", "https:"))))
     assert error.reason == "TlsFailed"
+
+
+async def test_says_that_a_connection_is_not_accepted(case: Case) -> None:
+    case.limits = replace(LIMITS, attempts=1, connect_seconds=0.05)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first, socket.socket() as second:
+        for client in (first, second):  # fill the queue of a server that never takes one
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        error = await case.failure(an_order(case.files, Link(f"http://127.0.0.1:{full.getsockname()[1]}/x")))
+    assert (error.reason, error.retryable) == ("ConnectTimedOut", True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_mixture_of_faults_ends_in_the_whole_or_in_a_reason(case: Case, seed: int) -> None:
+    numbers = random.Random(seed)
+    passing = [Fault(), *PASSING.values(), Fault(corrupt_at=numbers.randrange(30_000))]
+    case.store.script.extend(numbers.choices(passing, [8] + [1] * (len(passing) - 1), k=25))
+    case.limits = replace(LIMITS, attempts=3, stall_seconds=0.05, connections_per_file=numbers.choice([1, 3, 8]))
+    for _ in range(20):
+        try:
+            await case.fetch()
+            break
+        except FetchError as error:
+            assert error.retryable or error.reason == "NotFinite", error  # a corrupted bit may make it so
+    assert case.whole
 
 
 async def test_a_cancelled_fetch_ends_and_can_be_taken_up_again(case: Case) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import os
 import re
+import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +56,7 @@ class FaultyStore:
         self.bandwidth = Bandwidth(bytes_per_second)
         self._tags: dict[str, str] = {}
         self._runner: web.ServerRunner | None = None
-        self.port = 0
+        self.port = self.tls_port = 0
 
     async def __aenter__(self) -> FaultyStore:
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=0.1)
@@ -69,6 +71,16 @@ class FaultyStore:
     ) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
+
+    @asynccontextmanager
+    async def also_with(self, tls: ssl.SSLContext) -> AsyncIterator[None]:
+        """Serve the same by HTTPS, on `tls_port`."""
+        assert self._runner is not None
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls)
+        await site.start()
+        self.tls_port = self._runner.addresses[-1][1]
+        yield
+        await site.stop()
 
     def url(self, path: str, *, sig: str | None = None, host: str = "127.0.0.1") -> str:
         """Where a file is; `sig` plays the signature of a link."""
@@ -111,7 +123,7 @@ class FaultyStore:
 
     async def _send(self, request: web.BaseRequest, fault: Fault, content: bytes | Path) -> web.StreamResponse:
         tag = self.tag(request.path) if fault.tag is None else fault.tag
-        if request.headers.get("If-Match", tag) != tag:
+        if tag and request.headers.get("If-Match", tag) != tag:
             return web.Response(status=412)
         size = _size(content)
         begin, end, status = 0, size, 200

@@ -43,11 +43,18 @@ def read_answer(what: str, status: int, headers: Mapping[str, str]) -> Answer:
     return Answer(True, int(found[1]), size, int(found[2]) - int(found[1]) + 1, tag)
 
 
-def check_version(what: str, answer: Answer, etag: str, pinned: str, wanted: str) -> None:
+def check_version(what: str, answer: Answer, etag: str, pinned: str, wanted: str, *, proven: bool) -> None:
     """Raises FetchError (SourceChanged) for other content than the link is for, or than came before.
 
     `etag`: as the answer has it; `wanted`: the link's tag; `pinned`: what earlier answers had; "" for what is unknown.
+    `proven`: a digest will tell in the end; else the answer has to (FetchError, BadAnswer).
     """
+    if wanted and not etag and not proven:
+        raise FetchError(
+            "BadAnswer",
+            f"{what} does not tell which version it sends (no ETag), although it did before: see the server",
+            retryable=True,
+        )
     if (wanted and etag and same_tag(etag) != same_tag(wanted)) or (pinned and answer.tag and answer.tag != pinned):
         raise FetchError(
             "SourceChanged", f"{what} holds other content than was inspected: it is read again", retryable=True

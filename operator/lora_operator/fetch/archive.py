@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -27,9 +28,12 @@ DIRECTORY_BYTES_MAX = 32 << 20
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def unpack(order: FetchOrder, descriptor: int, into: Path, limits: Limits) -> list[AdapterFile]:
+def unpack(
+    order: FetchOrder, descriptor: int, into: Path, limits: Limits, stopped: threading.Event
+) -> list[AdapterFile]:
     """Write the files of `order` that have neither link nor inline bytes into `into`, out of the whole archive at
-    `descriptor`. Blocking. Raises FetchError, and OSError of the disk.
+    `descriptor`. Blocking; ends soon, with a FetchError, when `stopped`. Raises FetchError, and OSError of
+    the disk.
     """
     archive = order.archive
     assert archive is not None
@@ -45,7 +49,7 @@ def unpack(order: FetchOrder, descriptor: int, into: Path, limits: Limits) -> li
             members = _zip_members if archive.kind == "zip" else _tar_members
             for name, size, stream in members(what, packed, archive.kind, frozenset(wanted), limits):
                 file = wanted.pop(name)
-                found.append(_write(order, file, size, stream, into))
+                found.append(_write(order, file, size, stream, into, stopped))
                 if not wanted:
                     break
     except (
@@ -83,7 +87,9 @@ def _plain(name: str) -> str:
     return ("/" if absolute else "") + "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-def _write(order: FetchOrder, file: FetchFile, size: int, stream: IO[bytes], into: Path) -> AdapterFile:
+def _write(
+    order: FetchOrder, file: FetchFile, size: int, stream: IO[bytes], into: Path, stopped: threading.Event
+) -> AdapterFile:
     what = f"{file.path} in the archive of {order.name}"
     if size != file.size_bytes:
         raise BadContent(
@@ -95,7 +101,7 @@ def _write(order: FetchOrder, file: FetchFile, size: int, stream: IO[bytes], int
     try:
         proof = FileProof(order.name, file, partial.descriptor)
         place = 0
-        while place < size and (block := stream.read(min(BLOCK_BYTES, size - place))):
+        while place < size and not stopped.is_set() and (block := stream.read(min(BLOCK_BYTES, size - place))):
             partial.write(place, block)
             place += len(block)
             proof.advance(place)

@@ -187,8 +187,9 @@ class Download:
             headers["If-Range"] = self._pinned
         async with self._transport.get(self._wanted.what, link, headers) as response:
             what = f"{self._wanted.what}: {host_of(response.url)}"
+            proven = bool(self._partial.mark.sha256) or self._wanted.path is None
             answer = read_answer(what, response.status, response.headers)
-            check_version(what, answer, response.headers.get("ETag", ""), self._pinned, link.tag)
+            check_version(what, answer, response.headers.get("ETag", ""), self._pinned, link.tag, proven=proven)
             check_extent(what, answer, span, self._size)
             self._check_size(what, answer.size_bytes)
             place = await self._learn(answer, link)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +165,7 @@ class Fetcher:
         assert archive is not None
         wanted = Wanted(f"the archive of {order.name}", None, self._limits.archive_bytes)
         mark = Mark(archive.size_bytes, "", archive.link.tag)
+        stopped = threading.Event()
         partial = await self._transport.in_thread(PartialFile, into / ARCHIVE_FILE, mark)
         try:
             attempts = 2
@@ -171,7 +173,9 @@ class Fetcher:
                 attempts -= not partial.have.count_bytes
                 await Download(wanted, partial, links, self._transport, None, progress.archive).run()
                 try:
-                    return await self._transport.in_thread(unpack, order, partial.descriptor, into, self._limits)
+                    return await self._transport.in_thread(
+                        unpack, order, partial.descriptor, into, self._limits, stopped, stop=stopped.set
+                    )
                 except BadContent as error:
                     if not attempts:
                         raise

@@ -23,7 +23,7 @@ class Limits:
     file_bytes: int = 64 << 30  # larger files are refused
     archive_bytes: int = 64 << 30
     unpacked_bytes: int = 256 << 30  # of all that has to be unpacked to get at the wanted members
-    unpacked_ratio: int = 1000  # unpacked ÷ packed bytes, beyond the first 64 MiB
+    unpacked_ratio: int = 200  # unpacked ÷ packed bytes, beyond the first 64 MiB
     members: int = 100_000
     renew_before_seconds: float = 30.0  # a link that runs out sooner than this is renewed first
     checks_free_space: bool = True
