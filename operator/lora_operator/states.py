@@ -13,7 +13,7 @@ from lora_operator.observe.engines import EngineState, EngineView, incarnation_o
 from lora_operator.snapshot import our_model
 from lora_operator.status import AdapterState, Copy, StatusInput
 from lora_operator.vllm.client import Endpoint
-from lora_scheduler import Load, Plan, Reason, Refusal, Snapshot
+from lora_scheduler import Load, Plan, Reason, Refusal, ReplicaPolicy, Snapshot
 
 
 def status_inputs(
@@ -58,10 +58,13 @@ def _input(
     if resource.source.ready is None:
         # what is said about the source is still about the spec before: a status must not claim more
         generation = int(resource.resource.status.get("observedGeneration") or generation)
+    deployment = spec.deployment_config if spec is not None else None
+    automatic = deployment is not None and deployment.replica_policy is ReplicaPolicy.AUTO
+    least = deployment.replicas if deployment is not None and automatic else None
     return StatusInput(
         generation=generation,
         source=resource.source,
-        adapters=tuple(_state(wanted, plan, copies, moving, failed) for wanted in resource.wanted),
+        adapters=tuple(_state(wanted, least, plan, copies, moving, failed) for wanted in resource.wanted),
         rejected=resource.rejected,
         on_demand=resource.on_demand,
         selector=spec.deployment_config.pod_selector.to_string() if spec is not None else "",
@@ -70,16 +73,19 @@ def _input(
 
 def _state(
     wanted: Wanted,
+    least: int | None,
     plan: Plan,
     copies: Mapping[str, list[Copy]],
     moving: set[str],
     failed: Mapping[str, list[Refusal]],
 ) -> AdapterState:
     key = wanted.adapter.key
+    assigned = plan.assignments.get(key, ())
     missing = plan.missing.get(key, 0)
+    if least is not None:
+        missing = min(missing, max(least - len(assigned), 0))
     refusals = {refusal.pod: refusal for refusal in plan.refusals.get(key, ())}
     refusals |= {refusal.pod: refusal for refusal in failed.get(key, ())}
-    assigned = plan.assignments.get(key, ())
     return AdapterState(
         name=wanted.adapter.name,
         fingerprint=wanted.adapter.version,
@@ -90,6 +96,7 @@ def _state(
         moving=key in moving,
         copies=tuple(sorted(copies.get(key, ()), key=lambda c: (c.pod, c.engine_name))),
         refusals=tuple(refusals[pod] for pod in sorted(refusals)),
+        least=least,
     )
 
 

@@ -40,7 +40,10 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class AdapterState:
-    """One wanted adapter at this moment. `missing` copies have no place; `moving` are on their way or wait for room."""
+    """One wanted adapter at this moment. `missing` copies have no place; `moving` are on their way or wait for room.
+
+    `least` of the wanted copies have to answer, all if None: what demand calls for beyond that is no promise.
+    """
 
     name: str
     fingerprint: str
@@ -51,6 +54,7 @@ class AdapterState:
     moving: bool
     copies: tuple[Copy, ...]
     refusals: tuple[Refusal, ...]
+    least: int | None = None
 
     @property
     def current(self) -> int:
@@ -59,7 +63,10 @@ class AdapterState:
 
     @property
     def complete(self) -> bool:
-        return self.wanted > 0 and self.missing == 0 and self.current >= self.wanted
+        if self.wanted == 0 or self.missing:
+            return False
+        updating = any(not copy.current for copy in self.copies)
+        return self.current >= (self.wanted if self.least is None or updating else min(self.least, self.wanted))
 
 
 @dataclass(frozen=True, slots=True)
