@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -124,6 +125,28 @@ async def test_says_that_the_endpoint_is_unknown_to_dns() -> None:
 
 async def test_says_that_the_endpoint_speaks_no_tls(no_hub: FaultyStore) -> None:
     assert (await refused(no_hub.url("").replace("http:", "https:"))).reason == "TlsFailed"
+
+
+@pytest.mark.parametrize("endpoint", ["http://[::1", "http://host:port", "ftp://host", "host"])
+async def test_asks_no_endpoint_that_is_no_url(endpoint: str) -> None:
+    error = await refused(endpoint)
+    assert error.reason in ("ForbiddenUrl", "BadAnswer")
+    assert not error.retryable
+
+
+async def test_ends_at_once_when_nobody_waits_for_the_answer_any_more(no_hub: FaultyStore) -> None:
+    no_hub.files["/api/models/org/a"] = b'{"id": "org/a"}'
+    no_hub.always = Fault(stall_after=3)
+    source = HuggingFaceSource(endpoint=no_hub.url(""))
+    asking = asyncio.create_task(source.resolve(a_request("huggingface", "org/a"), None))
+    await no_hub.asked.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    no_hub.always = Fault()
+    no_hub.files["/api/models/org/a"] = b"{}"
+    with pytest.raises(SourceError):  # its threads are free again
+        await asyncio.wait_for(source.resolve(a_request("huggingface", "org/a"), None), 10)
 
 
 async def test_asks_no_host_that_the_operator_may_not_ask(hub: LocalHub) -> None:

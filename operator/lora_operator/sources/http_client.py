@@ -162,7 +162,10 @@ class HttpClient:
 
     def _shown(self, url: str) -> str:
         """Elsewhere than the user said, a path may be part of a signature."""
-        return shown(url) if origin(url) == origin(self._home) else shown(urljoin(url, "/"))
+        try:
+            return shown(url) if origin(url) == origin(self._home) else shown(urljoin(url, "/"))
+        except ValueError:
+            return "the URL"
 
 
 def origin(url: str) -> tuple[str, str, int]:
