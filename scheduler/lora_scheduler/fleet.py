@@ -13,6 +13,7 @@ from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Resident, ResidentState
 from lora_scheduler.replicas import Followed, wanted_copies
+from lora_scheduler.topology import domain_of
 
 _order = attrgetter("order")
 
@@ -47,6 +48,7 @@ class Fleet:
         self._groups = Groups()
         self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
+        self._close: set[str] = set()  # adapters with two copies, as found, in one domain
         self._priorities: Counter[int] = Counter()
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
@@ -91,6 +93,11 @@ class Fleet:
         """All whose account may have changed in this round, in the order in which they are served."""
         return sorted([*self.active, *(a for a in self.stirred if not a.active)], key=_order)
 
+    def close_together(self) -> list[Allotment]:
+        """All with copies that share a domain, and some whose copies do not, in the order in which they are served."""
+        found = dict.fromkeys((*(self.allotments[key] for key in self._close), *self.active, *self.stirred))
+        return sorted([allotment for allotment in found if len(allotment.kept) > 1], key=_order)
+
     def blocks(self, allotment: Allotment, ledger: PodLedger) -> bool:
         """Whether an engine name that a load would need is still listed on the pod."""
         adapter = allotment.adapter
@@ -130,6 +137,7 @@ class Fleet:
                 if self._wanted(allotment.adapter, allotment.group) != (allotment.wanted, allotment.most):
                     allotment.withdraw()
                     opened[key] = allotment.adapter, allotment.group
+        self._close -= opened.keys()
         for adapter, group in opened.values():
             self._open(adapter, group)
         self.active.sort(key=_order)
@@ -192,6 +200,7 @@ class Fleet:
     def _remove_adapter(self, key: str) -> None:
         allotment = self.allotments.pop(key)
         allotment.withdraw()
+        self._close.discard(key)
         self._groups.leave(allotment.adapter)
         self._forget(allotment.adapter)
         if key in self._found:
@@ -229,9 +238,17 @@ class Fleet:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
                     as_wanted &= _enter(allotment, ledger, found[pod])
+            if len(allotment.kept) > 1 and not everywhere and _are_close(allotment):
+                self._close.add(adapter.key)
         if not as_wanted or (allotment.missing > 0 if everywhere else len(allotment.kept) != wanted):
             allotment.active = True
             self.active.append(allotment)
+
+
+def _are_close(allotment: Allotment) -> bool:
+    topology_key = allotment.adapter.topology_key
+    domains = {domain_of(copy.ledger.pod, topology_key) for copy in allotment.kept.values()}
+    return len(domains) < len(allotment.kept)
 
 
 def _enter(allotment: Allotment, ledger: PodLedger, residents: tuple[Resident, ...]) -> bool:

@@ -22,7 +22,7 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> None:
     )
     moves = Rebalancing(shifting, allowed - under_way)
     if moves.budget > 0:
-        respread(fleet.allotments.values(), moves)
+        respread(fleet, moves)
     if policy.rebalance_epsilon is None:
         return
     for alike in by_base_model(fleet.pods).values():

@@ -48,9 +48,12 @@ def pack(lacking: Iterable[Allotment], shifting: Shifting) -> None:
 def _make_room(allotment: Allotment, shifting: Shifting) -> PodLedger | None:
     size = allotment.adapter.bytes
     targets = allotment.group.targets
+    begun = {copy.ledger.key for copy in shifting.steps.begun()}  # nothing can leave other pods
+    if not begun:
+        return None
     if sum(max(free_slots(pod), 0) for pod in targets) < 1 or sum(max(free_bytes(pod), 0) for pod in targets) < size:
         return None
-    possible = [pod for pod in targets if free_slots(pod) >= 0 and may_hold(allotment, pod)]
+    possible = [pod for pod in targets if pod.key in begun and free_slots(pod) >= 0 and may_hold(allotment, pod)]
     for pod in nsmallest(PODS_TRIED, possible, key=lambda p: (free_slots(p) < 1, max(size - free_bytes(p), 0), p.key)):
         if _free_up(pod, allotment.adapter, targets, shifting):
             return pod

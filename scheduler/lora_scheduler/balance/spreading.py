@@ -3,47 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.rebalancing import Rebalancing
+from lora_scheduler.balance.shifting import free_slots
+from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.topology import domain_of
 
 
-def respread(allotments: Iterable[Allotment], moves: Rebalancing) -> None:
+def respread(fleet: Fleet, moves: Rebalancing) -> None:
     """Begin moves from the most crowded domain to one that has at least two copies less."""
-    crowded = [allotment for allotment in allotments if len(allotment.kept) > 1 and _is_crowded(allotment)]
-    crowded.sort(key=lambda allotment: allotment.order)
-    for allotment in crowded:
+    places: dict[tuple[int, str], Places] = {}
+    for allotment in fleet.close_together():
         if moves.budget <= 0:
             return
-        found = _best_move(allotment, moves)
+        kind = id(allotment.group), allotment.adapter.topology_key
+        if kind not in places:
+            places[kind] = Places(allotment.group.targets, allotment.adapter.topology_key)
+        found = _best_move(allotment, places[kind], moves)
         if found is not None:
             moves.move(*found)
 
 
-def _is_crowded(allotment: Allotment) -> bool:
-    """Whether two copies share a domain; asked for every adapter in every round."""
+class Places:
+    """Where the pods of a group stand that had a free slot when this round first asked: only fewer have one later."""
+
+    def __init__(self, targets: Iterable[PodLedger], topology_key: str) -> None:
+        self._open: dict[str, list[PodLedger]] = {}
+        for pod in targets:
+            if free_slots(pod) > 0:
+                self._open.setdefault(domain_of(pod.pod, topology_key), []).append(pod)
+
+    def with_at_most(self, count: int, counts: Mapping[str, int]) -> Iterator[PodLedger]:
+        """The pods of the domains that have no more than so many copies."""
+        for domain, pods in self._open.items():
+            if counts.get(domain, 0) <= count:
+                yield from pods
+
+
+def _best_move(allotment: Allotment, places: Places, moves: Rebalancing) -> tuple[Copy, PodLedger] | None:
     topology_key = allotment.adapter.topology_key
-    domains = {domain_of(copy.ledger.pod, topology_key) for copy in allotment.kept.values()}
-    return len(domains) < len(allotment.kept)
-
-
-def _best_move(allotment: Allotment, moves: Rebalancing) -> tuple[Copy, PodLedger] | None:
-    topology_key = allotment.adapter.topology_key
-
-    def domain(pod: PodLedger) -> str:
-        return domain_of(pod.pod, topology_key)
-
-    counts = Counter([domain(copy.ledger) for copy in allotment.kept.values()])
+    domains = {key: domain_of(copy.ledger.pod, topology_key) for key, copy in allotment.kept.items()}
+    counts = Counter(domains.values())
     most = max(counts.values())
-    copies = [copy for copy in allotment.kept.values() if counts[domain(copy.ledger)] == most]
-    copy = max(copies, key=lambda c: (c.ledger.load, c.ledger.key))
-    emptier = [pod for pod in allotment.group.targets if counts[domain(pod)] <= most - 2]
-    if not emptier or not moves.at_rest(copy):
+    if most < 2:
         return None
-    possible = [pod for pod in emptier if moves.takes(copy, pod)]
+    copies = [copy for key, copy in allotment.kept.items() if counts[domains[key]] == most]
+    copy = max(copies, key=lambda c: (c.ledger.load, c.ledger.key))
+    if not moves.at_rest(copy):
+        return None
+    possible = [pod for pod in places.with_at_most(most - 2, counts) if moves.takes(copy, pod)]
     if not possible:
         return None
-    return copy, min(possible, key=lambda pod: (counts[domain(pod)], pod.load, pod.key))
+    return copy, min(possible, key=lambda pod: (counts[domain_of(pod.pod, topology_key)], pod.load, pod.key))
