@@ -13,7 +13,7 @@ from bench.placement.quality import quality
 from bench.placement.records import Record, record
 
 ZIPF = (0.8, 1.0, 1.2, 1.5)
-SOLVED_ZIPF, SOLVABLE_PODS, SOLVER_SECONDS = 1.0, 10, 5.0
+SOLVED_ZIPF, SOLVABLE_PODS, SOLVER_SECONDS = 1.0, 10, 3.0
 
 
 def shapes(quick: bool) -> Iterator[Shape]:

@@ -20,8 +20,8 @@ SUMMED = ("loads", "minimum", "to_even_out", "missing")
 def figures(records: Sequence[Record]) -> list[Figure]:
     """One per goal, in the order of the design's table; those without records are left out."""
     made = [
-        *_cold(records), *_oversubscribed(records), *_arrivals(records), *_churn(records), *_quiet(records),
-        *_timings(records), *_events(records), *_limits(records),
+        *_cold(records), *_oversubscribed(records), *_arrivals(records), *_churn(records), *_auto(records),
+        *_quiet(records), *_timings(records), *_events(records), *_limits(records),
     ]  # fmt: skip
     return [figure for figure in made if figure.values]
 
@@ -114,7 +114,8 @@ def _churn(records: Sequence[Record]) -> Iterator[Figure]:
         for one in _whole_traces(churn)
         if one["minimum"] + one["to_even_out"] > 0
     ]
-    yield _compared("loads ÷ least that evens out to 1.1, kinds of changes", evened, _moved, "", None)
+    evened_out = _compared("loads ÷ least that evens out to 1.1, kinds of changes", evened, _moved, "", None)
+    yield replace(evened_out, peers="")  # the baselines move less and do not even out
     demand = ("flash crowd", "crowd gone", "hour of a day")
     for what, changes in (
         ("pods or adapters came or went", [one for one in churn if one["change"] not in demand]),
@@ -132,6 +133,14 @@ def _churn(records: Sequence[Record]) -> Iterator[Figure]:
         "forced moves on pod addition", [one for one in churn if one["change"] == "pod addition"],
         lambda one: one["loads"] - one["minimum"], "0", lambda worst: worst <= 0, unit="loads", ours=REPAIR_ONLY,
     )  # fmt: skip
+
+
+def _auto(records: Sequence[Record]) -> Iterator[Figure]:
+    auto = chosen(records, "auto")
+    yield _compared(
+        "imbalance after demand changed, Auto", auto, lambda one: one["imbalance"], "<= 1.1", lambda most: most <= 1.1
+    )
+    yield _compared("hottest copy ÷ mean load of a pod, Auto", auto, lambda one: one["hottest_share"], "", None)
 
 
 def _whole_traces(records: Sequence[Record]) -> list[Record]:
@@ -221,4 +230,6 @@ def _best_baseline(records: Sequence[Record], worst: Mapping[str, float], ours: 
         return ""
     sign = 1 if largest else -1
     best = min(others, key=lambda name: (max(left[name] - left[ours], 0), sign * worst[name], name))
-    return f"{best} {worst[best]:.4g}" + (f" ({left[best]})" if left[best] else "")
+    even = max(one["imbalance"] for one in records if one["method"] == best)
+    beside = f", imbalance {even:.2f}" if records[0]["section"] == "churn" else ""
+    return f"{best} {worst[best]:.4g}" + (f" ({left[best]})" if left[best] else "") + beside

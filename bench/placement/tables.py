@@ -25,6 +25,9 @@ def tables(records: Sequence[Record]) -> Iterator[tuple[str, Rows]]:
         yield f"cold, {size}", _cold(chosen(records, "cold", size=size))
     for size in sorted({one["size"] for one in chosen(records, "churn")}, key=len):
         yield f"changes, {size}: {LEGEND}", _churn(chosen(records, "churn", size=size))
+    auto = chosen(records, "auto")
+    if auto:
+        yield "copies that follow demand (Auto)", _auto(auto)
     waves = chosen(records, "arrivals", what="wave")
     if waves:
         yield "important adapters arrive in fleets in 98 % use", _waves(waves)
@@ -70,6 +73,28 @@ def _moved(records: Sequence[Record]) -> str:
     parts += [f"{missing} unplaced"] if missing else []
     parts += [f"{rounds} plans"] if rounds > 1 else []
     return ", ".join(parts) + ("" if all(one["settled"] for one in records) else ", not at rest")
+
+
+def _auto(records: Sequence[Record]) -> Rows:
+    head = (
+        "size",
+        "change",
+        "times",
+        "copies before",
+        "after",
+        "loads",
+        "imbalance p50–max",
+        "hottest copy ÷ mean load",
+    )
+    rows: Rows = [head]
+    for size, change in dict.fromkeys((one["size"], one["change"]) for one in records):
+        own = [one for one in records if (one["size"], one["change"]) == (size, change)]
+        imbalance = [one["imbalance"] for one in own]
+        sums = [str(sum(one[what] for one in own)) for what in ("copies_before", "copies_after", "loads")]
+        hottest = max(one["hottest_share"] for one in own)
+        spread = f"{percentile(imbalance, 50):.2f}–{max(imbalance):.2f}"
+        rows.append((size, change, str(len(own)), *sums, spread, f"{hottest:.2f}"))
+    return rows
 
 
 def _waves(records: Sequence[Record]) -> Rows:
