@@ -99,6 +99,7 @@ class Operator:
             ledger=ledger,
             recorder=self._recorder,
             metrics=FilesMetrics(self.metrics.registry),
+            policy=placement_policy(settings),
         )
         executor = Executor(
             engines=engines,

@@ -260,10 +260,13 @@ class Executor:
     async def _fetch(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
         """Bring the files to the pod; every quarter of them is news for status."""
 
+        files = wanted.found.files if wanted.found is not None else ()
+        size = sum(file.size_bytes for file in files)
+
         def report(done_bytes: int) -> None:
-            quarter = effect.quarter
-            effect.done_bytes = done_bytes
-            if effect.quarter != quarter:
+            percent = 25 * min(4 * done_bytes // size, 4) if size else 0
+            if percent != effect.fetched_percent:
+                effect.fetched_percent = percent
                 self._changed()
 
         await self._files.bring(record, wanted, report)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +17,7 @@ from lora_operator.cache.volume import Evicted, StoreError, VolumeStore
 from lora_operator.delivery import Ways
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.agents import Agents
+from lora_operator.delivery.prefetcher import Prefetcher
 from lora_operator.delivery.shared import SharedVolume
 from lora_operator.desired import Desired, Wanted
 from lora_operator.events import Recorder
@@ -25,13 +27,15 @@ from lora_operator.fetch.limits import Limits as FetchLimits
 from lora_operator.fetch.order import FetchOrder
 from lora_operator.files_metrics import FilesMetrics
 from lora_operator.inflight import Ledger
-from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, incarnation_of
+from lora_operator.prefetching import Forecast
 from lora_operator.resolve import Resolver
 from lora_operator.settings import Settings
 from lora_operator.snapshot import our_model
 from lora_operator.sources import SourceError
 from lora_operator.sweeping import Key, in_use, needed
+from lora_scheduler import Plan, Policy, Snapshot, plan
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Files:
         ledger: Ledger,
         recorder: Recorder,
         metrics: FilesMetrics,
+        policy: Policy,
     ) -> None:
         self._settings = settings
         self._cluster = cluster
@@ -77,6 +82,8 @@ class Files:
         self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics)
         self.agents = Agents(AgentClient(session, self._token), self._locate, self._loaded_on)
         self.ways = Ways(SharedVolume(self.store, self._fetcher, self._locate), self.agents)
+        self.prefetcher = Prefetcher(self.ways)
+        self._forecast = Forecast(lambda snapshot: plan(snapshot, policy))
 
     async def start(self) -> None:
         """A volume that is not there lets no load succeed, and status says so; what is loaded is still looked after."""
@@ -114,8 +121,21 @@ class Files:
 
     async def stop(self) -> None:
         """Everything that brings files has been cancelled before."""
+        await self.prefetcher.stop()
         await self.agents.stop()
         await self._fetcher.close()
+
+    def follow(self, wanted: Desired, snapshot: Snapshot, made: Plan, pods: Mapping[str, PodRecord]) -> None:
+        """Tell agents what is loaded by now, and bring early what the plan will want next."""
+        self.agents.follow(pods)
+        starting = frozenset(
+            key for key, record in pods.items() if record.pod.agent_port and record.pod.ip and self._starts(key)
+        )
+        self.prefetcher.follow(self._forecast.early(snapshot, made, starting), pods, wanted)
+
+    def _starts(self, pod: str) -> bool:
+        view = self._engines.views.get(pod)
+        return view is not None and view.state is EngineState.STARTING
 
     def _token(self) -> str:
         path = self._settings.agent_token_file

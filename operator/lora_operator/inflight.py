@@ -32,12 +32,7 @@ class Effect:
     bytes: int
     rank: int
     incarnation: str
-    done_bytes: int = 0  # of the files, while they are fetched
-
-    @property
-    def quarter(self) -> int:
-        """How many quarters of the files are there: fine enough for people, and few changes of status."""
-        return min(4 * self.done_bytes // self.bytes, 4) if self.bytes else 0
+    fetched_percent: int = 0  # of the files, in quarters: fine enough for people, and few changes of status
 
     @property
     def is_load(self) -> bool:

@@ -204,7 +204,8 @@ class Loop:
         self.last_plan_at = time.monotonic()
         log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
         parts.executor.submit(made, wanted)
-        parts.files.agents.follow(pods)
+        with self._isolation.around("bringing files early"):
+            parts.files.follow(wanted, snapshot, made, pods)
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         now = asyncio.get_running_loop().time()
         for key, given in inputs.items():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lora_operator.departing import Answering, departing_input
 from lora_operator.desired import Desired, DesiredResource, Wanted
-from lora_operator.inflight import Failures, Ledger
+from lora_operator.inflight import Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
 from lora_operator.snapshot import our_model
@@ -33,6 +33,7 @@ def status_inputs(
     moving |= {
         effect.adapter for pod in pods for effect in ledger.on(pod) if effect.is_load and effect.adapter is not None
     }
+    fetching = _fetching(pods, ledger)
     failed = _load_failures(desired, pods, failures)
     for pod in snapshot.pods:
         if pod.not_ready is not None:
@@ -42,7 +43,9 @@ def status_inputs(
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
     for load, refusal in plan.waiting:
         failed.setdefault(load.adapter, []).insert(0, refusal)  # first, so that what failed on that pod is said instead
-    inputs = {key: _input(resource, plan, copies, moving, failed) for key, resource in desired.resources.items()}
+    inputs = {
+        key: _input(resource, plan, copies, moving, fetching, failed) for key, resource in desired.resources.items()
+    }
     return inputs | {r.key: departing_input(r, desired, answering) for r in desired.departing}
 
 
@@ -51,6 +54,7 @@ def _input(
     plan: Plan,
     copies: Mapping[str, list[Copy]],
     moving: set[str],
+    fetching: Mapping[str, int],
     failed: Mapping[str, list[Refusal]],
 ) -> StatusInput:
     spec = resource.resource.spec
@@ -64,7 +68,7 @@ def _input(
     return StatusInput(
         generation=generation,
         source=resource.source,
-        adapters=tuple(_state(wanted, least, plan, copies, moving, failed) for wanted in resource.wanted),
+        adapters=tuple(_state(wanted, least, plan, copies, moving, fetching, failed) for wanted in resource.wanted),
         rejected=resource.rejected,
         on_demand=resource.on_demand,
         selector=spec.deployment_config.pod_selector.to_string() if spec is not None else "",
@@ -77,6 +81,7 @@ def _state(
     plan: Plan,
     copies: Mapping[str, list[Copy]],
     moving: set[str],
+    fetching: Mapping[str, int],
     failed: Mapping[str, list[Refusal]],
 ) -> AdapterState:
     key = wanted.adapter.key
@@ -94,10 +99,21 @@ def _state(
         wanted=len(assigned) + missing,
         missing=missing,
         moving=key in moving,
+        fetched_percent=fetching.get(key),
         copies=tuple(sorted(copies.get(key, ()), key=lambda c: (c.pod, c.engine_name))),
         refusals=tuple(refusals[pod] for pod in sorted(refusals)),
         least=least,
     )
+
+
+def _fetching(pods: Iterable[str], ledger: Ledger) -> dict[str, int]:
+    """By adapter, how much of its files is there, on the pod where that is least; only what has begun to come."""
+    found: dict[str, int] = {}
+    for pod in pods:
+        for effect in ledger.on(pod):
+            if effect.stage is Stage.FETCHING and effect.adapter is not None and effect.fetched_percent:
+                found[effect.adapter] = min(effect.fetched_percent, found.get(effect.adapter, 100))
+    return found
 
 
 def _answering(

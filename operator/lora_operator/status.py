@@ -54,6 +54,7 @@ class AdapterState:
     moving: bool
     copies: tuple[Copy, ...]
     refusals: tuple[Refusal, ...]
+    fetched_percent: int | None = None  # of its files, while they are on their way to a pod
     least: int | None = None
 
     @property
@@ -257,13 +258,17 @@ def _why_not_loaded(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> 
         return "ScaledToZero", "replicas is 0"
     lacking = [state for state in given.adapters if not state.complete]
     if any(state.moving for state in lacking):
-        names = ", ".join(state.name for state in lacking[:5])
+        names = ", ".join(_on_its_way(state) for state in lacking[:5])
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         return "Loading", f"loading {names}{more}{_waits_for(lacking)}"
     if not any(state.refusals or state.missing for state in lacking):
         return "Loading", f"{lacking[0].name}: a copy has just gone, and its place is being filled"
     code = telling_reason(r for state in lacking for r in state.refusals)
     return str(code), f"{lacking[0].name}: {_plain_reason(code, lacking[0])}"
+
+
+def _on_its_way(state: AdapterState) -> str:
+    return state.name if state.fetched_percent is None else f"{state.name} ({state.fetched_percent} % fetched)"
 
 
 def _waits_for(lacking: Iterable[AdapterState]) -> str:
