@@ -26,8 +26,12 @@ DAILY = 24.0
 ASKS_PER_ITEM_AND_DAY = (1.0, 5.0, 20.0)
 BOUND, THERE = "bound (PFOO-L)", "libcachesim"
 POLICIES: tuple[EvictionPolicy, ...] = (Lru(), Sieve(), Gdsf(), Fifo(), Lot())
-# ours is exactly theirs, but where draws or ties differ, or what theirs does is not the textbook
+# ours is exactly theirs, to the last ask
 EXACT = ("lru", "sieve", "fifo")
+WHY_NOT = {
+    "gdsf": "theirs is not the textbook's, which ours is: see tests/cache/test_bench_cache.py",
+    "random": "other draws",
+}
 CURRENCIES = ("object_miss", "byte_miss", "seconds_miss")
 
 
@@ -148,8 +152,9 @@ def _agreement(records: Sequence[Record]) -> Iterator[Figure]:
         for there in chosen(records, method=f"{THERE} {policy.name}"):
             (own,) = chosen(records, method=ours, **{name: there[name] for name in ("zipf", "seed", "share")})
             differences.append(100 * max(abs(own[name] - there[name]) for name in CURRENCIES[:2]))
-        goal = 0.0 if policy.name in EXACT else 5.0
+        exact = policy.name in EXACT
         yield Figure(
             f"{policy.name}: farthest from {THERE}", (max(differences),), "points",
-            f"≤ {goal:g}", f"mean {fmean(differences):.2f}", max(differences) <= goal,
+            "0" if exact else "", f"mean {fmean(differences):.2f}", max(differences) == 0 if exact else None,
+            "" if exact else WHY_NOT[policy.name],
         )  # fmt: skip

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.policies import POLICIES
 from lora_operator.cache.store_error import CacheFull
+from lora_operator.cache.used import used_bytes
 from lora_operator.cache.volume import StoreError, VolumeStore
 from tests.cache.dying import dies_at
 from tests.cache.stored_versions import Clock, add, files_of, filler, key_of, stored
@@ -154,6 +155,7 @@ class CacheMachine(RuleBasedStateMachine):
         there = stored(self.root)
         assert self.safe <= set(there)
         assert sum(there.values()) <= BUDGET_BYTES
+        assert used_bytes(self.root) in (None, sum(there.values()))
         assert not list((self.root / ".tmp").glob("*"))
 
     def teardown(self) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -256,3 +259,46 @@ async def test_what_others_are_fetching_counts_against_the_budget(cache: Cache, 
 
     await cache.store.add(*key_of("a"), files_of(2000), fill)
     assert stored(root) == {"a": 2000}
+
+
+async def test_what_somebody_removed_by_hand_makes_room_too(cache: Cache, root: Path) -> None:
+    await cache.add("a", "b", "c")
+    shutil.rmtree(root / "b")
+    await cache.add("d")
+    assert set(stored(root)) == {"a", "c", "d"}
+    assert cache.told == []
+
+
+async def test_holds_the_budget_on_a_volume_without_locks_too(
+    cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    await cache.add("a", "b", "c")
+    await cache.add("d")
+    assert set(stored(root)) == {"b", "c", "d"}
+    assert names_in(root / ".partial") == []
+
+
+async def test_serves_from_a_volume_that_may_only_be_read(
+    cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*arguments: object, **options: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    await cache.add("a")
+    real = os.open
+
+    def only_read(path: str, flags: int, *mode: int, **options: int) -> int:
+        return read_only() if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else real(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "utime", read_only)
+    monkeypatch.setattr(os, "mkdir", read_only)
+    monkeypatch.setattr(os, "open", only_read)
+    assert await cache.store.use(*key_of("a"))
+    await cache.add("a")
+    with pytest.raises(StoreError) as caught:
+        await cache.add("b")
+    assert (caught.value.reason, caught.value.retryable) == ("ReadOnly", False)

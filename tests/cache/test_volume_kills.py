@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from lora_operator.cache.limits import Limits
+from lora_operator.cache.used import used_bytes
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.sources import FoundAdapter
 from tests.cache.dying import dies_at
@@ -88,6 +89,7 @@ def test_a_killed_eviction_leaves_whole_versions_and_the_next_one_holds_the_budg
             break
         left = stored(root)
         assert {"used", "pinned"} <= set(left)
+        assert used_bytes(root) in (None, sum(left.values()))
         seen.append("new" in left)
         asyncio.run(carry_on(root))
         assert set(stored(root)) == {"used", "pinned", "new"}

@@ -30,18 +30,18 @@ def try_lock(descriptor: int) -> bool | None:
 
 
 @contextmanager
-def changing(root: Path) -> Iterator[None]:
+def changing(root: Path) -> Iterator[bool]:
     """Only one at a time decides what leaves or enters the store at `root`. For blocking code, and short.
 
-    Where the file system has no locks, everybody gets it at once: removing is then protected by the age of what was
-    asked for alone. Raises StoreError (Locked) if somebody holds it for a minute; OSError.
+    Where the file system has no locks, everybody gets it at once, with False: removing is then protected by the age of
+    what was asked for alone. Raises StoreError (Locked) if somebody holds it for a minute; OSError.
     """
     flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(root / FILE, flags, 0o644)
     try:
         end = time.monotonic() + DEADLINE_SECONDS
         pause = 0.001
-        while try_lock(descriptor) is False:
+        while (locked := try_lock(descriptor)) is False:
             if time.monotonic() > end:
                 raise StoreError(
                     "Locked",
@@ -50,6 +50,6 @@ def changing(root: Path) -> Iterator[None]:
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-        yield
+        yield bool(locked)
     finally:
         os.close(descriptor)

@@ -42,10 +42,13 @@ class Record:
     hits: int = 0
     pinned: bool = False
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(size for _, size in self.files)
+
     def entry(self, key: Key, last_used: float) -> Entry:
-        size_bytes = sum(size for _, size in self.files)
         return Entry(
-            *key, size_bytes, self.added_at, last_used, self.hits, self.load_seconds, self.prefetched, self.pinned
+            *key, self.size_bytes, self.added_at, last_used, self.hits, self.load_seconds, self.prefetched, self.pinned
         )
 
 
@@ -60,7 +63,7 @@ class Records:
     def read(self, key: Key) -> Record | None:
         """None where there is none, or a damaged one. Raises OSError."""
         try:
-            status = self._path(key).stat()
+            status = os.stat(f"{self._folder}/{key[0]}@{key[1]}")  # noqa: PTH116 - for thousands at a time
             mark = (status.st_ino, status.st_size, status.st_mtime_ns)
             known = self._known.get(key)
             if known is not None and known[0] == mark:

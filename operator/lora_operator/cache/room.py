@@ -19,6 +19,7 @@ from lora_operator.cache.protection import InUse, protection
 from lora_operator.cache.scratch import sweep_scratch
 from lora_operator.cache.shelf import Shelf
 from lora_operator.cache.store_error import CacheFull, StoreError
+from lora_operator.cache.used import used_bytes
 from lora_operator.cache.victims import Choice, Evicted, Why, choose_victims
 
 _LOOKS = 5  # at a store whose versions are asked for while we look
@@ -41,9 +42,9 @@ class Room:
         Raises StoreError (CacheFull, LargerThanCache, DiskFull, Busy), OSError.
         """
         gone: list[Evicted] = []
-        with changing(self.shelf.root):
+        with changing(self.shelf.root) as alone:
             for _ in range(_LOOKS):
-                if self._make_once(claimed, size_bytes, in_use, disk_full, gone):
+                if self._make_once(claimed, size_bytes, in_use, disk_full, gone, alone):
                     claimed.reserve(size_bytes)
                     return gone
         raise StoreError(
@@ -62,17 +63,21 @@ class Room:
         return after.counts.thrash > before.counts.thrash
 
     def _make_once(
-        self, claimed: Partial, size_bytes: int, in_use: InUse, disk_full: bool, gone: list[Evicted]
+        self, claimed: Partial, size_bytes: int, in_use: InUse, disk_full: bool, gone: list[Evicted], alone: bool
     ) -> bool:
         """False: something that was to go was asked for meanwhile, look again."""
         root, now = self.shelf.root, self.clock()
         sweep_scratch(root, now)
-        entries = self.shelf.entries()
         others = [other for other in taken(root, now) if other.place != claimed.place]
-        over_budget = self._over_budget(claimed.key[0], size_bytes, entries, others)
         to_come = max(size_bytes - claimed.present_bytes(), 1)
         # a disk that is full with free space has a quota, or others who were faster: only removing helps
         over_disk = to_come - (sum(evicted.size_bytes for evicted in gone) if disk_full else free_bytes(root))
+        used = used_bytes(root) if alone else None
+        if used is not None and max(self._over_budget(claimed.key[0], size_bytes, used, others), over_disk) <= 0:
+            return True
+        entries = self.shelf.entries()
+        used = sum(entry.size_bytes for entry in entries)
+        over_budget = self._over_budget(claimed.key[0], size_bytes, used, others)
         for left in sorted((other for other in others if not other.alive), key=lambda other: other.touched_at):
             if max(over_budget, over_disk) > 0 and drop(left, now):
                 over_budget -= left.size_bytes
@@ -109,7 +114,7 @@ class Room:
             return True
         return remove(self.shelf, entries, choice, past, now, gone)
 
-    def _over_budget(self, name: str, size_bytes: int, entries: Sequence[Entry], others: Sequence[Taken]) -> int:
+    def _over_budget(self, name: str, size_bytes: int, used: int, others: Sequence[Taken]) -> int:
         budget = self.limits.budget_bytes
         if budget is None:
             return 0
@@ -119,7 +124,7 @@ class Room:
                 f"storing {name}: its {size_bytes} bytes are more than the cache's whole budget of {budget}: raise it",
                 retryable=False,
             )
-        return sum(e.size_bytes for e in entries) + sum(o.size_bytes for o in others) + size_bytes - budget
+        return used + sum(other.size_bytes for other in others) + size_bytes - budget
 
 
 def remove(

@@ -19,6 +19,11 @@ from lora_operator.cache.paths import is_fingerprint, is_name, version_path
 from lora_operator.cache.records import Record, Records
 from lora_operator.cache.scratch import scratch
 from lora_operator.cache.store_error import StoreError
+from lora_operator.cache.used import changing_used, note_used
+
+
+class _UsedMeanwhile(Exception):
+    """A version that was to go was asked for."""
 
 
 class Shelf:
@@ -48,10 +53,8 @@ class Shelf:
 
     def versions(self) -> Iterator[Key]:
         """All versions there are, sorted. Raises OSError."""
-        for name in _names_in(self.root):
-            for version in _folders_in(self.root / name):
-                if is_fingerprint(version):
-                    yield name, version
+        for key, _ in self._used_at():
+            yield key
 
     def entries(self) -> list[Entry]:
         """All versions with what is known of them. Under the lock, as it begins records that are missing.
@@ -59,10 +62,10 @@ class Shelf:
         Raises OSError.
         """
         found = []
-        for key in self.versions():
+        for key, last_used in self._used_at():
             with suppress(FileNotFoundError):  # somebody took it away by hand
-                last_used = self.path_of(key).stat().st_mtime
                 found.append((self.records.read(key) or self._adopt(key, last_used)).entry(key, last_used))
+        note_used(self.root, sum(entry.size_bytes for entry in found))
         return found
 
     def files_of(self, key: Key) -> Mapping[str, int]:
@@ -78,7 +81,10 @@ class Shelf:
 
         Raises OSError.
         """
-        target = self.path_of(key)
+        with changing_used(self.root, record.size_bytes):
+            self._rename(folder, self.path_of(key), key, record)
+
+    def _rename(self, folder: Path, target: Path, key: Key, record: Record) -> None:
         self._make_parent(target)
         self.records.write(key, record)
         while True:
@@ -106,14 +112,14 @@ class Shelf:
         """
         path = self.path_of(entry.key)
         try:
-            with scratch(self.root) as folder:
+            with changing_used(self.root, -entry.size_bytes), scratch(self.root) as folder:
                 away = folder / "removed"
                 path.rename(away)
                 if away.stat().st_mtime > entry.last_used and not even_if_used:
-                    away.rename(path)  # somebody asked for it between the two looks
-                    return False
-        except FileNotFoundError:
-            return False  # another process was faster
+                    away.rename(path)
+                    raise _UsedMeanwhile
+        except (FileNotFoundError, _UsedMeanwhile):
+            return False  # somebody asked for it between the two looks, or took it away by hand
         self.records.forget(entry.key)
         with suppress(OSError):  # other versions are still there
             path.parent.rmdir()
@@ -138,6 +144,21 @@ class Shelf:
                 (self.root / name).rmdir()
                 removed += 1
         return removed
+
+    def _used_at(self) -> Iterator[tuple[Key, float]]:
+        """Versions with the time of their last use. With thousands of them this is what making room takes."""
+        for name in _names_in(self.root):
+            try:
+                with os.scandir(f"{self.root}/{name}") as entries:
+                    versions = sorted(
+                        (entry.name, entry.stat(follow_symlinks=False).st_mtime)
+                        for entry in entries
+                        if is_fingerprint(entry.name) and entry.is_dir(follow_symlinks=False)
+                    )
+            except FileNotFoundError:
+                continue
+            for version, last_used in versions:
+                yield (name, version), last_used
 
     def _adopt(self, key: Key, added_at: float) -> Record:
         """A record for a version that somebody else put there: what is there is what belongs there."""
@@ -195,12 +216,5 @@ def _size(path: Path) -> int:
 
 def _names_in(root: Path) -> list[str]:
     """The folders that have an adapter's name; the others are not ours."""
-    return [name for name in _folders_in(root) if is_name(name)]
-
-
-def _folders_in(path: Path) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return []
+    with os.scandir(root) as entries:
+        return sorted(entry.name for entry in entries if is_name(entry.name) and entry.is_dir(follow_symlinks=False))
