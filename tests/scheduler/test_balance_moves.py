@@ -1,0 +1,273 @@
+"""Copies that serve move for the sake of load or spread: a few at a time, the new one before the old one goes, and
+nothing is remembered on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lora_scheduler import Adapter, Load, LoadCause, Pod, Policy, Reason, ReplicaPolicy, ResidentState, Snapshot, plan
+from tests.scheduler.builders import (
+    GIB,
+    LOADING,
+    a_copy,
+    a_pod,
+    a_snapshot,
+    an_adapter,
+    holding,
+    load_causes,
+    loads,
+    plan_for,
+    run,
+    unloads,
+    where,
+)
+from tests.scheduler.world import World
+
+ZONE = "topology.kubernetes.io/zone"
+FAILED = (Reason.LOAD_FAILED, "the engine answered 500")
+
+
+def crowd(*demands: float | None, **fields: Any) -> list[Adapter]:
+    return [an_adapter(f"a{i}", demand=demand, **fields) for i, demand in enumerate(demands)]
+
+
+def loaded_on(key: str, adapters: list[Adapter], **fields: Any) -> Pod:
+    return holding(a_pod(key, **({"slots": 8} | fields)), *(a_copy(adapter) for adapter in adapters))
+
+
+def load_of(snapshot: Snapshot) -> dict[str, float]:
+    shares = {a.key: (a.demand or 0.0) / max(len(where(snapshot, a.key)), 1) for a in snapshot.adapters}
+    return {pod.key: sum(shares[r.adapter or ""] for r in pod.residents) for pod in snapshot.pods}
+
+
+def in_zone(zone: str) -> dict[str, str]:
+    return {ZONE: zone}
+
+
+# --- load
+
+
+def test_a_pod_with_too_much_load_gives_up_just_enough_and_comes_to_rest() -> None:
+    adapters = crowd(4.0, 3.0, 2.0, 1.0)
+    rested, plans = run(a_snapshot(*adapters, loaded_on("p1", adapters), a_pod("p2", slots=8)))
+    assert load_of(rested) == {"p1": 5.0, "p2": 5.0}
+    assert sum(len(loads(made)) for made in plans) <= 3
+    assert load_causes(plans[0]) == {LoadCause.MOVE} and not unloads(plans[0])
+
+
+def test_the_old_copy_serves_until_the_new_one_does_and_the_move_is_not_begun_twice() -> None:
+    adapters = crowd(4.0, 4.0)
+    pods = loaded_on("p1", adapters), a_pod("p2")
+    made = plan_for(*adapters, *pods)
+    assert len(loads(made)) == 1 and not unloads(made)
+    mover = loads(made)[0][0]
+    assert made.assignments[mover] == ("p2",)
+    arriving = holding(pods[1], a_copy(mover, state=LOADING))
+    made = plan_for(*adapters, pods[0], arriving)
+    assert not made.actions and made.assignments[mover] == ("p2",)
+    made = plan_for(*adapters, pods[0], holding(pods[1], a_copy(mover)))
+    assert unloads(made) == [(mover, "p1")] and not loads(made)
+
+
+@pytest.mark.parametrize("epsilon", [None, 5.0])
+def test_nothing_moves_where_that_is_not_wanted_or_loads_are_even_enough(epsilon: float | None) -> None:
+    adapters = crowd(4.0, 4.0)
+    policy = Policy(rebalance_epsilon=epsilon)
+    assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2"), policy=policy).actions
+
+
+def test_without_a_budget_nothing_moves() -> None:
+    adapters = crowd(4.0, 4.0)
+    assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2"), policy=Policy(max_moves=0)).actions
+
+
+def test_moves_under_way_count_against_the_budget() -> None:
+    adapters = crowd(*[1.0] * 8)
+    pods = loaded_on("p1", adapters), a_pod("p2", slots=8)
+    assert len(loads(plan_for(*adapters, *pods, policy=Policy(max_moves=3)))) == 3
+    on_the_way = holding(pods[1], *(a_copy(a, state=LOADING) for a in adapters[:2]))
+    assert len(loads(plan_for(*adapters, pods[0], on_the_way, policy=Policy(max_moves=3)))) == 1
+    assert not plan_for(*adapters, pods[0], on_the_way, policy=Policy(max_moves=2)).actions
+
+
+def test_unknown_demand_moves_nothing() -> None:
+    adapters = crowd(None, None, None, None)
+    assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2", slots=8)).actions
+
+
+def test_the_largest_copy_cannot_be_divided_and_is_left_alone() -> None:
+    adapters = crowd(9.0, 0.1)
+    assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2")).actions
+
+
+def test_dust_is_not_worth_a_load() -> None:
+    adapters = crowd(10.0, *[0.05] * 50)
+    other = an_adapter("b", demand=9.9)
+    pods = loaded_on("p1", adapters, slots=60), loaded_on("p2", [other], slots=60)
+    assert not plan_for(*adapters, other, *pods).actions
+
+
+def test_a_small_change_of_demand_undoes_no_move() -> None:
+    adapters = crowd(4.0, 3.0, 2.0, 1.0, 1.0, 0.5)
+    rested, _ = run(a_snapshot(*adapters, loaded_on("p1", adapters), a_pod("p2", slots=8), a_pod("p3", slots=8)))
+    for factor in (0.995, 1.005):
+        first = rested.adapters[0]
+        changed = replace(rested, adapters=(replace(first, demand=(first.demand or 0) * factor), *rested.adapters[1:]))
+        assert not plan(changed).actions
+
+
+def test_two_copies_change_places_where_no_move_alone_would_help() -> None:
+    hot, warm = crowd(6.0, 6.0), [an_adapter("w0", demand=3.5), an_adapter("w1", demand=3.5)]
+    snapshot = a_snapshot(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm))
+    made = plan(snapshot)
+    assert len(loads(made)) == 2 and {pod for _, pod in loads(made)} == {"p1", "p2"} and not unloads(made)
+    rested, _ = run(snapshot)
+    assert load_of(rested) == {"p1": 9.5, "p2": 9.5}
+
+
+def test_copies_do_not_change_places_with_a_budget_of_one_or_without_room() -> None:
+    hot, warm = crowd(6.0, 6.0), [an_adapter("w0", demand=3.5), an_adapter("w1", demand=3.5)]
+    assert not plan_for(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm), policy=Policy(max_moves=1)).actions
+    assert not plan_for(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm, slots=2)).actions
+    tight = 2.5  # GiB: a third copy does not fit for a moment
+    assert not plan_for(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm, memory=tight)).actions
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_pod("p2", slots=1, residents=(a_copy("x", adapter="x", owned=False),)),
+        a_pod("p2", memory=0.5),
+        a_pod("p2", max_rank=4),
+        a_pod("p2", ready=False),
+        a_pod("p2", base_model="qwen"),
+        a_pod("p2", excluded={f"a{i}": FAILED for i in range(2)}),
+    ],
+)
+def test_a_copy_stays_where_no_other_pod_can_take_it(other: Pod) -> None:
+    adapters = crowd(4.0, 4.0)
+    assert not plan_for(*adapters, loaded_on("p1", adapters), other).actions
+
+
+def test_an_adapter_that_failed_to_load_somewhere_is_not_tried_on_pod_after_pod() -> None:
+    adapters = crowd(4.0, 4.0)
+    failed = a_pod("p2", excluded={"a0": FAILED, "a1": FAILED})
+    assert not plan_for(*adapters, loaded_on("p1", adapters), failed, a_pod("p3")).actions
+
+
+def test_a_failed_move_leaves_the_copy_where_it_was() -> None:
+    adapters = crowd(4.0, 4.0)
+    world = World()
+    world.adapters = {a.key: a for a in adapters}
+    world.pods = {"p1": loaded_on("p1", adapters), "p2": a_pod("p2")}
+    world.begin_all(plan(world.snapshot))
+    for pod, resident in world.in_flight():
+        world.fail(pod, resident)
+    for _ in range(5):
+        made = plan(world.snapshot)
+        world.begin_all(made)
+        for pod, resident in world.in_flight():
+            world.fail(pod, resident)
+    assert not made.actions
+    assert all(where(world.snapshot, a.key) == ["p1"] for a in adapters)
+
+
+@pytest.mark.parametrize("blip", [{"ready": False, "held": True}, {"ready": False}, {"draining": True}])
+def test_a_move_ends_well_whatever_becomes_of_its_pods(blip: dict[str, bool]) -> None:
+    adapters = crowd(4.0, 4.0)
+    source, target = loaded_on("p1", adapters), holding(a_pod("p2"), a_copy("a0", state=LOADING))
+    for pods in ((replace(source, **blip), target), (source, replace(target, **blip))):
+        snapshot = a_snapshot(*adapters, *pods, a_pod("p3"))
+        made = plan(snapshot)
+        assert not unloads(made)  # no copy that may be the only one goes while others cannot be counted on
+        back = tuple(replace(p, ready=True, held=False, draining=False) for p in snapshot.pods)
+        rested, _ = run(replace(snapshot, pods=tuple(settled(pod) for pod in back)))
+        assert max(load_of(rested).values()) <= 4.0 * 1.1
+        assert all(len(where(rested, a.key)) == 1 for a in adapters)
+
+
+def settled(pod: Pod) -> Pod:
+    return replace(pod, residents=tuple(replace(r, state=ResidentState.LOADED) for r in pod.residents))
+
+
+def test_after_a_lost_pod_loads_are_even_again_with_few_moves() -> None:
+    adapters = [
+        an_adapter(f"a{i:02}", demand=d) for i, d in enumerate([5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1])
+    ]
+    rested, _ = run(a_snapshot(*adapters, *(a_pod(f"p{i}", slots=9) for i in range(4))))
+    lost = len(rested.pods[0].residents)
+    after, plans = run(replace(rested, pods=rested.pods[1:]))
+    total = sum(a.demand or 0 for a in adapters)
+    assert max(load_of(after).values()) <= 1.1 * max(total / 3, 5.0)
+    assert sum(len(loads(made)) for made in plans) <= 2 * lost
+
+
+# --- spread
+
+
+def test_copies_spread_again_when_a_zone_has_come_back() -> None:
+    adapter = an_adapter(replicas=2, topology_key=ZONE)
+    crowded = [holding(a_pod(key, node_labels=in_zone("z1")), a_copy()) for key in ("p1", "p2")]
+    back = a_pod("p3", node_labels=in_zone("z2"))
+    made = plan_for(adapter, *crowded, back)
+    assert loads(made) == [("a", "p3")] and load_causes(made) == {LoadCause.MOVE} and not unloads(made)
+    rested, _ = run(a_snapshot(adapter, *crowded, back))
+    assert "p3" in where(rested) and len(where(rested)) == 2
+
+
+def test_a_zone_without_room_is_no_reason_to_move() -> None:
+    other = an_adapter("b")
+    adapter = an_adapter(replicas=2, topology_key=ZONE)
+    crowded = [holding(a_pod(key, node_labels=in_zone("z1")), a_copy()) for key in ("p1", "p2")]
+    full = a_pod("p3", slots=1, node_labels=in_zone("z2"), residents=(a_copy(other),))
+    assert not plan_for(adapter, other, *crowded, full).actions
+
+
+def test_copies_that_are_as_far_apart_as_can_be_stay() -> None:
+    adapter = an_adapter(replicas=3, topology_key=ZONE)
+    pods = [holding(a_pod(f"p{i}", node_labels=in_zone(f"z{i % 2}")), a_copy()) for i in range(3)]
+    assert not plan_for(adapter, *pods, a_pod("p9", node_labels=in_zone("z1"))).actions
+
+
+def test_spread_moves_are_counted_too_and_leave_alone_what_is_not_at_rest() -> None:
+    adapters = [an_adapter(key, replicas=2, topology_key=ZONE) for key in "abc"]
+    crowded = [holding(a_pod(k, node_labels=in_zone("z1")), *map(a_copy, adapters)) for k in ("p1", "p2")]
+    back = a_pod("p3", node_labels=in_zone("z2"))
+    assert len(loads(plan_for(*adapters, *crowded, back))) == 2
+    lacking = replace(adapters[0], replicas=3)
+    made = plan_for(lacking, *crowded[:2], back)
+    assert load_causes(made) == {LoadCause.MISSING}
+    loading = holding(a_pod("p2", node_labels=in_zone("z1")), a_copy(adapters[0], state=LOADING))
+    assert not plan_for(adapters[0], holding(a_pod("p1", node_labels=in_zone("z1")), a_copy()), loading, back).actions
+
+
+def test_all_pods_is_on_every_pod_and_never_moves() -> None:
+    adapter = an_adapter(demand=5.0, replica_policy=ReplicaPolicy.ALL_PODS, topology_key=ZONE)
+    busy = an_adapter("b", demand=0.1)
+    pods = [holding(a_pod(key, node_labels=in_zone("z1")), a_copy()) for key in ("p1", "p2")]
+    made = plan_for(adapter, busy, *pods, holding(a_pod("p3", node_labels=in_zone("z2")), a_copy()))
+    assert all(isinstance(action, Load) and action.adapter == "b" for action in made.actions)
+
+
+def test_a_move_keeps_copies_apart() -> None:
+    twice = an_adapter("twice", demand=8.0, replicas=2, topology_key=ZONE)
+    other = crowd(4.0, 4.0)
+    pods = (
+        holding(a_pod("p1", slots=8, node_labels=in_zone("z1")), a_copy(twice), *map(a_copy, other)),
+        holding(a_pod("p2", slots=8, node_labels=in_zone("z2")), a_copy(twice)),
+        a_pod("p3", slots=8, node_labels=in_zone("z2")),
+    )
+    rested, _ = run(a_snapshot(twice, *other, *pods))
+    zones = {pod.key: pod.node_labels[ZONE] for pod in pods}
+    assert {zones[pod] for pod in where(rested, "twice")} == {"z1", "z2"}
+    assert max(load_of(rested).values()) <= 16 / 3 * 1.1 + 3
+
+
+def test_moves_need_room_beside_what_is_leaving() -> None:
+    adapters = crowd(4.0, 4.0)
+    leaving = a_copy("x", bytes=3 * GIB, state=ResidentState.UNLOADING)
+    made = plan_for(*adapters, loaded_on("p1", adapters), holding(a_pod("p2", memory=3.5), leaving))
+    assert not made.actions

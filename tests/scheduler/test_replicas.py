@@ -1,0 +1,131 @@
+"""How many copies Auto asks for: as demand goes, at once up and only clearly down, and never to and fro."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lora_scheduler import Adapter, LoadCause, Planner, Pod, Policy, ReplicaPolicy, Snapshot, plan
+from tests.scheduler.builders import a_copy, a_pod, a_snapshot, an_adapter, holding, load_causes, run, unloads, where
+
+AUTO = ReplicaPolicy.AUTO
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def auto(demand: float | None, **fields: Any) -> Adapter:
+    return an_adapter("a", replica_policy=AUTO, demand=demand, **fields)
+
+
+def rest_of(demand: float) -> Adapter:
+    """Keeps the mean load where a test wants it."""
+    return an_adapter("rest", demand=demand, replicas=4)
+
+
+def fleet(count: int = 4, copies: int = 0) -> list[Pod]:
+    pods = [a_pod(f"p{i}", slots=9) for i in range(count)]
+    return [holding(pod, a_copy()) if i < copies else pod for i, pod in enumerate(pods)]
+
+
+def copies(
+    adapter: Adapter, *, mean: float = 10.0, pods: int = 4, present: int = 0, policy: Policy | None = None
+) -> int:
+    rest = rest_of(mean * pods - (adapter.demand or 0))
+    made = plan(a_snapshot(adapter, rest, *fleet(pods, present)), policy or Policy())
+    return len(made.assignments["a"])
+
+
+@pytest.mark.parametrize(
+    ("demand", "expected"), [(None, 1), (0.0, 1), (4.9, 1), (5.1, 2), (9.9, 2), (12.0, 3), (39.0, 4)]
+)
+def test_no_copy_carries_more_than_half_of_a_pods_mean_load(demand: float | None, expected: int) -> None:
+    assert copies(auto(demand)) == expected
+
+
+def test_the_number_stays_between_replicas_and_the_maximum() -> None:
+    assert copies(auto(0.1, replicas=2)) == 2
+    assert copies(auto(39.0, max_replicas=2)) == 2
+    assert copies(auto(39.0, replicas=3, max_replicas=2)) == 2
+    assert copies(auto(39.0, replicas=0)) == 0
+
+
+def test_how_hot_is_too_hot_can_be_chosen() -> None:
+    assert copies(auto(9.9), policy=Policy(hot_share=1.0)) == 1
+    assert copies(auto(9.9), policy=Policy(hot_share=0.25)) == 4
+
+
+@pytest.mark.parametrize(
+    ("demand", "present", "expected"), [(9.0, 3, 3), (6.5, 3, 2), (9.0, 1, 2), (3.6, 2, 2), (3.4, 2, 1)]
+)
+def test_copies_go_only_when_the_others_would_clearly_do(demand: float, present: int, expected: int) -> None:
+    assert copies(auto(demand), present=present) == expected
+
+
+def test_without_known_demand_there_are_as_many_as_replicas_says() -> None:
+    made = plan(a_snapshot(auto(None, replicas=2), *fleet()))
+    assert len(made.assignments["a"]) == 2
+    assert len(plan(a_snapshot(auto(3.0), a_pod("p1", ready=False))).assignments["a"]) == 0
+
+
+def test_copies_beyond_replicas_are_welcome_and_not_missed() -> None:
+    low = an_adapter("low", demand=1.0)
+    full = [holding(a_pod(f"p{i}", slots=1), a_copy(replace(low, key=f"l{i}", name=f"l{i}"))) for i in range(3)]
+    lows = [replace(low, key=f"l{i}", name=f"l{i}") for i in range(3)]
+    made = plan(a_snapshot(auto(30.0, priority=5), *lows, *full, a_pod("p9", slots=1)))
+    assert made.assignments["a"] == ("p9",) and not made.missing and not unloads(made)
+
+
+def test_where_room_is_scarce_further_copies_wait_until_all_others_have_theirs() -> None:
+    others = [an_adapter(f"o{i}", demand=1.0) for i in range(3)]
+    made = plan(a_snapshot(auto(30.0), *others, *(a_pod(f"p{i}", slots=1) for i in range(4))))
+    assert not made.missing
+    made = plan(a_snapshot(auto(30.0), *others[:2], *(a_pod(f"p{i}", slots=1) for i in range(4))))
+    assert len(made.assignments["a"]) == 2 and not made.missing
+
+
+def test_growth_loads_and_shrinking_unloads() -> None:
+    rested, _ = run(a_snapshot(auto(4.0), rest_of(36.0), *fleet()))
+    grown = replace(rested, adapters=(auto(12.0), rest_of(28.0)))
+    assert load_causes(plan(grown)) == {LoadCause.MISSING}
+    rested, _ = run(grown)
+    assert len(where(rested)) == 3
+    rested, _ = run(replace(rested, adapters=(auto(1.0), rest_of(39.0))))
+    assert len(where(rested)) == 1
+
+
+@settings(UNHURRIED, max_examples=60)
+@given(
+    demands=st.lists(st.floats(0, 100), min_size=1, max_size=6),
+    pods=st.integers(1, 6),
+    before=st.lists(st.floats(0, 100), min_size=6, max_size=6),
+)
+def test_at_a_fixed_demand_the_number_of_copies_comes_to_rest(
+    demands: list[float], pods: int, before: list[float]
+) -> None:
+    """From whatever was there before; `run` fails where the plans go on for ever."""
+
+    def snapshot(values: list[float]) -> Snapshot:
+        adapters = [an_adapter(f"a{i}", replica_policy=AUTO, demand=v) for i, v in enumerate(values[: len(demands)])]
+        return a_snapshot(*adapters, *(a_pod(f"p{i}", slots=9) for i in range(pods)))
+
+    rested, _ = run(snapshot(before))
+    rested, _ = run(replace(rested, adapters=snapshot(demands).adapters))
+    held = {a.key: len(where(rested, a.key)) for a in rested.adapters}
+    limit = 0.5 * sum(demands) / pods * (1 + 1 / 32)
+    for adapter in rested.adapters:
+        assert 1 <= held[adapter.key] <= pods
+        if held[adapter.key] < pods:
+            assert (adapter.demand or 0) / held[adapter.key] <= limit * (1 + 1e-9)
+
+
+def test_a_lasting_planner_follows_the_demand_of_others_too() -> None:
+    adapter, pods = auto(6.0), fleet()
+    planner = Planner()
+    planner.plan(a_snapshot(adapter, rest_of(34.0), *pods))
+    for rest in (2.0, 90.0, 34.0):
+        snapshot = a_snapshot(adapter, rest_of(rest), *pods)
+        assert planner.plan(snapshot) == plan(snapshot)
+    assert planner.update(removed_adapters={"rest"}) == plan(a_snapshot(adapter, *pods))
