@@ -86,6 +86,8 @@ def claim(root: Path, key: Key) -> Partial | None:
             if locked is None:
                 # without locks nobody can tell who else is at it: each has a place of its own
                 os.close(descriptor)
+                with suppress(OSError):
+                    place.rmdir()
                 place = parent / f"{place.name}@{secrets.token_hex(8)}"
                 place.mkdir(mode=0o755)
                 descriptor = _open(place)
