@@ -68,6 +68,6 @@ class S3Server:
         self.close()
 
     def _control(self, what: str, body: bytes = b"") -> None:
-        request = Request(f"{self.endpoint}/moto-api/{what}", data=body, method="POST")
+        request = Request(f"{self.endpoint}/moto-api/{what}", body, {"Content-Type": "text/plain"}, method="POST")
         with urlopen(request, timeout=10) as answer:
             answer.read()

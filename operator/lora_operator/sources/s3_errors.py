@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.sources.base import SourceError
@@ -145,7 +146,7 @@ def _unanswered(error: Exception) -> tuple[str, str, bool]:
         error, (sdk.CredentialRetrievalError, sdk.UnauthorizedSSOTokenError, sdk.RefreshWithMFAUnsupportedError)
     ):
         return "CredentialsUnavailable", "the operator's own role gives no credentials now: check its set-up", True
-    if isinstance(error, sdk.ResponseParserError):
+    if isinstance(error, ResponseParserError):
         return "UnexpectedAnswer", "what answers does not speak like an S3 store: correct the endpoint", False
     if isinstance(error, (sdk.ParamValidationError, sdk.InvalidRegionError, sdk.UnknownEndpointError)):
         return "BadRepository", "no request can be made of bucket, prefix, region and endpoint: correct them", False

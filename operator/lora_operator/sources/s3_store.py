@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
+from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import check_url, checked_pools
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_store import Timing
@@ -96,6 +97,8 @@ class S3Store:
             }
         self._client = self._clean(partial(surroundings.client, place.region, **settings))
         check_url(self._client.meta.endpoint_url, rules)
+        if not place.is_aws:
+            self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
         manager = self._client._endpoint.http_session._manager
         manager.pool_classes_by_scheme = checked_pools(manager.pool_classes_by_scheme, rules)
 
@@ -148,6 +151,14 @@ class S3Store:
         )
         return str(url), now + self._link_seconds if self._link_seconds else None
 
+    def _no_redirect(self, **_: object) -> None:
+        """The SDK asks so where a bucket is that it is led away from; where all leads on, it would for ever."""
+        raise SourceError(
+            "UnexpectedAnswer",
+            f"{self._shown!r}: the store leads elsewhere, which is not followed: name its final endpoint and region",
+            retryable=False,
+        )
+
     def _exactly(self, key: str, file: RemoteFile) -> dict[str, str]:
         """The parameters for this very content of an object."""
         pins = {"IfMatch": f'"{file.tag}"' if file.tag else "", "VersionId": file.version}
@@ -156,6 +167,12 @@ class S3Store:
     def _items(self, pages: Any, field: str, deadline: float) -> Iterator[Mapping[str, Any]]:
         pages = iter(pages)
         while (page := self._clean(partial(next, pages, None))) is not None:
+            if not {"Name", "IsTruncated"} & page.keys():  # a web server's greeting, perhaps
+                raise SourceError(
+                    "UnexpectedAnswer",
+                    f"{self._shown!r}: what answers does not speak like an S3 store: correct the endpoint",
+                    retryable=False,
+                )
             yield from page.get(field, ())
             if time.monotonic() > deadline:
                 raise timed_out(self._shown)
