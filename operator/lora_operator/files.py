@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from lora_operator.agent.token import TokenError, TokenFile
+from lora_operator.agent.wire import EvictedBody
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.volume import Evicted, StoreError, VolumeStore
 from lora_operator.delivery import Ways
@@ -80,7 +81,7 @@ class Files:
         )
         limits = FetchLimits(bytes_per_second=settings.bytes_per_second)
         self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics)
-        self.agents = Agents(AgentClient(session, self._token), self._locate, self._loaded_on)
+        self.agents = Agents(AgentClient(session, self._token), self._locate, self._loaded_on, self._evicted_by_agent)
         self.ways = Ways(SharedVolume(self.store, self._fetcher, self._locate), self.agents)
         self.prefetcher = Prefetcher(self.ways)
         self._forecast = Forecast(lambda snapshot: plan(snapshot, policy))
@@ -177,14 +178,21 @@ class Files:
 
     def _evicted(self, gone: Evicted) -> None:
         self._metrics.evicted(gone)
-        self.tell_evicted(gone, "the adapter volume")
+        self._tell_evicted(gone.key, None, "the adapter volume", f"{gone.why.value}, {gone.size_bytes} bytes")
 
-    def tell_evicted(self, gone: Evicted, where: str) -> None:
+    def _evicted_by_agent(self, record: PodRecord, gone: EvictedBody) -> None:
+        where = f"the disk of pod {record.pod.name}"
+        key = (gone.name, gone.fingerprint)
+        self._tell_evicted(key, record.pod.namespace, where, f"{gone.why}, {gone.size_bytes} bytes")
+
+    def _tell_evicted(self, key: Key, namespace: str | None, where: str, why: str) -> None:
         """An Event for each LoraAdapter that wants this very version: the next load of it has to fetch it again."""
-        log.info("%s %s removed from %s (%s)", gone.name, gone.fingerprint, where, gone.why.value)
-        desired = self.desired
-        for wanted in desired.adapters.values() if desired is not None else ():
-            if (wanted.adapter.name, wanted.adapter.version) == gone.key and desired is not None:
-                resource = desired.resources[wanted.resource].resource
-                text = f"the files of {gone.name} were removed from {where} ({gone.why.value}, {gone.size_bytes} bytes)"
+        log.info("%s %s was removed from %s (%s)", *key, where, why)
+        if self.desired is None:
+            return
+        for wanted in self.desired.adapters.values():
+            adapter = wanted.adapter
+            if (adapter.name, adapter.version) == key and namespace in (None, adapter.namespace):
+                resource = self.desired.resources[wanted.resource].resource
+                text = f"the files of {key[0]} were removed from {where} ({why}); the next load fetches them again"
                 self._recorder.emit(resource, "Normal", "Evicted", text)

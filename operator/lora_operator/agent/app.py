@@ -18,6 +18,7 @@ from lora_operator.agent.token import TokenFile
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.policies import POLICIES
 from lora_operator.cache.store_error import StoreError
+from lora_operator.cache.victims import Evicted
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
@@ -34,12 +35,13 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
     token = TokenFile(Path(settings.token_file))
     token.read()
     metrics, loaded = AgentMetrics(), Loaded()
+    evictions = _Evictions(metrics)
     store = VolumeStore(
         settings.root,
         limits=Limits(settings.cache_bytes, settings.ttl),
         policy=POLICIES[settings.cache_policy],
         in_use=lambda: loaded.versions,
-        on_evicted=metrics.evicted,
+        on_evicted=evictions.append,
     )
     repaired = await store.start()
     if repaired:
@@ -51,6 +53,7 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
         jobs = Jobs(store, fetcher)
         stack.push_async_callback(jobs.stop)
         service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics.exposition)
+        evictions.service = service
         runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -66,6 +69,20 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
         stack.callback(sweeping.cancel)
         await stop.wait()
         log.info("stopping: what is being fetched goes on at the next start")
+
+
+class _Evictions:
+    """Hands evictions on: to the metrics, and once it is there to the service, for the operator to ask for."""
+
+    def __init__(self, metrics: AgentMetrics) -> None:
+        self._metrics = metrics
+        self.service: Service | None = None
+
+    def append(self, gone: Evicted) -> None:
+        log.info("removed %s %s from the adapter disk (%s)", gone.name, gone.fingerprint, gone.why.value)
+        self._metrics.evicted(gone)
+        if self.service is not None:
+            self.service.evicted(gone)
 
 
 async def _look_after(store: VolumeStore, pod: str, loaded: Loaded, metrics: AgentMetrics) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -17,6 +18,8 @@ from lora_operator.agent.wire import (
     MAX_WAIT_SECONDS,
     Body,
     EntryBody,
+    EvictedBody,
+    HeldBody,
     ListBody,
     LoadedBody,
     OrderBody,
@@ -26,10 +29,12 @@ from lora_operator.agent.wire import (
 from lora_operator.artifacts.names import InvalidAdapterName
 from lora_operator.cache.entry import Entry
 from lora_operator.cache.store_error import StoreError
+from lora_operator.cache.victims import Evicted
 from lora_operator.cache.volume import VolumeStore
 
 log = logging.getLogger(__name__)
 
+MOST_EVICTED = 1000
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _STATUS = {"InUse": 409, "Pinned": 409, "NotStored": 404, "InvalidName": 400, "InvalidFingerprint": 400}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,6 +61,11 @@ class Service:
         self._budget_bytes = budget_bytes
         self._exposition = exposition
         self._loaded = loaded
+        self._evicted: deque[Evicted] = deque(maxlen=MOST_EVICTED)
+
+    def evicted(self, gone: Evicted) -> None:
+        """Remember it until the operator asks, which tells the owner."""
+        self._evicted.append(gone)
 
     def app(self) -> web.Application:
         """The application, to be served by whoever owns the port."""
@@ -154,7 +164,15 @@ class Service:
             self._store.path_of(*version)  # refuses names that are none
         there = await self._store.hold(self._pod, versions)
         self._loaded.versions = frozenset(versions)
-        return _answer(LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(there))), 200)
+        gone, self._evicted = list(self._evicted), deque(maxlen=MOST_EVICTED)
+        held = HeldBody(
+            versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(there)),
+            evicted=tuple(
+                EvictedBody(name=e.name, fingerprint=e.fingerprint, size_bytes=e.size_bytes, why=e.why.value)
+                for e in gone
+            ),
+        )
+        return _answer(held, 200)
 
     async def _statistics(self, _: web.Request) -> web.Response:
         return web.json_response(dataclasses.asdict(await self._store.statistics()))

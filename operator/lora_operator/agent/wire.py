@@ -147,7 +147,23 @@ class ListBody(Body):
 
 
 class LoadedBody(Body):
+    """All versions that the engine has or is about to get: their files stay."""
+
     versions: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)]
+
+
+class EvictedBody(VersionBody):
+    """A version that was removed; `why` as in `cache.victims.Why`."""
+
+    size_bytes: Size
+    why: Annotated[str, Field(max_length=64)]
+
+
+class HeldBody(Body):
+    """Those of them that are there; the others must not be loaded. `evicted` since this was asked before."""
+
+    versions: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)]
+    evicted: tuple[EvictedBody, ...] = ()
 
 
 def _link(link: Link | None) -> LinkBody | None:

@@ -13,6 +13,7 @@ from lora_operator.agent.wire import (
     MAX_WAIT_SECONDS,
     Body,
     EntryBody,
+    HeldBody,
     ListBody,
     LoadedBody,
     OrderBody,
@@ -58,13 +59,12 @@ class AgentClient:
         """Everything on the agent's disk. Raises AgentError."""
         return await self._ask("GET", endpoint, "/v1/adapters", ListBody)
 
-    async def loaded(self, endpoint: Endpoint, versions: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-        """Say what the engine has or is about to get, all of it: these files stay. Returns those that are there.
-
-        Raises AgentError."""
+    async def loaded(self, endpoint: Endpoint, versions: Collection[tuple[str, str]]) -> HeldBody:
+        """Say what the engine has or is about to get, all of it: these files stay. Returns those that are there, and
+        what was removed since it was asked before. Raises AgentError.
+        """
         body = LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(versions)))
-        there = await self._ask("PUT", endpoint, "/v1/loaded", LoadedBody, body)
-        return frozenset((version.name, version.fingerprint) for version in there.versions)
+        return await self._ask("PUT", endpoint, "/v1/loaded", HeldBody, body)
 
     async def _ask(
         self,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lora_operator.agent.wire import EntryBody
+from lora_operator.agent.wire import EntryBody, EvictedBody
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.ways import Locate, Report
 from lora_operator.desired import Wanted
@@ -31,12 +31,14 @@ class Agents:
         client: AgentClient,
         locate: Locate,
         loaded_on: Callable[[str], frozenset[Key] | None],
+        on_evicted: Callable[[PodRecord, EvictedBody], None],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._locate = locate
         self._loaded_on = loaded_on
+        self._on_evicted = on_evicted
         self._clock = clock
         self._told: dict[str, tuple[str, frozenset[Key]]] = {}  # pod -> container, what its agent was told last
         self._telling: dict[str, asyncio.Task[None]] = {}
@@ -118,9 +120,11 @@ class Agents:
                     "PodNotReady", f"what the engine of {record.key} has loaded is not known just now", retryable=True
                 )
             versions = loaded | {also} if also is not None else loaded
-            there = await self._client.loaded(_endpoint(record), versions)
+            held = await self._client.loaded(_endpoint(record), versions)
             self._told[record.key] = (incarnation_of(record), versions)
-            return there
+            for gone in held.evicted:
+                self._on_evicted(record, gone)
+            return frozenset((version.name, version.fingerprint) for version in held.versions)
 
     async def _tell_quietly(self, record: PodRecord) -> None:
         try:
