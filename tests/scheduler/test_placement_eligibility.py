@@ -246,6 +246,15 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
         plan_for(policy=Policy("fastest"))
     with pytest.raises(InvalidPolicy, match="max_unavailable is 0"):
         plan_for(policy=Policy(max_unavailable=0))
+    for policy, message in (
+        (Policy(rebalance_epsilon=-0.1), "rebalance_epsilon is -0.1; use 0.1"),
+        (Policy(rebalance_epsilon=float("nan")), "rebalance_epsilon is nan"),
+        (Policy(max_moves=-1), "max_moves is -1; use 0 or more"),
+        (Policy(hot_share=0.0), "hot_share is 0.0; use a part"),
+        (Policy(hot_share=float("inf")), "hot_share is inf"),
+    ):
+        with pytest.raises(InvalidPolicy, match=message):
+            plan_for(policy=policy)
 
 
 def test_an_empty_fleet_and_an_empty_wish_are_no_error() -> None:

@@ -26,6 +26,7 @@ from tests.scheduler.world import World
 ADAPTERS = ("a", "b", "c", "d", "e", "f")
 PODS = ("p1", "p2", "p3", "p4")
 VERSIONS = ("v1", "v2", "v3")
+DEMANDS = (None, None, 0.0, 0.7, 3.0, 8.0, 12.5)
 GOLD_ONLY = Selector(match_expressions=(Requirement("gold", "Exists"),))
 
 
@@ -38,10 +39,11 @@ def an_arbitrary_adapter(dice: random.Random, key: str) -> Adapter:
         priority=dice.choice((0, 0, 1, 2, 3)),
         preemption=dice.choice((PreemptionPolicy.LOWER_PRIORITY,) * 3 + (PreemptionPolicy.NONE,)),
         replicas=dice.choice((0, 1, 1, 2, 2, 2, 3)),
-        replica_policy=dice.choice((ReplicaPolicy.FIXED,) * 5 + (ReplicaPolicy.ALL_PODS,)),
+        replica_policy=dice.choice((ReplicaPolicy.FIXED,) * 4 + (ReplicaPolicy.ALL_PODS, ReplicaPolicy.AUTO)),
+        max_replicas=dice.choice((None, None, 1, 3)),
         selector=dice.choice((Selector(),) * 4 + (GOLD_ONLY,)),
         topology_key=dice.choice(("kubernetes.io/hostname", "topology.kubernetes.io/zone")),
-        demand=dice.choice((None, None, 0.0, 0.7, 12.5)),
+        demand=dice.choice(DEMANDS),
         age_rank=dice.choice((0, 1, 2)),
         previous_pods=frozenset(dice.sample(PODS, dice.choice((0, 0, 1, 2)))),
     )
@@ -54,7 +56,7 @@ def an_arbitrary_pod(dice: random.Random, key: str, **fields: Any) -> Pod:
         "max_rank": dice.choice((16, 16, 64)),
         "labels": dice.choice(({}, {"gold": "yes"})),
         "node": dice.choice(("n1", "n2", "")),
-        "node_labels": dice.choice(({}, {"topology.kubernetes.io/zone": "z1"})),
+        "node_labels": dice.choice(({}, *({"topology.kubernetes.io/zone": zone} for zone in ("z1", "z2")))),
         "side_by_side": frozenset(dice.sample(ADAPTERS, dice.choice((0, 0, 2, 6)))),
     }
     return a_pod(key, **(drawn | fields))
@@ -66,7 +68,12 @@ class Walk:
     def __init__(self, seed: int, check: Callable[[World, Policy, Plan], None]) -> None:
         self.dice = random.Random(seed)
         self.world = World()
-        self.policy = Policy(self.dice.choice(("balanced", "binpack", "spread")), self.dice.choice((1, 1, 2)))
+        self.policy = Policy(
+            self.dice.choice(("balanced", "balanced", "binpack", "spread")),
+            max_unavailable=self.dice.choice((1, 1, 2)),
+            rebalance_epsilon=self.dice.choice((None, 0.1, 0.1, 0.0)),
+            max_moves=self.dice.choice((None, None, 0, 1, 9)),
+        )
         self._check = check
         for key in PODS[: self.dice.choice((1, 2, 3, 3, 4))]:
             self.world.pods[key] = an_arbitrary_pod(self.dice, key)
@@ -76,6 +83,7 @@ class Walk:
             *(self.weights_change,) * 4,
             *(self.an_adapter_changes,) * 3,
             *(self.replicas_change,) * 2,
+            *(self.demand_changes,) * 3,
             self.an_adapter_comes_or_goes,
             *(self.readiness_changes,) * 2,
             self.a_pod_is_drained,
@@ -137,6 +145,10 @@ class Walk:
     def replicas_change(self) -> None:
         if adapter := self._adapter():
             self.world.adapters[adapter.key] = replace(adapter, replicas=self.dice.choice((0, 1, 2, 3)))
+
+    def demand_changes(self) -> None:
+        if adapter := self._adapter():
+            self.world.adapters[adapter.key] = replace(adapter, demand=self.dice.choice(DEMANDS))
 
     def an_adapter_changes(self) -> None:
         if adapter := self._adapter():
