@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from types import MappingProxyType
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,7 +25,7 @@ KV_CACHE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")  # since 0.
 _WANTED = (LORA_INFO, RUNNING, WAITING, FINISHED, *KV_CACHE)
 _ADAPTERS = re.compile(r'(?:running|waiting)_lora_adapters="([^"\\]*)"')
 LINES_MAX = 1000
-MOMENTS_MAX = 512
+MOMENTS_MAX = 256
 LINE_MAX = 256 * 2**10
 NAMES_MAX = 10_000
 REASONS_MAX = 20
@@ -42,7 +43,7 @@ class Moment:
 class EngineMetrics:
     """Load of one engine at one moment. None: the page does not say (as before the first request).
 
-    `moments`: of each set of adapters that ever was busy together, the last time; newest first, the newest 512 of them.
+    `moments`: of each set of adapters that ever was busy together, the last time; newest first, the newest 256 of them.
     """
 
     requests_running: int | None = None
@@ -67,7 +68,9 @@ def parse_metrics(page: str) -> EngineMetrics:
     newest = -math.inf
     adapters: set[str] = set()
     max_loras: int | None = None
-    for sample in _samples(page):
+    lines = [line for line in page.split("\n") if line.startswith(_WANTED) and len(line) <= LINE_MAX]
+    dated = [(_last_number(line), line) for line in lines if line.startswith(LORA_INFO)]
+    for sample in _samples([line for line in lines if not line.startswith(LORA_INFO)], dated):
         value = float(sample.value)
         if not math.isfinite(value) or value < 0:
             continue
@@ -92,46 +95,33 @@ def parse_metrics(page: str) -> EngineMetrics:
         active_adapters=frozenset(sorted(adapters)[:NAMES_MAX]),
         max_loras=max_loras,
         requests_finished=counts.get(FINISHED),
-        moments=_moments(page),
+        moments=_moments(dated),
     )
 
 
-def _moments(page: str) -> tuple[Moment, ...]:
+def _moments(dated: Iterable[tuple[float, str]]) -> tuple[Moment, ...]:
     """All that the series of `lora_requests_info` tell: as none ever goes away, each keeps the last time it was so."""
-    lines = [line for line in page.split("\n") if line.startswith(LORA_INFO) and len(line) <= LINE_MAX]
-    dated = [(at, line) for line in lines if (at := _last_number(line)) > 0]
-    dated.sort(key=lambda item: item[0], reverse=True)
+    newest = sorted(dated, key=itemgetter(0), reverse=True)[:MOMENTS_MAX]
     return tuple(
         Moment(at, frozenset(name for found in _ADAPTERS.findall(line) for name in found.split(",") if name))
-        for at, line in dated[:MOMENTS_MAX]
+        for at, line in newest
+        if at > 0
     )
 
 
-def _samples(page: str) -> Iterator[Sample]:
+def _samples(lines: Sequence[str], dated: Sequence[tuple[float, str]]) -> Iterator[Sample]:
     """The wanted samples. Each line is parsed on its own: a page of 2,000 lines has ten of interest, and one bad line
     must not hide the others."""
-    seen = 0
-    newest, infos = -math.inf, list[str]()
-    for line in page.split("\n"):
-        if not line.startswith(_WANTED) or len(line) > LINE_MAX:
-            continue
-        if line.startswith(LORA_INFO):
-            # old series never go away: an engine that ran for long has thousands, and only the newest says something
-            value = _last_number(line)
-            if value > newest:
-                newest, infos = value, []
-            if value == newest and len(infos) < LINES_MAX:
-                infos.append(line)
-        elif seen < LINES_MAX:
-            seen += 1
-            yield from _parsed(line)
-    for line in infos:
+    # old series never go away: an engine that ran for long has thousands, and only the newest says something
+    newest = max((at for at, _ in dated), default=-math.inf)
+    infos = [line for at, line in dated if at == newest and at > -math.inf]
+    for line in (*lines[:LINES_MAX], *infos[:LINES_MAX]):
         yield from _parsed(line)
 
 
 def _last_number(line: str) -> float:
     try:
-        value = float(line.rsplit(None, 1)[-1])
+        value = float(line[line.rfind(" ") + 1 :])
     except ValueError:
         return -math.inf
     return value if math.isfinite(value) else -math.inf
