@@ -101,10 +101,13 @@ class Line:
         self.room_per_slot = 0.0
         self._scarce = False
         self._too_large = inf  # from this size on, a copy fits on none of the pods
+        # by size class (sizes of as many bits): where those pods end, least loaded, that have no room for any of it
+        self._fronts: dict[int, tuple[float, str]] = {}
 
     def roomier(self) -> None:
         """Room came free on a pod."""
         self._too_large = inf
+        self._fronts.clear()
 
     def place(self, pod: PodLedger) -> None:
         """Put a pod where it belongs now."""
@@ -136,8 +139,12 @@ class Line:
         found: list[PodLedger] = []
         rated: tuple[float, bool] = (inf, False)
         limit = inf
-        position = 0
         roomy = False
+        size_class = size.bit_length()
+        smallest = 1 << size_class >> 1
+        front = self._fronts.get(size_class)
+        position = 0 if front is None else bisect_left(entries, front)
+        at_front = True
         while position < len(entries):
             load, key, pod = entries[position]
             if pod.load != load or pod.later_slots >= pod.slot_limit:
@@ -146,7 +153,12 @@ class Line:
             if load > limit:
                 break
             position += 1
-            if pod.later_bytes + size > pod.byte_limit:
+            room = pod.byte_limit - pod.later_bytes
+            if at_front:
+                at_front = room < smallest
+                if at_front:
+                    front = load, key
+            if room < size:
                 continue
             roomy = True
             if key in kept or not loadable(adapter, pod):
@@ -164,6 +176,8 @@ class Line:
                 break
         if not roomy:
             self._too_large = size
+        if front is not None:
+            self._fronts[size_class] = front
         return found
 
     def _look(self) -> None:
