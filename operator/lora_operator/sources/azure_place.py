@@ -58,7 +58,10 @@ def place_of(request: SourceRequest, blob_endpoint: str | None = None) -> AzureP
 
 def _split_url(text: str) -> tuple[str, str, str]:
     """A container's URL -> (account, account's URL, container and prefix). The query, a SAS maybe, is not quoted."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # an address in brackets that is none
+        raise bad_repository(f"the azure repository is no URL: {_FORMS}") from None
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise bad_repository(f"the azure repository's URL has a query or a user: {_FORMS}; a SAS goes into the Secret")
     host_url = endpoint_of(f"{parts.scheme}://{parts.netloc}") or ""

@@ -45,12 +45,12 @@ def wait_seconds(text: object) -> float | None:
 
 
 def _inside(error: BaseException | None) -> Iterator[BaseException]:
-    """`error` and what it was raised from, or wraps in the way of botocore, urllib3 or requests."""
+    """`error` and what it was raised from, or what it wraps in the way of botocore or Azure's SDK."""
     for _ in range(10):
         if error is None:
             return
         yield error
-        wrapped = (getattr(error, "kwargs", {}).get("error"), getattr(error, "reason", None), *error.args[:1])
+        wrapped = (getattr(error, "kwargs", {}).get("error"), getattr(error, "inner_exception", None))
         inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
         error = inner or error.__cause__ or error.__context__
 
