@@ -111,13 +111,13 @@ def _price_of_memory(level: Sequence[Allotment], free: Room) -> float:
 def _memory_runs_out_first(level: Sequence[Allotment], free: Room, price: float) -> bool:
     slots, size = free.slots, free.bytes
     _set_order(level, price, free)
-    for allotment in sorted(level, key=attrgetter("order")):
+    served = iter(sorted(level, key=attrgetter("order")))
+    while slots >= 0 and size >= 0:  # together they want more than there is
+        allotment = next(served)
         copies = _lacks(allotment)
         slots -= copies
         size -= copies * allotment.adapter.bytes
-        if slots < 0 or size < 0:
-            return size < 0
-    return False
+    return size < 0
 
 
 def _set_order(level: Sequence[Allotment], price: float, free: Room) -> None:

@@ -213,3 +213,10 @@ def test_a_plan_from_nothing_is_carried_out_in_one_go_and_rests(seed: int, count
     assert len(loads(made)) == len(made.actions) == sum(map(len, made.assignments.values()))
     _, plans = run(snapshot)
     assert len(plans) <= 1
+
+
+def test_each_base_model_has_a_scarcity_of_its_own() -> None:
+    here = [an_adapter(f"a{i}", demand=float(i)) for i in range(4)]
+    there = [an_adapter(f"b{i}", demand=float(i), base_model="qwen") for i in range(2)]
+    made = plan_for(*here, *there, a_pod("p1", slots=2), a_pod("q1", base_model="qwen"), a_pod("q2", base_model="qwen"))
+    assert sorted(made.missing) == ["a0", "a1"]

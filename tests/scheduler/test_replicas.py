@@ -98,7 +98,7 @@ def test_growth_loads_and_shrinking_unloads() -> None:
 
 @settings(UNHURRIED, max_examples=60)
 @given(
-    demands=st.lists(st.floats(0, 100), min_size=1, max_size=6),
+    demands=st.lists(st.just(0.0) | st.floats(0.001, 100), min_size=1, max_size=6),
     pods=st.integers(1, 6),
     before=st.lists(st.floats(0, 100), min_size=6, max_size=6),
 )

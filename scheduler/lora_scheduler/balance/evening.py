@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from lora_scheduler.balance.loads import Loads
@@ -41,16 +40,13 @@ def even_out(shifting: Shifting, pods: Sequence[PodLedger]) -> None:
 
 def _even_out(shifting: Shifting, loads: Loads) -> None:
     limit = loads.ideal * (1 + EVEN)
-    hottest = [(-pod.load, pod.key, pod) for pod in loads.above(limit)]
-    heapify(hottest)
-    for _ in range(STEPS_PER_POD * len(loads.pods)):
-        if not hottest:
-            return
-        load, _, pod = heappop(hottest)
-        if -load != pod.load:  # it has changed since, and was entered again if it is still too large
-            continue
+    stuck: set[str] = set()
+    steps = STEPS_PER_POD * len(loads.pods)
+    while steps > 0 and (pod := loads.hottest(limit, stuck)) is not None:
+        steps -= 1
         step = _best_step(pod, loads, shifting)
         if step is None:
+            stuck.add(pod.key)
             continue
         changed = (pod.load, pod), (step.pod.load, step.pod)
         if step.other is None:
@@ -58,9 +54,6 @@ def _even_out(shifting: Shifting, loads: Loads) -> None:
         else:
             shifting.swap(step.copy, step.other)
         loads.shifted(changed)
-        for one in (pod, step.pod):
-            if one.load > limit:
-                heappush(hottest, (-one.load, one.key, one))
 
 
 def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None:

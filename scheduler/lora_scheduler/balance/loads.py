@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import islice, takewhile
 
 from lora_scheduler.ledger import PodLedger
+
+PODS_TRIED = 100  # least loaded ones that a copy is offered to
 
 
 class Loads:
@@ -23,9 +26,19 @@ class Loads:
         """The pods with a larger load, largest first."""
         return [pod for _, _, pod in reversed(self._line[bisect_left(self._line, (limit, "\uffff")) :])]
 
+    def hottest(self, limit: float, except_for: Container[str]) -> PodLedger | None:
+        """The pod with the largest load above the limit, some (by key) left out."""
+        above = takewhile(lambda entry: entry[0] > limit, reversed(self._line))
+        return next((pod for _, key, pod in above if key not in except_for), None)
+
     def least(self) -> Iterator[PodLedger]:
         """All pods, least loaded first."""
         return (pod for _, _, pod in self._line)
+
+    def cooler(self, limit: float) -> Iterator[PodLedger]:
+        """The pods whose load is not above the limit, least loaded first; no more than some."""
+        line = islice(self._line, PODS_TRIED)
+        return (pod for _, _, pod in takewhile(lambda entry: entry[0] <= limit, line))
 
     def shifted(self, pods: Iterable[tuple[float, PodLedger]]) -> None:
         """The loads of these pods have changed from what is given with them."""

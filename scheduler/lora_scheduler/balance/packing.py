@@ -61,21 +61,23 @@ def _make_room(allotment: Allotment, shifting: Shifting) -> PodLedger | None:
 
 
 def _free_up(pod: PodLedger, adapter: Adapter, targets: Sequence[PodLedger], shifting: Shifting) -> bool:
-    for _ in range(STEPS):
-        needed = adapter.bytes - free_bytes(pod)
-        if free_slots(pod) > 0:
-            if needed <= 0:
-                return True
-            step = _best_exchange(pod, adapter, needed, targets, shifting) or _best_move(pod, needed, targets, shifting)
-        else:
-            step = _best_move(pod, needed, targets, shifting)
+    for_bytes, steps = adapter.bytes, STEPS
+    while steps > 0 and not _fits(pod, for_bytes):
+        steps -= 1
+        needed = for_bytes - free_bytes(pod)
+        step = _best_exchange(pod, adapter, needed, targets, shifting) if free_slots(pod) > 0 else None
+        step = step or _best_move(pod, needed, targets, shifting)
         if step is None:
             return False
         if step.other is None:
             shifting.shift(step.copy, step.pod)
         else:
             shifting.swap(step.copy, step.other)
-    return False
+    return _fits(pod, for_bytes)
+
+
+def _fits(pod: PodLedger, size: int) -> bool:
+    return free_slots(pod) > 0 and free_bytes(pod) >= size
 
 
 def _best_move(pod: PodLedger, needed: int, targets: Sequence[PodLedger], shifting: Shifting) -> _Step | None:

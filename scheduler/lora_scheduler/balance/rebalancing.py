@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
@@ -20,7 +19,6 @@ from lora_scheduler.steps import start
 
 SMALLEST_SHARE = 0.1  # of what is tolerated above the mean: moving less is not worth a load
 TAKEN_UP_TO = 0.9  # of what is tolerated: small changes of demand must not make a pod give up what it has just taken
-PODS_TRIED = 100  # least loaded ones that a copy is offered to
 
 
 @dataclass(slots=True)
@@ -116,11 +114,11 @@ def _best_move(
     excess = pod.load - limits.least
     for copy in sorted(copies, key=lambda c: _by_relief(c.share, excess)):
         if copy.share > limits.worth_it:
-            for other in islice(loads.least(), PODS_TRIED):
-                if other.load + copy.share > limits.high:
-                    break
-                if moves.takes(copy, other):
-                    return _Step(copy, other, copy.share)
+            pod_for_it = next(
+                (other for other in loads.cooler(limits.high - copy.share) if moves.takes(copy, other)), None
+            )
+            if pod_for_it is not None:
+                return _Step(copy, pod_for_it, copy.share)
     return None
 
 
@@ -133,9 +131,9 @@ def _best_exchange(
     with both copies on both pods; after that, the pod that the smaller one came from must be the more loaded one.
     """
     found: list[_Step] = []
-    for other in islice(loads.least(), PODS_TRIED):
+    for other in loads.cooler(limits.high):
         apart = pod.load - other.load
-        if free_slots(other) < 1 or free_slots(pod) < 1 or other.load >= limits.high:
+        if free_slots(other) < 1 or free_slots(pod) < 1:
             continue
         for back in by_share(other):
             for copy in copies:
