@@ -12,10 +12,13 @@ import pytest
 from e2e.controlplane.processes import free_ports
 from e2e.stores.proxy import Fault
 from e2e.stores.web import WebStore
+from lora_operator.artifacts import AdapterRefused
 from lora_operator.fetch.limits import Limits
 from lora_operator.sources import Credentials, Resolution, SourceError
 from lora_operator.sources.http import HttpSource
-from lora_operator.sources.http_client import Patience
+from lora_operator.sources.http_client import Answer, HttpClient, Patience
+from lora_operator.sources.http_ranges import read_range
+from lora_operator.sources.remote_inspection import RemoteFile
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
 from tests.sources.told import all_texts
 
@@ -167,6 +170,32 @@ async def test_follows_redirects_without_showing_the_token_to_other_hosts(store:
         (found,) = (await resolved(entrance, credentials=OWN)).adapters
     assert found.name == "one"
     assert {asked.authorization for asked in store.requests} == {""}
+
+
+async def test_follows_five_redirects_and_no_more(store: WebStore) -> None:
+    store.files |= at("/6", adapter())
+    for path in (CONFIG, WEIGHTS, "new_embeddings.safetensors"):
+        store.faults |= {f"/{n}/{path}": Fault(redirect=f"/{n + 1}/{path}") for n in range(6)}
+    assert (await resolved(store, "/1")).adapters
+    assert (await refused(store, "/0")).reason == "RedirectLoop"
+
+
+def unexpected(answer: Answer) -> SourceError:
+    return SourceError("Unexpected", str(answer.status), retryable=False)
+
+
+async def test_takes_no_pieces_of_two_versions(store: WebStore) -> None:
+    path = f"/loras/one/{WEIGHTS}"
+    url, size = store.url(path), len(store.files[path])  # type: ignore[arg-type]
+    store.always = Fault(tag='W/"new"')
+    async with HttpClient(url) as client:
+        for listed in ('W/"old"', '"old"'):
+            file = RemoteFile(WEIGHTS, size, listed)
+            with pytest.raises(AdapterRefused) as caught:
+                await read_range(
+                    client, url, file, 0, 8, lambda answer: SourceError("No", "no", retryable=False), listed
+                )
+            assert caught.value.transient
 
 
 FAILURES = {

@@ -91,6 +91,7 @@ async def test_takes_the_repositories_of_an_organisation_that_are_for_the_base_m
     put(hub, "team/two", adapter(seed=2), tags=("peft", "base_model:adapter:other/tiny-base-bnb-4bit"))
     put(hub, "team/other-base", adapter(), tags=("peft", "base_model:adapter:org/huge"))
     put(hub, "team/no-adapter", {"config.json": b"{}"}, tags=("base_model:finetune:org/tiny-base",))
+    put(hub, "team/not-of-peft", adapter(), tags=("diffusers", "base_model:adapter:org/tiny-base"))
     put(hub, "others/one", adapter(), tags=fitting)
     resolution = await resolved(hub, "team")
     assert [found.name for found in resolution.adapters] == ["one", "two"]
@@ -245,7 +246,7 @@ async def test_locates_the_same_content_after_further_commits_and_refuses_other_
     (found,) = (await resolved(hub, "org/my-lora")).adapters
     put(hub, "org/my-lora", adapter() | {"README.md": b"new"})
     assert (await located(hub, found, "org/my-lora")).fingerprint == found.fingerprint
-    for files in (adapter(seed=3), adapter(lora_alpha=99), {"README.md": b"all gone"}):
+    for files in (adapter(seed=3), adapter(lora_alpha=99), adapter(lora_alpha=9), {"README.md": b"all gone"}):
         put(hub, "org/my-lora", files)
         with pytest.raises(SourceError) as caught:
             await located(hub, found, "org/my-lora")
