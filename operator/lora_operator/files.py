@@ -29,7 +29,7 @@ from lora_operator.fetch.order import FetchOrder
 from lora_operator.files_metrics import FilesMetrics
 from lora_operator.inflight import Ledger
 from lora_operator.observe.cluster import Cluster, PodRecord
-from lora_operator.observe.engines import Engines, EngineState, incarnation_of
+from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
 from lora_operator.prefetching import Forecast
 from lora_operator.resolve import Resolver
 from lora_operator.settings import Settings
@@ -73,6 +73,7 @@ class Files:
         self._recorder = recorder
         self._metrics = metrics
         self.desired: Desired | None = None
+        self._listed: dict[str, tuple[EngineView, frozenset[Key]]] = {}  # what a view lists, worked out once
         self.store = VolumeStore(
             settings.adapter_root,
             limits=Limits(settings.cache_bytes, settings.retain_seconds),
@@ -128,6 +129,8 @@ class Files:
 
     def follow(self, wanted: Desired, snapshot: Snapshot, made: Plan, pods: Mapping[str, PodRecord]) -> None:
         """Tell agents what is loaded by now, and bring early what the plan will want next."""
+        for gone in self._listed.keys() - pods.keys():
+            del self._listed[gone]
         self.agents.follow(pods)
         starting = frozenset(
             key for key, record in pods.items() if record.pod.agent_port and record.pod.ip and self._starts(key)
@@ -167,14 +170,17 @@ class Files:
             return None
         if view.state is not EngineState.UP:
             return None
-        ours = (our_model(model, record.pod.adapter_root) for model in view.models)
-        listed = {(model.name, model.fingerprint) for model in ours if model is not None}
+        known = self._listed.get(pod)
+        if known is None or known[0] is not view:
+            ours = (our_model(model, record.pod.adapter_root) for model in view.models)
+            listed = frozenset((model.name, model.fingerprint) for model in ours if model is not None)
+            known = self._listed[pod] = (view, listed)
         coming = {
             (effect.adapter.rpartition("/")[2], effect.version)
             for effect in self._ledger.on(pod)
             if effect.is_load and effect.adapter is not None and effect.version is not None
         }
-        return frozenset(listed | coming)
+        return known[1] | coming if coming else known[1]
 
     def _evicted(self, gone: Evicted) -> None:
         self._metrics.evicted(gone)
