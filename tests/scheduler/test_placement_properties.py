@@ -25,7 +25,8 @@ from lora_scheduler import (
     explain,
     plan,
 )
-from lora_scheduler.filters import LOADABLE, first_refusal, loadable
+from lora_scheduler.filters import DECLARED, LOADABLE, first_refusal, loadable
+from lora_scheduler.groups import selects
 from lora_scheduler.ledger import PodLedger
 from tests.scheduler.walks import Walk, shuffled
 from tests.scheduler.world import World
@@ -43,6 +44,8 @@ def test_the_quick_filter_says_what_the_ones_with_reasons_say(seed: int) -> None
         ledger.names["a"] = "b"
         for adapter in walk.world.adapters.values():
             assert loadable(adapter, ledger) is (first_refusal(LOADABLE, adapter, ledger) is None)
+            matching = adapter.base_model == pod.base_model and selects(adapter.namespace, adapter.selector, pod)
+            assert matching is (first_refusal(DECLARED, adapter, ledger) is None)
 
 
 @settings(UNHURRIED, max_examples=200)
