@@ -27,7 +27,8 @@ class Board:
     def __init__(self, scorers: Sequence[Scorer], close: Sequence[Scorer] | None = None) -> None:
         self._scorers = scorers
         self._close = close
-        self._lines: dict[int, tuple[Group, Line]] = {}
+        self._lines: dict[int, Line] = {}  # by group
+        self._shared: dict[tuple[PodLedger, ...], tuple[Group, Line]] = {}  # groups of the same pods have one line
         self._lower: dict[int, tuple[Group, list[tuple[int, str, PodLedger]]]] = {}
 
     def choose(self, allotment: Allotment) -> PodLedger | None:
@@ -56,7 +57,7 @@ class Board:
 
     def note(self, ledger: PodLedger) -> None:
         """Room came free on a pod, or its load fell."""
-        for group, line in self._lines.values():
+        for group, line in self._shared.values():
             if ledger.target and ledger.key in group.matching:
                 line.place(ledger)
                 line.roomier()
@@ -75,10 +76,13 @@ class Board:
         return [pod for _, key, pod in reach if key not in allotment.kept and loadable(allotment.adapter, pod)]
 
     def _line(self, group: Group) -> Line:
-        known = self._lines.get(id(group))
-        if known is None:
-            known = self._lines[id(group)] = group, Line(group.targets)
-        return known[1]
+        line = self._lines.get(id(group))
+        if line is None:
+            pods = tuple(group.targets)
+            if pods not in self._shared:
+                self._shared[pods] = group, Line(pods)
+            line = self._lines[id(group)] = self._shared[pods][1]
+        return line
 
     def _of_all(self, allotment: Allotment) -> PodLedger | None:
         size, pending = allotment.adapter.bytes, allotment.pending
