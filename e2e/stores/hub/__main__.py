@@ -14,7 +14,7 @@ def repositories_in(folder: Path) -> list[Repository]:
     """A repository for each FOLDER/org/repo."""
     found = []
     for place in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        repository = Repository(str(place.relative_to(folder)))
+        repository = Repository(str(place.relative_to(folder)), xet=False)
         repository.commit(
             {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
         )

@@ -30,12 +30,18 @@ class Blob:
         """What the hub gives as the ETag: the sha256 of large files, git's id of others."""
         return self.sha256 if self.large else self.git_id
 
-    def as_json(self, path: str) -> dict[str, object]:
+    @property
+    def xet_hash(self) -> str:
+        """What stands for the content in Xet storage."""
+        return hashlib.sha256(b"xet" + self.content).hexdigest()
+
+    def as_json(self, path: str, *, xet: bool) -> dict[str, object]:
         """The entry of a tree, as the hub writes it."""
         entry: dict[str, object] = {"type": "file", "oid": self.git_id, "size": len(self.content), "path": path}
         if self.large:
             entry["lfs"] = {"oid": self.sha256, "size": len(self.content), "pointerSize": len(self._pointer)}
-            entry["xetHash"] = hashlib.sha256(b"xet" + self.content).hexdigest()
+            if xet:
+                entry["xetHash"] = self.xet_hash
         return entry
 
     @property
@@ -48,13 +54,15 @@ class Blob:
 @dataclass
 class Repository:
     """`readers` are the tokens that may see it, None for everybody. A `gated` one shows its list to all, and its files
-    to the tokens in `accepted`. `large_suffixes`: which files are kept outside of git."""
+    to the tokens in `accepted`. `large_suffixes`: which files are kept outside of git; with `xet` the hub says that they
+    can also be had by that protocol, which this one does not speak."""
 
     name: str
     readers: frozenset[str] | None = None
     gated: bool = False
     accepted: frozenset[str] = frozenset()
     disabled: bool = False
+    xet: bool = True
     tags: tuple[str, ...] = ("peft", "safetensors")
     large_suffixes: tuple[str, ...] = LARGE_SUFFIXES
     commits: dict[str, dict[str, Blob]] = field(default_factory=dict)

@@ -144,7 +144,9 @@ class LocalHub:
         entries: list[dict[str, object]] = [
             {"type": "directory", "oid": "0" * 40, "size": 0, "path": p} for p in folders
         ]
-        return self._page(request, entries + [blob.as_json(path) for path, blob in sorted(tree.items())])
+        return self._page(
+            request, entries + [blob.as_json(path, xet=repository.xet) for path, blob in sorted(tree.items())]
+        )
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         found = self._found(request)
@@ -166,8 +168,8 @@ class LocalHub:
                 "X-Repo-Commit": commit,
                 "X-Linked-ETag": f'"{blob.mark}"',
                 "X-Linked-Size": str(len(blob.content)),
-                "X-Xet-Hash": str(blob.as_json("")["xetHash"]),
                 "Location": self._signed(blob),
+                **({"X-Xet-Hash": blob.xet_hash} if repository.xet else {}),
             },
         )
 
