@@ -99,4 +99,4 @@ def test_a_figure_below_its_goal_is_met() -> None:
 def test_the_best_baseline_is_one_that_leaves_no_more_unplaced() -> None:
     records = [a_loss(OURS, 12), a_loss("careless", 10, missing=3), a_loss("careful", 20), a_loss("wild", 90)]
     shown = {figure.name: figure.peers for figure in figures(records)}
-    assert shown["loads ÷ minimum on pod loss, with rebalance"] == "careful 2"
+    assert shown["loads ÷ minimum on pod loss, with rebalance"] == "careful 2, imbalance 1.00"
