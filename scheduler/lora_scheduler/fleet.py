@@ -112,23 +112,31 @@ class Fleet:
         return False
 
     def apply(self, change: Change) -> Collection[str]:
-        """Take a change in, and set back to what is there whatever a round has decided; the accounts opened anew.
+        """Take a change in, and set back to what is there whatever a round has decided; the keys of all it concerns.
 
         The loads of that round must have been forgotten before (`Steps.forget`).
         """
-        touched = {allotment.adapter.key for allotment in (*self.active, *self.stirred)}
+        restless = {allotment.adapter.key for allotment in (*self.active, *self.stirred)}
         self.active.clear()
         self.stirred.clear()
-        for key in change.removed_pods:
-            touched |= self._remove_pod(self._ledgers[key])
-        for pod in change.pods:
-            touched |= self._put_pod(pod)
+        touched: dict[str, list[str]] = {key: [] for key in restless}  # the pods where something is new, by adapter
+        for pod, adapters in (
+            *((key, self._remove_pod(self._ledgers[key])) for key in change.removed_pods),
+            *((pod.key, self._put_pod(pod)) for pod in change.pods),
+        ):
+            for key in adapters:
+                touched.setdefault(key, []).append(pod)
         for key in change.removed_adapters:
             self._remove_adapter(key)
         opened = {adapter.key: (adapter, self._put_adapter(adapter)) for adapter in change.adapters}
-        for key in touched - opened.keys():
+        corrected: list[str] = []
+        for key in touched.keys() - opened.keys():
             allotment = self.allotments.get(key)
-            if allotment is not None:
+            if allotment is None:
+                continue
+            if key not in restless and self._correct(allotment, touched[key]):
+                corrected.append(key)
+            else:
                 allotment.withdraw()
                 opened[key] = allotment.adapter, allotment.group
         if self._followed.adapters and self._followed.update(self.pods):
@@ -141,7 +149,7 @@ class Fleet:
         for adapter, group in opened.values():
             self._open(adapter, group)
         self.active.sort(key=_order)
-        return opened.keys()
+        return [*opened, *corrected]
 
     def _put_pod(self, pod: Pod) -> set[str]:
         """A new or changed pod; the adapters whose accounts that touches."""
@@ -238,14 +246,46 @@ class Fleet:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
                     as_wanted &= _enter(allotment, ledger, found[pod])
-            if len(allotment.kept) > 1 and not everywhere and _are_close(allotment):
+            if _are_close(allotment):
                 self._close.add(adapter.key)
-        if not as_wanted or (allotment.missing > 0 if everywhere else len(allotment.kept) != wanted):
+        if not as_wanted or not _is_complete(allotment):
             allotment.active = True
             self.active.append(allotment)
 
+    def _correct(self, allotment: Allotment, pods: Iterable[str]) -> bool:
+        """Bring an account that was at rest up to date on these pods only: one with a copy on every pod would take long
+        to open anew at each event. False if it is no longer at rest, and has to be opened all the same."""
+        adapter = allotment.adapter
+        if adapter.replica_policy is ReplicaPolicy.AUTO:  # the number of its copies depends on those that are there
+            return False
+        wanted, _ = self._wanted(adapter, allotment.group)
+        share = share_of(adapter, wanted)
+        if share != allotment.share:
+            for copy in allotment.kept.values():
+                copy.ledger.share_changes(copy, share)
+        allotment.wanted = allotment.most = allotment.needed = wanted
+        allotment.share, allotment.order = share, order_of(adapter, share)
+        found = self._found.get(adapter.key, {})
+        for pod in pods:
+            copy_there = allotment.kept.pop(pod, None)
+            if copy_there is not None:
+                copy_there.ledger.release(copy_there)
+            if pod in found and self._ledgers[pod].counts and not _enter(allotment, self._ledgers[pod], found[pod]):
+                return False
+        allotment.there = bool(found)
+        (self._close.add if _are_close(allotment) else self._close.discard)(adapter.key)
+        return _is_complete(allotment)
+
+
+def _is_complete(allotment: Allotment) -> bool:
+    """Whether as many copies are kept as there should be, no more and no less."""
+    return allotment.missing == 0 if allotment.everywhere else len(allotment.kept) == allotment.wanted
+
 
 def _are_close(allotment: Allotment) -> bool:
+    """Whether two copies share a domain, and need not: copies on every pod do."""
+    if len(allotment.kept) < 2 or allotment.everywhere:
+        return False
     topology_key = allotment.adapter.topology_key
     domains = {domain_of(copy.ledger.pod, topology_key) for copy in allotment.kept.values()}
     return len(domains) < len(allotment.kept)

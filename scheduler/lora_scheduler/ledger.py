@@ -138,6 +138,11 @@ class PodLedger:
         self.load -= copy.share
         copy.share = 0.0
 
+    def share_changes(self, copy: Copy, share: float) -> None:
+        """Count a held copy with another share of the requests."""
+        self.load += share - copy.share
+        copy.share = share
+
     def resize(self, copy: Copy, size: int) -> None:
         """Count a held copy with another size."""
         self.later_bytes += size - copy.bytes
