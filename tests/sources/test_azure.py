@@ -169,6 +169,19 @@ async def test_links_of_a_sas_carry_that_sas_and_end_with_it(container: Containe
     assert weights.link.expires_at is not None and abs(weights.link.expires_at - time.time() - 1800) < 120
 
 
+async def test_neither_log_nor_repr_shows_a_key_or_a_link(
+    container: Container, caplog: pytest.LogCaptureFixture
+) -> None:
+    container.put(adapter("adapters/a"))
+    caplog.set_level("DEBUG")
+    secret = Credentials((("AZURE_STORAGE_SAS_TOKEN", container.sas()),))
+    for credentials in (SECRET, secret):
+        resolution = await container.resolved("/adapters", credentials=credentials)
+        order = await container.located(resolution.adapters[0], credentials=credentials)
+        shown = caplog.text + repr((resolution, order, container.request(credentials=credentials), container.source))
+        assert not any(text in shown for text in (KEY, "sig=", "Authorization", "SharedKey"))
+
+
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
 async def test_says_that_the_version_is_gone_when_a_file_was_replaced_or_removed(
     container: Container, file: str

@@ -170,6 +170,24 @@ async def test_gives_the_config_inline_and_the_weights_as_a_link(bucket: Bucket)
     assert await downloaded(weights) == files[f"adapters/a/{WEIGHTS}"]
 
 
+async def test_signs_links_of_keys_with_signs_that_urls_escape(bucket: Bucket) -> None:
+    files = adapter("my models/100% + ü#?&=/a")
+    bucket.put(files)
+    (found,) = (await bucket.resolved("/my models/100% + ü#?&=")).adapters
+    _, weights = (await bucket.located(found)).files
+    assert await downloaded(weights) == files[f"my models/100% + ü#?&=/a/{WEIGHTS}"]
+
+
+async def test_neither_log_nor_repr_shows_a_key_or_a_link(bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    bucket.put(adapter("adapters/a"))
+    caplog.clear()  # what the test's own client says
+    resolution = await bucket.resolved("/adapters")
+    order = await bucket.located(resolution.adapters[0])
+    shown = caplog.text + repr((resolution, order, bucket.request(), bucket.source))
+    assert not any(secret in shown for secret in (*KEYS.values(), "X-Amz", "Signature", "Authorization"))
+
+
 async def test_a_link_for_session_keys_does_not_outlive_them(bucket: Bucket) -> None:
     bucket.put(adapter("adapters/a"))
     secret = Credentials((*KEYS.items(), ("AWS_SESSION_TOKEN", "a-session")))
