@@ -54,8 +54,8 @@ class Blob:
 @dataclass
 class Repository:
     """`readers` are the tokens that may see it, None for everybody. A `gated` one shows its list to all, and its files
-    to the tokens in `accepted`. `large_suffixes`: which files are kept outside of git; with `xet` the hub says that they
-    can also be had by that protocol, which this one does not speak."""
+    to the tokens in `accepted`. `large_suffixes`: which files are kept outside of git; with `xet` the hub says that
+    they can also be had by that protocol, which this one does not speak."""
 
     name: str
     readers: frozenset[str] | None = None
