@@ -101,7 +101,7 @@ def test_gdsf_forgets_old_fame() -> None:
     assert turn > 3
 
 
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=str)
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 @given(data=st.data())
 def test_every_policy_is_the_same_in_any_order_and_frees_enough(policy: EvictionPolicy, data: st.DataObject) -> None:
     times, sizes = st.integers(0, 50).map(float), st.integers(0, 300)

@@ -116,7 +116,7 @@ async def test_other_processes_may_publish_and_sweep_at_the_same_time(root: Path
         "async def main():\n"
         "    adapter = found_in(Path(sys.argv[1]))\n"
         "    store = VolumeStore(Path(sys.argv[2])); await store.start()\n"
-        "    for _ in range(40):\n"
+        "    for _ in range(20):\n"
         "        await store.publish(adapter, Path(adapter.location))\n"
         "        await store.sweep((), -1.0, float(sys.argv[3]))\n"
         "asyncio.run(main())"
