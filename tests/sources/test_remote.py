@@ -149,12 +149,12 @@ async def test_an_adapter_that_is_not_listed_goes_only_after_a_moment(store: Mem
 async def test_a_store_that_fails_for_one_adapter_does_not_hide_the_others(store: MemoryStore, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         store.put(name, files_of(tmp_path))
-    store.fails["a"] = SourceError("Throttled", "too many requests", retryable=True)
+    store.fails["a"] = SourceError("Throttled", "too many requests", retryable=True, retry_after_seconds=7.0)
     store.fails["b"] = AdapterRefused(RefusedReason.FILE_CHANGED, "it changed")
     half = await resolved(store)
     assert [found.name for found in half.adapters] == ["c"]
     assert {item.name: item.reason for item in half.broken} == {"a": "Throttled", "b": "FileChanged"}
-    assert half.recheck_after_seconds is not None
+    assert half.recheck_after_seconds == 7.0
     store.fails.clear()
     assert len((await resolved(store, half)).adapters) == 3
 

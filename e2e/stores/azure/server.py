@@ -15,14 +15,18 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 
 class AzureServer:
-    """Use as a context manager. `folder` takes the log. Raises AzuriteUnavailable."""
+    """Use as a context manager. `folder` takes the log. With the PEM files `tls` (certificate, key) it speaks https and
+    also takes bearer tokens, of which it checks all but the signature. Raises AzuriteUnavailable.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: tuple[Path, Path] | None = None) -> None:
         command = azurite_command()
+        self._scheme = "https" if tls else "http"
+        secure = ["--oauth", "basic", "--cert", str(tls[0]), "--key", str(tls[1])] if tls else []
         self._process = StoreProcess(
             "Azurite",
             lambda port: [*command, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence",
-                          "--skipApiVersionCheck"],
+                          "--skipApiVersionCheck", *secure],
             folder / "azurite.log",
             {},
         )  # fmt: skip
@@ -30,7 +34,7 @@ class AzureServer:
     @property
     def endpoint(self) -> str:
         """The account's URL."""
-        return f"http://127.0.0.1:{self._process.port}/{ACCOUNT}"
+        return f"{self._scheme}://127.0.0.1:{self._process.port}/{ACCOUNT}"
 
     @cached_property
     def client(self) -> Any:

@@ -201,7 +201,8 @@ class _Look:
             return _Outcome(_relisted(before), broken, again_in)
         except SourceError as error:
             broken = BrokenAdapter(folder.name, error.reason, error.message)
-            return _Outcome(_relisted(before), broken, RETRY_SECONDS if error.retryable else None, error)
+            again_in = (error.retry_after_seconds or RETRY_SECONDS) if error.retryable else None
+            return _Outcome(_relisted(before), broken, again_in, error)
         return _Outcome(
             FoundAdapter(
                 folder.name,
