@@ -91,15 +91,15 @@ def test_events_tell_when_it_becomes_ready_and_why_an_adapter_fails_once(fleet: 
     assert warning["count"] == 1
 
 
-def test_the_promised_example_applies_as_it_stands_and_says_what_is_not_supported_yet(fleet: World) -> None:
+def test_the_promised_example_applies_as_it_stands_and_says_what_it_lacks(fleet: World) -> None:
     fleet.kubectl("apply", "-f", "-", input=PROMISED_EXAMPLE)
     body = fleet.wait("example-adapter", lambda status: condition(status, "SourceReady") == "False")
     status = body["status"]
     assert status["phase"] == "Failed"
     assert condition(status, "Ready") == "False"
     (source,) = (c for c in status["conditions"] if c["type"] == "SourceReady")
-    assert source["reason"] == "SourceNotSupportedYet"
-    assert "'huggingface' is not supported by this version" in source["message"]
+    assert source["reason"] == "SecretForbidden"
+    assert "give its service account the right to get this one Secret" in source["message"]
     # what the file claimed about status is not believed
     assert not status.get("loadedAdapters")
     assert not assigned(status)

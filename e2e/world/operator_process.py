@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import signal
 import socket
@@ -26,7 +27,9 @@ class OperatorProcess:
         arguments: Sequence[str] = (),
         *,
         detached: bool = False,
+        identity: str = "operator",
     ) -> None:
+        """`identity` is what would be the pod's name: a restart of the same is the next container of that pod."""
         self.log = log
         self.health_port, self.metrics_port = _free_port(), _free_port()
         command = [
@@ -37,6 +40,7 @@ class OperatorProcess:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
+                env={**os.environ, "POD_NAME": identity, "POD_NAMESPACE": "lora-operator-system"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -76,20 +76,27 @@ class World:
         plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "rbac.yaml"))
         plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "pod-guard.yaml"))
 
-    def start_operator(self, *arguments: str, wait: bool = True) -> OperatorProcess:
-        """Run the operator for this world's namespace, under its own service account."""
+    def start_operator(self, *arguments: str, wait: bool = True, identity: str = "") -> OperatorProcess:
+        """Run the operator for this world's namespace, under its own service account.
+
+        One of another `identity` stands by while the first is there; it is the caller's to end.
+        """
         kubeconfig = self._operator_kubeconfig or self.plane.service_account_kubeconfig(
             SYSTEM_NAMESPACE, SERVICE_ACCOUNT
         )
         given = (
             "--namespace", self.namespace, "--log-format", "console", "--source-seconds", "0.5",
             "--settle-seconds", "0.2", "--withdraw-seconds", "0.2", "--agent-token-file", str(self.token_file),
-            *arguments,
+            "--lease-name", f"operator-{self.namespace}", *arguments,
         )  # fmt: skip
-        self.operator = OperatorProcess(kubeconfig, self.volume, self.directory / "operator.log", given)
+        name = identity or f"operator-{self.namespace}"
+        log = self.directory / (f"{identity}.log" if identity else "operator.log")
+        operator = OperatorProcess(kubeconfig, self.volume, log, given, identity=name)
+        if not identity:
+            self.operator = operator
         if wait:
-            self.operator.wait_ready()
-        return self.operator
+            operator.wait_ready()
+        return operator
 
     def stop_operator(self) -> int | None:
         """End it in order."""

@@ -21,6 +21,7 @@ from lora_operator.gates import Gates
 from lora_operator.handlers import Watch
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.kube import Kube, KubeError
+from lora_operator.lease import Elector, LeaseLost
 from lora_operator.loop import Loop, Parts
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
@@ -57,9 +58,11 @@ class PartEnded(Exception):
 class Operator:
     """The whole operator in one object; `run` returns when `stop` is set and everything has ended in order."""
 
-    def __init__(self, settings: Settings, kube: Kube) -> None:
+    def __init__(self, settings: Settings, kube: Kube, elector: Elector | None = None) -> None:
         self._settings = settings
         self._kube = kube
+        self._elector = elector
+        kube.fence = self._check_lease
         self._session = new_session()
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
@@ -114,6 +117,7 @@ class Operator:
             limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
             flush=self._publish_now,
             changed=self._mark,
+            fence=self._check_lease,
         )
         self._parts = Parts(
             cluster=self.cluster,
@@ -150,6 +154,13 @@ class Operator:
         self.loop = Loop(self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names)
         self.metrics.follow_loads(self.loop.model_loads)
 
+    def _stands_by(self) -> bool:
+        return self._elector is not None and not self._elector.held()
+
+    def _check_lease(self) -> None:
+        if self._elector is not None:
+            self._elector.check()
+
     def _mark(self, *_: object) -> None:
         self.loop.mark()
 
@@ -162,11 +173,13 @@ class Operator:
 
         Raises:
             ServeError: a port is taken.
+            LeaseLost: somebody else may be acting; the process should be started anew, to stand by.
             WatchError: the watch ended for good; the process should be started anew.
             PartEnded: a part that must not end did; the process should be started anew.
         """
         settings = self._settings
         tasks: list[asyncio.Task[Any]] = []
+        grace_seconds = STOP_SECONDS
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._kube.close)
             stack.push_async_callback(self._session.close)
@@ -174,7 +187,7 @@ class Operator:
             if settings.health_port:
                 health = await serve_health(
                     settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self.loop.unready,
-                    max_age=settings.plan_max_age,
+                    standing_by=self._stands_by, max_age=settings.plan_max_age,
                 )  # fmt: skip
                 stack.push_async_callback(health.cleanup)
             if settings.metrics_port:
@@ -182,6 +195,11 @@ class Operator:
                 stack.push_async_callback(metrics.cleanup)
             self._recorder.start()
             stack.push_async_callback(self._recorder.stop)
+            if self._elector is not None:
+                if not await self._lead(self._elector, stop):
+                    return
+                stack.push_async_callback(self._elector.release)
+                tasks.append(asyncio.create_task(self._elector.keep(), name="lease"))
             watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
             try:
                 await self._list_until_it_works(stop)
@@ -201,12 +219,27 @@ class Operator:
                 if watching in done:
                     watching.result()
                 for task in tasks:
+                    if task in done and isinstance(task.exception(), LeaseLost):
+                        grace_seconds = 0.0  # whatever is under way may be another's business by now
+                        task.result()
                     if task in done and task is not stopping:
                         raise PartEnded(f"the {task.get_name()} has ended by itself") from task.exception()
             finally:
                 log.info("stopping: what is under way may end, nothing new is begun")
-                await self.finish(tasks)
+                await self.finish(tasks, grace_seconds)
                 await watch.stop()
+
+    @staticmethod
+    async def _lead(elector: Elector, stop: asyncio.Event) -> bool:
+        """Stand by until it is our turn; false if we are told to stop before."""
+        turn, stopped = asyncio.create_task(elector.acquire()), asyncio.create_task(stop.wait())
+        done, left = await asyncio.wait({turn, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if turn in done:
+            turn.result()
+        return turn in done
 
     async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""

@@ -67,7 +67,9 @@ class Executor:
         limits: Limits,
         flush: Callable[[str], Awaitable[None]],
         changed: Callable[[], None],
+        fence: Callable[[], None],
     ) -> None:
+        self._fence = fence  # raises where another operator may be acting by now
         self._engines = engines
         self._client = client
         self._files = files
@@ -199,6 +201,7 @@ class Executor:
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             self._engines.touch(pod)
             path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
+            self._fence()
             await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
             model = EngineModel(effect.engine_name, path, adapter.base_model)
             self._engines.note_loaded(pod, effect.incarnation, model)
@@ -301,6 +304,7 @@ class Executor:
                 self._tell_preempted(unload, wanted)
             if not self._lives(effect):
                 return
+            self._fence()
             effect.stage = Stage.UNLOADING
             self._engines.touch(pod)
             await self._client.unload(self._engines.endpoint(pod), effect.engine_name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubernetes.aio import config
@@ -20,8 +20,11 @@ FIELD_MANAGER = "lora-operator"
 FINALIZER_MANAGER = "lora-operator-finalizer"
 REQUEST_SECONDS = 10.0
 LIST_SECONDS = 60.0
+LEASE_SECONDS = 5.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+
+_LEASES = "/apis/coordination.k8s.io/"
 
 Json = dict[str, Any]
 
@@ -40,6 +43,9 @@ class Kube:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
         self.writes = 0
+        self.fence: Callable[[], None] = lambda: (
+            None
+        )  # called before each write but those of Leases; raises to refuse it
 
     @classmethod
     async def connect(cls, kubeconfig: str = "") -> Kube:
@@ -76,6 +82,8 @@ class Kube:
     ) -> Json:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         if method != "GET":
+            if not path.startswith(_LEASES):
+                self.fence()
             self.writes += 1
         try:
             async with asyncio.timeout(timeout):
@@ -143,6 +151,17 @@ class Kube:
     async def config_map(self, namespace: str, name: str) -> Json:
         return await self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
 
+    async def lease(self, namespace: str, name: str) -> Json:
+        return await self._call("GET", f"{_leases(namespace)}/{name}")
+
+    async def create_lease(self, namespace: str, name: str) -> Json:
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
+        return await self._call("POST", _leases(namespace), body=body, timeout=LEASE_SECONDS)
+
+    async def replace_lease(self, namespace: str, name: str, body: Json) -> Json:
+        """As it was read, with changes: 409 if somebody else wrote it since."""
+        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, timeout=LEASE_SECONDS)
+
     async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
         """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""
         body = {
@@ -185,6 +204,10 @@ class Kube:
         except KubeError as error:
             if error.status != 409:
                 raise
+
+
+def _leases(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
 
 def _message(text: bytes) -> str:

@@ -181,7 +181,7 @@ class Resolver:
                     self._tell(key, found)
                     self._changed()
             try:
-                async with asyncio.timeout(self._delay(failures, found.resolution)):
+                async with asyncio.timeout(self._delay(failures, found)):
                     await wake.wait()
             except TimeoutError:
                 pass
@@ -196,8 +196,11 @@ class Resolver:
             log.warning("source of %s: %r: %s: %s", key, item.name, item.reason, item.message, extra=fields)
         log.debug("source of %s resolved", key, extra=fields)
 
-    def _delay(self, failures: int, resolution: Resolution | None) -> float:
+    def _delay(self, failures: int, found: SourceView) -> float:
+        resolution, error = found.resolution, found.error
         interval = max(self._interval, len(self._tasks) / CHECKS_PER_SECOND)
+        if error is not None and error.retry_after_seconds is not None:
+            return max(error.retry_after_seconds, FIRST_RETRY_SECONDS) * random.uniform(1.0, 1.1)
         if resolution is not None and resolution.recheck_after_seconds is not None:
             return min(interval, max(resolution.recheck_after_seconds, 0.05))
         if failures:

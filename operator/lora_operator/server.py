@@ -17,9 +17,17 @@ class ServeError(Exception):
 
 
 async def serve_health(
-    host: str, port: int, *, plan_age: Callable[[], float | None], unready: Callable[[], str], max_age: float
+    host: str,
+    port: int,
+    *,
+    plan_age: Callable[[], float | None],
+    unready: Callable[[], str],
+    standing_by: Callable[[], bool],
+    max_age: float,
 ) -> web.AppRunner:
-    """/healthz is 503 when the last plan is too old (the loop is stuck), /readyz also before the first plan."""
+    """/healthz is 503 when the last plan is too old (the loop is stuck), /readyz also before the first plan. One that
+    stands by is ready: it takes over when it has to.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         age = plan_age()
@@ -28,6 +36,8 @@ async def serve_health(
         return web.Response(text="no plan yet\n" if age is None else f"ok, last plan {age:.1f} s ago\n")
 
     async def readyz(request: web.Request) -> web.Response:
+        if standing_by():
+            return web.Response(text="ok, standing by\n")
         why = unready()
         return web.Response(status=503, text=why + "\n") if why else await healthz(request)
 

@@ -134,6 +134,16 @@ class Settings:
     metrics_port: int = option(8080, "port of /metrics (0: off)", int, most=65535)
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
+    leader_election: bool = option(
+        True, "act only while a Lease is held, so that several operators can run and one at a time acts", bool
+    )
+    lease_name: str = option(
+        "lora-operator", "name of that Lease; operators of different namespaces need different ones"
+    )
+    lease_namespace: str = option("", "its namespace (default: that of the operator's pod, else lora-operator-system)")
+    lease_seconds: float = option(
+        15.0, "how long the others wait after the last renewal; the holder gives up after two thirds", float, least=0.5
+    )
     kubeconfig: str = option("", "kubeconfig file (default: in-cluster account, then KUBECONFIG, then ~/.kube/config)")
 
 

@@ -35,6 +35,7 @@ class ApiServer:
     raw: dict[str, bytes] = field(default_factory=dict)
     stall: asyncio.Event | None = None
     away: bool = False
+    forbid: bool = False
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
     version: int = 100
     kube: Kube = field(init=False)
@@ -60,6 +61,8 @@ class ApiServer:
             return web.Response(status=503)  # nobody reads it
         if self.stall is not None:
             await self.stall.wait()
+        if self.forbid and request.method != "GET":
+            return web.json_response({"message": "forbidden"}, status=403)
         if path in self.raw:
             return web.Response(body=self.raw[path])
         if request.method == "GET":
@@ -67,6 +70,13 @@ class ApiServer:
         if self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"message": f"refused with {status}"}, status=status)
+        if request.method == "POST" and path.endswith("/leases"):
+            return web.json_response(self.put(f"{path}/{body['metadata']['name']}", body), status=201)
+        if request.method == "PUT":
+            known = self.objects.get(path)
+            if known is None or known["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+                return web.json_response({"message": "somebody wrote it since"}, status=409)
+            return web.json_response(self.put(path, body))
         if request.method == "POST":
             return web.json_response(body, status=201)
         return self._patch(path.removesuffix("/status"), body)

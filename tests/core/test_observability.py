@@ -21,6 +21,7 @@ class Vitals:
 
     age: float | None = None
     why: str = "no plan has been made yet"
+    standing_by: bool = False
 
 
 async def ask(port: int, path: str) -> tuple[int, str]:
@@ -33,7 +34,10 @@ async def ask(port: int, path: str) -> tuple[int, str]:
 
 async def test_healthz_says_no_when_plans_stop_and_readyz_also_before_the_first() -> None:
     vitals = Vitals()
-    runner = await serve_health("127.0.0.1", 0, plan_age=lambda: vitals.age, unready=lambda: vitals.why, max_age=60.0)
+    runner = await serve_health(
+        "127.0.0.1", 0, plan_age=lambda: vitals.age, unready=lambda: vitals.why,
+        standing_by=lambda: vitals.standing_by, max_age=60.0,
+    )  # fmt: skip
     port = runner.addresses[0][1]
     try:
         assert (await ask(port, "/healthz"))[0] == 200  # an API server that is away is no reason to restart
@@ -44,6 +48,8 @@ async def test_healthz_says_no_when_plans_stop_and_readyz_also_before_the_first(
         vitals.age = 61.0
         assert await ask(port, "/healthz") == (503, "the last plan is 61 s old; the planning loop is stuck\n")
         assert (await ask(port, "/readyz"))[0] == 503
+        vitals.standing_by = True
+        assert await ask(port, "/readyz") == (200, "ok, standing by\n")
         assert (await ask(port, "/metrics"))[0] == 404
     finally:
         await runner.cleanup()

@@ -67,9 +67,12 @@ def test_the_command_line_is_one_that_the_operator_takes() -> None:
     assert str(settings.adapter_root) in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
-def test_there_is_never_a_second_operator() -> None:
-    spec = the("Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+def test_operators_that_stand_by_may_write_one_kind_of_object_in_their_own_namespace() -> None:
+    (rule,) = the("Role")["rules"]
+    assert (rule["resources"], set(rule["verbs"])) == (["leases"], {"get", "create", "update"})
+    assert the("Role")["metadata"]["namespace"] == "lora-operator-system"
+    (container,) = the("Deployment")["spec"]["template"]["spec"]["containers"]
+    assert {item["name"] for item in container["env"]} == {"POD_NAME", "POD_NAMESPACE"}
 
 
 @pytest.mark.parametrize(

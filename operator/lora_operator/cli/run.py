@@ -6,17 +6,22 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
 import signal
+import socket
 from typing import Any
 
 from lora_operator import logs
 from lora_operator.app import Operator, PartEnded
 from lora_operator.handlers import WatchError
 from lora_operator.kube import Kube, KubeError
+from lora_operator.lease import Elector, LeaseLost, LeaseTimes
 from lora_operator.server import ServeError
 from lora_operator.settings import Settings, add_arguments, from_arguments
 
 log = logging.getLogger(__name__)
+
+DEFAULT_NAMESPACE = "lora-operator-system"
 
 
 def add(commands: Any) -> None:
@@ -35,6 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     try:
         return asyncio.run(_run(settings))
+    except LeaseLost as error:
+        log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
+        return 1
     except WatchError as error:
         log.error("the watch has ended, and so do I, to be started anew: %s", error)
         return 1
@@ -46,13 +54,23 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def elector(settings: Settings, kube: Kube) -> Elector:
+    """An elector for this process. A pod's name is its identity: the pod's next container may go on at once."""
+    name = os.environ.get("POD_NAME")
+    identity = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or DEFAULT_NAMESPACE
+    seconds = settings.lease_seconds
+    times = LeaseTimes(seconds, seconds * 2 / 3, min(2.0, seconds / 7.5))
+    return Elector(kube, namespace, settings.lease_name, identity, times=times)
+
+
 async def _run(settings: Settings) -> int:
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     kube = await Kube.connect(settings.kubeconfig)
-    operator = Operator(settings, kube)
+    operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await operator.run(stop)
