@@ -12,7 +12,7 @@ import pytest
 from e2e.controlplane.processes import free_ports
 from e2e.stores.s3 import KEYS, S3Server
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.sources import Credentials, SourceError, SourceRequest
+from lora_operator.sources import Credentials, Resolution, SourceError, SourceRequest
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import a_request
@@ -188,6 +188,15 @@ async def test_the_operator_s_own_role_goes_only_to_hosts_that_are_allowed_by_na
             await source.resolve(a_bucket(store.endpoint, credentials=None), None)
         ((_, headers),) = store.asked
     assert ("its-token" in str(headers)) is signed and ("Authorization" in headers) is signed
+
+
+@pytest.mark.parametrize(
+    "item", ["", "<Key>prefix/a/adapter_config.json</Key>", "<Size>5</Size>", "<Key/><Size>5</Size>"]
+)
+async def test_entries_that_no_store_lists_count_for_nothing(once: S3Source, item: str) -> None:
+    page = f"<ListBucketResult><Name>bucket</Name><Contents>{item}</Contents></ListBucketResult>"
+    async with Scripted(200, page).running() as store:
+        assert await once.resolve(a_bucket(store.endpoint), None) == Resolution()
 
 
 async def test_a_loop_of_pages_ends(once: S3Source, caplog: pytest.LogCaptureFixture) -> None:

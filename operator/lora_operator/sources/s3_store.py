@@ -116,7 +116,7 @@ class S3Store:
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
         for item in self._items(pages, "Versions", deadline):
             if item["Key"] == key:
-                yield replace(_file(item), version=str(item["VersionId"]))
+                yield replace(_file(item), version=str(item.get("VersionId", "")))
 
     def describe(self, key: str, file: RemoteFile) -> RemoteFile:
         """See `ObjectStore`."""
@@ -173,7 +173,7 @@ class S3Store:
                     f"{self._shown!r}: what answers does not speak like an S3 store: correct the endpoint",
                     retryable=False,
                 )
-            yield from page.get(field, ())
+            yield from (item for item in page.get(field, ()) if "Key" in item and "Size" in item)
             if time.monotonic() > deadline:
                 raise timed_out(self._shown)
 
