@@ -59,10 +59,18 @@ async def test_goes_on_for_ever_with_a_server_that_breaks_off_but_brings_somethi
 
 
 async def test_gives_up_on_a_server_that_sends_a_byte_and_hangs_up(case: Case) -> None:
-    case.store.always = Fault(cut_after=1)
+    case.limits = replace(LIMITS, stall_seconds=0.05)
+    case.store.always = Fault(stall_after=1)
     error = await case.failure()
-    assert (error.reason, error.retryable) == ("ConnectionLost", True)
+    assert (error.reason, error.retryable) == ("Stalled", True)
     assert len(case.store.seen) < 60
+
+
+async def test_requests_that_fail_together_count_as_one_failure(case: Case) -> None:
+    case.limits = replace(LIMITS, attempts=2)
+    case.store.script.extend([Fault(), *[Fault(status=503)] * 3])
+    await case.fetch()
+    assert case.whole
 
 
 FINAL = {
@@ -84,6 +92,7 @@ FINAL = {
     "shorter": (Fault(announced=100, ranges=False), "SizeMismatch", True),
     "encoded": (Fault(headers={"Content-Encoding": "zstd"}), "BadAnswer", False),
     "a range of nothing": (Fault(headers={"Content-Range": "bytes 5-2/9"}), "BadAnswer", True),
+    "another range": (Fault(headers={"Content-Range": "bytes 5-99/*"}), "BadAnswer", True),
     "a redirect to nowhere": (Fault(redirect=""), "RedirectLoop", False),
     "a redirect to a file": (Fault(redirect="file:///etc/passwd"), "ForbiddenUrl", False),
     "a redirect to what is no URL": (Fault(redirect="http://[::1/"), "ForbiddenUrl", False),

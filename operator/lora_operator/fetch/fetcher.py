@@ -139,7 +139,7 @@ class Fetcher:
         assert file.link is not None
         what = f"{file.path} of {order.name}"
         mark = Mark(file.size_bytes, file.sha256.lower(), file.link.tag)
-        partial = await self._transport.in_thread(PartialFile, into / file.path, mark)
+        partial = await self._transport.in_thread(PartialFile, into / file.path, mark, undo=PartialFile.close)
         try:
             attempts = 2
             while True:
@@ -166,7 +166,7 @@ class Fetcher:
         wanted = Wanted(f"the archive of {order.name}", None, self._limits.archive_bytes)
         mark = Mark(archive.size_bytes, "", archive.link.tag)
         stopped = threading.Event()
-        partial = await self._transport.in_thread(PartialFile, into / ARCHIVE_FILE, mark)
+        partial = await self._transport.in_thread(PartialFile, into / ARCHIVE_FILE, mark, undo=PartialFile.close)
         try:
             attempts = 2
             while True:

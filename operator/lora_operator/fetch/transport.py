@@ -60,16 +60,25 @@ class Transport:
         await self._session.close()
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def in_thread(self, work: Callable[..., T], *arguments: object, stop: Callable[[], None] = lambda: None) -> T:
-        """Do what blocks. When cancelled, call `stop` and wait for it all the same: it may use what is closed next."""
+    async def in_thread(
+        self,
+        work: Callable[..., T],
+        *arguments: object,
+        stop: Callable[[], None] = lambda: None,
+        undo: Callable[[T], None] = lambda _: None,
+    ) -> T:
+        """Do what blocks. When cancelled, call `stop` and wait for it all the same: it may use what is closed next.
+
+        `undo` is called with what came out of it when nobody is there any more to take it.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             stop()
             await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
+            if not future.cancelled() and future.exception() is None:
+                undo(future.result())
             raise
 
     @asynccontextmanager
