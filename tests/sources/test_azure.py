@@ -37,8 +37,7 @@ class Container:
         return self.server.client.get_container_client(self.name)
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        for key, body in files.items():
-            self.client.upload_blob(key, body, overwrite=True)
+        self.server.put(self.name, files)
 
     def request(self, place: str = "", **changes: Any) -> Any:
         given = {"endpoint": self.server.endpoint, "credentials": SECRET} | changes

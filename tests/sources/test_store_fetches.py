@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,10 @@ Put = Callable[[dict[str, bytes]], None]
 def store(request: pytest.FixtureRequest) -> tuple[SourceRequest, Put]:
     """A request for a new bucket or container, and how to put files there."""
     name = f"fetched-{secrets.token_hex(6)}"
-    if request.param == "s3":
-        s3: S3Server = request.getfixturevalue("s3_server")
-        s3.client.create_bucket(Bucket=name)
-        values, place, endpoint = KEYS, name, s3.endpoint
-    else:
-        azure: AzureServer = request.getfixturevalue("azure_server")
-        container = azure.client.create_container(name)
-        values, place, endpoint = {"AZURE_STORAGE_ACCOUNT_KEY": KEY}, f"{ACCOUNT}/{name}", azure.endpoint
-
-    def put(files: dict[str, bytes]) -> None:
-        for key, body in files.items():
-            if request.param == "s3":
-                s3.client.put_object(Bucket=name, Key=key, Body=body)
-            else:
-                container.upload_blob(key, body, overwrite=True)
-
-    changes: dict[str, Any] = {"endpoint": endpoint, "credentials": Credentials(tuple(values.items()))}
-    return a_request(request.param, place, **changes), put
+    server: S3Server | AzureServer = request.getfixturevalue(f"{request.param}_server")
+    values, place = (KEYS, name) if request.param == "s3" else ({"AZURE_STORAGE_ACCOUNT_KEY": KEY}, f"{ACCOUNT}/{name}")
+    changes: dict[str, Any] = {"endpoint": server.endpoint, "credentials": Credentials(tuple(values.items()))}
+    return a_request(request.param, place, **changes), partial(server.put, name)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +43,14 @@ class AzureServer:
         from azure.storage.blob import BlobServiceClient
 
         return BlobServiceClient(self.endpoint, credential=KEY)
+
+    def put(self, container: str, files: Mapping[str, bytes | Path]) -> None:
+        """Store `files` by their names, in a container that is made if there is none."""
+        client = self.client.get_container_client(container)
+        if not client.exists():
+            client.create_container()
+        for name, content in files.items():
+            client.upload_blob(name, content if isinstance(content, bytes) else content.read_bytes(), overwrite=True)
 
     def close(self) -> None:
         if "client" in self.__dict__:

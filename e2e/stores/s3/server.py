@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +44,14 @@ class S3Server:
             aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
             config=Config(s3={"addressing_style": "path"}),
         )
+
+    def put(self, bucket: str, files: Mapping[str, bytes | Path]) -> None:
+        """Store `files` by their keys, in a bucket that is made if there is none."""
+        self.client.create_bucket(Bucket=bucket)  # again is fine for its owner
+        for key, content in files.items():
+            self.client.put_object(
+                Bucket=bucket, Key=key, Body=content if isinstance(content, bytes) else content.read_bytes()
+            )
 
     def requests(self, bucket: str) -> list[str]:
         """What was asked of a bucket so far, like 'GET /bucket/key?query'."""
