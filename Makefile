@@ -112,8 +112,7 @@ $(BENCH_STAMP): $(STAMP)
 
 .PHONY: bench-placement
 bench-placement: $(BENCH_STAMP)  ## Placement next to baselines and bounds, in 8 minutes; QUICK=1: in 1; PAGE=1: into docs
-	$(BIN)/python -m bench.placement $(if $(QUICK),--quick) \
-	  $(if $(PAGE),--page docs/placement.md --plots docs/images)
+	$(BIN)/python -m bench.placement $(if $(QUICK),--quick) $(if $(PAGE),--page docs/placement.md --plots docs/images)
 
 .PHONY: bench-cache
 bench-cache: $(BENCH_STAMP)  ## The cache's policies next to bounds and another implementation; QUICK=1: a small one

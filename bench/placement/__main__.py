@@ -52,7 +52,9 @@ def main() -> int:
     if parsed.page:
         refresh(parsed.page, reached, shown, _measured_on())
     print("drawn: " + ", ".join(str(path) for path in draw(records, parsed.plots)))
-    return 0 if all(figure.met is not False for figure in reached) else 1
+    missed = [figure.name for figure in reached if figure.met is False]
+    print(f"goals missed: {'; '.join(missed) or 'none'}")
+    return 0
 
 
 def _measured_on() -> str:

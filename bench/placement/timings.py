@@ -24,7 +24,7 @@ def measure(quick: bool) -> Iterator[Record]:
         empty = build(shape)
         made = plan(empty)
         full = populated(empty, made.assignments)
-        seconds = 1.0 if quick else SECONDS
+        seconds = 0.5 if quick else SECONDS
         yield record("timings", shape, OURS, what="cold", seconds=_timed(partial(plan, empty), seconds))
         yield record("timings", shape, OURS, what="steady", seconds=_timed(partial(plan, full), seconds))
         for method in BASELINES:
