@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from bench.placement.baselines import BASELINES
 from bench.placement.play import settle
@@ -63,10 +63,9 @@ def library(name: str, policy: Policy) -> Contender:
     return Contender(name, advance)
 
 
-def without_rebalance() -> Policy:
-    """The default policy that moves nothing for balance."""
-    off: dict[str, Any] = {one.name: None for one in fields(Policy) if one.name == "rebalance_epsilon"}
-    return replace(Policy(), **off)
+def without_moves() -> Policy:
+    """The default policy, except that nothing that serves is moved, be it for load, for spread or to make room."""
+    return Policy(rebalance_epsilon=None, max_moves=0)
 
 
 def simple(method: Placing, most_copies: int = 1 << 62) -> Contender:
@@ -85,7 +84,7 @@ def contenders() -> tuple[Contender, ...]:
 
     return (
         library(OURS, Policy()),
-        library(REPAIR_ONLY, without_rebalance()),
+        library(REPAIR_ONLY, without_moves()),
         *(simple(method) for method in BASELINES),
         simple(MinCostFlow(), most_copies=2_000),
     )
