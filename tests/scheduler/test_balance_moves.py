@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lora_scheduler import Adapter, Load, LoadCause, Pod, Policy, Reason, ReplicaPolicy, ResidentState, Snapshot, plan
 from tests.scheduler.builders import (
@@ -203,6 +205,28 @@ def test_after_a_lost_pod_loads_are_even_again_with_few_moves() -> None:
     total = sum(a.demand or 0 for a in adapters)
     assert max(load_of(after).values()) <= 1.1 * max(total / 3, 5.0)
     assert sum(len(loads(made)) for made in plans) <= 2 * lost
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    demands=st.lists(st.none() | st.floats(0.1, 50), min_size=1, max_size=12),
+    replicas=st.integers(1, 3),
+    pods=st.integers(3, 6),
+    change=st.sampled_from(["lost", "added", "none"]),
+)
+def test_without_rebalancing_no_more_moves_than_copies_were_lost(
+    demands: list[float | None], replicas: int, pods: int, change: str
+) -> None:
+    """That is the minimum: what was lost has to be loaded again, nothing else has to move."""
+    policy = Policy(rebalance_epsilon=None)
+    adapters = crowd(*demands, replicas=replicas)
+    rested, _ = run(a_snapshot(*adapters, *(a_pod(f"p{i}", slots=36) for i in range(pods))), policy)
+    first, *others = rested.pods
+    displaced = len(first.residents) if change == "lost" and pods > replicas else 0
+    after = {"lost": tuple(others), "added": (*rested.pods, a_pod("new", slots=36)), "none": rested.pods}[change]
+    _, plans = run(replace(rested, pods=after), policy)
+    assert sum(len(loads(made)) for made in plans) == displaced
+    assert not any(unloads(made) for made in plans)
 
 
 # --- spread

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_scheduler import Adapter, LoadCause, Plan, PreemptionPolicy, Reason, ReplicaPolicy, Unload, UnloadCause, plan
+from lora_scheduler import (
+    Adapter,
+    LoadCause,
+    Plan,
+    PreemptionPolicy,
+    Reason,
+    ReplicaPolicy,
+    Selector,
+    Unload,
+    UnloadCause,
+    plan,
+)
 from lora_scheduler.preemption import victims
 from tests.scheduler.builders import (
     GIB,
@@ -134,6 +145,20 @@ def test_every_copy_of_a_higher_priority_may_preempt() -> None:
         made = plan_for(low, high, *pods)
         expected = 3 if high.replica_policy is ReplicaPolicy.ALL_PODS else 2
         assert len(made.assignments["high"]) == len(unloads(made)) == expected
+
+
+def test_room_that_came_free_is_seen_by_those_who_may_be_there_only() -> None:
+    gold = Selector((("tier", "gold"),))
+    low = [an_adapter(f"l{i}", rank=4) for i in range(2)]
+    first = an_adapter("first", priority=3, selector=gold)
+    high, late = an_adapter("high", priority=2, rank=32), an_adapter("late", priority=1, selector=gold)
+    pods = (
+        holding(a_pod("p1", slots=2, max_rank=64), *map(a_copy, low)),
+        a_pod("p2", slots=1, labels={"tier": "gold"}),
+    )
+    made = plan_for(*low, first, high, late, *pods)
+    assert made.assignments["first"] == ("p2",) and made.assignments["high"] == ("p1",)
+    assert made.assignments["late"] == () and len(unloads(made)) == 1
 
 
 def test_nobody_is_preempted_in_vain() -> None:

@@ -77,8 +77,6 @@ def _go_on(copy: Copy, moves: Rebalancing) -> bool:
     here = copy.ledger.key
     if here in allotment.pending:
         return True
-    if here not in allotment.kept:
-        return False
     surplus = {**allotment.dropped, **allotment.pending}
     for key in sorted(surplus):
         other = surplus[key]
