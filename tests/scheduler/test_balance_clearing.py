@@ -45,6 +45,14 @@ def test_a_copy_that_serves_moves_away_before_the_other_adapter_comes() -> None:
     assert made.assignments == {"high": ("p1",), "low": ("p2",)}
 
 
+def test_a_move_away_from_a_busy_pod_is_waited_for() -> None:
+    steady = an_adapter("steady", rank=32, demand=9.0)
+    full = holding(a_pod("p1", slots=2, max_rank=64), a_copy(LOW), a_copy(steady))
+    arriving = holding(a_pod("p2"), a_copy(LOW, state=LOADING))
+    made = plan_for(LOW, HIGH, steady, full, arriving, a_pod("p3"))
+    assert not made.actions and made.assignments["low"] == ("p2",) and made.missing == {"high": 1}
+
+
 @pytest.mark.parametrize("demand", [None, 0.0, 5.0])
 @pytest.mark.parametrize("busy", [0.0, 99.0])
 def test_it_comes_to_rest_whatever_the_loads_are(demand: float | None, busy: float) -> None:
