@@ -29,7 +29,7 @@ from lora_scheduler.policies import CLOSE, POLICIES
 from lora_scheduler.precedence import rank_by_worth
 from lora_scheduler.preemption import relieve
 from lora_scheduler.refusals import Refusals
-from lora_scheduler.retention import retain
+from lora_scheduler.retention import bar, retain
 from lora_scheduler.rollout import Rollout, roll_out
 from lora_scheduler.steps import Steps, finish, start
 from lora_scheduler.validation import check
@@ -85,9 +85,11 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     steps, board = Steps(), Board(POLICIES[policy.name], CLOSE.get(policy.name))
     allotments, lowest_priority = fleet.allotments, fleet.lowest_priority
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
-    for allotment in fleet.active:
-        if allotment.there:
-            retain(allotment)
+    there = [allotment for allotment in fleet.active if allotment.there]
+    for allotment in there:
+        bar(allotment)
+    for allotment in there:
+        retain(allotment)
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)

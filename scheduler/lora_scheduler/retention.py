@@ -12,21 +12,24 @@ from lora_scheduler.scorers import DECIMALS
 from lora_scheduler.topology import domain_of
 
 
-def retain(allotment: Allotment) -> None:
-    """Sort the copies that were found into kept, pending and dropped."""
-    allowed: list[Copy] = []
-    barred: list[Copy] = []
+def bar(allotment: Allotment) -> None:
+    """Set those copies aside that may not stay where they are. To be done for all adapters before any is asked which of
+    the others it can do without: what is set aside counts for no load."""
     for copy in list(allotment.kept.values()):
         if copy.ledger.key not in allotment.group.matching:
             allotment.drop(copy)
-        else:
-            (allowed if keeps(copy) else barred).append(copy)
-    surplus = [] if allotment.everywhere else _surplus(allotment, allowed)
-    if not barred and not surplus:
-        return
-    for copy in (*surplus, *barred):
+        elif not keeps(copy):
+            allotment.postpone(copy)
+
+
+def retain(allotment: Allotment) -> None:
+    """Sort the copies that were found into kept, pending and dropped."""
+    barred = list(allotment.pending.values())
+    surplus = [] if allotment.everywhere else _surplus(allotment, list(allotment.kept.values()))
+    for copy in surplus:
         allotment.postpone(copy)
-    _give_up(allotment, barred)
+    if allotment.pending:
+        _give_up(allotment, barred)
 
 
 def _give_up(allotment: Allotment, barred: list[Copy]) -> None:
