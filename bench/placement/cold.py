@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -33,12 +34,12 @@ def shapes(quick: bool) -> Iterator[Shape]:
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
-    """`bound`: the least largest load possible; `least_missing`: copies that lack whatever is done. On small fleets an
+    """`bound`: the least largest load possible, None if not all fit; `least_missing`: copies that lack whatever is done. On small fleets an
     integer program is asked too: `solver_missing`, `solver_largest_load` are the best that it found in its time."""
     for shape in shapes(quick):
         fleet = build(shape)
         auto = shape.copies is Copies.AUTO
-        bound = None if auto else bounds.least_largest_load(fleet)
+        bound = math.inf if auto else bounds.least_largest_load(fleet)
         least_missing = None if auto else bounds.fewest_missing(fleet)
         solver: dict[str, float | None] = {}
         if least_missing is not None and shape.pods <= SOLVABLE_PODS and shape.zipf == SOLVED_ZIPF and not quick:
@@ -55,6 +56,6 @@ def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
             yield record(
                 "cold", shape, method.name, quality(fleet, outcome.assignment),
                 seconds=time.process_time() - started, rounds=outcome.rounds, settled=outcome.settled,
-                over_limit_on_the_way=outcome.over_limit, bound=bound, least_missing=least_missing,
+                over_limit_on_the_way=outcome.over_limit, bound=None if bound == math.inf else bound, least_missing=least_missing,
                 loads=outcome.loads, copies_wanted=sum(adapter.replicas for adapter in fleet.adapters), **solver,
             )  # fmt: skip

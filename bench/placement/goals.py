@@ -32,11 +32,11 @@ def chosen(records: Iterable[Record], section: str, **wanted: object) -> list[Re
 
 
 def _cold(records: Sequence[Record]) -> Iterator[Figure]:
-    known = [one for one in chosen(records, "cold") if one["bound"] is not None and one["zipf"] > 0]
+    known = [one for one in chosen(records, "cold") if one["least_missing"] is not None and one["zipf"] > 0]
     for mixed, what in ((False, "equal pods"), (True, "mixed pods")):
         yield _compared(
             f"largest load ÷ least possible, cold, {what}", [one for one in known if one["mixed"] is mixed],
-            _of_bound, "<= 1.01", lambda worst: worst <= 1.01,
+            of_bound, "<= 1.01", lambda worst: worst <= 1.01,
         )  # fmt: skip
         yield _compared(
             f"copies unplaced beyond the inevitable, use ≤ 98 %, {what}",
@@ -56,11 +56,11 @@ def _solved(records: Sequence[Record]) -> Iterator[Figure]:
         yield Figure(f"the same, {len(asked)} small fleets", beyond, "copies", "", "", None, note)
     asked = [one for one in asked if one.get("solver_largest_load")]
     if asked:
-        reached = [one["solver_largest_load"] / max(one["bound"], 1e-9) for one in asked]
+        reached = [one["solver_largest_load"] / one["bound"] for one in asked if one["bound"]]
         note = "the integer program in its time: " + ", ".join(f"{one:.3f}" for one in sorted(reached))
         yield Figure(
             "largest load ÷ least possible, crowded small fleets",
-            tuple(_of_bound(one) or 1.0 for one in asked),
+            tuple(of_bound(one) or 1.0 for one in asked),
             "",
             "",
             "",
@@ -69,9 +69,12 @@ def _solved(records: Sequence[Record]) -> Iterator[Figure]:
         )
 
 
-def _of_bound(one: Record) -> float | None:
+def of_bound(one: Record) -> float | None:
+    """Largest load ÷ the least possible one; None where not all can be placed, so that there is nothing to compare."""
+    if one["bound"] is None:
+        return None
     ideal = one["largest_load"] / one["imbalance"] if one["imbalance"] else 1.0
-    return float(max(one["largest_load"] / max(one["bound"], ideal), 1.0)) if one["bound"] != float("inf") else None
+    return float(max(one["largest_load"] / max(one["bound"], ideal), 1.0))
 
 
 def _oversubscribed(records: Sequence[Record]) -> Iterator[Figure]:
@@ -231,5 +234,5 @@ def _best_baseline(records: Sequence[Record], worst: Mapping[str, float], ours: 
     sign = 1 if largest else -1
     best = min(others, key=lambda name: (max(left[name] - left[ours], 0), sign * worst[name], name))
     even = max(one["imbalance"] for one in records if one["method"] == best)
-    beside = f", imbalance {even:.2f}" if records[0]["section"] == "churn" else ""
+    beside = f", imbalance {even:.2f}" if records[0]["section"] == "churn" and even != worst[best] else ""
     return f"{best} {worst[best]:.4g}" + (f" ({left[best]})" if left[best] else "") + beside

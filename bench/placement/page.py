@@ -23,7 +23,8 @@ def refresh(page: Path, figures: Sequence[Figure], tables: Sequence[tuple[str, R
         raise ValueError(f"{page} has no place for figures: put {BEGIN} and {END} on lines of their own")
     parts = [measured_on, _markdown(goals(figures)), *_notes(figures)]
     for title, rows in tables:
-        parts += [f"### {title[0].upper()}{title[1:]}", _markdown(rows)]
+        heading, _, legend = title.partition(": ")
+        parts += [f"### {heading[0].upper()}{heading[1:]}", *([f"{legend}."] if legend else []), _markdown(rows)]
     page.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{after}")
 
 

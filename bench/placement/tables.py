@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.figures import percentile
 from bench.placement.contenders import OURS, REPAIR_ONLY
-from bench.placement.goals import chosen
+from bench.placement.goals import chosen, of_bound
 from bench.placement.records import Record
 
 Rows = list[tuple[str, ...]]
@@ -14,8 +14,8 @@ Rows = list[tuple[str, ...]]
 TELLING = (OURS, REPAIR_ONLY, "least adapters", "least loaded", "bounded-load rendezvous", "min-cost flow")
 
 LEGEND = (
-    "least loads of all such changes (lost copies + what must move to even out to 1.1); "
-    "per method: loads, imbalance p50–max, most copies unplaced, most plans until all is at rest"
+    "least loads of all such changes (lost copies + what must move to even out to 1.1); per method the loads, "
+    "imbalance p50–max, the most copies unplaced, and the most plans until all is at rest"
 )
 
 
@@ -42,15 +42,16 @@ def methods(records: Sequence[Record]) -> list[str]:
 
 
 def _cold(records: Sequence[Record]) -> Rows:
-    rows: Rows = [("method", "fleets", "copies unplaced, most", "of", "imbalance p50", "max", "badly spread")]
-    fair = [one for one in records if one["bound"] is not None]
+    head = ("method", "fleets", "largest load ÷ least possible p50", "max", "most copies unplaced", "inevitable", "of")
+    rows: Rows = [(*head, "badly spread")]
+    fair = [one for one in records if one["least_missing"] is not None]
     for name in methods(fair):
         own = [one for one in fair if one["method"] == name]
         worst = max(own, key=lambda one: one["missing"] - one["least_missing"])
-        imbalance = [one["imbalance"] for one in own]
+        of_least = [value for one in own if (value := of_bound(one)) is not None]
         rows.append((
-            name, str(len(own)), str(worst["missing"]), str(worst["copies_wanted"]),
-            f"{percentile(imbalance, 50):.3f}", f"{max(imbalance):.3f}", str(sum(one["skewed"] for one in own)),
+            name, str(len(own)), f"{percentile(of_least, 50):.3f}", f"{max(of_least):.3f}", str(worst["missing"]),
+            str(worst["least_missing"]), str(worst["copies_wanted"]), str(sum(one["skewed"] for one in own)),
         ))  # fmt: skip
     return rows
 

@@ -18,11 +18,11 @@ def test_figures_take_the_place_of_those_before(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# Title\n{BEGIN}\nold\n{END}\nend\n")
     for _ in range(2):
-        refresh(page, [MISSED], [("changes", [("a", "b"), ("1", "2")])], "Measured.")
+        refresh(page, [MISSED], [("changes: what they mean", [("a", "b"), ("1", "2")])], "Measured.")
     text = page.read_text()
     assert text.startswith(f"# Title\n{BEGIN}\nMeasured.\n")
     assert text.endswith(f"| 1 | 2 |\n{END}\nend\n")
-    assert text.count("### Changes") == 1
+    assert text.count("### Changes\n\nwhat they mean.\n\n| a | b |") == 1
     assert "| unplaced \\| odd | 1 / 2 / 2 / 2 copies | 0 | **no** | random 3 (1) |" in text
     assert "old" not in text
 
