@@ -83,7 +83,8 @@ class Files:
         limits = FetchLimits(bytes_per_second=settings.bytes_per_second)
         self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics)
         self.agents = Agents(AgentClient(session, self._token), self._locate, self._loaded_on, self._evicted_by_agent)
-        self.ways = Ways(SharedVolume(self.store, self._fetcher, self._locate), self.agents)
+        self._shared = SharedVolume(self.store, self._fetcher, self._locate)
+        self.ways = Ways(self._shared, self.agents)
         self.prefetcher = Prefetcher(self.ways)
         self._forecast = Forecast(lambda snapshot: plan(snapshot, policy))
 
@@ -125,6 +126,7 @@ class Files:
         """Everything that brings files has been cancelled before."""
         await self.prefetcher.stop()
         await self.agents.stop()
+        await self._shared.stop()
         await self._fetcher.close()
 
     def follow(self, wanted: Desired, snapshot: Snapshot, made: Plan, pods: Mapping[str, PodRecord]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
@@ -32,6 +33,16 @@ SWEEP_SECONDS = 600.0
 
 async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises ServeError, StoreError, TokenError."""
+    limits = FetchLimits(connections=settings.connections, bytes_per_second=settings.bytes_per_second)
+    async with serving(settings, limits) as port:
+        log.info("agent of %s: %s, budget %d bytes, port %d", settings.pod, settings.root, settings.cache_bytes, port)
+        await stop.wait()
+        log.info("stopping: what is being fetched goes on at the next start")
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator[int]:
+    """Serve while it is entered; gives the port, a free one for 0. Raises ServeError, StoreError, TokenError."""
     token = TokenFile(Path(settings.token_file))
     token.read()
     metrics, loaded = AgentMetrics(), Loaded()
@@ -47,12 +58,11 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
     if repaired:
         log.info("repaired %d half states on the adapter disk", repaired)
     rules = HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
-    limits = FetchLimits(connections=settings.connections, bytes_per_second=settings.bytes_per_second)
     async with contextlib.AsyncExitStack() as stack:
         fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics))
         jobs = Jobs(store, fetcher)
         stack.push_async_callback(jobs.stop)
-        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics.exposition)
+        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics)
         evictions.service = service
         runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
         await runner.setup()
@@ -63,12 +73,9 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port}: {error}; choose another port"
             ) from error
-        log.info("agent of %s: %s, budget %d bytes, port %d", settings.pod, settings.root, settings.cache_bytes,
-                 settings.port)  # fmt: skip
-        sweeping = asyncio.create_task(_look_after(store, settings.pod, loaded, metrics), name="sweep")
+        sweeping = asyncio.create_task(_look_after(store, settings.pod, loaded), name="sweep")
         stack.callback(sweeping.cancel)
-        await stop.wait()
-        log.info("stopping: what is being fetched goes on at the next start")
+        yield runner.addresses[0][1]
 
 
 class _Evictions:
@@ -85,14 +92,13 @@ class _Evictions:
             self.service.evicted(gone)
 
 
-async def _look_after(store: VolumeStore, pod: str, loaded: Loaded, metrics: AgentMetrics) -> None:
-    """Remove what is older than the TTL, and show what the disk holds."""
+async def _look_after(store: VolumeStore, pod: str, loaded: Loaded) -> None:
+    """Remove what is older than the TTL."""
     while True:
         try:
             if loaded.versions is not None:
                 await store.hold(pod, loaded.versions)  # what is not renewed runs out
                 await store.sweep(loaded.versions)
-            metrics.holds(await store.statistics())
         except StoreError as error:
             log.warning("looking after the adapter disk failed: %s", error)
         await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))

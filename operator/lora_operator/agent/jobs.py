@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from lora_operator.agent.fills import Fills
 from lora_operator.agent.wire import ProblemBody
 from lora_operator.cache.store_error import StoreError
 from lora_operator.cache.volume import VolumeStore
@@ -17,19 +18,24 @@ from lora_operator.fetch.order import FetchOrder
 log = logging.getLogger(__name__)
 
 NEW_LINKS_SECONDS = 90.0  # how long a fetch waits for the operator to send links that have not run out
+MOST_FAILURES = 1000
 Key = tuple[str, str]
 
 
 class Job:
-    """One version on its way. `order` is the newest that was sent: its links are the ones that hold."""
+    """One version on its way. `order` is the newest that was sent: its links are the ones that hold. None at the end:
+    links are secrets, and nobody needs them any more."""
 
     def __init__(self, order: FetchOrder, prefetch: bool) -> None:
-        self.order = order
+        self.order: FetchOrder | None = order
+        self.size_bytes = order.size_bytes
         self.prefetch = prefetch
         self.done_bytes = 0
         self.problem: ProblemBody | None = None
+        self.wants_links = False
         self.renewed = asyncio.Event()
         self.ended = asyncio.Event()
+        self.news = asyncio.Event()  # it has ended, or wants fresh links
         self.task: asyncio.Task[None] | None = None
 
 
@@ -40,6 +46,7 @@ class Jobs:
         self._store = store
         self._fetcher = fetcher
         self._jobs: dict[Key, Job] = {}
+        self._fills = Fills()
 
     def get(self, key: Key) -> Job | None:
         return self._jobs.get(key)
@@ -54,42 +61,57 @@ class Jobs:
         if job is not None and not job.ended.is_set():
             job.order = order
             job.prefetch = job.prefetch and prefetch
+            job.wants_links = False
+            job.news.clear()
             job.renewed.set()
             return job
+        self._forget_oldest()
         job = self._jobs[key] = Job(order, prefetch)
-        job.task = asyncio.create_task(self._run(key, job), name=f"fetch {order.name}")
+        job.task = asyncio.create_task(self._run(key, job, order), name=f"fetch {order.name}")
         return job
+
+    def _forget_oldest(self) -> None:
+        failed = [key for key, job in self._jobs.items() if job.ended.is_set()]
+        for key in failed[: max(len(failed) - MOST_FAILURES, 0)]:
+            del self._jobs[key]
 
     async def stop(self) -> None:
         """Cut off what is under way; it goes on from there at the next start."""
+        await self._fills.stop()
         tasks = [job.task for job in self._jobs.values() if job.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: Key, job: Job) -> None:
+    async def _run(self, key: Key, job: Job, order: FetchOrder) -> None:
         async def renew() -> FetchOrder:
-            # the operator asks again and again while it waits, and sends new links in time
+            # whoever waits is told at once, and asks again with new links
             job.renewed.clear()
+            job.wants_links = True
+            job.news.set()
             try:
                 async with asyncio.timeout(NEW_LINKS_SECONDS):
                     await job.renewed.wait()
             except TimeoutError:
                 raise FetchError(
-                    "LinkExpired", f"the links of {job.order.name} ran out and no new ones came", retryable=True
+                    "LinkExpired", f"the links of {key[0]} ran out and no new ones came", retryable=True
                 ) from None
-            return job.order
+            return job.order or order
 
         def report(done_bytes: int) -> None:
             job.done_bytes = done_bytes
 
         async def fill(folder: Path) -> None:
-            await self._fetcher.fetch(job.order, folder, renew=renew, report=report)
+            with self._fills.one():
+                await self._fetcher.fetch(job.order or order, folder, renew=renew, report=report)
 
-        sizes = {file.path: file.size_bytes for file in job.order.files}
+        sizes = {file.path: file.size_bytes for file in order.files}
+        ahead = job.prefetch
         try:
-            await self._store.add(*key, sizes, fill, prefetch=job.prefetch)
-            log.info("fetched %s", job.order.name, extra={"adapter": key[0], "version": key[1]})
+            await self._store.add(*key, sizes, fill, prefetch=ahead)
+            if ahead and not job.prefetch:
+                await self._store.use(*key)  # it was fetched ahead, and just in time
+            log.info("fetched %s", key[0], extra={"adapter": key[0], "version": key[1]})
             del self._jobs[key]
         except (FetchError, StoreError) as error:
             job.problem = problem_of(error)
@@ -101,7 +123,9 @@ class Jobs:
             )
             log.error("fetching %s failed unexpectedly: %s", key[0], type(error).__name__)
         finally:
+            job.order = None
             job.ended.set()
+            job.news.set()
 
 
 def problem_of(error: FetchError | StoreError) -> ProblemBody:

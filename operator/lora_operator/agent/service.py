@@ -7,11 +7,13 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from lora_operator.agent.jobs import Job, Jobs, Key, problem_of
+from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.agent.token import TokenError, TokenFile
 from lora_operator.agent.wire import (
     MAX_BODY_BYTES,
@@ -48,18 +50,18 @@ class Loaded:
 
 
 class Service:
-    """`pod` ("namespace/name") holds what its engine has loaded. `exposition` is what /metrics answers."""
+    """`pod` ("namespace/name") holds what its engine has loaded."""
 
     def __init__(
         self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None,
-        loaded: Loaded, exposition: Callable[[], bytes],
+        loaded: Loaded, metrics: AgentMetrics,
     ) -> None:  # fmt: skip
         self._store = store
         self._jobs = jobs
         self._token = token
         self._pod = pod
         self._budget_bytes = budget_bytes
-        self._exposition = exposition
+        self._metrics = metrics
         self._loaded = loaded
         self._evicted: deque[Evicted] = deque(maxlen=MOST_EVICTED)
 
@@ -83,7 +85,7 @@ class Service:
                 web.get("/v1/statistics", self._statistics),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
+                web.get("/metrics", self._expose),
             ]
         )
         return app
@@ -115,8 +117,10 @@ class Service:
         job = self._jobs.start(order.to_order(*key), prefetch=order.prefetch)
         try:
             async with asyncio.timeout(wait):
-                await job.ended.wait()
+                await job.news.wait()
         except TimeoutError:
+            pass
+        if not job.ended.is_set():
             return _answer(_under_way(key, job), 202)
         if job.problem is not None:
             return _answer(_under_way(key, job), 200)
@@ -128,9 +132,9 @@ class Service:
     async def _look(self, request: web.Request) -> web.Response:
         key = self._key(request)
         job = self._jobs.get(key)
-        if job is not None:
-            return _answer(_under_way(key, job), 200)
-        return _answer(await self._entry(key), 200)
+        if job is None or (job.ended.is_set() and self._store.holds(*key)):  # another agent of the node may have it
+            return _answer(await self._entry(key), 200)
+        return _answer(_under_way(key, job), 200)
 
     async def _evict(self, request: web.Request) -> web.Response:
         key = self._key(request)
@@ -185,8 +189,10 @@ class Service:
         await self._store.statistics()
         return web.Response(text="ok\n")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+    async def _expose(self, _: web.Request) -> web.Response:
+        with suppress(StoreError):  # a disk that cannot be read is no reason to hide everything else
+            self._metrics.holds(await self._store.statistics())
+        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     def _key(self, request: web.Request) -> Key:
         """The version that a path names. Raises StoreError for what cannot be one."""
@@ -197,7 +203,7 @@ class Service:
     async def _entry(self, key: Key) -> EntryBody:
         entry = next((entry for entry in await self._store.entries() if entry.key == key), None)
         if entry is None:
-            raise StoreError("NotStored", f"{key[0]} {key[1]} is not here: have it fetched first", retryable=False)
+            raise StoreError("NotStored", f"{key[0]} {key[1]} is not here: have it fetched first", retryable=True)
         return self._present(entry)
 
     def _present(self, entry: Entry) -> EntryBody:
@@ -219,9 +225,10 @@ def _under_way(key: Key, job: Job) -> EntryBody:
         name=key[0],
         fingerprint=key[1],
         state="Failed" if job.problem is not None else "Fetching",
-        size_bytes=job.order.size_bytes,
+        size_bytes=job.size_bytes,
         done_bytes=job.done_bytes,
         prefetched=job.prefetch,
+        wants_links=job.wants_links,
         problem=job.problem,
     )
 

@@ -1,6 +1,7 @@
 """The bodies that operator and agent exchange, checked at the edge. The paths:
 
-    PUT    /v1/adapters/{name}/{fingerprint}?wait=S   fetch it, unless it is there (body: OrderBody); safe to repeat
+    PUT    /v1/adapters/{name}/{fingerprint}?wait=S   fetch it, unless it is there (body: OrderBody); safe to repeat.
+                                                      Answers after S seconds, earlier if it ends or wants links
     GET    /v1/adapters/{name}/{fingerprint}          how far it is (EntryBody), 404 if nobody asked for it
     DELETE /v1/adapters/{name}/{fingerprint}          remove it; 409 while it is loaded, pinned or being fetched
     PUT    /v1/adapters/{name}/{fingerprint}/pin      keep it whatever happens; DELETE takes that back
@@ -112,7 +113,10 @@ class OrderBody(Body):
 
 
 class EntryBody(Body):
-    """One version on the agent's disk or on its way there. Times are Unix time."""
+    """One version on the agent's disk or on its way there. Times are Unix time.
+
+    `wants_links`: those of the order have run out; the fetch waits for the same order with fresh ones.
+    """
 
     name: Name
     fingerprint: Fingerprint
@@ -122,6 +126,7 @@ class EntryBody(Body):
     pinned: bool = False
     loaded: bool = False
     prefetched: bool = False
+    wants_links: bool = False
     last_used: float | None = None
     problem: ProblemBody | None = None
 

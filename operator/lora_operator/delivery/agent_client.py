@@ -106,10 +106,9 @@ class AgentClient:
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
                 **content,
             ) as response:
-                text = await response.content.read(ANSWER_BYTES_MAX)
-                if not response.content.at_eof():
-                    text += await response.content.read()
-                return text, response.status
+                return await _read(response), response.status
+        except _TooLarge:
+            what = f"its answer is larger than {ANSWER_BYTES_MAX} bytes"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             what = "did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
         raise AgentError(
@@ -117,6 +116,19 @@ class AgentClient:
             f"the agent at {endpoint} cannot be asked ({what}): see the log of the pod's agent container",
             retryable=True,
         )
+
+
+class _TooLarge(Exception):
+    """An answer that no agent gives."""
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    text = bytearray()
+    async for block in response.content.iter_any():
+        text += block
+        if len(text) > ANSWER_BYTES_MAX:
+            raise _TooLarge
+    return bytes(text)
 
 
 def _problem(endpoint: Endpoint, status: int, text: bytes) -> AgentError:

@@ -89,6 +89,8 @@ class Agents:
             if entry.state == "Failed":
                 raise _failed(entry)
             report(entry.done_bytes)
+            if entry.wants_links:
+                order = None
 
     async def _order(self, wanted: Wanted) -> FetchOrder:
         if wanted.found is None:

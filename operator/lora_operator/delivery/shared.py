@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from lora_operator.agent.fills import Fills
 from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.delivery.ways import Locate, Report
 from lora_operator.desired import Wanted
@@ -24,6 +25,7 @@ class SharedVolume:
         self._locate = locate
         self._under_way: dict[Key, asyncio.Task[None]] = {}
         self._reports: dict[Key, list[Report]] = {}
+        self._fills = Fills()
 
     async def bring(self, record: PodRecord, wanted: Wanted, report: Report) -> None:
         """See `Delivery`."""
@@ -38,6 +40,10 @@ class SharedVolume:
     async def prefetch(self, record: PodRecord, wanted: Wanted) -> None:
         """See `Delivery`."""
         await self._join((wanted.adapter.name, wanted.adapter.version), wanted, prefetch=True)
+
+    async def stop(self) -> None:
+        """Cut off what is being fetched; it goes on from there the next time."""
+        await self._fills.stop()
 
     async def _join(self, key: Key, wanted: Wanted, *, prefetch: bool) -> None:
         task = self._under_way.get(key)
@@ -83,7 +89,8 @@ class SharedVolume:
                 each(done_bytes)
 
         async def fill(folder: Path) -> None:
-            await self._fetcher.fetch(order, folder, renew=renew, report=report)
+            with self._fills.one():
+                await self._fetcher.fetch(order, folder, renew=renew, report=report)
 
         sizes = {file.path: file.size_bytes for file in order.files}
         await self._store.add(*key, sizes, fill, prefetch=prefetch)
