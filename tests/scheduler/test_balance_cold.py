@@ -80,12 +80,13 @@ def test_a_slot_is_freed_where_it_is_needed() -> None:
     assert not made.missing and made.assignments["high"] == ("p1",)
 
 
-def test_what_is_on_its_way_is_not_moved_to_make_room() -> None:
+def test_what_serves_or_is_on_its_way_is_not_moved_to_make_room() -> None:
     there = an_adapter("there", demand=1.0)
     high = an_adapter("high", demand=1.0, rank=64)
-    full = holding(a_pod("p1", slots=1, max_rank=64), a_copy(there, state=ResidentState.LOADING))
-    made = plan_for(there, high, full, a_pod("p2"))
-    assert made.missing == {"high": 1} and not loads(made)
+    for state in (ResidentState.LOADED, ResidentState.LOADING):
+        full = holding(a_pod("p1", slots=1, max_rank=64), a_copy(there, state=state))
+        made = plan_for(there, high, full, a_pod("p2"))
+        assert made.missing == {"high": 1} and not loads(made)
 
 
 def test_a_copy_that_makes_room_may_not_go_where_it_must_not() -> None:

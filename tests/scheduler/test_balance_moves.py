@@ -3,6 +3,7 @@ nothing is remembered on the way."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -227,6 +228,30 @@ def test_without_rebalancing_no_more_moves_than_copies_were_lost(
     _, plans = run(replace(rested, pods=after), policy)
     assert sum(len(loads(made)) for made in plans) == displaced
     assert not any(unloads(made) for made in plans)
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), use=st.floats(0.6, 1.05))
+def test_moves_come_to_an_end_in_fleets_of_any_fullness(seed: int, use: float) -> None:
+    """After a pod was lost, and after demand has changed; `run` fails where the plans go on for ever."""
+    dice = random.Random(seed)
+    adapters = [
+        an_adapter(
+            f"a{i:02}", demand=100 / (i + 1), bytes=dice.choice((1, 2, 4, 8)) * GIB, replicas=dice.choice((1, 1, 1, 3)),
+            rank=dice.choice((8, 8, 16)), topology_key=dice.choice((ZONE, "kubernetes.io/hostname")),
+        )
+        for i in range(48)
+    ]  # fmt: skip
+    size = sum(a.bytes * a.replicas for a in adapters) / GIB / use / 6
+    slots = int(sum(a.replicas for a in adapters) / use / 6) + 1
+    pods = [
+        a_pod(f"p{i}", slots=slots, memory=size, max_rank=dice.choice((8, 16)), node_labels=in_zone(f"z{i % 3}"))
+        for i in range(7)
+    ]
+    rested, _ = run(a_snapshot(*adapters, *pods))
+    rested, _ = run(replace(rested, pods=rested.pods[1:]), rounds=90)
+    changed = tuple(replace(a, demand=(a.demand or 0) * dice.uniform(0.5, 2.0)) for a in rested.adapters)
+    run(replace(rested, adapters=changed), rounds=90)
 
 
 # --- spread

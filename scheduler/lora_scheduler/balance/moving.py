@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lora_scheduler.balance.clearing import clear
 from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.rebalancing import Rebalancing, rebalance
 from lora_scheduler.balance.shifting import Shifting
@@ -14,8 +13,7 @@ MOVES, PODS_PER_MOVE = 2, 50  # by default so many, and one more for so many pod
 
 
 def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> None:
-    """Begin as many moves as are allowed beside those that are under way: to make room for what lacks it, for spread,
-    then for even loads."""
+    """Begin as many moves as are allowed beside those that are under way: for spread, then for even loads."""
     allowed = MOVES + len(fleet.pods) // PODS_PER_MOVE if policy.max_moves is None else policy.max_moves
     under_way = sum(
         sum(not copy.outdated for copy in allotment.pending.values())
@@ -23,7 +21,6 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> None:
         if allotment.pending
     )
     moves = Rebalancing(shifting, allowed - under_way)
-    clear([a for a in fleet.worked() if a.missing > 0 and not a.everywhere and not a.moving], moves)
     if moves.budget > 0:
         respread(fleet, moves)
     if policy.rebalance_epsilon is None:
