@@ -143,6 +143,15 @@ def test_copies_on_every_pod_share_the_demand_anew_when_a_pod_goes() -> None:
     assert [(ledger.key, ledger.load) for ledger in fleet.pods] == [("p0", 3.0), ("p2", 3.0)]
 
 
+def test_copies_that_follow_demand_follow_that_of_all_others_too() -> None:
+    hot = an_adapter("hot", replica_policy=ReplicaPolicy.AUTO, demand=1.0)
+    pods = [holding(a_pod(f"p{n}"), a_copy("hot" if n < 2 else "other")) for n in range(4)]
+    fleet = a_fleet(a_snapshot(hot, an_adapter("other", replicas=2, demand=3.0), *pods))
+    assert not fleet.active
+    fleet.apply(Change(adapters=[an_adapter("other", replicas=2, demand=15.0)]))
+    assert [(allotment.adapter.key, allotment.wanted) for allotment in fleet.active] == [("hot", 1)]
+
+
 def test_groups_that_nobody_belongs_to_any_more_are_forgotten() -> None:
     planner = Planner()
     for number in range(3):
