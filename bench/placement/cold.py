@@ -34,8 +34,9 @@ def shapes(quick: bool) -> Iterator[Shape]:
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
-    """`bound`: the least largest load possible, None if not all fit; `least_missing`: copies that lack whatever is done. On small fleets an
-    integer program is asked too: `solver_missing`, `solver_largest_load` are the best that it found in its time."""
+    """`bound`: the least largest load possible, None if not all fit; `least_missing`: copies that lack whatever is done.
+    Both None where the library chooses how many copies there are. On small fleets an integer program is asked too:
+    `solver_missing`, `solver_largest_load` are the best that it found in its time."""
     for shape in shapes(quick):
         fleet = build(shape)
         auto = shape.copies is Copies.AUTO
@@ -56,6 +57,7 @@ def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
             yield record(
                 "cold", shape, method.name, quality(fleet, outcome.assignment),
                 seconds=time.process_time() - started, rounds=outcome.rounds, settled=outcome.settled,
-                over_limit_on_the_way=outcome.over_limit, bound=None if bound == math.inf else bound, least_missing=least_missing,
+                over_limit_on_the_way=outcome.over_limit, least_missing=least_missing,
+                bound=None if bound == math.inf else bound,
                 loads=outcome.loads, copies_wanted=sum(adapter.replicas for adapter in fleet.adapters), **solver,
             )  # fmt: skip

@@ -70,8 +70,9 @@ def _solved(records: Sequence[Record]) -> Iterator[Figure]:
 
 
 def of_bound(one: Record) -> float | None:
-    """Largest load ÷ the least possible one; None where not all can be placed, so that there is nothing to compare."""
-    if one["bound"] is None:
+    """Largest load ÷ the least possible one. None where there is nothing to compare: not all can be placed, or demand is
+    unknown, so that loads are whole numbers of copies, and the bound is not."""
+    if one["bound"] is None or one["zipf"] == 0:
         return None
     ideal = one["largest_load"] / one["imbalance"] if one["imbalance"] else 1.0
     return float(max(one["largest_load"] / max(one["bound"], ideal), 1.0))
