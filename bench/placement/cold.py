@@ -34,7 +34,7 @@ def shapes(quick: bool) -> Iterator[Shape]:
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
-    """`bound`: the least largest load possible, None if not all fit; `least_missing`: copies that lack whatever is done.
+    """`bound`: the least largest load possible, None if not all fit. `least_missing`: copies that lack in any case.
     Both None where the library chooses how many copies there are. On small fleets an integer program is asked too:
     `solver_missing`, `solver_largest_load` are the best that it found in its time."""
     for shape in shapes(quick):

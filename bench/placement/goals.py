@@ -70,8 +70,8 @@ def _solved(records: Sequence[Record]) -> Iterator[Figure]:
 
 
 def of_bound(one: Record) -> float | None:
-    """Largest load ÷ the least possible one. None where there is nothing to compare: not all can be placed, or demand is
-    unknown, so that loads are whole numbers of copies, and the bound is not."""
+    """Largest load ÷ the least possible one. None where there is nothing to compare: not all can be placed, or demand
+    is unknown, so that loads are whole numbers of copies, and the bound is not."""
     if one["bound"] is None or one["zipf"] == 0:
         return None
     ideal = one["largest_load"] / one["imbalance"] if one["imbalance"] else 1.0
