@@ -155,7 +155,7 @@ class Operator:
         self.metrics.follow_loads(self.loop.model_loads)
 
     def _stands_by(self) -> bool:
-        return self._elector is not None and not self._elector.held()
+        return self._elector is not None and self._elector.standing_by()
 
     def _check_lease(self) -> None:
         if self._elector is not None:

@@ -65,6 +65,7 @@ class Elector:
         self._renewed_at: float | None = None
         self._seen: tuple[str, float] = ("", 0.0)  # the resource version that was seen last, and since when
         self._said = ""
+        self._looked_at = 0.0
         self.holder = ""
 
     @property
@@ -75,6 +76,11 @@ class Elector:
     def held(self) -> bool:
         """Whether nobody else can be acting now."""
         return self._renewed_at is not None and self._clock() - self._renewed_at < self._times.deadline
+
+    def standing_by(self) -> bool:
+        """Whether another was seen to hold it a moment ago: all is well, and it is not our turn."""
+        others = self.holder not in ("", self.identity)
+        return others and self._clock() - self._looked_at < self._times.duration
 
     def check(self) -> None:
         """To be called right before every effect. Raises LeaseLost."""
@@ -132,6 +138,7 @@ class Elector:
                 raise
             body = await self._kube.create_lease(self._namespace, self._name)
         spec = body.setdefault("spec", {})
+        self._looked_at = now
         self.holder = str(spec.get("holderIdentity") or "")
         version = str(body["metadata"].get("resourceVersion"))
         if self._seen[0] != version:

@@ -51,8 +51,9 @@ async def soon(elector: Elector) -> bool:
 async def test_the_first_leads_and_the_second_stands_by_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with two() as (api, _, first, second):
-        assert await soon(first) and first.held()
-        assert not await soon(second) and not second.held()
+        assert not first.standing_by()
+        assert await soon(first) and first.held() and not first.standing_by()
+        assert not await soon(second) and not second.held() and second.standing_by()
         assert caplog.text.count("standing by: Lease ns/lora-operator is held by a") == 1
         with pytest.raises(LeaseLost):
             second.check()
@@ -76,6 +77,7 @@ async def test_the_next_begins_only_when_the_holder_must_have_given_up() -> None
         assert not first.held()  # it may not act any more …
         assert not await soon(second)  # … and nobody else yet
         clock.now += 5.0
+        assert not second.standing_by()  # what it saw last is too long ago to be sure
         assert await soon(second)
 
 
