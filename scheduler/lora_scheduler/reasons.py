@@ -12,8 +12,7 @@ from lora_scheduler.steps import Steps
 
 def reasons(allotment: Allotment, fleet: Fleet, steps: Steps) -> tuple[Refusal, ...]:
     """One refusal per pod, by pod."""
-    key = allotment.adapter.key
-    waiting = {load.pod: refusal for load, refusal in steps.waiting if load.adapter == key} if allotment.kept else {}
+    waiting = steps.obstacles(allotment.adapter.key)
     return tuple(_reason(allotment, ledger, waiting.get(ledger.key)) for ledger in fleet.pods)
 
 

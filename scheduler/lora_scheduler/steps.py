@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import size
@@ -18,6 +18,7 @@ class Steps:
         self.waiting: list[tuple[Load, Refusal]] = []
         self._begun: list[tuple[Copy, LoadCause]] = []
         self._unloads: dict[tuple[str, str], Unload] = {}
+        self._obstacles: dict[str, dict[str, Refusal]] = {}  # what loads wait for, by adapter and pod
 
     @property
     def actions(self) -> tuple[Load | Unload, ...]:
@@ -43,7 +44,13 @@ class Steps:
 
     def wait(self, copy: Copy, cause: LoadCause, reason: Reason, message: str) -> None:
         copy.settled = True
-        self.waiting.append((_load(copy, cause), Refusal(copy.ledger.key, reason, message)))
+        refusal = Refusal(copy.ledger.key, reason, message)
+        self.waiting.append((_load(copy, cause), refusal))
+        self._obstacles.setdefault(copy.adapter.key, {})[refusal.pod] = refusal
+
+    def obstacles(self, adapter_key: str) -> Mapping[str, Refusal]:
+        """What the adapter's loads wait for, by pod."""
+        return self._obstacles.get(adapter_key, {})
 
     def unload(
         self,
