@@ -23,7 +23,7 @@ class SharedVolume:
         self._store = store
         self._fetcher = fetcher
         self._locate = locate
-        self._under_way: dict[Key, asyncio.Task[None]] = {}
+        self._under_way: dict[Key, tuple[asyncio.Task[None], bool]] = {}  # whether it is a prefetch
         self._reports: dict[Key, list[Report]] = {}
         self._fills = Fills()
 
@@ -36,6 +36,8 @@ class SharedVolume:
             await self._join(key, wanted, prefetch=False)
         finally:
             reports.remove(report)
+            if not reports:
+                del self._reports[key]
 
     async def prefetch(self, record: PodRecord, wanted: Wanted) -> None:
         """See `Delivery`."""
@@ -44,20 +46,24 @@ class SharedVolume:
     async def stop(self) -> None:
         """Cut off what is being fetched; it goes on from there the next time."""
         await self._fills.stop()
+        tasks = [task for task, _ in self._under_way.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _join(self, key: Key, wanted: Wanted, *, prefetch: bool) -> None:
-        task = self._under_way.get(key)
+        task, ahead = self._under_way.get(key, (None, False))
         if task is None:
             task = asyncio.create_task(self._publish(key, wanted, prefetch), name=f"files of {wanted.adapter.name}")
-            self._under_way[key] = task
+            self._under_way[key] = task, prefetch
             task.add_done_callback(lambda done: self._ended(key, done))
         # the others still wait for it when one of them is cancelled
         await asyncio.shield(task)
+        if ahead and not prefetch:
+            await self._store.use(*key)  # it was fetched ahead, and just in time
 
     def _ended(self, key: Key, done: asyncio.Task[None]) -> None:
         del self._under_way[key]
-        if not self._reports.get(key):
-            self._reports.pop(key, None)
         if not done.cancelled():
             done.exception()  # if everybody who waited for it was cancelled, nobody else asks
 

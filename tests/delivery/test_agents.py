@@ -1,0 +1,237 @@
+"""The agent way: orders are renewed while they are carried out, and agents know what their engines have."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lora_operator.delivery.agent_client import AgentClient, AgentError
+from lora_operator.delivery.agents import Agents, Key
+from lora_operator.observe.cluster import PodRecord
+from tests.agent.running import Agent, an_agent
+from tests.delivery.scripted_agent import ScriptedAgent, an_entry
+from tests.delivery.wishes import Located, a_pod_with_an_agent, a_wish
+from tests.fetch.ordered import SECRET, WEIGHTS_URL, Case, an_order, is_whole
+
+LOADED = ("other", "0" * 16)
+
+
+class Knowing:
+    """What engines have, and what was said to be evicted."""
+
+    def __init__(self) -> None:
+        self.loaded: frozenset[Key] | None = frozenset({LOADED})
+        self.evicted: list[tuple[str, str]] = []
+
+    def agents(self, client: AgentClient, locate: Located) -> Agents:
+        return Agents(
+            client, locate, lambda _: self.loaded, lambda pod, gone: self.evicted.append((pod.key, gone.name))
+        )
+
+
+@asynccontextmanager
+async def way(client: AgentClient, locate: Located) -> AsyncIterator[tuple[Agents, Knowing]]:
+    knowing = Knowing()
+    agents = knowing.agents(client, locate)
+    yield agents, knowing
+    await agents.stop()
+
+
+def ignore(done_bytes: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
+async def failure(agents: Agents, record: PodRecord, case: Case, **wish: bool) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        await agents.bring(record, a_wish(case, **wish), ignore)
+    assert SECRET not in repr(caught.value)
+    return caught.value
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    async with an_agent(tmp_path) as running:
+        yield running
+
+
+async def test_a_version_is_there_and_held_when_it_was_brought(client: AgentClient, agent: Agent, case: Case) -> None:
+    async with way(client, Located(case.order)) as (agents, _):
+        await agents.bring(a_pod_with_an_agent(agent.port), a_wish(case), ignore)
+    assert is_whole(agent.folder(case.order), case.files)
+    assert (await agent.ask("DELETE", f"/v1/adapters/alpaca/{case.order.fingerprint}")).status == 409
+
+
+async def test_the_agent_is_told_the_version_together_with_all_that_is_loaded(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    async with way(client, Located(case.order)) as (agents, _):
+        await agents.bring(a_pod_with_an_agent(scripted.endpoint.port), a_wish(case), ignore)
+    (told,) = scripted.of("/v1/loaded")
+    assert [version["name"] for version in told["versions"]] == ["alpaca", "other"]
+
+
+async def test_how_far_it_is_is_passed_on(client: AgentClient, scripted: ScriptedAgent, case: Case) -> None:
+    path = f"/v1/adapters/alpaca/{case.order.fingerprint}"
+    scripted.fetches.extend((202, an_entry(path, "Fetching", doneBytes=done)) for done in (1, 5, 9))
+    reported: list[int] = []
+    async with way(client, Located(case.order)) as (agents, _):
+        await agents.bring(a_pod_with_an_agent(scripted.endpoint.port), a_wish(case), reported.append)
+    assert reported == [1, 5, 9]
+
+
+async def test_an_order_is_made_anew_when_it_runs_out_and_not_before(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    path = f"/v1/adapters/alpaca/{case.order.fingerprint}"
+    scripted.fetches.extend([(202, an_entry(path, "Fetching"))] * 3)
+    ends = an_order(case.files, replace(case.link, expires_at=time.time() + 30))
+    lasts = an_order(case.files, replace(case.link, expires_at=time.time() + 3600))
+    locate = Located(ends, lasts)
+    async with way(client, locate) as (agents, _):
+        await agents.bring(a_pod_with_an_agent(scripted.endpoint.port), a_wish(case), ignore)
+    assert locate.asked == 2
+    assert [body["files"][1]["link"]["expiresAt"] for body in scripted.of(path)] == [
+        ends.expires_at, lasts.expires_at, lasts.expires_at, lasts.expires_at,
+    ]  # fmt: skip
+
+
+async def test_links_that_the_store_does_not_accept_any_more_are_made_anew_at_once(
+    client: AgentClient, agent: Agent, case: Case
+) -> None:
+    case.store.accepted = {"fresh"}
+    fresh = an_order(case.files, replace(case.link, url=case.store.url(WEIGHTS_URL, sig="fresh")))
+    locate = Located(case.order, fresh)
+    async with way(client, locate) as (agents, _):
+        await agents.bring(a_pod_with_an_agent(agent.port), a_wish(case), ignore)
+    assert locate.asked == 2
+    assert is_whole(agent.folder(case.order), case.files)
+
+
+async def test_a_file_that_is_gone_is_a_reason_after_one_new_order(
+    client: AgentClient, agent: Agent, case: Case
+) -> None:
+    locate = Located(case.order)
+    case.store.files.clear()
+    async with way(client, locate) as (agents, _):
+        error = await failure(agents, a_pod_with_an_agent(agent.port), case)
+    assert (error.reason, error.retryable) == ("NotFound", False)
+    assert locate.asked == 2
+
+
+async def test_what_left_the_disk_before_it_was_loaded_is_not_loaded(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    scripted.missing = {"alpaca"}
+    async with way(client, Located(case.order)) as (agents, _):
+        error = await failure(agents, a_pod_with_an_agent(scripted.endpoint.port), case)
+    assert (error.reason, error.retryable) == ("NotStored", True)
+
+
+async def test_nothing_is_loaded_while_nobody_knows_what_the_engine_has(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    async with way(client, Located(case.order)) as (agents, knowing):
+        knowing.loaded = None
+        error = await failure(agents, a_pod_with_an_agent(scripted.endpoint.port), case)
+        agents.follow({"ns/p0": a_pod_with_an_agent(scripted.endpoint.port)})
+    assert (error.reason, error.retryable) == ("PodNotReady", True)
+    assert scripted.of("/v1/loaded") == []
+
+
+async def test_folders_of_the_operator_and_sources_that_are_away_are_reasons(
+    client: AgentClient, scripted: ScriptedAgent, case: Case, tmp_path: Path
+) -> None:
+    record = a_pod_with_an_agent(scripted.endpoint.port)
+    async with way(client, Located(tmp_path)) as (agents, _):
+        error = await failure(agents, record, case)
+        assert (error.reason, error.retryable) == ("NotReachableByAgent", False)
+        error = await failure(agents, record, case, known=False)
+        assert (error.reason, error.retryable) == ("SourceUnavailable", True)
+        error = await failure(agents, replace(record, pod=replace(record.pod, ip=None)), case)
+        assert (error.reason, error.retryable) == ("NotReachableByAgent", False)
+    async with way(client, Located(case.order)) as (agents, _):
+        error = await failure(agents, replace(record, pod=replace(record.pod, ip=None)), case)
+        assert (error.reason, error.retryable) == ("AgentUnreachable", True)
+    assert scripted.asked == []
+
+
+async def test_a_failed_fetch_keeps_its_reason_or_says_that_there_is_none(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    path = f"/v1/adapters/alpaca/{case.order.fingerprint}"
+    problem = {"reason": "DiskFull", "message": "full", "retryable": True, "retryAfterSeconds": 3.0}
+    scripted.fetches.extend([(200, an_entry(path, "Failed", problem=problem)), (200, an_entry(path, "Failed"))])
+    record = a_pod_with_an_agent(scripted.endpoint.port)
+    async with way(client, Located(case.order)) as (agents, _):
+        error = await failure(agents, record, case)
+        assert (error.reason, error.retry_after_seconds) == ("DiskFull", 3.0)
+        error = await failure(agents, record, case)
+        assert (error.reason, error.retryable) == ("AgentFailed", True)
+
+
+async def test_an_agent_is_told_once_for_each_change_and_again_after_a_restart(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    record = a_pod_with_an_agent(scripted.endpoint.port)
+    async with way(client, Located(case.order)) as (agents, knowing):
+
+        async def rounds(told: int) -> None:
+            for _ in range(3):
+                agents.follow({record.key: record})
+                await settled(agents)
+            assert len(scripted.of("/v1/loaded")) == told
+
+        await rounds(1)
+        knowing.loaded = frozenset({LOADED, ("new", "1" * 16)})
+        await rounds(2)
+        record = replace(record, pod=replace(record.pod, container_id="another"))
+        await rounds(3)
+        agents.follow({})
+        await rounds(4)  # it is forgotten with its pod
+    assert scripted.of("/v1/adapters") == []
+
+
+async def settled(agents: Agents) -> None:
+    """Until nothing is being told."""
+    while agents._telling:
+        await asyncio.gather(*agents._telling.values())
+
+
+async def test_what_an_agent_evicted_is_passed_on_with_its_pod(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    scripted.evicted = [{"name": "old", "fingerprint": "2" * 16, "sizeBytes": 7, "why": "room"}]
+    async with way(client, Located(case.order)) as (agents, knowing):
+        agents.follow({"ns/p0": a_pod_with_an_agent(scripted.endpoint.port)})
+        await settled(agents)
+    assert knowing.evicted == [("ns/p0", "old")]
+
+
+async def test_an_agent_that_hangs_delays_nobody_else(client: AgentClient, case: Case) -> None:
+    async with ScriptedAgent() as hung, ScriptedAgent() as well, way(client, Located(case.order)) as (agents, _):
+        hung.answering.clear()
+        pods = {
+            f"ns/{name}": a_pod_with_an_agent(each.endpoint.port, name) for name, each in (("a", hung), ("b", well))
+        }
+        agents.follow(pods)
+        await well.until_asked("/v1/loaded", 1)
+        await agents.bring(pods["ns/b"], a_wish(case), ignore)
+
+
+async def test_an_agent_that_is_away_is_no_news_for_the_log(
+    client: AgentClient, case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedAgent() as gone:
+        pass
+    with caplog.at_level(logging.INFO):
+        async with way(client, Located(case.order)) as (agents, _):
+            agents.follow({"ns/p0": a_pod_with_an_agent(gone.endpoint.port)})
+            await asyncio.sleep(0)
+    assert not caplog.records
