@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.stores.proxy import Fault
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.agents import Agents, Key
 from lora_operator.observe.cluster import PodRecord
@@ -118,7 +119,7 @@ async def test_a_file_that_is_gone_is_a_reason_after_one_new_order(
     client: AgentClient, agent: Agent, case: Case
 ) -> None:
     locate = Located(case.order)
-    case.store.files.clear()
+    case.store.always = Fault(status=404)
     async with way(client, locate) as (agents, _):
         error = await failure(agents, a_pod_with_an_agent(agent.port), case)
     assert (error.reason, error.retryable) == ("NotFound", False)
