@@ -1,0 +1,40 @@
+"""A sum of weights: copies that are there, places in the batch, queues. For requests that use several adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_scheduler.routing.question import Choice, Question
+from lora_scheduler.routing.scoring import resident_score
+from lora_scheduler.routing.slots import Slot
+
+
+def choose(question: Question) -> Choice | None:
+    """The highest score of those drawn; of equal ones the first drawn."""
+    best: Choice | None = None
+    mean = max(question.mean(), 1.0)  # in a quiet fleet one request more is nothing
+    for slot in _candidates(question):
+        score = _score(question, slot, mean)
+        if best is None or score > best.score:
+            best = Choice(slot, score=score)
+    return best
+
+
+def _candidates(question: Question) -> Sequence[Slot]:
+    rules, ask = question.rules, question.ask
+    drawn = [*question.draw(question.holders, rules.scan)]
+    if ask.may_load:
+        # pods that hold a part of it, and pods that hold nothing: the weights say what is better
+        for adapter in ask.adapters if len(ask.adapters) > 1 else ():
+            some = question.draw(question.allowed(question.index.holding(adapter)), rules.choices)
+            drawn += [slot for slot in some if question.fits(slot)]
+        drawn += question.able(rules.choices)
+    return drawn
+
+
+def _score(question: Question, slot: Slot, mean: float) -> float:
+    weights, ask = question.rules.weights, question.ask
+    score = resident_score(ask, slot.held, weights)
+    if slot.batches(ask.adapters):
+        score += weights.free_slot
+    return score - weights.queue_depth * question.load(slot) / mean

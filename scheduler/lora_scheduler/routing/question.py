@@ -1,0 +1,106 @@
+"""One request, with what a policy needs to know for it: which pods may be the answer, and how busy they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lora_scheduler.routing.chance import Chance, draw
+from lora_scheduler.routing.index import EMPTY, Index
+from lora_scheduler.routing.model import Ask
+from lora_scheduler.routing.pool import Pool
+from lora_scheduler.routing.rules import Rules
+from lora_scheduler.routing.slots import Members, Slot
+
+
+class Choice(NamedTuple):
+    """A policy's answer. `spill`: where another copy should go."""
+
+    slot: Slot
+    spill: Slot | None = None
+    score: float = 0.0
+
+
+class Question:
+    """`holders`: pods that may be the answer and hold all that is asked for; none without it may be, while there are
+    any, unless the request may load."""
+
+    __slots__ = ("ask", "chance", "holders", "index", "now", "pool", "rules")
+
+    def __init__(self, index: Index, ask: Ask, rules: Rules, pool: Pool, now: float, chance: Chance) -> None:
+        pool.refresh(now)
+        self.index, self.ask, self.rules, self.pool, self.now, self.chance = index, ask, rules, pool, now, chance
+        self.holders = self._holders()
+
+    def draw(self, slots: Sequence[Slot], count: int) -> Sequence[Slot]:
+        return draw(slots, count, self.chance)
+
+    def load(self, slot: Slot) -> float:
+        """Requests there, as far as one can tell."""
+        return self.pool.load(slot, self.now)
+
+    def mean(self) -> float:
+        """Of all pods of this base model."""
+        return self.pool.mean(self.now)
+
+    def least(self, slots: Iterable[Slot]) -> tuple[Slot, float]:
+        """The best of some, and its load: first those whose next batch has a place for the adapter, then by load, then
+        by cache use, then the one that was drawn first."""
+        adapters = self.ask.adapters
+        best, lowest = None, (True, float("inf"), float("inf"))
+        for slot in slots:
+            crowded = not slot.batches(adapters)
+            cache = (slot.load.kv_cache_usage if slot.fresh and slot.load else None) or 0.0
+            rank = (crowded, self.load(slot), cache)
+            if best is None or rank < lowest:
+                best, lowest = slot, rank
+        assert best is not None
+        return best, lowest[1]
+
+    def missing(self, slot: Slot) -> tuple[str, ...]:
+        """What would have to be loaded there."""
+        return tuple([adapter for adapter in self.ask.adapters if adapter not in slot.held])
+
+    def fits(self, slot: Slot) -> bool:
+        """Whether it holds all, or has room for what it does not."""
+        return len(self.missing(slot)) <= slot.endpoint.room
+
+    def allowed(self, slots: Sequence[Slot]) -> Sequence[Slot]:
+        """Those of them that the request does not rule out."""
+        ask = self.ask
+        if not ask.avoid and ask.among is None:
+            return slots
+        return [s for s in slots if s.pod not in ask.avoid and (ask.among is None or s.pod in ask.among)]
+
+    def able(self, count: int) -> Sequence[Slot]:
+        """Some pods that could be given what they lack, at most `count`: where it is on its way already, else where a
+        slot is free, else where one can be made."""
+        if len(self.ask.adapters) == 1:
+            coming = self.allowed(self.index.loading(self.ask.adapters[0]))
+            if coming:
+                return self.draw(coming, count)
+        return self.roomy(count)
+
+    def roomy(self, count: int) -> Sequence[Slot]:
+        """As `able`, and without what is on its way."""
+        for members in (self.pool.free, self.pool.evictable):
+            found = [slot for slot in self._some(members, count) if self.missing(slot) and self.fits(slot)]
+            if found:
+                return found
+        return EMPTY
+
+    def anywhere(self, count: int) -> Sequence[Slot]:
+        """Some pods out of all, which hold the adapters or could be given them, at most `count`."""
+        return [slot for slot in self._some(self.pool.serving, count) if self.fits(slot)]
+
+    def _some(self, members: Members, count: int) -> Sequence[Slot]:
+        return self.draw(self.allowed(members.slots), count)
+
+    def _holders(self) -> Sequence[Slot]:
+        adapters = self.ask.adapters
+        if not adapters:
+            return self.allowed(self.pool.serving.slots)
+        if len(adapters) == 1:
+            return self.allowed(self.index.holding(adapters[0]))
+        fewest = min((self.index.holding(adapter) for adapter in adapters), key=len)
+        return self.allowed([slot for slot in fewest if not self.missing(slot)])
