@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from e2e.world.promised import PROMISED_EXAMPLE
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, PodSelector, parse
 from lora_scheduler.model import Requirement, Selector
-from tests.crd.cases import CASES, EXAMPLE, Case, an_adapter
+from tests.crd.cases import CASES, Case, an_adapter
 
 # The API server alone minds these: for the operator they are harmless.
 ONLY_THE_SERVER_REFUSES = {"a name may not be twice in the list"}
@@ -30,7 +31,7 @@ def test_names_of_cases_are_unique() -> None:
 
 
 def test_reads_the_promised_example() -> None:
-    adapter = parse(yaml.safe_load(EXAMPLE))
+    adapter = parse(yaml.safe_load(PROMISED_EXAMPLE))
     assert adapter.spec.base_model == "meta-llama/Llama-2-70b-hf"
     assert adapter.spec.scheduling_config.resource_requirements.memory_bytes == 2 * 1024**3
     assert adapter.spec.scheduling_config.priority == 10

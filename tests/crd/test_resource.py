@@ -10,6 +10,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from e2e.controlplane import ControlPlane
+from e2e.world.promised import PROMISED_EXAMPLE
 from lora_operator.api.fit import fit
 from lora_operator.api.v1alpha1 import (
     AdapterStatus,
@@ -24,7 +25,7 @@ from lora_operator.api.v1alpha1 import (
     PodFailure,
     parse,
 )
-from tests.crd.cases import EXAMPLE, an_adapter
+from tests.crd.cases import an_adapter
 from tests.crd.conftest import Resources
 
 pytestmark = pytest.mark.cluster
@@ -72,14 +73,16 @@ def a_status(ready: ConditionStatus = ConditionStatus.TRUE) -> LoraAdapterStatus
 
 
 def test_the_promised_example_applies_verbatim(crd: ControlPlane, namespace: str) -> None:
-    crd.kubectl("apply", "-f", "-", namespace=namespace, input=EXAMPLE)
-    crd.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", namespace=namespace, input=EXAMPLE)
+    crd.kubectl("apply", "-f", "-", namespace=namespace, input=PROMISED_EXAMPLE)
+    crd.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", namespace=namespace, input=PROMISED_EXAMPLE)
     crd.kubectl("delete", "la", "example-adapter", namespace=namespace)
 
 
 def test_the_promised_status_can_be_written(crd: ControlPlane, namespace: str) -> None:
-    crd.kubectl("apply", "-f", "-", namespace=namespace, input=EXAMPLE)
-    crd.kubectl("apply", "--server-side", "--subresource=status", "-f", "-", namespace=namespace, input=EXAMPLE)
+    crd.kubectl("apply", "-f", "-", namespace=namespace, input=PROMISED_EXAMPLE)
+    crd.kubectl(
+        "apply", "--server-side", "--subresource=status", "-f", "-", namespace=namespace, input=PROMISED_EXAMPLE
+    )
     written = json.loads(crd.kubectl("get", "la", "example-adapter", "-o", "json", namespace=namespace))
     assert written["status"]["failedAdapters"] == [{"name": "alpaca-lora-13b", "reason": "Not enough memory"}]
     assert parse(written).status.pod_assignments[0].adapters == ("alpaca-lora-7b",)
