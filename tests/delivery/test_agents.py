@@ -19,7 +19,7 @@ from lora_operator.observe.cluster import PodRecord
 from tests.agent.running import Agent, an_agent
 from tests.delivery.scripted_agent import ScriptedAgent, an_entry
 from tests.delivery.wishes import Located, a_pod_with_an_agent, a_wish
-from tests.fetch.ordered import SECRET, WEIGHTS_URL, Case, an_order, is_whole
+from tests.fetch.ordered import LIMITS, SECRET, WEIGHTS_URL, Case, an_order, is_whole
 
 LOADED = ("other", "0" * 16)
 
@@ -115,7 +115,7 @@ async def test_links_that_the_store_does_not_accept_any_more_are_made_anew_at_on
     assert is_whole(agent.folder(case.order), case.files)
 
 
-async def test_a_file_that_is_gone_is_a_reason_after_one_new_order(
+async def test_a_file_that_is_gone_is_a_reason_after_some_new_orders(
     client: AgentClient, agent: Agent, case: Case
 ) -> None:
     locate = Located(case.order)
@@ -123,7 +123,7 @@ async def test_a_file_that_is_gone_is_a_reason_after_one_new_order(
     async with way(client, locate) as (agents, _):
         error = await failure(agents, a_pod_with_an_agent(agent.port), case)
     assert (error.reason, error.retryable) == ("NotFound", False)
-    assert locate.asked == 2
+    assert 2 <= locate.asked <= LIMITS.attempts
 
 
 async def test_what_left_the_disk_before_it_was_loaded_is_not_loaded(
