@@ -109,7 +109,7 @@ class Allotment:
     def in_place(self) -> Collection[Copy]:
         """What is kept, by pod."""
         kept = self.kept
-        return kept.values() if len(kept) == 1 else [copy for _, copy in sorted(kept.items())]
+        return kept.values() if len(kept) < 2 else [copy for _, copy in sorted(kept.items())]
 
     def held(self) -> Iterator[Copy]:
         """All copies that count for room and load."""
