@@ -1,0 +1,19 @@
+"""A Secret with a source's credentials and the operator's right to read this one, as in manifests/samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SAMPLE = Path(__file__).resolve().parents[2] / "manifests" / "samples" / "source-credentials.yaml"
+SECRET = "source-credentials"
+
+
+def access(values: Mapping[str, str], name: str = SECRET) -> list[dict[str, Any]]:
+    """What to apply: the sample with these values, and with another name for the Secret if one is given."""
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(SAMPLE.read_text().replace(SECRET, name)))
+    next(each for each in documents if each["kind"] == "Secret")["stringData"] = dict(values)
+    return documents
