@@ -1,0 +1,56 @@
+"""`lora-operator router`: the routing table and its API alone, as many replicas as one likes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from typing import Any
+
+from lora_operator import logs
+from lora_operator.handlers import WatchError
+from lora_operator.kube import Kube, KubeError
+from lora_operator.options import add_options
+from lora_operator.router.process import PartEnded, run_router
+from lora_operator.router.settings import ENVIRONMENT_PREFIX, RouterSettings, from_arguments
+from lora_operator.server import ServeError
+
+log = logging.getLogger(__name__)
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "router",
+        help="serve the router API alone, until it is told to stop (SIGTERM)",
+        description="Reads the status of LoraAdapters and the state of pods, and tells routers which pod answers for "
+        "which adapter. It changes nothing, needs only the right to read, and any number of replicas may run.",
+    )
+    add_options(parser, RouterSettings, ENVIRONMENT_PREFIX)
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    settings = from_arguments(arguments)
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        return asyncio.run(_run(settings))
+    except (WatchError, PartEnded) as error:
+        log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
+        return 1
+    except (KubeError, ServeError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+
+
+async def _run(settings: RouterSettings) -> int:
+    if settings.kubeconfig:
+        os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_router(settings, await Kube.connect(settings.kubeconfig), stop)
+    return 0

@@ -1,0 +1,236 @@
+"""The HTTP API: reads the table, and writes nothing anywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from lora_operator.router.entries import Entry
+from lora_operator.router.freshness import Freshness
+from lora_operator.router.metrics import RouterMetrics
+from lora_operator.router.openapi import document
+from lora_operator.router.pages import BadToken, page_of
+from lora_operator.router.picker import DEFAULT_POLICY, HASH, NAMES, Picker
+from lora_operator.router.problems import Problem
+from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
+from lora_operator.router.questions import ListQuestion, PodsQuestion, WatchQuestion, read_path_name, read_query
+from lora_operator.router.streams import Selection, StreamLimits, Streams, rounded
+from lora_operator.router.table import RoutingTable
+from lora_operator.router.wire import PickRequest, adapter_json
+
+BODY_BYTES = 64 << 10
+RETRY_SECONDS = 1
+AGE_HEADER = "X-Table-Age-Seconds"
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # some proxies would collect events otherwise
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class RouterApi:
+    """One table over HTTP. `stop` ends its streams."""
+
+    def __init__(self, table: RoutingTable, freshness: Freshness, limits: StreamLimits | None = None) -> None:
+        self._table = table
+        self._freshness = freshness
+        self._picker = Picker(table)
+        self.streams = Streams(table, freshness, limits or StreamLimits())
+        self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
+        self._document = json.dumps(document())
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=BODY_BYTES)
+        routes: tuple[tuple[str, str, Handler], ...] = (
+            ("GET", "/v1/adapters", self._adapters),
+            ("GET", "/v1/adapters/{name}/pods", self._pods),
+            ("GET", "/v1/watch", self._watch),
+            ("POST", "/v1/pick", self._pick),
+            ("GET", "/openapi.json", self._openapi),
+            ("GET", "/healthz", self._healthz),
+            ("GET", "/readyz", self._readyz),
+            ("GET", "/metrics", self._exposition),
+        )
+        for method, path, handler in routes:
+            app.router.add_route(method, path, self._guarded(path, handler))
+            app.router.add_route("*", path, self._guarded(path, _refuse_method(method)))
+        app.router.add_route("*", "/{tail:.*}", self._guarded("other", _refuse_path))
+        return app
+
+    def _guarded(self, route: str, handler: Handler) -> Handler:
+        """Count, and answer what goes wrong as a problem. No middleware: aiohttp's costs more than a pick does."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response: web.StreamResponse
+            try:
+                response = await handler(request)
+            except Problem as problem:
+                response = problem.response()
+            except (UnknownAdapter, AmbiguousAdapter) as error:
+                response = _not_found(error).response()
+            except web.HTTPRequestEntityTooLarge:
+                response = Problem("body-too-large", f"a body may have {BODY_BYTES} bytes").response()
+            self.metrics.request(route, response.status)
+            return response
+
+        return answer
+
+    def _need_table(self) -> None:
+        if not self._table.loaded:
+            raise Problem(
+                "table-not-loaded",
+                "the API server has not been listed yet; ask another replica, or this one again",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+
+    def _headers(self) -> dict[str, str]:
+        age = rounded(self._freshness.age_seconds)
+        return {} if age is None else {AGE_HEADER: str(age)}
+
+    async def _adapters(self, request: web.Request) -> web.StreamResponse:
+        asked = read_query(ListQuestion, request)
+        self._need_table()
+        tag = f'"{self._table.tag}"'
+        headers = self._headers() | {"ETag": tag, "Cache-Control": "no-cache"}
+        if _matches(request.headers.get("If-None-Match", ""), tag):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        try:
+            page = page_of(
+                self._table, asked.base_model, asked.namespace, loaded_only=not asked.include_unloaded,
+                limit=asked.limit, token=asked.token,
+            )  # fmt: skip
+        except BadToken as error:
+            raise Problem("bad-request", f"{error}; begin anew without it") from error
+        body: dict[str, Any] = {"version": self._table.tag, "adapters": [adapter_json(one) for one in page.entries]}
+        if page.token:
+            body["continue"] = page.token
+        return _json(body, headers)
+
+    async def _pods(self, request: web.Request) -> web.StreamResponse:
+        asked = read_query(PodsQuestion, request)
+        name = read_path_name(request)
+        self._need_table()
+        entry = find(self._table, name, asked.namespace)
+        return _json(adapter_json(entry) | {"version": self._table.tag}, self._headers())
+
+    async def _pick(self, request: web.Request) -> web.StreamResponse:
+        if request.query_string:
+            raise Problem("bad-request", "POST /v1/pick takes no query parameters; put everything into the body")
+        try:
+            asked = PickRequest.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise Problem("bad-request", f"the body: {_first(error)}") from error
+        policy = asked.policy or DEFAULT_POLICY
+        if policy not in NAMES:
+            raise Problem("bad-request", f"policy {policy!r} does not exist; use one of {', '.join(NAMES)}")
+        if (policy == HASH) != (asked.key is not None):
+            raise Problem("bad-request", f"a key is for policy {HASH!r}, which needs one; give both or neither")
+        self._need_table()
+        started = time.perf_counter()
+        entry = find(self._table, asked.adapter, asked.namespace)
+        picked = self._picker.pick(entry, policy, asked.key or "", frozenset(asked.avoid)) if entry.endpoints else None
+        self.metrics.picked(time.perf_counter() - started)
+        if picked is None:
+            raise self._not_loaded(entry)
+        body = {
+            "namespace": entry.namespace,
+            "adapter": entry.name,
+            "baseModel": entry.base_model,
+            "pod": picked.pod,
+            "address": picked.address,
+            "engineName": picked.engine_name,
+            "policy": policy,
+            "version": self._table.tag,
+        }
+        return _json(body, self._headers())
+
+    @staticmethod
+    def _not_loaded(entry: Entry) -> Problem:
+        reason, why = entry.reason, entry.message
+        if entry.endpoints:
+            reason, why = "AllAvoided", "all pods that answer for it are among those to avoid"
+        return Problem(
+            "not-loaded",
+            f"no pod takes requests for adapter {entry.name} now: {why or reason}",
+            retry_after_seconds=RETRY_SECONDS,
+            reason=reason,
+        )
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        asked = read_query(WatchQuestion, request)
+        self._need_table()
+        if self.streams.full:
+            raise Problem(
+                "too-many-streams", "as many as are allowed; ask another replica", retry_after_seconds=RETRY_SECONDS
+            )
+        response = web.StreamResponse(headers=STREAM_HEADERS | self._headers())
+        await response.prepare(request)
+        last = request.headers.get("Last-Event-ID") or asked.last_event_id
+        ended = await self.streams.serve(request, response, Selection(asked.base_model, asked.namespace), last)
+        self.metrics.stream_ended(ended)
+        return response
+
+    async def _openapi(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(text=self._document, content_type="application/json")
+
+    async def _healthz(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.StreamResponse:
+        age, away = rounded(self._freshness.age_seconds), self._freshness.away
+        message = "" if self._table.loaded else "the API server has not been listed yet"
+        if away and self._table.loaded:
+            message = f"the API server does not answer; the table is as it was {age:g} s ago"
+        body = {
+            "ready": self._table.loaded,
+            "version": self._table.tag,
+            "adapters": len(self._table),
+            "ageSeconds": age,
+            "apiServer": "Unknown" if age is None else "Away" if away else "Reachable",
+            "message": message,
+        }
+        return _json(body, {}, HTTPStatus.OK if self._table.loaded else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _exposition(self, _: web.Request) -> web.StreamResponse:
+        headers = {"Content-Type": "text/plain; version=0.0.4"}
+        return web.Response(body=self.metrics.exposition(), headers=headers)
+
+
+def _json(body: object, headers: dict[str, str], status: int = HTTPStatus.OK) -> web.Response:
+    data = json.dumps(body, separators=(",", ":")).encode()
+    return web.Response(status=status, body=data, headers={"Content-Type": "application/json"} | headers)
+
+
+def _matches(if_none_match: str, tag: str) -> bool:
+    return any(one.strip().removeprefix("W/") in (tag, "*") for one in if_none_match.split(","))
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+
+
+def _not_found(error: UnknownAdapter | AmbiguousAdapter) -> Problem:
+    if isinstance(error, UnknownAdapter):
+        return Problem("unknown-adapter", str(error), near=list(error.near))
+    return Problem("ambiguous-adapter", str(error), namespaces=list(error.namespaces))
+
+
+def _refuse_method(allowed: str) -> Handler:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise Problem("method-not-allowed", f"{request.path} is for {allowed}", allow=allowed)
+
+    return refuse
+
+
+async def _refuse_path(request: web.Request) -> web.StreamResponse:
+    raise Problem("unknown-path", f"there is no {request.path[:200]}; GET /openapi.json tells what there is")

@@ -1,0 +1,114 @@
+"""From one LoraAdapter and the pods to lines of the routing table. Pure.
+
+Status is written by whoever leads: it names a pod once its engine lists the adapter, and no longer names it some time
+before an unload. Pods are looked at as well, for they say first that they are about to go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lora_operator.observe.cluster import PodRecord, Resource
+from lora_operator.router.entries import Endpoint, Entry, Why, Withheld
+from lora_operator.vllm.client import Endpoint as EngineAddress
+
+NOT_LOADED = "NotLoaded"
+PODS_NOT_READY = "PodsNotReady"
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """What routing depends on about a pod. `address` is empty before it has one."""
+
+    address: str
+    ready: bool
+    terminating: bool
+
+
+PodsByKey = Callable[[str], PodView | None]
+
+
+def view_of(record: PodRecord) -> PodView:
+    pod = record.pod
+    address = str(EngineAddress(pod.ip, pod.port)) if pod.ip else ""
+    return PodView(address, pod.ready, pod.terminating)
+
+
+def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
+    """By public name, every adapter that the resource is known to stand for."""
+    base_model = resource.spec.base_model if resource.spec is not None else ""
+    holders = _holders(resource, pods)
+    found: dict[str, Entry] = {}
+    for name, (reason, message) in _names(resource, holders).items():
+        endpoints, withheld = holders.get(name, ((), ()))
+        if endpoints:
+            reason = message = ""
+        elif withheld:
+            reason = PODS_NOT_READY
+            message = "; ".join(f"{one.pod} is {_WORDS[one.state]}" for one in withheld[:4])
+        elif resource.deleted_at is not None:
+            continue  # being unloaded, and nobody has it any more
+        found[name] = Entry(
+            resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld), reason, message
+        )
+    return found
+
+
+def pods_named(resource: Resource) -> set[str]:
+    """Keys of the pods on whose state the lines of this resource depend."""
+    return {f"{resource.namespace}/{item.get('pod')}" for item in _items(resource, "podAssignments")}
+
+
+def merged(entries: Iterable[Entry]) -> Entry:
+    """One line of what several resources say about one name: a deleted one hands over, or one was refused the name."""
+    first, *others = sorted(entries, key=lambda entry: (not entry.endpoints, not entry.withheld, entry.resource))
+    endpoints = {one.pod: one for one in first.endpoints}
+    for other in others:
+        if other.base_model == first.base_model:
+            endpoints = {one.pod: one for one in other.endpoints} | endpoints
+    return replace(first, endpoints=tuple(endpoints[pod] for pod in sorted(endpoints))) if others else first
+
+
+_WORDS = {Why.NOT_READY: "not ready", Why.TERMINATING: "about to go"}
+
+
+def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoint], list[Withheld]]]:
+    found: dict[str, tuple[list[Endpoint], list[Withheld]]] = {}
+    for item in _items(resource, "podAssignments"):
+        name, address = str(item.get("pod")), str(item.get("address") or "")
+        pod = pods(f"{resource.namespace}/{name}")
+        if pod is None or not address or pod.address != address:
+            continue  # gone, or another pod has its name by now
+        engine_names = {pair.get("name"): pair.get("engineName") for pair in item.get("engineNames") or ()}
+        why = Why.TERMINATING if pod.terminating else None if pod.ready else Why.NOT_READY
+        for adapter in item.get("adapters") or ():
+            endpoints, withheld = found.setdefault(str(adapter), ([], []))
+            if why is None:
+                endpoints.append(Endpoint(name, address, str(engine_names.get(adapter) or adapter)))
+            else:
+                withheld.append(Withheld(name, why))
+    return found
+
+
+def _names(resource: Resource, holders: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name -> why it is not loaded, if it is not."""
+    ready: Mapping[str, Any] = next((c for c in _items(resource, "conditions") if c.get("type") == "Ready"), {})
+    plain = (
+        str(ready.get("reason") or NOT_LOADED) if ready.get("status") != "True" else NOT_LOADED,
+        str(ready.get("message") or "no pod has it loaded"),
+    )
+    names = dict.fromkeys(holders, plain)
+    if resource.spec is not None:
+        names |= dict.fromkeys(resource.spec.adapter_source.adapters, plain)
+    names |= {str(item["name"]): plain for item in _items(resource, "adapters") if item.get("name")}
+    for item in _items(resource, "failedAdapters"):
+        if item.get("name"):
+            reason = str(item.get("code") or item.get("reason") or "Failed")
+            names[str(item["name"])] = reason, str(item.get("message") or item.get("reason") or "")
+    return names
+
+
+def _items(resource: Resource, field: str) -> Iterable[Mapping[str, Any]]:
+    return resource.status.get(field) or ()

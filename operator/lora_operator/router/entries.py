@@ -1,0 +1,49 @@
+"""The lines of the routing table. Frozen: whoever got one keeps what was true at that version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Why(StrEnum):
+    """Why a pod that holds an adapter takes no requests for it."""
+
+    NOT_READY = "NotReady"
+    TERMINATING = "Terminating"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A pod that answers for an adapter at `address` (ip:port) if it is asked for `engine_name`."""
+
+    pod: str
+    address: str
+    engine_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A pod that holds an adapter and must not be sent requests now."""
+
+    pod: str
+    state: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One adapter by its public name. `reason` and `message` say why there are no endpoints; empty if there are."""
+
+    namespace: str
+    name: str
+    base_model: str
+    resource: str  # the LoraAdapter's name
+    endpoints: tuple[Endpoint, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name), the order of all lists."""
+        return self.namespace, self.name

@@ -1,0 +1,63 @@
+"""Keeps a cluster's objects up to date by lists: the first one, and one now and then beside the watch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.observe.cluster import Cluster
+
+log = logging.getLogger(__name__)
+
+LIST_RETRY_SECONDS = 2.0
+FIRST_RELIST_SECONDS = 5.0
+
+
+class Following:
+    """Lists into `cluster`; `changed` is called when a list had news. Of one that is listed twice nothing is lost."""
+
+    def __init__(self, kube: Kube, cluster: Cluster, namespaces: tuple[str, ...], changed: Callable[[], None]) -> None:
+        self._kube = kube
+        self._cluster = cluster
+        self._namespaces = namespaces
+        self._changed = changed
+
+    async def list(self) -> bool:
+        """Whether there was news. Raises KubeError."""
+        adapters, adapters_at = await self._kube.list_adapters(self._namespaces)
+        pods, pods_at = await self._kube.list_pods(self._namespaces)
+        changed = self._cluster.adapters.replace(adapters, adapters_at)
+        return self._cluster.pods.replace(pods, pods_at) or changed
+
+    async def list_until_it_works(self, stop: asyncio.Event, retry_seconds: float = LIST_RETRY_SECONDS) -> None:
+        """Or until `stop` is set."""
+        said = ""
+        while not stop.is_set():
+            try:
+                await self.list()
+                return
+            except KubeError as error:
+                hint = {
+                    403: "; the service account lacks rights, see manifests/install/rbac.yaml",
+                    404: "; apply the CustomResourceDefinition in crds/ first",
+                }.get(error.status, "")
+                if str(error) != said:
+                    log.error("cannot list what to look after, trying again: %s%s", error, hint)
+                    said = str(error)
+                await asyncio.sleep(retry_seconds)
+
+    async def keep_listing(self, seconds: float, first_seconds: float = FIRST_RELIST_SECONDS) -> None:
+        """Until cancelled: an object that was deleted while a watch was broken sends no event."""
+        # the watch began a moment after the first list: what was deleted in between is only seen by one more
+        pause = min(first_seconds, seconds)
+        while True:
+            await asyncio.sleep(pause * random.uniform(0.9, 1.1))
+            pause = seconds
+            try:
+                if await self.list():
+                    self._changed()
+            except KubeError as error:
+                log.warning("the periodic list failed, the watches go on: %s", error)

@@ -1,0 +1,58 @@
+"""`lora-operator router` as a process: watches resources and pods under an account that may only read, and serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from lora_operator.handlers import Watch
+from lora_operator.kube import Kube
+from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.router.following import Following
+from lora_operator.router.serving import Router
+from lora_operator.router.settings import RouterSettings
+from lora_operator.router.streams import StreamLimits
+
+log = logging.getLogger(__name__)
+
+
+class PartEnded(Exception):
+    """A part that must run for as long as the router does has ended."""
+
+
+async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) -> None:
+    """Until `stop` is set.
+
+    Raises:
+        ServeError: the port is taken.
+        WatchError, PartEnded: what must not end did; the process should be started anew.
+    """
+    cluster = Cluster(PodDefaults())
+    limits = StreamLimits(settings.heartbeat_seconds, settings.slow_seconds, settings.streams)
+    router = Router(cluster, kube, namespaces=settings.namespaces, limits=limits, log_length=settings.change_log)
+    following = Following(kube, cluster, settings.namespaces, router.mark)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(kube.close)
+        await router.start(settings.host, settings.port)
+        stack.push_async_callback(router.stop)
+        await following.list_until_it_works(stop)
+        if stop.is_set():
+            return
+        router.listed()
+        watch = Watch(cluster, router.mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
+        watching = watch.start()
+        stack.push_async_callback(watch.stop)
+        log.info("router API on port %d: %d adapters", router.port, len(router.table))
+        listing = asyncio.create_task(following.keep_listing(settings.relist_seconds), name="re-list")
+        stack.callback(listing.cancel)
+        stopping = asyncio.create_task(stop.wait(), name="stop flag")
+        stack.callback(stopping.cancel)
+        waits: list[asyncio.Future[object]] = [stopping, watching, listing, *router.tasks]  # type: ignore[list-item]
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if watching in done:
+            watching.result()
+        for task in (listing, *router.tasks):
+            if task in done:
+                raise PartEnded(f"the {task.get_name()} has ended by itself") from task.exception()

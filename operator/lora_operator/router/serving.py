@@ -1,0 +1,71 @@
+"""Puts table, feed and API together over a cluster that somebody keeps up to date."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from lora_operator.kube import Kube
+from lora_operator.observe.cluster import Cluster
+from lora_operator.router.api import RouterApi
+from lora_operator.router.feed import Feed
+from lora_operator.router.freshness import Freshness
+from lora_operator.router.streams import StreamLimits
+from lora_operator.router.table import LOG_LENGTH, RoutingTable
+from lora_operator.server import ServeError
+
+CLOSE_SECONDS = 2.0
+
+
+class Router:
+    """One router API. `mark` it when the cluster may have changed, call `listed` after each full list."""
+
+    def __init__(
+        self, cluster: Cluster, kube: Kube, *, namespaces: tuple[str, ...] = (), limits: StreamLimits | None = None,
+        log_length: int = LOG_LENGTH,
+    ) -> None:  # fmt: skip
+        self.table = RoutingTable(log_length=log_length)
+        self.freshness = Freshness()
+        self.api = RouterApi(self.table, self.freshness, limits)
+        self._kube = kube
+        self._namespaces = namespaces
+        self._feed = Feed(cluster, self.table)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.mark = self._feed.mark
+        self.port = 0
+
+    def listed(self) -> None:
+        """All that there is has been listed into the cluster."""
+        self.freshness.heard()
+        self._feed.refresh()
+        self.table.set_loaded()
+
+    async def start(self, host: str, port: int) -> None:
+        """Serve at once; the table is empty until `listed`. Raises ServeError."""
+        # handlers are not cancelled when clients go: streams notice it themselves, and count it
+        self._runner = web.AppRunner(self.api.application(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ServeError(f"cannot listen on {host}:{port}: {error}; choose another port") from error
+        self.port = self._runner.addresses[0][1]
+        self._tasks = [
+            asyncio.create_task(self._feed.run(), name="routing table"),
+            asyncio.create_task(self.freshness.keep_looking(self._kube, self._namespaces), name="freshness"),
+        ]
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """None of them ends by itself but by a defect."""
+        return tuple(self._tasks)
+
+    async def stop(self) -> None:
+        """Let clients go and close the port."""
+        self.api.streams.stop()
+        await self._runner.cleanup()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,212 @@
+"""The change stream (Server-Sent Events): a snapshot, then every change, resumable by Last-Event-ID.
+
+No client has a queue: each has a place in the table's bounded log, and what it was sent and has not read is in its
+socket. One whose socket stays full is cut off, and goes on from its Last-Event-ID when it comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from lora_operator.router.entries import Entry
+from lora_operator.router.freshness import Freshness
+from lora_operator.router.queries import selected
+from lora_operator.router.table import Change, RoutingTable
+from lora_operator.router.wire import adapter_json
+
+SNAPSHOT_PAGE = 200
+BATCH = 200
+SEND_BUFFER_BYTES = 256 << 10
+SHARED_CHANGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Times in seconds. `slow`: how long one write may wait for the client to read."""
+
+    heartbeat_seconds: float = 10.0
+    slow_seconds: float = 10.0
+    most: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a client wants to hear of; None is all."""
+
+    base_model: str | None = None
+    namespace: str | None = None
+
+    def has(self, entry: Entry | None) -> bool:
+        return entry is not None and selected(entry, self.base_model, self.namespace)
+
+
+class SlowClient(Exception):
+    """It did not read for too long."""
+
+
+class Streams:
+    """All clients of the change stream."""
+
+    def __init__(self, table: RoutingTable, freshness: Freshness, limits: StreamLimits) -> None:
+        self._table = table
+        self._freshness = freshness
+        self._limits = limits
+        self._stopping = False
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._written: dict[int, bytes] = {}  # version -> the change as JSON, written once for all clients
+        self.open = 0
+        table.listen(self._wake)
+
+    @property
+    def full(self) -> bool:
+        return self.open >= self._limits.most
+
+    def stop(self) -> None:
+        """End all streams; the clients come again, here or elsewhere."""
+        self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    async def serve(
+        self, request: web.Request, response: web.StreamResponse, selection: Selection, last_event_id: str | None
+    ) -> str:
+        """Write until the client goes; why it ended, in a word."""
+        self.open += 1
+        try:
+            # what a client does not read must wait here, where it can be seen, and not grow in the kernel or in asyncio
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+            await self._serve(response, selection, last_event_id)
+            return "Stopping"
+        except SlowClient:
+            if request.transport is not None:
+                request.transport.abort()
+            return "TooSlow"
+        except ConnectionError:
+            return "ClientGone"
+        finally:
+            self.open -= 1
+
+    async def _serve(self, response: web.StreamResponse, selection: Selection, last_event_id: str | None) -> None:
+        version = None
+        if last_event_id is not None:
+            version, why = self._resume(last_event_id)
+            if version is None:
+                await self._write(response, event("reset", {"status": 410, "reason": why}))
+        if version is None:
+            version = await self._snapshot(response, selection)
+        while not self._stopping:
+            changes = self._table.since(version)
+            if changes is None:
+                why = f"the change log no longer goes back to {self._table.epoch}-{version}"
+                await self._write(response, event("reset", {"status": 410, "reason": why}))
+                version = await self._snapshot(response, selection)
+            elif changes:
+                for start in range(0, len(changes), BATCH):
+                    part = changes[start : start + BATCH]
+                    await self._write(response, b"".join(self._events(part, selection)))
+                version = changes[-1].version
+            elif not await self._news():
+                beat = {"version": self._table.tag, "ageSeconds": rounded(self._freshness.age_seconds)}
+                await self._write(response, event("heartbeat", beat))
+
+    def _resume(self, last_event_id: str) -> tuple[int | None, str]:
+        """The version to go on from, or why there is none."""
+        epoch, _, number = last_event_id.rpartition("-")
+        if epoch != self._table.epoch:
+            return None, f"{last_event_id[:64]} is of another replica, or of one that was restarted"
+        if not (number.isascii() and number.isdigit() and len(number) < 20):
+            return None, f"{last_event_id[:64]} is no version"
+        if self._table.since(int(number)) is None:
+            return None, f"the change log does not go back to {last_event_id}"
+        return int(number), ""
+
+    async def _snapshot(self, response: web.StreamResponse, selection: Selection) -> int:
+        """Page by page, as of one version: what changes meanwhile comes as changes afterwards. Returns the version."""
+        version, tag = self._table.version, self._table.tag
+        entries = [entry for entry in self._table.after() if selection.has(entry)]
+        for start in range(0, len(entries) or 1, SNAPSHOT_PAGE):
+            page = entries[start : start + SNAPSHOT_PAGE]
+            more = start + SNAPSHOT_PAGE < len(entries)
+            body = {
+                "version": tag, "first": start == 0, "more": more, "adapters": [adapter_json(entry) for entry in page],
+            }  # fmt: skip
+            # only the whole can be resumed from
+            await self._write(response, event("snapshot", body, "" if more else tag))
+        return version
+
+    def _events(self, changes: list[Change], selection: Selection) -> Iterator[bytes]:
+        for change in changes:
+            tag = f"{self._table.epoch}-{change.version}"
+            if selection.has(change.after):
+                yield framed("change", self._json(change, tag), tag)
+            elif selection.has(change.before):
+                assert change.before is not None
+                yield event("change", deleted(change.before, tag), tag)
+
+    def _json(self, change: Change, tag: str) -> bytes:
+        """Many clients are told the same."""
+        data = self._written.get(change.version)
+        if data is None:
+            assert change.after is not None
+            body = {"version": tag, "type": "Set", "namespace": change.after.namespace, "name": change.after.name}
+            data = dumped(body | {"adapter": adapter_json(change.after)})
+            self._written[change.version] = data
+            while len(self._written) > SHARED_CHANGES:
+                del self._written[next(iter(self._written))]
+        return data
+
+    async def _news(self) -> bool:
+        """Wait for a change; false if it is time for a heartbeat."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            async with asyncio.timeout(self._limits.heartbeat_seconds):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting.discard(future)
+        return True
+
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        if not data:
+            return
+        try:
+            async with asyncio.timeout(self._limits.slow_seconds):
+                await response.write(data)
+        except TimeoutError as error:
+            raise SlowClient from error
+
+
+def deleted(entry: Entry, tag: str) -> dict[str, Any]:
+    return {"version": tag, "type": "Deleted", "namespace": entry.namespace, "name": entry.name}
+
+
+def event(name: str, body: dict[str, Any], identifier: str = "") -> bytes:
+    """One event; without an identifier it does not move the client's place."""
+    return framed(name, dumped(body), identifier)
+
+
+def framed(name: str, data: bytes, identifier: str) -> bytes:
+    head = f"id: {identifier}\nevent: {name}\ndata: " if identifier else f"event: {name}\ndata: "
+    return head.encode() + data + b"\n\n"
+
+
+def dumped(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,163 @@
+"""What goes over the wire, as models: requests are checked against them, the OpenAPI document is made of them, and the
+tests hold every answer against them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from lora_operator.router.entries import Entry, Why
+
+AdapterName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[^/,\x00-\x1f\x7f]+$")]
+Namespace = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+BaseModelName = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+PodName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+Token = Annotated[str, StringConstraints(max_length=1024)]
+Version = Annotated[str, Field(description="`epoch-number`; equal versions, equal tables. Opaque to clients.")]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class PodAnswer(Wire):
+    """A pod that answers for the adapter."""
+
+    pod: str
+    address: Annotated[str, Field(description="ip:port of its engine")]
+    engine_name: Annotated[str, Field(description="the `model` to ask this engine for")]
+    ready: Literal[True] = True
+
+
+class WithheldPod(Wire):
+    """A pod that holds the adapter and must not be sent requests now."""
+
+    pod: str
+    state: Why
+
+
+class Adapter(Wire):
+    """One adapter. `reason` and `message` say why no pod answers for it; absent if one does."""
+
+    namespace: str
+    name: str
+    base_model: str
+    resource: Annotated[str, Field(description="the LoraAdapter that declares it")]
+    pods: list[PodAnswer]
+    withheld: list[WithheldPod] = []
+    reason: str | None = None
+    message: str | None = None
+
+
+class AdapterList(Wire):
+    version: Version
+    adapters: list[Adapter]
+    next: Annotated[str | None, Field(alias="continue", description="for the next page; absent on the last")] = None
+
+
+class AdapterPods(Adapter):
+    version: Version
+
+
+class PickRequest(Wire):
+    """Where should a request for this adapter go?"""
+
+    adapter: AdapterName
+    namespace: Annotated[Namespace | None, Field(description="needed where several have an adapter of this name")] = (
+        None
+    )
+    policy: Annotated[str | None, Field(max_length=64, description="default: lora-affinity")] = None
+    key: Annotated[
+        str | None, Field(max_length=1024, description="requests of one key go to one pod, for policy `hash`")
+    ] = None
+    avoid: Annotated[list[PodName], Field(max_length=64, description="pods that have just failed")] = []
+
+
+class PickAnswer(Wire):
+    namespace: str
+    adapter: str
+    base_model: str
+    pod: str
+    address: str
+    engine_name: str
+    policy: str
+    version: Version
+
+
+class Readiness(Wire):
+    """How good the table is."""
+
+    ready: bool
+    version: Version
+    adapters: int
+    age_seconds: Annotated[
+        float | None, Field(description="since the API server last answered; what changed since is not in the table")
+    ]
+    api_server: Literal["Reachable", "Away", "Unknown"]
+    message: str = ""
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Snapshot(Wire):
+    """`event: snapshot`: a part of all adapters; more follow while `more` is true. Replaces what the client had."""
+
+    version: Version
+    adapters: list[Adapter]
+    first: bool
+    more: bool
+
+
+class ChangeEvent(Wire):
+    """`event: change`: `adapter` as it is now, or (`deleted`) unknown from now on."""
+
+    version: Version
+    type: Literal["Set", "Deleted"]
+    namespace: str
+    name: str
+    adapter: Adapter | None = None
+
+
+class Reset(Wire):
+    """`event: reset`: what was asked to be resumed is too old or of another replica; a snapshot follows."""
+
+    status: Literal[410] = 410
+    reason: str
+
+
+class Heartbeat(Wire):
+    """`event: heartbeat`: the stream lives, and the table is as old as this."""
+
+    version: Version
+    age_seconds: float | None
+
+
+def adapter_json(entry: Entry) -> dict[str, Any]:
+    """An entry as the model `Adapter` has it; by hand, since it is done for every line of the table."""
+    body: dict[str, Any] = {
+        "namespace": entry.namespace,
+        "name": entry.name,
+        "baseModel": entry.base_model,
+        "resource": entry.resource,
+        "pods": [
+            {"pod": one.pod, "address": one.address, "engineName": one.engine_name, "ready": True}
+            for one in entry.endpoints
+        ],
+    }
+    if entry.withheld:
+        body["withheld"] = [{"pod": one.pod, "state": one.state.value} for one in entry.withheld]
+    if not entry.endpoints:
+        body["reason"], body["message"] = entry.reason, entry.message
+    return body

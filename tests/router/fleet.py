@@ -1,0 +1,93 @@
+"""A cluster as the API server would tell it, with a routing table that follows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.router.feed import Feed
+from lora_operator.router.table import RoutingTable
+
+Json = dict[str, Any]
+NAMESPACE = "team-a"
+
+
+class Fleet:
+    """`pod` and `adapter` put (or replace) objects; `refresh` lets the table see them."""
+
+    def __init__(self, *, log_length: int = 1000, epoch: str = "e") -> None:
+        self.cluster = Cluster(PodDefaults())
+        self.table = RoutingTable(log_length=log_length, epoch=epoch)
+        self.feed = Feed(self.cluster, self.table)
+        self._version = 0
+
+    def pod(
+        self, name: str, ip: str = "10.0.0.1", *, ready: bool = True, terminating: bool = False,
+        namespace: str = NAMESPACE,
+    ) -> None:  # fmt: skip
+        metadata: Json = self._metadata(name, namespace)
+        if terminating:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+        status = {"podIP": ip, "phase": "Running", "conditions": conditions}
+        self.cluster.pods.put({"metadata": metadata, "spec": {"containers": [{"name": "vllm"}]}, "status": status})
+
+    def drop_pod(self, name: str, namespace: str = NAMESPACE) -> None:
+        self.cluster.pods.drop({"metadata": self._metadata(name, namespace)})
+
+    def adapter(
+        self, resource: str, pods: Json | None = None, *, names: tuple[str, ...] = (), base_model: str = "llama",
+        namespace: str = NAMESPACE, deleting: bool = False, failed: Json | None = None,
+        explicit: tuple[str, ...] = (), ready: tuple[str, str, str] = ("True", "Ready", ""),
+    ) -> None:  # fmt: skip
+        """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster."""
+        assignments = []
+        for pod, held in (pods or {}).items():
+            record = self.cluster.pods.get(f"{namespace}/{pod}")
+            address = f"{record.pod.ip}:8000" if record is not None else "10.9.9.9:8000"
+            engine_names = [{"name": k, "engineName": v} for k, v in held.items() if k != v]
+            assignments.append({"pod": pod, "address": address, "adapters": [*held], "engineNames": engine_names})
+        metadata = self._metadata(resource, namespace)
+        if deleting:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        known = {name for held in (pods or {}).values() for name in held} | set(names)
+        status: Json = {
+            "podAssignments": assignments,
+            "adapters": [{"name": name} for name in sorted(known)],
+            "failedAdapters": [{"name": name, "reason": "x", **more} for name, more in (failed or {}).items()],
+            "conditions": [{"type": "Ready", "status": ready[0], "reason": ready[1], "message": ready[2]}],
+        }
+        source = {"type": "local", "repository": "/models/x", "adapters": list(explicit)}
+        spec = {"baseModel": base_model, "adapterSource": source}
+        self.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
+
+    def drop_adapter(self, resource: str, namespace: str = NAMESPACE) -> None:
+        self.cluster.adapters.drop({"metadata": self._metadata(resource, namespace)})
+
+    def refresh(self) -> int:
+        return self.feed.refresh()
+
+    def pods_of(self, name: str, namespace: str = NAMESPACE) -> list[str]:
+        entry = self.table.get(namespace, name)
+        assert entry is not None
+        return [one.pod for one in entry.endpoints]
+
+    def _metadata(self, name: str, namespace: str) -> Json:
+        self._version += 1
+        return {
+            "name": name,
+            "namespace": namespace,
+            "uid": f"{namespace}-{name}",
+            "resourceVersion": f"{self._version}",
+        }
+
+
+def a_fleet(**options: Any) -> Fleet:
+    """Two ready pods; `sql` on both, `chat` on the first under a versioned name."""
+    fleet = Fleet(**options)
+    fleet.pod("vllm-0", "10.0.0.1")
+    fleet.pod("vllm-1", "10.0.0.2")
+    fleet.adapter("two", {"vllm-0": {"sql": "sql", "chat": "chat--1234"}, "vllm-1": {"sql": "sql"}})
+    fleet.refresh()
+    return fleet
