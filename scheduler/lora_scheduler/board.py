@@ -149,10 +149,12 @@ class Line:
         front = self._fronts.get(size_class)
         position = 0 if front is None else bisect_left(entries, front)
         at_front = True
-        while position < len(entries):
+        count = len(entries)
+        while position < count:
             load, key, pod = entries[position]
             if pod.load != load or pod.later_slots >= pod.slot_limit:
                 self.place(pod)
+                count = len(entries)
                 continue
             if load > limit:
                 break
