@@ -213,12 +213,13 @@ async def test_start_finds_and_removes_half_states(root: Path) -> None:
     assert names_in(root / "lost+found") == []
     assert [name for name in names_in(root) if name[0] != "."] == ["held", "lost+found", "unknown", "whole"]
     assert await VolumeStore(root).start() == 0
-    # an engine may still read the damaged one: it is neither removed nor handed out
-    with pytest.raises(StoreError) as caught:
-        await add(store, "held")
-    assert caught.value.reason == "BrokenInUse"
-    await store.let_go("ns/pod")
+    # an engine may have the damaged one: it is neither removed nor handed out, and the same files take its place
+    assert not await store.use(*key_of("held"))
+    assert await store.hold("ns/pod", [key_of("held")]) == frozenset()
     await add(store, "held")
+    assert await store.hold("ns/pod", [key_of("held")]) == {key_of("held")}
+    statistics = await store.statistics()
+    assert (statistics.used_bytes, statistics.in_use) == (3000, 1)
     assert stored(root) == {"held": 1000, "unknown": 1000, "whole": 1000}
 
 

@@ -62,23 +62,6 @@ def evict(shelf: Shelf, key: Key, in_use: Collection[Key], now: float) -> list[E
     return gone
 
 
-def remove_broken(shelf: Shelf, key: Key, in_use: Collection[Key] | None, now: float) -> list[Evicted]:
-    """Remove a version that is not whole any more. Raises StoreError (InUse) if an engine may read it, OSError."""
-    gone: list[Evicted] = []
-    with changing(shelf.root):
-        if not shelf.is_there(key) or not (lacking := shelf.lacks(key, shelf.files_of(key))):
-            return gone
-        if in_use is None or key in in_use or key in Leases(shelf.root).held(now):
-            raise StoreError(
-                "BrokenInUse",
-                f"{shelf.path_of(key)} was damaged from outside ({lacking}) while an engine may have it loaded: unload "
-                f"{key[0]} from the pods, then it is fetched again",
-                retryable=True,
-            )
-        _remove(shelf, [e for e in shelf.entries() if e.key == key], Why.BROKEN, now, gone)
-    return gone
-
-
 def repair(shelf: Shelf, in_use: Collection[Key] | None, now: float) -> tuple[int, list[Evicted]]:
     """Find and remove half states: how many left-overs those were, and the versions that were not whole.
 

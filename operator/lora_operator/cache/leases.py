@@ -49,6 +49,15 @@ class Leases:
         """Raises OSError."""
         return sorted(path.name.removesuffix(_ENDING).replace("@", "/") for path in self._files())
 
+    def of(self, holder: str) -> frozenset[Key] | None:
+        """What `holder` was said to have in use last; None if nothing was, or if it cannot be read. Raises StoreError,
+        OSError.
+        """
+        try:
+            return _versions(self._path(holder).read_bytes())
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
     def held(self, now: float) -> frozenset[Key]:
         """What is in use by anybody. Leases that are very old are removed.
 
@@ -60,9 +69,7 @@ class Leases:
                 if now - path.stat().st_mtime > VERY_OLD_SECONDS:
                     path.unlink()
                     continue
-                held.update(
-                    (str(name), str(fingerprint)) for name, fingerprint in json.loads(path.read_bytes())["versions"]
-                )
+                held.update(_versions(path.read_bytes()))
             except FileNotFoundError:
                 continue
             except (ValueError, KeyError, TypeError) as error:
@@ -92,3 +99,8 @@ class Leases:
                 retryable=False,
             )
         return self._folder / (holder.replace("/", "@") + _ENDING)
+
+
+def _versions(data: bytes) -> frozenset[Key]:
+    """Raises ValueError, KeyError, TypeError."""
+    return frozenset((str(name), str(fingerprint)) for name, fingerprint in json.loads(data)["versions"])

@@ -47,6 +47,10 @@ class Shelf:
                 )
         return is_folder(target)
 
+    def is_whole(self, key: Key) -> bool:
+        """Whether it is there with all its files in their sizes (one stat for each). Raises as `is_there`."""
+        return self.is_there(key) and not self.lacks(key, self.files_of(key))
+
     def lacks(self, key: Key, files: Mapping[str, int]) -> str:
         """Which of `files` (name and bytes) the version lacks or has in another size; "" if it is whole."""
         return lacking(self.path_of(key), files)
@@ -81,8 +85,9 @@ class Shelf:
 
         Raises OSError.
         """
-        with changing_used(self.root, record.size_bytes):
-            self._rename(folder, self.path_of(key), key, record)
+        target = self.path_of(key)
+        with changing_used(self.root, 0 if is_folder(target) else record.size_bytes):
+            self._rename(folder, target, key, record)
 
     def _rename(self, folder: Path, target: Path, key: Key, record: Record) -> None:
         self._make_parent(target)
@@ -95,10 +100,13 @@ class Shelf:
                     raise
                 self._make_parent(target)  # another process, without locks, removed the empty folder in between
             except OSError as error:
-                if is_folder(target):
+                if is_folder(target) and not lacking(target, dict(record.files)):
                     return  # another process was faster: the same files
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+                # damaged from outside: the same files take its place, so that an engine that has it is no worse off
+                with scratch(self.root) as away, suppress(FileNotFoundError):
+                    target.rename(away / "damaged")
                 # another process was faster, and a sweep faster still: the place is free again
             else:
                 make_durable(target.parent)

@@ -42,7 +42,6 @@ __all__ = ["Evicted", "Fill", "Limits", "StoreError", "VolumeStore", "parse_root
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_ABSENT, _BROKEN, _WHOLE = "absent", "broken", "whole"
 WAIT_SECONDS = (0.02, 1.0)  # between two looks at a version that another process is fetching: first, longest
 
 
@@ -151,6 +150,10 @@ class VolumeStore:
         """Only for who knows that the pod is gone, or that its engine has nothing loaded. Raises StoreError."""
         await self._do(f"letting go for {holder}", bound(self._let_go, holder))
 
+    async def held_by(self, holder: str) -> frozenset[Key] | None:
+        """What `holder` was last said to have loaded, whoever said so; None if nobody did. Raises StoreError."""
+        return await self._do(f"reading {self._root}", bound(self._leases.of, holder))
+
     async def holders(self) -> list[str]:
         """Who holds versions in this store. Raises StoreError."""
         return await self._do(f"reading {self._root}", self._leases.holders)
@@ -229,26 +232,19 @@ class VolumeStore:
         return self._shelf.path_of(key)
 
     async def _found(self, what: str, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
-        """Whether the version is there and whole; a broken one is removed."""
-        there = await self._do(what, bound(self._look, key, files, prefetch))
-        if there == _BROKEN:
-            self._tell(
-                await self._do(what, bound(clearing.remove_broken, self._shelf, key, self._in_use(), self._clock()))
-            )
-        return there == _WHOLE
+        """Whether the version is there and whole."""
+        return await self._do(what, bound(self._look, key, files, prefetch))
 
-    def _look(self, key: Key, files: Mapping[str, int], prefetch: bool) -> str:
+    def _look(self, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
         if not self._shelf.is_there(key):
-            return _ABSENT
-        if lacking := self._shelf.lacks(key, files):
+            return False
+        if lacking := self._shelf.lacks(key, files) or self._shelf.lacks(key, self._shelf.files_of(key)):
             log.warning("%s is not whole (%s): it is fetched again", self._shelf.path_of(key), lacking)
-            return _BROKEN
-        if prefetch:
-            return _WHOLE
-        return _WHOLE if self._hit(key) else _ABSENT
+            return False
+        return prefetch or self._hit(key)
 
     def _hit(self, key: Key) -> bool:
-        if not self._shelf.is_there(key) or not self._shelf.mark_used(key, self._clock()):
+        if not self._shelf.is_whole(key) or not self._shelf.mark_used(key, self._clock()):
             return False
         with suppress(OSError):  # a full volume, or one that we may only read, still serves
             self._shelf.records.note(key, Event.HIT)
@@ -265,8 +261,12 @@ class VolumeStore:
 
     def _hold(self, holder: str, versions: frozenset[Key]) -> frozenset[Key]:
         with changing(self._root):
-            there = frozenset(key for key in versions if self._shelf.is_there(key))
-            self._leases.hold(holder, there)
+            there = frozenset(key for key in versions if self._shelf.is_whole(key))
+            # an engine may still be answering requests with what it was told to unload: it goes the normal way of age
+            for key in (self._leases.of(holder) or frozenset()) - versions:
+                self._shelf.mark_used(key, self._clock())
+            # what was damaged is held all the same: its rest must not go while an engine has it
+            self._leases.hold(holder, there | frozenset(key for key in versions if self._shelf.is_there(key)))
             return there
 
     def _let_go(self, holder: str) -> None:
