@@ -138,6 +138,10 @@ class Allotment:
         copy.ledger = ledger
         self.keep(copy)
 
+    def cancel(self, copy: Copy) -> None:
+        """Give up a kept copy of which nothing is there yet."""
+        self._forget(copy)
+
     def drop(self, copy: Copy) -> None:
         """Give up a held copy as surplus."""
         self._forget(copy)

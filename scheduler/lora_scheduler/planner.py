@@ -20,6 +20,7 @@ from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.evening import even_out
 from lora_scheduler.balance.moving import move
 from lora_scheduler.balance.packing import pack
+from lora_scheduler.balance.selecting import select
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
@@ -102,6 +103,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             roll_out(allotment, rollout)
     shifting = Shifting(fleet, steps)
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
+    select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     if policy.name in CLOSE:
         even_out(shifting, fleet.pods)
     board = Board(POLICIES[policy.name], CLOSE.get(policy.name))  # moves have made room that the other knows nothing of

@@ -36,6 +36,11 @@ class Steps:
         """The copies of which nothing is there yet, and whose load begins with this plan."""
         return (copy for copy, _ in self._begun if copy.begun)
 
+    def cancel(self, copy: Copy) -> None:
+        """Do not begin a load after all."""
+        copy.ledger.forget_load(copy.adapter.bytes)
+        self._begun = [entry for entry in self._begun if entry[0] is not copy]
+
     def forget(self) -> None:
         """Give the room back that the loads have taken; the steps are not to be used any more."""
         for copy, _ in self._begun:

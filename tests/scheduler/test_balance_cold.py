@@ -171,36 +171,6 @@ def test_a_higher_priority_goes_before_any_demand() -> None:
     assert made.assignments["quiet"] == ("p1",)
 
 
-def best_demand(adapters: list[Adapter], pods: list[Pod]) -> float:
-    """By brute force: every way of placing one copy of each, or none."""
-    best = 0.0
-    for choice in product((None, *range(len(pods))), repeat=len(adapters)):
-        free = [(pod.host_slots, pod.memory_bytes or 0) for pod in pods]
-        worth = 0.0
-        for adapter, where in zip(adapters, choice, strict=True):
-            if where is not None:
-                free[where] = free[where][0] - 1, free[where][1] - adapter.bytes
-                worth += adapter.demand or 0
-        if all(slots >= 0 and size >= 0 for slots, size in free):
-            best = max(best, worth)
-    return best
-
-
-@settings(UNHURRIED, max_examples=60)
-@given(
-    sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=6),
-    pods=st.lists(st.tuples(st.integers(1, 3), st.integers(2, 6)), min_size=1, max_size=2),
-)
-def test_demand_served_is_near_what_brute_force_finds(
-    sizes: list[tuple[int, int]], pods: list[tuple[int, int]]
-) -> None:
-    """With a handful of adapters one misfit is much: half is what a greedy choice always reaches."""
-    adapters = [an_adapter(f"a{i}", bytes=n * GIB, demand=float(d)) for i, (n, d) in enumerate(sizes)]
-    fleet = [a_pod(f"p{i}", slots=slots, memory=memory) for i, (slots, memory) in enumerate(pods)]
-    made = plan_for(*adapters, *fleet)
-    assert served(made, adapters) >= 0.5 * best_demand(adapters, fleet) - 1e-9 or not best_demand(adapters, fleet)
-
-
 @settings(UNHURRIED, max_examples=25)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 60), pods=st.integers(1, 8), use=st.floats(0.4, 1.3))
 def test_a_plan_from_nothing_is_carried_out_in_one_go_and_rests(seed: int, count: int, pods: int, use: float) -> None:

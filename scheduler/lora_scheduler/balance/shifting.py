@@ -36,6 +36,11 @@ class Shifting:
         self.fleet.allotments[copy.adapter.key].relocate(copy, pod)
         pod.begin_load(copy.adapter.bytes)
 
+    def cancel(self, copy: Copy) -> None:
+        """Do not load the copy after all."""
+        self.steps.cancel(copy)
+        self.fleet.allotments[copy.adapter.key].cancel(copy)
+
     def swap(self, copy: Copy, other: Copy) -> None:
         """Load each of two copies where the other would have been."""
         here, there = copy.ledger, other.ledger
