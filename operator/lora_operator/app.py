@@ -103,6 +103,7 @@ class Operator:
             recorder=self._recorder,
             metrics=FilesMetrics(self.metrics.registry),
             policy=placement_policy(settings),
+            fence=self._check_lease,
         )
         executor = Executor(
             engines=engines,

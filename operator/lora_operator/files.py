@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -27,9 +27,11 @@ from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
 from lora_operator.fetch.order import FetchOrder
 from lora_operator.files_metrics import FilesMetrics
-from lora_operator.inflight import Ledger
+from lora_operator.inflight import Effect, Ledger
+from lora_operator.kube import KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
+from lora_operator.participation import ENDED
 from lora_operator.prefetching import Forecast
 from lora_operator.resolve import Resolver
 from lora_operator.settings import Settings
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 
 STORE_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
+Records = Mapping[str, PodRecord]
+Views = Mapping[str, EngineView]
 
 
 def host_rules(settings: Settings) -> HostRules:
@@ -50,7 +54,9 @@ def host_rules(settings: Settings) -> HostRules:
 
 
 class Files:
-    """`desired` is set by each planning round; until the first nothing may be removed."""
+    """`desired` is set by each planning round; until the first nothing may be removed. `fence` raises KubeError where
+    another operator may be acting by now: then nothing may be removed either.
+    """
 
     def __init__(
         self,
@@ -64,8 +70,10 @@ class Files:
         recorder: Recorder,
         metrics: FilesMetrics,
         policy: Policy,
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._fence = fence
         self._cluster = cluster
         self._engines = engines
         self._resolver = resolver
@@ -82,7 +90,14 @@ class Files:
         )
         limits = FetchLimits(bytes_per_second=settings.bytes_per_second)
         self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics)
-        self.agents = Agents(AgentClient(session, self._token), self._locate, self._loaded_on, self._evicted_by_agent)
+        self.agents = Agents(
+            lambda namespace: AgentClient(session, lambda: self._token(namespace)),
+            self._locate,
+            self._loaded_on,
+            self._evicted_by_agent,
+            gone=self._is_gone,
+            fence=fence,
+        )
         self._shared = SharedVolume(self.store, self._fetcher, self._locate)
         self.ways = Ways(self._shared, self.agents)
         self.prefetcher = Prefetcher(self.ways)
@@ -110,10 +125,7 @@ class Files:
 
     async def sweep(self) -> None:
         """Once, now."""
-        if self.desired is None:
-            return
-        records = {record.key: record for record in self._cluster.pods.values()}
-        keep = needed(self.desired, records, self._engines.views)
+        keep = self._kept(needed)
         if keep is None:
             return  # an engine that cannot be asked may still need its files
         try:
@@ -143,14 +155,15 @@ class Files:
         view = self._engines.views.get(pod)
         return view is not None and view.state is EngineState.STARTING
 
-    def _token(self) -> str:
+    def _token(self, namespace: str) -> str:
         path = self._settings.agent_token_file
         if not path:
             raise AgentError(
                 "AgentTokenMissing", "pods have agents, and the operator has no --agent-token-file", retryable=False
             )
+        file = Path(path)
         try:
-            return TokenFile(Path(path)).read()
+            return TokenFile(file / namespace if file.is_dir() else file).read()
         except TokenError as error:
             raise AgentError("AgentTokenMissing", str(error), retryable=True) from None
 
@@ -160,10 +173,27 @@ class Files:
         return await self._resolver.locate(wanted.resource, wanted.found)
 
     def _in_use(self) -> set[Key] | None:
+        return self._kept(in_use)
+
+    def _kept(self, choose: Callable[[Desired, Records, Views], set[Key] | None]) -> set[Key] | None:
+        """What `choose` says has to stay, and what is just being loaded; None while nobody can tell."""
+        try:
+            self._fence()
+        except KubeError:
+            return None
         if self.desired is None:
             return None
         records = {record.key: record for record in self._cluster.pods.values()}
-        return in_use(self.desired, records, self._engines.views)
+        keep = choose(self.desired, records, self._engines.views)
+        return None if keep is None else keep | {key for each in self._ledger.loads() if (key := _key(each))}
+
+    def _is_gone(self, pod: str) -> bool:
+        """Whether there certainly is no such pod ("namespace/name"), or none of its containers runs any more."""
+        watched = self._settings.namespaces
+        if watched and pod.partition("/")[0] not in watched:
+            return False
+        record = self._cluster.pods.get(pod)
+        return record is None or record.pod.phase in ENDED
 
     def _loaded_on(self, pod: str) -> frozenset[Key] | None:
         """What the pod's engine has or is about to get; None while nobody knows."""
@@ -177,11 +207,7 @@ class Files:
             ours = (our_model(model, record.pod.adapter_root) for model in view.models)
             listed = frozenset((model.name, model.fingerprint) for model in ours if model is not None)
             known = self._listed[pod] = (view, listed)
-        coming = {
-            (effect.adapter.rpartition("/")[2], effect.version)
-            for effect in self._ledger.on(pod)
-            if effect.is_load and effect.adapter is not None and effect.version is not None
-        }
+        coming = {key for effect in self._ledger.on(pod) if effect.is_load and (key := _key(effect)) is not None}
         return known[1] | coming if coming else known[1]
 
     def _evicted(self, gone: Evicted) -> None:
@@ -204,3 +230,10 @@ class Files:
                 resource = self.desired.resources[wanted.resource].resource
                 text = f"the files of {key[0]} were removed from {where} ({why}); the next load fetches them again"
                 self._recorder.emit(resource, "Normal", "Evicted", text)
+
+
+def _key(effect: Effect) -> Key | None:
+    """The version that an effect is about."""
+    if effect.adapter is None or effect.version is None:
+        return None
+    return effect.adapter.rpartition("/")[2], effect.version

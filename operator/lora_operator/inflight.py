@@ -66,6 +66,10 @@ class Ledger:
     def get(self, pod: str, engine_name: str) -> Effect | None:
         return self._effects.get(pod, {}).get(engine_name)
 
+    def loads(self) -> Iterator[Effect]:
+        """All loads that are under way."""
+        return (effect for here in self._effects.values() for effect in here.values() if effect.is_load)
+
     def on(self, pod: str) -> Iterator[Effect]:
         return iter(self._effects.get(pod, {}).values())
 

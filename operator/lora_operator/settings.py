@@ -127,7 +127,9 @@ class Settings:
         separator=";",
     )
     agent_token_file: str = option(
-        "", "file with the token that agents accept, most often a mounted Secret; needed where pods have agents"
+        "",
+        "file with the token that agents accept, most often a mounted Secret, or a folder with such a file for each "
+        "namespace, called like it, so that no namespace learns another's token; needed where pods have agents",
     )
     host: str = option("0.0.0.0", "address to serve health and metrics on")  # noqa: S104 - kubelet and scrapers come from outside
     health_port: int = option(8081, "port of /healthz and /readyz (0: off)", int, most=65535)

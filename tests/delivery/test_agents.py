@@ -33,7 +33,7 @@ class Knowing:
 
     def agents(self, client: AgentClient, locate: Located) -> Agents:
         return Agents(
-            client, locate, lambda _: self.loaded, lambda pod, gone: self.evicted.append((pod.key, gone.name))
+            lambda _: client, locate, lambda _: self.loaded, lambda pod, gone: self.evicted.append((pod.key, gone.name))
         )
 
 

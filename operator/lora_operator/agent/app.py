@@ -54,6 +54,8 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         in_use=lambda: loaded.versions,
         on_evicted=evictions.append,
     )
+    # the engine outlives its agent, and the operator tells only what is new: what it said last still holds
+    loaded.versions = await store.held_by(settings.pod)
     repaired = await store.start()
     if repaired:
         log.info("repaired %d half states on the adapter disk", repaired)

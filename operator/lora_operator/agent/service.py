@@ -18,6 +18,8 @@ from lora_operator.agent.token import TokenError, TokenFile
 from lora_operator.agent.wire import (
     MAX_BODY_BYTES,
     MAX_WAIT_SECONDS,
+    MOST_EVICTED,
+    MOST_HOLDERS,
     Body,
     EntryBody,
     EvictedBody,
@@ -36,9 +38,15 @@ from lora_operator.cache.volume import VolumeStore
 
 log = logging.getLogger(__name__)
 
-MOST_EVICTED = 1000
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-_STATUS = {"InUse": 409, "Pinned": 409, "NotStored": 404, "InvalidName": 400, "InvalidFingerprint": 400}
+_STATUS = {
+    "InUse": 409,
+    "Pinned": 409,
+    "NotStored": 404,
+    "InvalidName": 400,
+    "InvalidHolder": 400,
+    "InvalidFingerprint": 400,
+}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -82,6 +90,7 @@ class Service:
                 web.delete(version + "/pin", self._unpin),
                 web.get("/v1/adapters", self._list),
                 web.put("/v1/loaded", self._note_loaded),
+                web.delete("/v1/holders/{namespace}/{name}", self._let_go),
                 web.get("/v1/statistics", self._statistics),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
@@ -169,7 +178,9 @@ class Service:
         there = await self._store.hold(self._pod, versions)
         self._loaded.versions = frozenset(versions)
         gone, self._evicted = list(self._evicted), deque(maxlen=MOST_EVICTED)
+        holders = await self._store.holders()
         held = HeldBody(
+            holders=tuple(holders[:MOST_HOLDERS]),
             versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(there)),
             evicted=tuple(
                 EvictedBody(name=e.name, fingerprint=e.fingerprint, size_bytes=e.size_bytes, why=e.why.value)
@@ -177,6 +188,13 @@ class Service:
             ),
         )
         return _answer(held, 200)
+
+    async def _let_go(self, request: web.Request) -> web.Response:
+        holder = f"{request.match_info['namespace']}/{request.match_info['name']}"
+        if holder == self._pod:
+            return _problem(409, "InUse", f"{holder} is the pod of this agent: say what it has loaded instead")
+        await self._store.let_go(holder)
+        return web.Response(status=204)
 
     async def _statistics(self, _: web.Request) -> web.Response:
         return web.json_response(dataclasses.asdict(await self._store.statistics()))

@@ -7,6 +7,7 @@
     PUT    /v1/adapters/{name}/{fingerprint}/pin      keep it whatever happens; DELETE takes that back
     GET    /v1/adapters                               everything on the disk (ListBody)
     PUT    /v1/loaded                                 what the engine has or is about to get (LoadedBody)
+    DELETE /v1/holders/{namespace}/{name}             that pod is gone, and has nothing loaded any more
     GET    /v1/statistics                             hits, misses, evictions, bytes
     GET    /healthz, /readyz, /metrics                without a token
 
@@ -27,9 +28,12 @@ from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
 MAX_BODY_BYTES = 48 << 20  # a config of 1 MiB and a header that travel inline, base64, with room to spare
 MAX_WAIT_SECONDS = 30.0
 MAX_LOADED = 100_000
+MOST_EVICTED = 1000
+MOST_HOLDERS = 1000
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Holder = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
@@ -165,10 +169,13 @@ class EvictedBody(VersionBody):
 
 
 class HeldBody(Body):
-    """Those of them that are there; the others must not be loaded. `evicted` since this was asked before."""
+    """Those of them that are there; the others must not be loaded. `evicted` since this was asked before. `holders`
+    are the pods ("namespace/name") whose loaded versions are kept on this disk, those of other agents included.
+    """
 
     versions: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)]
-    evicted: tuple[EvictedBody, ...] = ()
+    evicted: Annotated[tuple[EvictedBody, ...], Field(max_length=MOST_EVICTED)] = ()
+    holders: Annotated[tuple[Holder, ...], Field(max_length=MOST_HOLDERS)] = ()
 
 
 def _link(link: Link | None) -> LinkBody | None:

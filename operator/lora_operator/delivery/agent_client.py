@@ -25,7 +25,7 @@ from lora_operator.vllm.answers import Endpoint
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
-ANSWER_BYTES_MAX = 64 << 20
+ANSWER_BYTES_MAX = 16 << 20
 T = TypeVar("T", bound=Body)
 
 
@@ -66,6 +66,12 @@ class AgentClient:
         body = LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(versions)))
         return await self._ask("PUT", endpoint, "/v1/loaded", HeldBody, body)
 
+    async def let_go(self, endpoint: Endpoint, holder: str) -> None:
+        """Say that the pod `holder` is gone: what was loaded there may go from this disk. Raises AgentError."""
+        text, status = await self._call("DELETE", endpoint, f"/v1/holders/{holder}", None, ANSWER_SECONDS)
+        if status >= 400:
+            raise _problem(endpoint, status, text)
+
     async def _ask(
         self,
         method: str,
@@ -76,18 +82,13 @@ class AgentClient:
         seconds: float = ANSWER_SECONDS,
     ) -> T:
         text, status = await self._call(method, endpoint, path, body, seconds)
+        if status >= 400:
+            raise _problem(endpoint, status, text)
         try:
-            if status >= 400:
-                raise _problem(endpoint, status, text)
             return answer.model_validate_json(text)
         except ValidationError as error:
             count = error.error_count()
-        raise AgentError(
-            "AgentAnswerInvalid",
-            f"the agent at {endpoint} gave an answer that makes no sense ({count} errors): are operator and agent of "
-            "the same version?",
-            retryable=True,
-        )
+        raise _senseless(endpoint, count)
 
     async def _call(
         self, method: str, endpoint: Endpoint, path: str, body: Body | None, seconds: float
@@ -138,7 +139,19 @@ def _problem(endpoint: Endpoint, status: int, text: bytes) -> AgentError:
             f"the agent at {endpoint} does not accept the operator's token: both must use the same Secret",
             retryable=True,
         )
-    problem = ProblemBody.model_validate_json(text)
+    try:
+        problem = ProblemBody.model_validate_json(text)
+    except ValidationError as error:
+        return _senseless(endpoint, error.error_count())
     return AgentError(
         problem.reason, problem.message, retryable=problem.retryable, retry_after_seconds=problem.retry_after_seconds
+    )
+
+
+def _senseless(endpoint: Endpoint, errors: int) -> AgentError:
+    return AgentError(
+        "AgentAnswerInvalid",
+        f"the agent at {endpoint} gave an answer that makes no sense ({errors} errors): are operator and agent of the "
+        "same version?",
+        retryable=True,
     )

@@ -6,48 +6,66 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from lora_operator.agent.wire import EntryBody, EvictedBody
 from lora_operator.delivery.agent_client import AgentClient, AgentError
+from lora_operator.delivery.orders import Orders
 from lora_operator.delivery.ways import Locate, Report
 from lora_operator.desired import Wanted
 from lora_operator.fetch.order import FetchOrder
+from lora_operator.kube import KubeError
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import incarnation_of
 from lora_operator.vllm.answers import Endpoint
 
 log = logging.getLogger(__name__)
 
-RENEW_SECONDS = 60.0  # links that run out sooner are made anew before they are handed out
+AGAIN_SECONDS = 300.0  # an agent is told again what it was told: it says what was evicted, and whose holds it keeps
+PACE_SECONDS = 0.25  # an agent that answers at once, and has nothing new, is asked no more often
+STALLED_SECONDS = 900.0  # without a byte; another agent of the node may be fetching, or the server may ask for patience
 Key = tuple[str, str]
 
 
 class Agents:
-    """`loaded_on` gives all versions that a pod's engine lists or is about to get, None while nobody knows."""
+    """`client_of` gives the client for the agents of a namespace. `loaded_on` gives all versions that a pod's engine
+    lists or is about to get, None while nobody knows. `gone` says of "namespace/name" that there is certainly no such
+    pod any more. `fence` raises KubeError where another operator may be acting by now: what this one knows of loaded
+    files may be out of date then.
+    """
 
     def __init__(
         self,
-        client: AgentClient,
+        client_of: Callable[[str], AgentClient],
         locate: Locate,
         loaded_on: Callable[[str], frozenset[Key] | None],
         on_evicted: Callable[[PodRecord, EvictedBody], None],
         *,
+        gone: Callable[[str], bool] = lambda _: False,
+        fence: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._client = client
-        self._locate = locate
+        self._client_of = client_of
+        self._orders = Orders(locate, clock)
         self._loaded_on = loaded_on
         self._on_evicted = on_evicted
-        self._clock = clock
+        self._gone = gone
+        self._fence = fence
         self._told: dict[str, tuple[str, frozenset[Key]]] = {}  # pod -> container, what its agent was told last
+        self._told_at: dict[str, float] = {}  # monotonic
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def bring(self, record: PodRecord, wanted: Wanted, report: Report) -> None:
         """See `Delivery`."""
-        await self._fetch(record, wanted, report, prefetch=False)
         key = (wanted.adapter.name, wanted.adapter.version)
+        try:
+            await self._fetch(record, wanted, report, prefetch=False)
+        except AgentError as error:
+            if error.reason != "CacheFull":
+                raise
+            # an agent that was not told what is loaded since its start has to keep everything
+            await self._tell(record)
+            await self._fetch(record, wanted, report, prefetch=False)
         if key not in await self._tell(record, also=key):
             raise AgentError(
                 "NotStored",
@@ -62,12 +80,17 @@ class Agents:
     def follow(self, pods: Mapping[str, PodRecord]) -> None:
         """Tell agents what their engines have, where that changed: files that nobody has loaded may go."""
         agents = {key: record for key, record in pods.items() if record.pod.agent_port and record.pod.ip}
-        for table in (self._told, self._locks):
+        tables: tuple[dict[str, object], ...] = (self._told, self._told_at, self._locks)  # type: ignore[assignment]
+        for table in tables:
             for key in [key for key in table if key not in agents]:
                 del table[key]
+        now = time.monotonic()
         for key, record in agents.items():
             loaded = self._loaded_on(key)
-            if loaded is None or key in self._telling or self._told.get(key) == (incarnation_of(record), loaded):
+            if loaded is None or key in self._telling:
+                continue
+            is_due = now - self._told_at.get(key, 0.0) > AGAIN_SECONDS
+            if self._told.get(key) == (incarnation_of(record), loaded) and not is_due:
                 continue
             task = asyncio.create_task(self._tell_quietly(record), name=f"agent of {key}")
             self._telling[key] = task
@@ -77,41 +100,37 @@ class Agents:
         for task in list(self._telling.values()):
             task.cancel()
         await asyncio.gather(*self._telling.values(), return_exceptions=True)
+        await self._orders.stop()
 
     async def _fetch(self, record: PodRecord, wanted: Wanted, report: Report, *, prefetch: bool) -> None:
         order: FetchOrder | None = None
+        stale: FetchOrder | None = None
+        loop = asyncio.get_running_loop()
+        done_bytes, moved_at = -1, loop.time()
         while True:
-            if order is None or self._runs_out(order):
-                order = await self._order(wanted)
-            entry = await self._client.fetch(_endpoint(record), order, prefetch=prefetch)
+            if order is None or self._orders.runs_out(order):
+                order = await self._orders.get(wanted, stale)
+            asked_at = loop.time()
+            self._fence()
+            entry = await self._client_of(record.pod.namespace).fetch(_endpoint(record), order, prefetch=prefetch)
             if entry.state == "Present":
                 return
             if entry.state == "Failed":
                 raise _failed(entry)
             report(entry.done_bytes)
+            now = loop.time()
+            if entry.done_bytes != done_bytes:
+                done_bytes, moved_at = entry.done_bytes, now
+            elif now - moved_at > STALLED_SECONDS:
+                raise AgentError(
+                    "AgentStalled",
+                    f"the agent of {record.key} has fetched nothing of {wanted.adapter.name} for "
+                    f"{STALLED_SECONDS:g} s: see the log of the pod's agent container",
+                    retryable=True,
+                )
             if entry.wants_links:
-                order = None
-
-    async def _order(self, wanted: Wanted) -> FetchOrder:
-        if wanted.found is None:
-            raise AgentError(
-                "SourceUnavailable",
-                f"version {wanted.adapter.version} of {wanted.adapter.name} cannot be fetched, as its source cannot be "
-                "read now; see the SourceReady condition",
-                retryable=True,
-            )
-        located = await self._locate(wanted)
-        if isinstance(located, Path):
-            raise AgentError(
-                "NotReachableByAgent",
-                "the pod gets adapters through its agent, which cannot read folders of the operator: use a source of "
-                "type http, s3, azure or huggingface, or pods that mount the adapter volume",
-                retryable=False,
-            )
-        return located
-
-    def _runs_out(self, order: FetchOrder) -> bool:
-        return order.expires_at is not None and order.expires_at - self._clock() < RENEW_SECONDS
+                order, stale = None, order
+            await asyncio.sleep(max(asked_at + PACE_SECONDS - now, 0.0))
 
     async def _tell(self, record: PodRecord, also: Key | None = None) -> frozenset[Key]:
         """One at a time for each pod, so that no older list arrives after a newer one."""
@@ -122,16 +141,23 @@ class Agents:
                     "PodNotReady", f"what the engine of {record.key} has loaded is not known just now", retryable=True
                 )
             versions = loaded | {also} if also is not None else loaded
-            held = await self._client.loaded(_endpoint(record), versions)
+            client, endpoint = self._client_of(record.pod.namespace), _endpoint(record)
+            self._fence()
+            held = await client.loaded(endpoint, versions)
             self._told[record.key] = (incarnation_of(record), versions)
+            self._told_at[record.key] = time.monotonic()
             for gone in held.evicted:
                 self._on_evicted(record, gone)
+            for holder in held.holders:
+                if holder != record.key and self._gone(holder):
+                    log.info("pod %s is gone: what it held on the disk of pod %s may go", holder, record.key)
+                    await client.let_go(endpoint, holder)
             return frozenset((version.name, version.fingerprint) for version in held.versions)
 
     async def _tell_quietly(self, record: PodRecord) -> None:
         try:
             await self._tell(record)
-        except AgentError as error:
+        except (AgentError, KubeError) as error:
             log.debug("the agent of %s does not know what is loaded: %s", record.key, error)
             await asyncio.sleep(1.0)  # the next round tries again
 

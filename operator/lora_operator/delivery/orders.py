@@ -1,0 +1,81 @@
+"""Orders for versions, asked of their source once for all pods that want the same version at about the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from lora_operator.delivery.agent_client import AgentError
+from lora_operator.delivery.ways import Locate
+from lora_operator.desired import Wanted
+from lora_operator.fetch.order import FetchOrder
+
+SHARED_SECONDS = 30.0
+MOST_KEPT = 256
+RENEW_SECONDS = 60.0  # links that run out sooner are made anew before they are handed out
+Item = tuple[str, str, str]  # resource, name, version
+
+
+class Orders:
+    """Keeps an order for a moment: a fleet that starts would ask a source once for each pod. `clock` is Unix time."""
+
+    def __init__(self, locate: Locate, clock: Callable[[], float]) -> None:
+        self._locate = locate
+        self._clock = clock
+        self._made: dict[Item, tuple[FetchOrder, float]] = {}
+        self._asking: dict[Item, asyncio.Task[FetchOrder]] = {}
+
+    async def get(self, wanted: Wanted, stale: FetchOrder | None = None) -> FetchOrder:
+        """Any order but `stale`, whose links are refused. Raises AgentError, and what `locate` raises."""
+        item = (wanted.resource, wanted.adapter.name, wanted.adapter.version)
+        now = self._clock()
+        order, made_at = self._made.get(item, (None, 0.0))
+        if order is not None and order is not stale and now - made_at < SHARED_SECONDS and not self.runs_out(order):
+            return order
+        task = self._asking.get(item)
+        if task is None:
+            task = self._asking[item] = asyncio.create_task(self._ask(item, wanted), name=f"order {item[1]}")
+            task.add_done_callback(lambda done: self._ended(item, done))
+        # the others still want it when one of them is cancelled
+        return await asyncio.shield(task)
+
+    def runs_out(self, order: FetchOrder) -> bool:
+        """Whether one of its links does not last long enough to be handed out."""
+        return order.expires_at is not None and order.expires_at - self._clock() < RENEW_SECONDS
+
+    async def stop(self) -> None:
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, item: Item, done: asyncio.Task[FetchOrder]) -> None:
+        del self._asking[item]
+        if not done.cancelled():
+            done.exception()  # if everybody who waited for it was cancelled, nobody else asks
+
+    async def _ask(self, item: Item, wanted: Wanted) -> FetchOrder:
+        if wanted.found is None:
+            raise AgentError(
+                "SourceUnavailable",
+                f"version {wanted.adapter.version} of {wanted.adapter.name} cannot be fetched, as its source cannot be "
+                "read now; see the SourceReady condition",
+                retryable=True,
+            )
+        located = await self._locate(wanted)
+        if isinstance(located, Path):
+            raise AgentError(
+                "NotReachableByAgent",
+                "the pod gets adapters through its agent, which cannot read folders of the operator: use a source of "
+                "type http, s3, azure or huggingface, or pods that mount the adapter volume",
+                retryable=False,
+            )
+        now = self._clock()
+        for old in [key for key, (_, made_at) in self._made.items() if now - made_at >= SHARED_SECONDS]:
+            del self._made[old]  # links are secrets: no longer than they are of use
+        while len(self._made) >= MOST_KEPT:
+            del self._made[next(iter(self._made))]
+        self._made.pop(item, None)
+        self._made[item] = located, now
+        return located
