@@ -66,6 +66,20 @@ crds: setup  ## Generate the CRD from the models
 crds-check: setup  ## Check that the CRD is what the models generate
 	$(BIN)/python -m lora_operator.api.crdgen --check $(CRD)
 
+.PHONY: manifests
+manifests: setup  ## Write what follows from the charts: their schemas and manifests/install (builds Helm at the first time)
+	$(BIN)/python helm/render.py
+
+.PHONY: manifests-check
+manifests-check: setup  ## Check that those files are what the charts give
+	$(BIN)/python helm/render.py --check
+
+.PHONY: helm-lint
+helm-lint: setup  ## helm lint of both charts, with every set of values in their ci folders
+	$(BIN)/python -m e2e.controlplane.helm lint --strict helm/lora-operator helm/vllm-lora
+	for values in helm/*/ci/*.yaml; do \
+	  $(BIN)/python -m e2e.controlplane.helm lint --strict --quiet -f $$values $${values%/ci/*} || exit 1; done
+
 .PHONY: pytest
 pytest: setup  ## All tests, without lint
 	$(PYTEST) tests
@@ -86,6 +100,10 @@ test-e2e: setup  ## What users are promised, through kubectl: control plane, pod
 .PHONY: test-scheduler
 test-scheduler: setup  ## The placement library's tests, at 100 % of its branches
 	$(PYTEST) tests/scheduler --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
+
+.PHONY: test-helm
+test-helm: setup  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
+	$(PYTEST) tests/helm e2e/behaviours/test_helm_*.py
 
 test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*

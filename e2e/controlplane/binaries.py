@@ -1,4 +1,5 @@
 """Finds etcd, kube-apiserver, kube-controller-manager and kubectl, or gets them: the first way that works wins.
+Helm, which only the tests of the charts need, comes the same ways (helm.py).
 
 The ways, in order: `KUBEBUILDER_ASSETS`, the cache, the official releases, a build from Go modules.
 Only the pinned versions are ever put into the cache, so what is there need not be checked again.
@@ -47,35 +48,57 @@ def find_binaries(
     environment = os.environ if environment is None else environment
     tried: list[str] = []
     found = _from_assets(environment, tried)
-    cache = binaries_directory(environment)
-    found = _from_directory(cache) | found
-    missing = [name for name in PROGRAMS if name not in found]
-    if missing:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with _only_one(cache.with_name(cache.name + ".lock")):
-                found = _fill(cache, found, fills, tried)
-        except OSError as error:
-            raise BinariesError(
-                f"the programs cannot be kept in {cache} ({error}); "
-                "set LORA_OPERATOR_CACHE to a folder that can be written to"
-            ) from error
+    found = fill_cache(PROGRAMS, binaries_directory(environment), found, fills, tried)
     return Binaries(*(found[name] for name in PROGRAMS))
 
 
-def _fill(cache: Path, found: dict[str, Path], fills: Sequence[tuple[str, Fill]], tried: list[str]) -> dict[str, Path]:
-    found = _from_directory(cache) | found  # another process may have filled it while this one waited
-    tried.append(f"cache: {cache} lacks {', '.join(name for name in PROGRAMS if name not in found) or 'nothing'}")
+def fill_cache(
+    programs: Sequence[str],
+    cache: Path,
+    found: dict[str, Path],
+    fills: Sequence[tuple[str, Fill]],
+    tried: list[str],
+) -> dict[str, Path]:
+    """Where the programs are: as `found` says, else in the folder `cache`, into which what is missing is put.
+
+    `tried` has a line for each way that did not work so far.
+
+    Raises:
+        BinariesError: some program could be had in no way.
+    """
+    found = _from_directory(cache, programs) | found
+    if all(name in found for name in programs):
+        return found
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _only_one(cache.with_name(cache.name + ".lock")):
+            return _fill(programs, cache, found, fills, tried)
+    except OSError as error:
+        raise BinariesError(
+            f"the programs cannot be kept in {cache} ({error}); "
+            "set LORA_OPERATOR_CACHE to a folder that can be written to"
+        ) from error
+
+
+def _fill(
+    programs: Sequence[str],
+    cache: Path,
+    found: dict[str, Path],
+    fills: Sequence[tuple[str, Fill]],
+    tried: list[str],
+) -> dict[str, Path]:
+    found = _from_directory(cache, programs) | found  # another process may have filled it while this one waited
+    tried.append(f"cache: {cache} lacks {', '.join(name for name in programs if name not in found) or 'nothing'}")
     for title, fill in fills:
-        missing = [name for name in PROGRAMS if name not in found]
+        missing = [name for name in programs if name not in found]
         if not missing:
             break
         try:
             fill(missing, cache)
         except BinariesError as error:
             tried.append(f"{title}: {error}")
-        found = _from_directory(cache) | found
-    missing = [name for name in PROGRAMS if name not in found]
+        found = _from_directory(cache, programs) | found
+    missing = [name for name in programs if name not in found]
     if missing:
         raise BinariesError(
             f"no way to get {', '.join(missing)} worked.\n"
@@ -91,7 +114,7 @@ def _from_assets(environment: Mapping[str, str], tried: list[str]) -> dict[str, 
     if not assets:
         tried.append("KUBEBUILDER_ASSETS: not set")
         return {}
-    found = _from_directory(Path(assets).expanduser().absolute())
+    found = _from_directory(Path(assets).expanduser().absolute(), PROGRAMS)
     lacking = [name for name in PROGRAMS if name not in found]
     if lacking:
         # envtest has no controller manager: that one then comes from the next ways
@@ -99,8 +122,8 @@ def _from_assets(environment: Mapping[str, str], tried: list[str]) -> dict[str, 
     return found
 
 
-def _from_directory(directory: Path) -> dict[str, Path]:
-    paths = {name: directory / name for name in PROGRAMS}
+def _from_directory(directory: Path, programs: Sequence[str]) -> dict[str, Path]:
+    paths = {name: directory / name for name in programs}
     return {name: path for name, path in paths.items() if path.is_file() and os.access(path, os.X_OK)}
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from e2e.controlplane.errors import BinariesError
 from e2e.controlplane.progress import progress
-from e2e.controlplane.versions import ETCD_VERSION, KUBERNETES_VERSION, target
+from e2e.controlplane.versions import ETCD_VERSION, HELM_VERSION, KUBERNETES_VERSION, target
 
 KUBERNETES_RELEASES = "https://dl.k8s.io/release"
 ETCD_RELEASES = "https://github.com/etcd-io/etcd/releases/download"
+HELM_RELEASES = "https://get.helm.sh"
 # a place that cannot be reached must not cost the user minutes before the next way is tried
 CONNECT_SECONDS = 5.0
 CHUNK_BYTES = 1 << 20
@@ -27,6 +28,7 @@ def download_programs(
     *,
     kubernetes_releases: str = KUBERNETES_RELEASES,
     etcd_releases: str = ETCD_RELEASES,
+    helm_releases: str = HELM_RELEASES,
 ) -> None:
     """Put the named programs into `directory`, which exists. Each appears there whole or not at all.
 
@@ -38,6 +40,10 @@ def download_programs(
         try:
             if name == "etcd":
                 _etcd(directory, f"{etcd_releases}/v{ETCD_VERSION}", f"etcd-v{ETCD_VERSION}-{system}-{architecture}")
+            elif name == "helm":
+                archive = f"{helm_releases}/helm-v{HELM_VERSION}-{system}-{architecture}.tar.gz"
+                expected = _text(f"{archive}.sha256sum").split()[0]
+                _fetch(archive, expected, directory, name, _member(f"{system}-{architecture}/helm"))
             else:
                 base = f"{kubernetes_releases}/v{KUBERNETES_VERSION}/bin/{system}/{architecture}/{name}"
                 expected = _text(f"{base}.sha256").split()[0]
@@ -52,15 +58,20 @@ def _etcd(directory: Path, base: str, stem: str) -> None:
     archive = f"{stem}.tar.gz"
     if archive not in sums:
         raise BinariesError(f"etcd: {base}/SHA256SUMS does not list {archive}; there is no release for this platform")
+    _fetch(f"{base}/{archive}", sums[archive], directory, "etcd", _member(f"{stem}/etcd"))
+
+
+def _member(path: str) -> Callable[[Path, Path], None]:
+    """Takes one file out of a tar archive."""
 
     def unpack(source: Path, sink: Path) -> None:
         with tarfile.open(source) as tar:
-            member = tar.extractfile(f"{stem}/etcd")
+            member = tar.extractfile(path)
             if member is None:
-                raise BinariesError(f"etcd: {archive} has no file {stem}/etcd")
+                raise BinariesError(f"the archive has no file {path}")
             sink.write_bytes(member.read())
 
-    _fetch(f"{base}/{archive}", sums[archive], directory, "etcd", unpack)
+    return unpack
 
 
 def _text(url: str) -> str:

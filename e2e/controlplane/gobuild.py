@@ -11,7 +11,7 @@ from pathlib import Path
 
 from e2e.controlplane.errors import BinariesError
 from e2e.controlplane.progress import progress
-from e2e.controlplane.versions import KUBERNETES_VERSION
+from e2e.controlplane.versions import HELM_VERSION, KUBERNETES_VERSION
 
 MODULES = Path(__file__).parent / "gomod"
 
@@ -26,6 +26,16 @@ def linker_flags() -> str:
     )
 
 
+def _recipe(name: str) -> tuple[str, str, str]:
+    """The folder under gomod/, the package to build there, and the flags of the linker."""
+    if name == "etcd":
+        return "etcd", ".", "-s -w"
+    if name == "helm":
+        version = f"-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}"
+        return "helm", "helm.sh/helm/v4/cmd/helm", version
+    return "kubernetes", f"k8s.io/kubernetes/cmd/{name}", linker_flags()
+
+
 def build_programs(names: Iterable[str], directory: Path) -> None:
     """Put the named programs into `directory`, which exists. Each appears there whole or not at all.
 
@@ -37,8 +47,8 @@ def build_programs(names: Iterable[str], directory: Path) -> None:
         raise BinariesError("there is no `go` on the PATH")
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
     for name in names:
-        module = MODULES / ("etcd" if name == "etcd" else "kubernetes")
-        package, flags = (".", "-s -w") if name == "etcd" else (f"k8s.io/kubernetes/cmd/{name}", linker_flags())
+        folder, package, flags = _recipe(name)
+        module = MODULES / folder
         with tempfile.TemporaryDirectory(prefix=".build-", dir=directory) as scratch:
             ready = Path(scratch, name)
             command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(ready), package]

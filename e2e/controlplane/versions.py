@@ -1,6 +1,6 @@
 """The pinned releases and the place where their programs are kept.
 
-A change here goes together with a change of the two go.mod files under gomod/ (a test compares them).
+A change here goes together with a change of the go.mod files under gomod/ (a test compares them).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.7.3"
+HELM_VERSION = "4.3.1"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -37,3 +38,8 @@ def binaries_directory(environment: Mapping[str, str] | None = None) -> Path:
     """Where the programs of the pinned versions are, or will be."""
     name = "-".join(("kubernetes", KUBERNETES_VERSION, "etcd", ETCD_VERSION, *target()))
     return cache_root(environment) / "bin" / name
+
+
+def helm_directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Where the pinned Helm is, or will be: apart from the others, which are needed without it."""
+    return cache_root(environment) / "bin" / "-".join(("helm", HELM_VERSION, *target()))

@@ -1,0 +1,142 @@
+"""Writes what follows from something else: definition and schema of settings in the charts, and manifests/install.
+
+python helm/render.py           writes them (needs Helm, which is found or built)
+python helm/render.py --check   says what would change, and ends with 1 if anything does
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from e2e.controlplane.helm import find_helm  # noqa: E402
+from lora_operator.agent.settings import AgentSettings  # noqa: E402
+from lora_operator.options import size  # noqa: E402
+from lora_operator.settings import Settings  # noqa: E402
+
+CHART = ROOT / "helm" / "lora-operator"
+PODS_CHART = ROOT / "helm" / "vllm-lora"
+CRD = "loraadapters.production-stack.vllm-project.yaml"
+FLAGS = "templates/_flags.tpl"
+INSTALL = ROOT / "manifests" / "install"
+NAMESPACE = "lora-operator-system"
+# what the charts give themselves, from other values
+GIVEN = frozenset({
+    "adapter_root", "namespaces", "agent_token_file", "host", "health_port", "metrics_port", "lease_name",
+    "lease_namespace", "kubeconfig",
+})  # fmt: skip
+AGENT_GIVEN = frozenset({"root", "token_file", "pod", "cache_bytes", "host", "port"})
+# these exist only where Helm is: the token is random, the definition is in crds/
+NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
+
+
+def setting_name(field: str) -> str:
+    """probe_seconds -> probeSeconds."""
+    first, *rest = field.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def settings_schema(settings: type[Any], given: frozenset[str]) -> dict[str, Any]:
+    """A JSON schema of the map of settings that a chart renders into flags."""
+    properties = {
+        setting_name(item.name): _property(item.metadata)
+        for item in dataclasses.fields(settings)
+        if item.name not in given
+    }
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _property(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    kind, found = metadata["kind"], {"description": metadata["help"]}
+    if kind is tuple:
+        return found | {"type": "array", "items": {"type": "string", "minLength": 1}}
+    if kind is size:
+        return found | {"type": ["string", "integer"], "pattern": r"^[0-9]+(\.[0-9]+)?([kMGTPE]i?)?$", "minimum": 0}
+    if kind is bool:
+        return found | {"type": "boolean"}
+    if kind in (int, float):
+        least, most = metadata.get("least", 0), metadata.get("most")
+        number = {"type": "integer" if kind is int else "number", "minimum": least}
+        return found | number | ({} if most is None else {"maximum": most})
+    choices = metadata.get("choices")
+    return found | {"type": "string"} | ({"enum": list(choices)} if choices else {})
+
+
+def written_schema(path: Path, pointer: tuple[str, ...], settings: dict[str, Any]) -> str:
+    """The schema at `path` with the one of settings put in at `pointer`."""
+    schema = json.loads(path.read_text())
+    place = schema
+    for step in pointer[:-1]:
+        place = place[step]
+    place[pointer[-1]] = settings
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def install_manifests() -> dict[str, str]:
+    """File name -> text: the chart as `helm template` gives it, by template, without what only Helm needs."""
+    command = [
+        str(find_helm()), "template", "lora-operator", str(CHART), "--namespace", NAMESPACE, "--no-hooks",
+        "--set", "agentToken.create=false,crds.install=false",
+    ]  # fmt: skip
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    files: dict[str, list[str]] = {}
+    for document in out.split("---\n# Source: lora-operator/templates/")[1:]:
+        name, _, text = document.partition("\n")
+        text = re.sub(r"  annotations:\n    helm\.sh/resource-policy: keep\n", "", text)
+        files.setdefault(name, []).append(text.strip() + "\n")
+    head = "# Rendered from helm/lora-operator by `make manifests`: change the chart, not this file.\n"
+    return {name: head + "---\n".join(texts) for name, texts in files.items() if name not in NOT_PLAIN}
+
+
+def wanted() -> dict[Path, str]:
+    """What every generated file should say."""
+    schemas = {
+        CHART / "values.schema.json": (("properties", "settings"), settings_schema(Settings, GIVEN)),
+        PODS_CHART / "values.schema.json": (("$defs", "agentSettings"), settings_schema(AgentSettings, AGENT_GIVEN)),
+    }
+    return {
+        CHART / "files" / CRD: (ROOT / "crds" / CRD).read_text(),
+        PODS_CHART / FLAGS: (CHART / FLAGS).read_text(),  # a chart can read nothing outside of itself
+        **{path: written_schema(path, pointer, schema) for path, (pointer, schema) in schemas.items()},
+    }
+
+
+def _differs(path: Path, text: str, check: bool) -> bool:
+    """Write it, or say in what it differs."""
+    found = path.read_text() if path.exists() else ""
+    if found == text:
+        return False
+    if check:
+        lines = difflib.unified_diff(found.splitlines(), text.splitlines(), str(path), "rendered", lineterm="", n=1)
+        sys.stderr.write("\n".join(lines) + "\n")
+    else:
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, and end with 1 if something would")
+    check = parser.parse_args().check
+    # first what the chart is made of, then what is made of the chart
+    changed = [_differs(path, text, check) for path, text in wanted().items()]
+    changed += [_differs(INSTALL / name, text, check) for name, text in install_manifests().items()]
+    if check and any(changed):
+        sys.stderr.write("generated files are out of date: run make manifests\n")
+    return int(check and any(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
