@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -84,9 +85,8 @@ class Streams:
         """Write until the client goes; why it ended, in a word."""
         self.open += 1
         try:
-            # what a client does not read must wait here, where it can be seen, and not grow in the kernel or in asyncio
             if request.transport is not None:
-                request.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+                _bound(request.transport)
             await self._serve(response, selection, last_event_id)
             return "Stopping"
         except SlowClient:
@@ -188,6 +188,14 @@ class Streams:
                 await response.write(data)
         except TimeoutError as error:
             raise SlowClient from error
+
+
+def _bound(transport: asyncio.Transport) -> None:
+    """The kernel would keep megabytes for a client that does not read, and it would long look as if it did."""
+    transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 def deleted(entry: Entry, tag: str) -> dict[str, Any]:
