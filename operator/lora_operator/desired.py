@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -102,7 +103,7 @@ def desired(
     """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
     expanded = [
-        _expand_safely(r, sources.get(r.key), age, demands) for age, r in enumerate(ordered) if r.deleted_at is None
+        _expand_safely(r, sources.get(r.key), _age_rank(r), demands) for r in ordered if r.deleted_at is None
     ]
     holders = _holders(expanded)
     found: dict[str, DesiredResource] = {}
@@ -138,6 +139,14 @@ def _holders(ordered: Iterable[DesiredResource]) -> dict[tuple[str, str], Wanted
             ):
                 found[each.resource.namespace, name] = (each.resource, candidate)
     return {claim: candidate for claim, (_, candidate) in found.items()}
+
+
+def _age_rank(resource: Resource) -> int:
+    """When it was created, in seconds: who goes does not change the rank of those who stay."""
+    try:
+        return int(datetime.fromisoformat(resource.created).timestamp())
+    except ValueError:
+        return 0
 
 
 def _expand_safely(resource: Resource, view: SourceView | None, age: int, demands: Demands | None) -> DesiredResource:

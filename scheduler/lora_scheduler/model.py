@@ -117,7 +117,7 @@ class Adapter:
     selector: Selector = Selector()
     topology_key: str = "kubernetes.io/hostname"
     demand: float | None = None
-    age_rank: int = 0  # position by creation, oldest first: the first tie-break within a priority
+    age_rank: int = 0  # the smaller, the older: the first tie-break within a priority, then the key
     features: frozenset[str] = frozenset()
     previous_pods: frozenset[str] = frozenset()
 
@@ -250,6 +250,8 @@ class Policy:
     which cannot be divided) gives copies up to others, as far as demand is known; None: nothing that serves is moved
     for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at once; None: two,
     and one more for every fifty pods.
+    `demand_half_life`: by how many seconds ago a request counts half in the measured demand; differences of load that
+    chance can explain then move nothing. 0: demand is known exactly.
     `hot_share`: adapters whose replica policy is Auto get so many copies that none carries more than this part of a
     pod's mean load.
     """
@@ -259,3 +261,4 @@ class Policy:
     rebalance_epsilon: float | None = 0.1
     max_moves: int | None = None
     hot_share: float = 0.5
+    demand_half_life: float = 0.0

@@ -87,3 +87,11 @@ def test_the_pods_that_status_names_are_where_a_swapped_copy_belongs() -> None:
     resource = a_resource(status={"podAssignments": [{"pod": "p1", "adapters": ["a"]}, {"pod": "p2", "adapters": []}]})
     result = desired([resource], {resource.key: a_source(resource, found("a"))})
     assert result.adapters["ns/la/a"].adapter.previous_pods == {"ns/p1"}
+
+
+def test_who_goes_does_not_change_the_rank_of_those_who_stay() -> None:
+    old, young = a_resource("old", created="2026-01-01T00:00:00Z"), a_resource("young", created="2026-01-02T00:00:00Z")
+    sources = {each.key: a_source(each, found(each.name)) for each in (old, young)}
+    both, left = desired([young, old], sources), desired([young], sources)
+    assert both.adapters["ns/old/old"].adapter.age_rank < both.adapters["ns/young/young"].adapter.age_rank
+    assert left.adapters["ns/young/young"] == both.adapters["ns/young/young"]
