@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.handlers import Watch
 from lora_operator.inflight import Failures, Ledger
-from lora_operator.kube import Kube, KubeError
+from lora_operator.kube import Kube
 from lora_operator.lease import Elector, LeaseLost
 from lora_operator.loop import Loop, Parts
 from lora_operator.metrics import Metrics
@@ -34,6 +33,8 @@ from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
+from lora_operator.router.following import Following
+from lora_operator.router.serving import Router
 from lora_operator.served import ServedNames
 from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError, placement_policy, quotas_of
@@ -81,6 +82,7 @@ class Operator:
         resolver = Resolver(
             sources_by_type(
                 tuple(Path(root) for root in settings.local_roots),
+                closed=(settings.adapter_root,),  # whose versions came with the credentials of others
                 settle_seconds=settings.settle_seconds,
                 rules=host_rules(settings),
             ),
@@ -120,6 +122,8 @@ class Operator:
             changed=self._mark,
             fence=self._check_lease,
         )
+        self._following = Following(kube, self.cluster, settings.namespaces, self._mark)
+        self._router = Router(self.cluster, kube, namespaces=settings.namespaces) if settings.router_port else None
         self._parts = Parts(
             cluster=self.cluster,
             engines=engines,
@@ -154,6 +158,9 @@ class Operator:
         )
         self.loop = Loop(self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names)
         self.metrics.follow_loads(self.loop.model_loads)
+        if self._router is not None:
+            # the leader need not wait until its own words come back from the API server
+            self.loop.tell = self._router.ahead
 
     def _stands_by(self) -> bool:
         return self._elector is not None and self._elector.standing_by()
@@ -164,6 +171,8 @@ class Operator:
 
     def _mark(self, *_: object) -> None:
         self.loop.mark()
+        if self._router is not None:
+            self._router.mark()
 
     async def _publish_now(self, resource: str) -> None:
         await self.loop.next_round()
@@ -196,18 +205,24 @@ class Operator:
                 stack.push_async_callback(metrics.cleanup)
             self._recorder.start()
             stack.push_async_callback(self._recorder.stop)
+            watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
+            stack.push_async_callback(watch.stop)
+            watching: asyncio.Future[None] | None = None
+            if self._router is not None:
+                # who stands by answers routers as well, and so has to see what there is
+                watching = await self._serve_routers(self._router, watch, stack, stop)
             if self._elector is not None:
-                if not await self._lead(self._elector, stop):
+                if not await self._lead(self._elector, stop, watching):
                     return
                 stack.push_async_callback(self._elector.release)
                 tasks.append(asyncio.create_task(self._elector.keep(), name="lease"))
-            watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
             try:
-                await self._list_until_it_works(stop)
-                watching = watch.start()
+                await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
+                watching = watching or watch.start()
                 await self.files.start()
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
-                tasks.append(asyncio.create_task(self._relist(), name="re-list"))
+                tasks.append(asyncio.create_task(self._keep_listing(), name="re-list"))
+                tasks += self._router.tasks if self._router is not None else ()
                 tasks.append(asyncio.create_task(self.files.look_after(), name="sweep"))
                 log.info(
                     "started: %d LoraAdapters, %d pods, adapter volume %s", len(self.cluster.adapters),
@@ -228,16 +243,32 @@ class Operator:
             finally:
                 log.info("stopping: what is under way may end, nothing new is begun")
                 await self.finish(tasks, grace_seconds)
-                await watch.stop()
+
+    async def _serve_routers(
+        self, router: Router, watch: Watch, stack: contextlib.AsyncExitStack, stop: asyncio.Event
+    ) -> asyncio.Future[None]:
+        """Answer routers from now on; the future is the watch's."""
+        await router.start(self._settings.host, self._settings.router_port)
+        stack.push_async_callback(router.stop)
+        await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
+        if not stop.is_set():
+            router.listed()
+        listing = asyncio.create_task(self._keep_listing(), name="re-list while standing by")
+        stack.callback(listing.cancel)
+        return watch.start()
 
     @staticmethod
-    async def _lead(elector: Elector, stop: asyncio.Event) -> bool:
-        """Stand by until it is our turn; false if we are told to stop before."""
+    async def _lead(elector: Elector, stop: asyncio.Event, watching: asyncio.Future[None] | None) -> bool:
+        """Stand by until it is our turn; false if we are told to stop before. Raises WatchError."""
         turn, stopped = asyncio.create_task(elector.acquire()), asyncio.create_task(stop.wait())
-        done, left = await asyncio.wait({turn, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [turn, stopped, *([watching] if watching is not None else ())]
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        left = {turn, stopped} - done
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        if watching is not None and watching in done:
+            watching.result()
         if turn in done:
             turn.result()
         return turn in done
@@ -257,39 +288,8 @@ class Operator:
                      parts.activity, parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
-    async def _list(self) -> bool:
-        adapters, adapters_at = await self._kube.list_adapters(self._settings.namespaces)
-        pods, pods_at = await self._kube.list_pods(self._settings.namespaces)
-        changed = self.cluster.adapters.replace(adapters, adapters_at)
-        return self.cluster.pods.replace(pods, pods_at) or changed
-
-    async def _list_until_it_works(self, stop: asyncio.Event) -> None:
-        said = ""
-        while not stop.is_set():
-            try:
-                await self._list()
-                return
-            except KubeError as error:
-                hint = {
-                    403: "; the service account lacks rights, see manifests/install/rbac.yaml",
-                    404: "; apply the CustomResourceDefinition in crds/ first",
-                }.get(error.status, "")
-                if str(error) != said:
-                    log.error("cannot list what to look after, trying again: %s%s", error, hint)
-                    said = str(error)
-                await asyncio.sleep(LIST_RETRY_SECONDS)
-
-    async def _relist(self) -> None:
-        # the watch began a moment after the first list: what was deleted in between is only seen by one more
-        pause = min(FIRST_RELIST_SECONDS, self._settings.relist_seconds)
-        while True:
-            await asyncio.sleep(pause * random.uniform(0.9, 1.1))
-            pause = self._settings.relist_seconds
-            try:
-                if await self._list():
-                    self._mark()
-            except KubeError as error:
-                log.warning("the periodic list failed, the watches go on: %s", error)
+    async def _keep_listing(self) -> None:
+        await self._following.keep_listing(self._settings.relist_seconds, FIRST_RELIST_SECONDS)
 
 
 def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:

@@ -44,11 +44,14 @@ def files(*, swap: bool = False, size: int = 3) -> list[AdapterFile]:
     return listed[::-1] if swap else listed
 
 
-def test_a_stores_tag_counts_only_together_with_the_store() -> None:
+def test_what_a_store_says_counts_only_together_with_the_store() -> None:
     tagged = [AdapterFile("a", 3, tag="etag")]
     assert fingerprint(tagged, "s3 one.example bucket") == fingerprint(tagged, "s3 one.example bucket")
     assert fingerprint(tagged, "s3 one.example bucket") != fingerprint(tagged, "s3 other.example bucket")
-    assert fingerprint(files(), "anywhere") == fingerprint(files(), "elsewhere")
+    # a digest as well: a store that claims the digest of what another has would be given that from the cache
+    assert fingerprint(files(), "s3 theirs.example bucket") != fingerprint(files(), "s3 mine.example bucket")
+    assert fingerprint(files(), "s3 mine.example bucket") != fingerprint(files())
+    assert fingerprint([AdapterFile("a", 3, "00" * 32)], "x") != fingerprint([AdapterFile("a", 3, tag="00" * 32)], "y")
     with pytest.raises(ValueError, match="neither"):
         fingerprint(tagged)
 

@@ -151,6 +151,20 @@ async def test_reads_only_below_the_allowed_roots(tmp_path: Path) -> None:
         assert (error.reason, error.retryable) == ("OutsideAllowedRoots", False)
 
 
+async def test_never_reads_the_volume_where_the_adapters_of_all_tenants_are(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "volume" / "theirs" / ("0" * 16))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "whole").symlink_to(tmp_path / "volume" / "theirs")
+    (tmp_path / "mine" / "one").symlink_to(tmp_path / "volume" / "theirs" / ("0" * 16))
+    for roots in ((), (tmp_path,)):
+        source = LocalSource(roots, closed=(tmp_path / "volume",))
+        for inside in ("volume", "volume/theirs", f"volume/theirs/{'0' * 16}", "mine/whole"):
+            error = await failure(tmp_path / inside, source)
+            assert (error.reason, error.retryable) == ("InsideAdapterVolume", False)
+        found = await source.resolve(a_request(tmp_path / "mine"), None)
+        assert (names(found), len(found.broken)) == ([], 1)
+
+
 async def test_refuses_sub_folders_that_are_links_to_elsewhere(tmp_path: Path) -> None:
     write_adapter(tmp_path / "secret" / "a")
     (tmp_path / "store").mkdir()

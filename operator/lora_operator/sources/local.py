@@ -6,7 +6,6 @@ a version counts only when it is whole, and a good version stays until its succe
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from lora_operator.artifacts import (
 )
 from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.folder_signature import FolderSignature, holds_adapter, signature_of, written_at
+from lora_operator.sources.remote_threads import Threads
 from lora_operator.sources.selection import not_found, passes
 
 SETTLE_SECONDS = 2.0
@@ -45,7 +45,7 @@ class _Outcome:
 
 
 class LocalSource:
-    """Reads adapters from absolute folders, below one of `roots` if any are given.
+    """Reads adapters from absolute folders, below one of `roots` if any are given, and never below one of `closed`.
 
     An update that is younger than `settle_seconds` waits; a first sighting does not. `clock` gives seconds since the
     epoch.
@@ -55,16 +55,19 @@ class LocalSource:
         self,
         roots: tuple[Path, ...] = (),
         *,
+        closed: tuple[Path, ...] = (),
         settle_seconds: float = SETTLE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._roots = roots
+        self._closed = closed
+        self._threads = Threads("local")
         self._settle_seconds = settle_seconds
         self._clock = clock
 
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
-        """See `Source`. All reading happens in a thread."""
-        return await asyncio.to_thread(self._resolve, request, previous or Resolution())
+        """See `Source`. All reading happens in threads of its own: a volume may hang."""
+        return await self._threads.run(lambda: self._resolve(request, previous or Resolution()))
 
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> Path:
         """See `Source`: the folder itself."""
@@ -145,7 +148,17 @@ class LocalSource:
                 f"({', '.join(map(str, self._roots))}): move it there, or allow its folder in the operator's settings",
                 retryable=False,
             )
+        self._check_open(shown, real)
         return real
+
+    def _check_open(self, shown: str, real: Path) -> None:
+        if any(real.is_relative_to(os.path.realpath(closed)) for closed in self._closed):
+            raise SourceError(
+                "InsideAdapterVolume",
+                f"local repository {shown} leads to where this operator keeps the adapters of everybody: name the "
+                "folder that they come from",
+                retryable=False,
+            )
 
     def _allowed(self, real: Path) -> bool:
         return not self._roots or any(real.is_relative_to(os.path.realpath(root)) for root in self._roots)
@@ -241,6 +254,7 @@ class LocalSource:
                 "FolderNotReadable", f"{name}: the folder cannot be opened ({error})", retryable=True
             ) from error
         if real.is_relative_to(repository) or (self._roots and self._allowed(real)):
+            self._check_open(repr(name), real)
             return real
         raise SourceError(
             "LinkEscapes",

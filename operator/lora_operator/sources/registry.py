@@ -16,14 +16,18 @@ from lora_operator.sources.s3 import S3Source
 
 
 def sources_by_type(
-    roots: tuple[Path, ...] = (), *, settle_seconds: float = SETTLE_SECONDS, rules: HostRules | None = None
+    roots: tuple[Path, ...] = (),
+    *,
+    closed: tuple[Path, ...] = (),
+    settle_seconds: float = SETTLE_SECONDS,
+    rules: HostRules | None = None,
 ) -> Mapping[str, Source]:
-    """A source for each type. `roots`: the folders that local sources may read, any if empty; `rules`: the hosts that
-    the others may ask, any if None.
+    """A source for each type. `roots`: the folders that local sources may read, any if empty; `closed`: those that they
+    must not; `rules`: the hosts that the others may ask, any if None.
     """
     sources: dict[str, Source] = {
         "azure": AzureSource(rules=rules, settle_seconds=settle_seconds),
-        "local": LocalSource(roots, settle_seconds=settle_seconds),
+        "local": LocalSource(roots, closed=closed, settle_seconds=settle_seconds),
         "huggingface": HuggingFaceSource(rules=rules),
         "http": HttpSource(rules=rules),
         "s3": S3Source(rules=rules, settle_seconds=settle_seconds),
