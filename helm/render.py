@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from e2e.controlplane.helm import find_helm  # noqa: E402
+from e2e.controlplane.helm import run_helm  # noqa: E402
 from lora_operator.agent.settings import AgentSettings  # noqa: E402
 from lora_operator.options import size  # noqa: E402
 from lora_operator.settings import Settings  # noqa: E402
@@ -85,11 +84,10 @@ def written_schema(path: Path, pointer: tuple[str, ...], settings: dict[str, Any
 
 def install_manifests() -> dict[str, str]:
     """File name -> text: the chart as `helm template` gives it, by template, without what only Helm needs."""
-    command = [
-        str(find_helm()), "template", "lora-operator", str(CHART), "--namespace", NAMESPACE, "--no-hooks",
+    out = run_helm(
+        "template", "lora-operator", str(CHART), "--namespace", NAMESPACE, "--no-hooks",
         "--set", "agentToken.create=false,crds.install=false",
-    ]  # fmt: skip
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )  # fmt: skip
     files: dict[str, list[str]] = {}
     for document in out.split("---\n# Source: lora-operator/templates/")[1:]:
         name, _, text = document.partition("\n")

@@ -2,7 +2,8 @@
 
 ControlPlaneError
 ├── BinariesError    no way to get the programs worked
-└── KubectlError     kubectl ended with a failure; `stderr` is what it said
+├── KubectlError     kubectl ended with a failure; `stderr` is what it said
+└── HelmError        Helm ended with a failure; the message is what it said
 """
 
 from __future__ import annotations
@@ -24,3 +25,7 @@ class KubectlError(ControlPlaneError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+
+class HelmError(ControlPlaneError):
+    """Helm ended with a failure; the message is what it said."""

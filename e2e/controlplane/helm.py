@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from e2e.controlplane.binaries import FILLS, Fill, fill_cache
-from e2e.controlplane.errors import BinariesError
+from e2e.controlplane.errors import BinariesError, HelmError
 from e2e.controlplane.versions import HELM_VERSION, helm_directory
 
 VARIABLE = "HELM"
@@ -47,6 +47,20 @@ def may_have_helm(environment: Mapping[str, str] | None = None) -> str:
     if there or shutil.which("helm", path=path) or shutil.which("go", path=path):
         return ""
     return f"neither helm nor go is on the PATH: install one of them, or name a Helm {HELM_VERSION} in {VARIABLE}"
+
+
+def run_helm(*arguments: str, kubeconfig: Path | None = None) -> str:
+    """Run Helm, on the cluster of `kubeconfig` where there is one, and return what it prints.
+
+    Raises:
+        BinariesError: there is no Helm.
+        HelmError: it failed.
+    """
+    environment = os.environ if kubeconfig is None else {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    result = subprocess.run([find_helm(), *arguments], env=environment, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise HelmError(f"helm {' '.join(arguments)}: exit code {result.returncode}: {result.stderr.strip()}")
+    return result.stdout
 
 
 def main() -> int:

@@ -1,0 +1,151 @@
+"""The operator's chart gives the operator what its values say, and refuses values that mean nothing."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.controlplane.errors import HelmError
+from e2e.controlplane.helm import run_helm
+from helm import render
+from lora_operator.settings import Settings, add_arguments, from_arguments
+from tests.helm.charts import OPERATOR, ROOT, SYSTEM, VALUE_SETS, container, flags, only, template
+
+
+def settings_of(objects: list[dict[str, Any]]) -> Settings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return from_arguments(parser.parse_args(container(only(objects, "Deployment"), "operator")["args"]), {})
+
+
+def another(kind: Any, default: Any, choices: tuple[str, ...] | None) -> Any:
+    """A value of a setting that is not its default."""
+    if choices:
+        return next(choice for choice in choices if choice != default)
+    if kind is tuple:
+        return ["team-a=adapters:20", "b=bytes:1Gi"]
+    if kind is bool:
+        return not default
+    if kind is int:
+        return default + 1_000_000 if default < 8 else default + 1
+    if kind is float:
+        return default + 30.5
+    return "50Gi" if kind is render.size else "/some/where"
+
+
+def test_every_setting_of_the_operator_can_be_chosen(tmp_path: Path) -> None:
+    schema = json.loads((OPERATOR / "values.schema.json").read_text())["properties"]["settings"]["properties"]
+    chosen = {
+        item.name: another(item.metadata["kind"], item.default, item.metadata.get("choices"))
+        for item in dataclasses.fields(Settings)
+        if item.name not in render.GIVEN
+    }
+    assert {render.setting_name(name) for name in chosen} == set(schema)
+    values = {"settings": {render.setting_name(name): value for name, value in chosen.items()}}
+    got = settings_of(template(OPERATOR, tmp_path, values))
+    wanted = {
+        name: tuple(value) if isinstance(value, list) else 50 << 30 if value == "50Gi" else value
+        for name, value in chosen.items()
+    }
+    assert {name: getattr(got, name) for name in chosen} == wanted
+
+
+def test_what_the_chart_itself_gives_follows_from_other_values(tmp_path: Path) -> None:
+    values = {
+        "watchNamespaces": ["a", "b"],
+        "metrics": {"port": 9090},
+        "health": {"port": 9091},
+        "adapterVolume": {"mountPath": "/data"},
+    }
+    got = settings_of(template(OPERATOR, tmp_path, values))
+    assert (got.namespaces, got.metrics_port, got.health_port) == (("a", "b"), 9090, 9091)
+    assert (str(got.adapter_root), got.lease_name) == ("/data", "lora-operator")
+
+
+def test_the_flags_are_those_that_help_explains(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lora_operator.cli.main", "run", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    objects = template(OPERATOR, tmp_path, None, "--values", str(OPERATOR / "ci" / "everything.yaml"))
+    given = {argument.partition("=")[0] for argument in container(only(objects, "Deployment"), "operator")["args"]}
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert given <= flags(parser)
+    assert [flag for flag in given if flag not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"settings": {"polcy": "spread"}}, ["settings", "polcy", "not allowed"]),
+        ({"settings": {"policy": "random"}}, ["settings/policy", "'balanced', 'binpack', 'spread'"]),
+        ({"settings": {"probeSeconds": -1}}, ["settings/probeSeconds", "minimum"]),
+        ({"settings": {"cacheBytes": "50 gigabytes"}}, ["settings/cacheBytes", "does not match pattern"]),
+        ({"settings": {"adapterRoot": "/x"}}, ["settings", "adapterRoot", "not allowed"]),
+        ({"replicas": "two"}, ["replicas", "want integer"]),
+        ({"replica": 2}, ["replica", "not allowed"]),
+        ({"watchNamespaces": ["Team_A"]}, ["watchNamespaces/0", "does not match pattern"]),
+        ({"watchNamespaces": "team-a"}, ["watchNamespaces", "want array"]),
+        ({"credentialSecrets": [{"name": "x"}]}, ["credentialSecrets/0", "missing property 'namespace'"]),
+        ({"adapterVolume": {"accessModes": ["RWX"]}}, ["accessModes/0", "ReadWriteMany"]),
+    ],
+)
+def test_wrong_values_are_refused_with_a_word_on_what_is_wrong(
+    tmp_path: Path, values: dict[str, Any], says: list[str]
+) -> None:
+    with pytest.raises(HelmError) as refused:
+        template(OPERATOR, tmp_path, values)
+    assert [word for word in says if word not in str(refused.value)] == []
+
+
+def test_held_to_namespaces_it_has_rights_in_no_other(tmp_path: Path) -> None:
+    objects = template(OPERATOR, tmp_path, None, "--values", str(OPERATOR / "ci" / "narrow.yaml"))
+    assert [one["metadata"]["name"] for one in objects if one["kind"].startswith("ClusterRole")] == []
+    roles = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in objects if one["kind"] == "Role"}
+    assert roles == {
+        ("team-a", "lora-operator"),
+        ("team-b", "lora-operator"),
+        ("team-a", "lora-operator-source-credentials"),
+        ("team-a", "lora-operator-vllm-api-key"),
+        ("team-b", "lora-operator-source-credentials"),
+        (SYSTEM, "lora-operator"),
+        (SYSTEM, "lora-operator-let-go"),
+    }
+
+
+@pytest.mark.parametrize("values", VALUE_SETS, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
+def test_a_right_on_secrets_is_always_one_for_a_single_secret(tmp_path: Path, values: Path) -> None:
+    objects = template(values.parent.parent, tmp_path, None, "--values", str(values))
+    rules = [rule for one in objects if "Role" in one["kind"] for rule in one.get("rules", [])]
+    about_secrets = [rule for rule in rules if "secrets" in rule["resources"]]
+    assert [rule for rule in about_secrets if len(rule.get("resourceNames", [])) != 1 or rule["verbs"] != ["get"]] == []
+    assert not [rule for rule in rules if "*" in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])]
+
+
+def test_all_copies_of_the_agents_token_are_the_same(tmp_path: Path) -> None:
+    objects = template(OPERATOR, tmp_path, {"agentToken": {"namespaces": ["a", "b", SYSTEM]}})
+    secrets = [one for one in objects if one["kind"] == "Secret"]
+    assert sorted(one["metadata"]["namespace"] for one in secrets) == ["a", "b", SYSTEM]
+    assert len({one["data"]["token"] for one in secrets}) == 1
+
+
+def test_another_release_beside_the_first_has_names_of_its_own(tmp_path: Path) -> None:
+    def names(release: str) -> set[tuple[str, str]]:
+        text = run_helm("template", release, str(OPERATOR), "--set", "crds.install=false,rbac.aggregate=false")
+        parts = (re.search(r"^kind: (\S+)\nmetadata:\n  name: (\S+)$", one, re.M) for one in text.split("---\n"))
+        return {part.groups() for part in parts if part and part[1].startswith(("Cluster", "Validating"))}
+
+    assert names("first") and not names("first") & names("second")
+
+
+def test_generated_files_are_as_they_are_generated() -> None:
+    command = [sys.executable, str(ROOT / "helm" / "render.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
