@@ -147,7 +147,7 @@ class Operator:
             gates=Gates(kube, self.cluster, self._mark),
             teller=Teller(self._recorder),
             keys=ApiKeys(kube, self._mark),
-            credentials=SourceCredentials(kube, self._mark),
+            credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
             nodes=Nodes(kube, self.cluster, self._mark),
             quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
             sizes=Sizes(self.files.store),

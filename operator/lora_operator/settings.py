@@ -113,6 +113,12 @@ class Settings:
     allowed_hosts: tuple[str, ...] = option(
         (), "hosts that adapters may come from, *.example.com for all below (repeat; default: any)", tuple
     )
+    credential_hosts: tuple[str, ...] = option(
+        (),
+        "hosts that the Secrets of all sources may be sent to, *.example.com for all below (repeat; default: those "
+        "that a Secret names in its annotation production-stack.vllm-project/hosts, the hub, Azure; S3 needs none)",
+        tuple,
+    )
     deny_private: bool = option(
         False, "fetch from addresses of the open internet only, but for private hosts (cloud metadata: never)", bool
     )
@@ -134,6 +140,9 @@ class Settings:
     host: str = option("0.0.0.0", "address to serve health and metrics on")  # noqa: S104 - kubelet and scrapers come from outside
     health_port: int = option(8081, "port of /healthz and /readyz (0: off)", int, most=65535)
     metrics_port: int = option(8080, "port of /metrics (0: off)", int, most=65535)
+    router_port: int = option(
+        0, "port of the router API, which `lora-operator router` serves as well (0: off)", int, most=65535
+    )
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
     leader_election: bool = option(
@@ -155,6 +164,7 @@ def placement_policy(settings: Settings) -> Policy:
         settings.policy,
         rebalance_epsilon=settings.rebalance_epsilon or None,
         max_moves=settings.max_moves or None,
+        demand_half_life=settings.demand_half_life,
     )
 
 

@@ -102,3 +102,29 @@ async def test_a_missing_or_forbidden_secret_says_what_to_do() -> None:
         assert (state.error.reason, "there is no such Secret" in state.error.message) == ("SecretNotFound", True)
         assert secrets.follow([a_resource()]) == {}
         await secrets.stop()
+
+
+async def test_a_secret_says_itself_where_it_may_go_and_the_operator_adds_its_own() -> None:
+    async with an_api_server() as api:
+        api.objects[SECRET] = a_secret(TOKEN) | {
+            "metadata": {"annotations": {"production-stack.vllm-project/hosts": "a.example.com, *.b.example.com"}}
+        }
+        secrets = SourceCredentials(api.kube, lambda: None, ("c.example.com",))
+        secrets.follow([with_secret()])
+        await secrets.first_reads(10.0)
+        (state,) = secrets.follow([with_secret()]).values()
+        assert state.credentials is not None
+        assert state.credentials.hosts == ("a.example.com", "*.b.example.com", "c.example.com")
+        await secrets.stop()
+
+
+async def test_the_token_of_a_service_account_is_no_credential_of_a_source() -> None:
+    async with an_api_server() as api:
+        api.objects[SECRET] = a_secret(TOKEN) | {"type": "kubernetes.io/service-account-token"}
+        secrets = SourceCredentials(api.kube, lambda: None)
+        secrets.follow([with_secret()])
+        await secrets.first_reads(10.0)
+        (state,) = secrets.follow([with_secret()]).values()
+        assert state.credentials is None and state.error is not None
+        assert state.error.reason == "SecretOfOtherKind" and TOKEN not in str(state.error)
+        await secrets.stop()

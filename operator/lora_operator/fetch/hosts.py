@@ -39,7 +39,7 @@ class HostRules:
                 f"a URL of scheme {scheme[:20]!r} is not fetched: use {' or '.join(sorted(self.schemes))} and a host",
                 retryable=False,
             )
-        if self.allowed and not any(_matches(host, pattern) for pattern in self.allowed):
+        if self.allowed and not host_matches(host, self.allowed):
             raise FetchError(
                 "ForbiddenUrl",
                 f"host {host[:253]!r} is not one that this operator may fetch from "
@@ -62,7 +62,7 @@ class HostRules:
                 f"host {host[:253]!r} is at an address that is reserved for a machine's own network: correct the URL",
                 retryable=False,
             )
-        if self.deny_private and is_private(address) and not any(_matches(host, pattern) for pattern in self.private):
+        if self.deny_private and is_private(address) and not host_matches(host, self.private):
             raise FetchError(
                 "ForbiddenAddress",
                 f"host {host[:253]!r} is at a private address, which this operator may not fetch from: use a public "
@@ -75,6 +75,7 @@ def _plain(host: str) -> str:
     return host.rstrip(".").lower()
 
 
-def _matches(host: str, pattern: str) -> bool:
-    pattern = pattern.lower()
-    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+def host_matches(host: str, patterns: Collection[str]) -> bool:
+    """Whether a host in lower case is one of these: names, and `*.example.com` for all below."""
+    lowered = (pattern.lower() for pattern in patterns)
+    return any(host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern for pattern in lowered)

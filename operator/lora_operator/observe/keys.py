@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.polled import Where, why
-from lora_operator.observe.secrets import secrets
+from lora_operator.observe.secrets import read_secret, secrets
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class ApiKeys:
     """Knows each pod's key; reads a Secret again every minute while a pod needs it, so that rotation is noticed."""
 
     def __init__(self, kube: Kube, changed: Callable[[], None]) -> None:
-        self._secrets = secrets(kube, changed, RETRY_SECONDS)
+        self._secrets = secrets(kube, changed, RETRY_SECONDS, read_secret)
         self._told: dict[Where, str] = {}
         self.problems: dict[str, str] = {}  # pod -> why its key is not known
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from lora_operator.kube import Kube
 from lora_operator.observe.polled import Polled
 
 AGAIN_SECONDS = 60.0
+T = TypeVar("T")
 
 
 def read_secret(body: dict[str, Any]) -> dict[str, str]:
@@ -27,6 +28,8 @@ def read_secret(body: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def secrets(kube: Kube, changed: Callable[[], None], retry_seconds: float) -> Polled[dict[str, str]]:
-    """Secrets that are read again every minute, so that rotation is noticed."""
-    return Polled(kube.secret, read_secret, changed, again_seconds=AGAIN_SECONDS, retry_seconds=retry_seconds)
+def secrets(
+    kube: Kube, changed: Callable[[], None], retry_seconds: float, parse: Callable[[dict[str, Any]], T]
+) -> Polled[T]:
+    """Secrets that are read again every minute, so that rotation is noticed. `parse`: see `Polled`."""
+    return Polled(kube.secret, parse, changed, again_seconds=AGAIN_SECONDS, retry_seconds=retry_seconds)

@@ -16,6 +16,7 @@ from lora_operator.fetch.hosts import HostRules
 from lora_operator.sources.azure_keys import keys_of
 from lora_operator.sources.azure_place import place_of
 from lora_operator.sources.base import SourceError, SourceRequest
+from lora_operator.sources.credential_hosts import check_may_go
 from lora_operator.sources.remote import SETTLE_SECONDS
 from lora_operator.sources.remote_store import ObjectSource, ObjectStore, Timing
 
@@ -55,6 +56,8 @@ class AzureSource(ObjectSource):
                 f"the Secret's connection string is not for the storage account {place.account!r}: correct one of them",
                 retryable=False,
             )
+        if keys is not None and request.credentials is not None and not place.is_azure:
+            check_may_go(request.credentials, place.url, (keys.endpoint,) if keys.endpoint else ())
         # the SDK takes half a second to import and thirty megabytes
         from lora_operator.sources.azure_store import AzureStore, Identity, own_identity
 

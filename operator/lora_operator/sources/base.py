@@ -14,9 +14,12 @@ DEFAULT_MAX_ADAPTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the Secret holds, by its keys; never part of a repr, a log line or an error."""
+    """What the Secret holds, by its keys; never part of a repr, a log line or an error. `hosts` are those that it may
+    be sent to, `*.example.com` for all below, beside those of the store's own operator (the hub, Azure); None for any.
+    """
 
     values: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    hosts: tuple[str, ...] | None = None
 
     def get(self, key: str) -> str | None:
         return dict(self.values).get(key)

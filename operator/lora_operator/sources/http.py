@@ -12,6 +12,7 @@ from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
 from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.sources.credential_hosts import token_of
 from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read_archive, without_suffix
 from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
@@ -133,7 +134,7 @@ class HttpSource:
                 "credentials belong in credentialsSecretRef",
                 retryable=False,
             )
-        token = request.credentials.get("token") if request.credentials is not None else None
+        token = token_of(request, url)
         return HttpClient(url, token, rules=self._rules, patience=self._patience)
 
 

@@ -20,6 +20,7 @@ from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.order import FetchFile, FetchOrder, Link
 from lora_operator.sources.base import FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.sources.credential_hosts import token_of
 from lora_operator.sources.http_client import Answer, HttpClient, Patience, origin, refusal
 from lora_operator.sources.http_link_expiry import link_expiry
 from lora_operator.sources.http_ranges import read_range
@@ -107,7 +108,7 @@ class HuggingFaceSource:
     @asynccontextmanager
     async def _hub(self, request: SourceRequest) -> AsyncIterator[_Hub]:
         endpoint = (request.endpoint or self._endpoint).rstrip("/")
-        token = request.credentials.get("token") if request.credentials is not None else None
+        token = token_of(request, endpoint, (self._endpoint,))
         async with HttpClient(endpoint, token, rules=self._rules, patience=self._patience) as client:
             # the first import takes half a second
             sdk_module = await asyncio.to_thread(import_module, "lora_operator.sources.huggingface_sdk")
