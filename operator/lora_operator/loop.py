@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lora_operator.desired import Desired, DesiredResource, desired
@@ -94,6 +94,7 @@ class Loop:
         self._ended = False
         self.last_round: Round | None = None
         self.last_plan_at: float | None = None  # monotonic
+        self.tell: Callable[[Mapping[str, StatusInput]], None] = lambda inputs: None  # of what each status will say
 
     async def next_round(self) -> None:
         """Wait until a round has ended that began after this moment; do not wait for a loop that has ended."""
@@ -207,6 +208,8 @@ class Loop:
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        with self._isolation.around("the routing table"):
+            self.tell(inputs)
         now = asyncio.get_running_loop().time()
         for key, given in inputs.items():
             resource = parts.cluster.adapters.get(key)

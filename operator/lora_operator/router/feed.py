@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.router.derive import PodView, entries_of, merged, pods_named, view_of
@@ -27,7 +30,19 @@ class Feed:
         self._named: dict[str, set[str]] = {}  # resource -> pods
         self._said: dict[str, dict[str, Entry]] = {}  # resource -> name -> line
         self._by_key: dict[Key, dict[str, Entry]] = {}  # adapter -> resource -> line
+        self._foreseen: dict[str, Mapping[str, Any]] = {}  # resource -> status that is about to be written
         self._dirty = asyncio.Event()
+
+    def foresee(self, news: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
+        """Take a status for what it will say until None is given for that resource, whatever the object still says."""
+        touched: set[Key] = set()
+        for key, status in news:
+            if status is None:
+                self._foreseen.pop(key, None)
+            else:
+                self._foreseen[key] = status
+            touched |= self._derive(key)
+        self._put(touched)
 
     def mark(self, *_: object) -> None:
         self._dirty.set()
@@ -49,6 +64,9 @@ class Feed:
         touched: set[Key] = set()
         for key in dirty:
             touched |= self._derive(key)
+        return self._put(touched)
+
+    def _put(self, touched: set[Key]) -> int:
         return self._table.update((key, self._line(key)) for key in sorted(touched))
 
     def _changed_pods(self) -> set[str]:
@@ -84,6 +102,8 @@ class Feed:
     def _derive(self, key: str) -> set[Key]:
         """Note what the resource says now; the lines of the table that may have to change."""
         resource = self._resources.get(key)
+        if resource is not None and key in self._foreseen:
+            resource = replace(resource, status=self._foreseen[key])
         pods = pods_named(resource) if resource is not None else set()
         for pod in self._named.pop(key, set()) - pods:
             self._on_pod[pod].discard(key)

@@ -17,7 +17,7 @@ FIRST_RELIST_SECONDS = 5.0
 
 
 class Following:
-    """Lists into `cluster`; `changed` is called when a list had news. Of one that is listed twice nothing is lost."""
+    """Lists into `cluster`; `changed` is called when a list had news."""
 
     def __init__(self, kube: Kube, cluster: Cluster, namespaces: tuple[str, ...], changed: Callable[[], None]) -> None:
         self._kube = kube
@@ -37,7 +37,8 @@ class Following:
         said = ""
         while not stop.is_set():
             try:
-                await self.list()
+                if await self.list():
+                    self._changed()
                 return
             except KubeError as error:
                 hint = {

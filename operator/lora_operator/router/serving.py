@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import Cluster
+from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
 from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
 from lora_operator.server import ServeError
+from lora_operator.status import StatusInput
 
 CLOSE_SECONDS = 2.0
 
@@ -32,6 +35,7 @@ class Router:
         self._namespaces = namespaces
         self._feed = Feed(cluster, self.table)
         self._tasks: list[asyncio.Task[None]] = []
+        self._ahead = Ahead(cluster)
         self.mark = self._feed.mark
         self.port = 0
 
@@ -40,6 +44,10 @@ class Router:
         self.freshness.heard()
         self._feed.refresh()
         self.table.set_loaded()
+
+    def ahead(self, inputs: Mapping[str, StatusInput]) -> None:
+        """What the status of every resource will say, from whoever writes it."""
+        self._feed.foresee(self._ahead.news(inputs))
 
     async def start(self, host: str, port: int) -> None:
         """Serve at once; the table is empty until `listed`. Raises ServeError."""
