@@ -167,9 +167,13 @@ async def test_an_answer_to_an_older_question_is_thrown_away() -> None:
         assert desk.view.request.repository == "/models/y"
 
 
+def seen(resolution: Resolution | None = None, error: SourceError | None = None) -> SourceView:
+    return SourceView(SourceRequest("local", "/models/x"), resolution, error)
+
+
 def test_failures_are_asked_again_soon_and_then_at_the_usual_pace() -> None:
     resolver = Resolver({}, lambda: None, interval_seconds=60.0, base_shapes={})
-    delays = [resolver._delay(failures, None) for failures in range(12)]
+    delays = [resolver._delay(failures, seen()) for failures in range(12)]
     assert 54.0 <= delays[0] <= 66.0
     assert 0.9 <= delays[1] <= 1.1 and 1.8 <= delays[2] <= 2.2
     assert all(54.0 <= delay <= 66.0 for delay in delays[7:])
@@ -177,5 +181,11 @@ def test_failures_are_asked_again_soon_and_then_at_the_usual_pace() -> None:
 
 def test_a_source_that_settles_is_asked_again_when_it_will_have() -> None:
     resolver = Resolver({}, lambda: None, interval_seconds=60.0, base_shapes={})
-    assert resolver._delay(0, Resolution(recheck_after_seconds=0.7)) == 0.7
-    assert resolver._delay(0, Resolution(recheck_after_seconds=0.0)) == 0.05
+    assert resolver._delay(0, seen(Resolution(recheck_after_seconds=0.7))) == 0.7
+    assert resolver._delay(0, seen(Resolution(recheck_after_seconds=0.0))) == 0.05
+
+
+def test_a_store_that_asks_for_a_pause_gets_it() -> None:
+    resolver = Resolver({}, lambda: None, interval_seconds=60.0, base_shapes={})
+    busy = SourceError("RateLimited", "too many requests", retryable=True, retry_after_seconds=300.0)
+    assert 300.0 <= resolver._delay(1, seen(error=busy)) <= 330.0
