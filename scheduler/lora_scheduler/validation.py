@@ -22,6 +22,8 @@ def check(snapshot: Snapshot, policy: Policy) -> None:
         raise InvalidPolicy(f"rebalance_epsilon is {epsilon}; use 0.1 for loads up to 10 % above the mean, or None")
     if moves is not None and moves < 0:
         raise InvalidPolicy(f"max_moves is {moves}; use 0 or more")
+    if not (math.isfinite(policy.demand_half_life) and policy.demand_half_life >= 0):
+        raise InvalidPolicy(f"demand_half_life is {policy.demand_half_life}; use seconds, or 0 if demand is exact")
     if not (math.isfinite(policy.hot_share) and policy.hot_share > 0):
         raise InvalidPolicy(f"hot_share is {policy.hot_share}; use a part of a pod's mean load above 0, such as 0.5")
     _check_keys("adapter", (adapter.key for adapter in snapshot.adapters))

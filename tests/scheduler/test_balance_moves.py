@@ -101,6 +101,16 @@ def test_unknown_demand_moves_nothing() -> None:
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2", slots=8)).actions
 
 
+def test_differences_of_load_that_chance_can_explain_move_nothing() -> None:
+    """Half a request per second, over a minute, is some forty requests: a sixth more or less is nothing."""
+    for scale, moves in ((1.0, False), (100.0, True)):
+        adapters = crowd(*[0.1 * scale] * 6), [an_adapter(f"b{i}", demand=0.1 * scale) for i in range(4)]
+        pods = loaded_on("p1", adapters[0]), loaded_on("p2", adapters[1])
+        assert plan_for(*adapters[0], *adapters[1], *pods).actions
+        made = plan_for(*adapters[0], *adapters[1], *pods, policy=Policy(demand_half_life=60.0))
+        assert bool(made.actions) is moves
+
+
 def test_the_largest_copy_cannot_be_divided_and_is_left_alone() -> None:
     adapters = crowd(9.0, 0.1)
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2")).actions

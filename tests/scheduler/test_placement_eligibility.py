@@ -250,6 +250,7 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
         (Policy(rebalance_epsilon=-0.1), "rebalance_epsilon is -0.1; use 0.1"),
         (Policy(rebalance_epsilon=float("nan")), "rebalance_epsilon is nan"),
         (Policy(max_moves=-1), "max_moves is -1; use 0 or more"),
+        (Policy(demand_half_life=-1.0), "demand_half_life is -1.0; use seconds"),
         (Policy(hot_share=0.0), "hot_share is 0.0; use a part"),
         (Policy(hot_share=float("inf")), "hot_share is inf"),
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log, sqrt
+
 from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.rebalancing import Rebalancing, rebalance
 from lora_scheduler.balance.shifting import Shifting
@@ -10,6 +12,7 @@ from lora_scheduler.fleet import Fleet
 from lora_scheduler.model import Policy
 
 MOVES, PODS_PER_MOVE = 2, 50  # by default so many, and one more for so many pods
+NOISES = 3.0  # standard deviations of a measured load: differences up to that say nothing
 
 
 def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> None:
@@ -27,4 +30,12 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> None:
         return
     for alike in by_base_model(fleet.pods).values():
         if moves.budget > 0 and len(alike) > 1:
-            rebalance(Loads(alike), policy.rebalance_epsilon, moves)
+            loads = Loads(alike)
+            noise = noise_of(loads.ideal, policy.demand_half_life)
+            rebalance(loads, max(policy.rebalance_epsilon * loads.ideal, NOISES * noise), moves)
+
+
+def noise_of(load: float, half_life_seconds: float) -> float:
+    """The standard deviation of a measured load, in requests per second, where requests come at random and those of
+    the past count the less the longer ago they are; 0 for a half-life of 0, by which demand is known exactly."""
+    return sqrt(load * log(2) / half_life_seconds / 2) if half_life_seconds else 0.0

@@ -57,12 +57,13 @@ class Rebalancing:
         self.budget -= 1
 
 
-def rebalance(loads: Loads, epsilon: float, moves: Rebalancing) -> None:
-    """Begin as many moves between pods of one base model as are worth it."""
+def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> None:
+    """Begin as many moves between pods of one base model as are worth it: where a load is more than so many requests
+    per second above the ideal."""
     limits = _Limits(
-        least=loads.ideal * (1 + epsilon),
-        high=loads.ideal * (1 + epsilon * TAKEN_UP_TO),
-        worth_it=loads.ideal * epsilon * SMALLEST_SHARE,
+        least=loads.ideal + tolerated,
+        high=loads.ideal + tolerated * TAKEN_UP_TO,
+        worth_it=tolerated * SMALLEST_SHARE,
     )
     for pod in loads.above(limits.least):
         while moves.budget > 0 and pod.load > limits.least:
