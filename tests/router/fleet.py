@@ -56,7 +56,15 @@ class Fleet:
             "podAssignments": assignments,
             "adapters": [{"name": name} for name in sorted(known)],
             "failedAdapters": [{"name": name, "reason": "x", **more} for name, more in (failed or {}).items()],
-            "conditions": [{"type": "Ready", "status": ready[0], "reason": ready[1], "message": ready[2]}],
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": ready[0],
+                    "reason": ready[1],
+                    "message": ready[2],
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }
+            ],
         }
         source = {"type": "local", "repository": "/models/x", "adapters": list(explicit)}
         spec = {"baseModel": base_model, "adapterSource": source}
