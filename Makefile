@@ -113,8 +113,8 @@ test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE)
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running, ENGINE=vllm takes the real engine
-	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT))
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running, ENGINE=vllm takes the real engine, STORE=s3|azure|hf a store
+	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT))
 
 .PHONY: demo-down
 demo-down: setup  ## End what `make demo KEEP=1` left running

@@ -1,4 +1,4 @@
-"""`python -m e2e.demo [run] [--keep] [--engine sim|vllm]`, `python -m e2e.demo down`."""
+"""`python -m e2e.demo [run] [--keep] [--engine sim|vllm] [--store s3|azure|hf]`, `python -m e2e.demo down`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from e2e.demo import record
 from e2e.demo.errors import CannotStart
 from e2e.demo.perform import perform
 from e2e.demo.screen import Screen
-from e2e.demo.stage import shown
+from e2e.demo.shown import shown
+from e2e.demo.uploads import UPLOADS
 
 DEFAULT_DIRECTORY = Path(".run/demo")
 INTERRUPTED = 130
@@ -34,7 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if chosen.what == "down":
             return _down(directory, screen)
-        return perform(directory, screen, kind=chosen.engine, port=chosen.port, keep=chosen.keep)
+        if chosen.store and chosen.keep:
+            raise CannotStart(
+                "a store ends with the demo that started it: leave out --store (STORE=) or --keep (KEEP=)"
+            )
+        return perform(directory, screen, kind=chosen.engine, port=chosen.port, keep=chosen.keep, store=chosen.store)
     except (CannotStart, BinariesError) as error:
         screen.bad(str(error))
         return 2
@@ -63,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("sim", "vllm"),
         default="sim",
         help="simulated vLLM, or real vLLM on the CPU, which is installed at the first time: 6 GB (default: sim)",
+    )
+    parser.add_argument(
+        "--store",
+        choices=tuple(sorted(UPLOADS)),
+        help="upload the adapters to a store of this kind, and have agents in the pods fetch them (default: a folder)",
     )
     parser.add_argument("--port", type=int, help="port of all engines (default: the first that is free from 8000 on)")
     parser.add_argument(

@@ -16,7 +16,9 @@ from e2e.demo.errors import DemoError
 from e2e.demo.samples import NAMESPACE
 from e2e.demo.screen import Screen
 from e2e.demo.show import LAST_STEPS, STEPS, Shown, show, summary
-from e2e.demo.stage import Stage, python, shown
+from e2e.demo.shown import python, shown
+from e2e.demo.stage import Stage
+from e2e.demo.uploads import open_store
 from e2e.demo.workplace import engine_port, workplace
 from e2e.world import WaitError
 
@@ -26,7 +28,9 @@ FAILURES = (
 )  # fmt: skip
 
 
-def perform(directory: Path, screen: Screen, *, kind: str, port: int | None, keep: bool) -> int:
+def perform(
+    directory: Path, screen: Screen, *, kind: str, port: int | None, keep: bool, store: str | None = None
+) -> int:
     """The exit code: 0 if all was shown, 1 if something was not as it should be.
 
     Raises:
@@ -35,7 +39,9 @@ def perform(directory: Path, screen: Screen, *, kind: str, port: int | None, kee
     with workplace(directory):
         began = time.monotonic()
         screen.title("lora-operator: keeps LoRA adapters loaded on vLLM pods")
-        stage = Stage(directory, engine(kind, directory), engine_port(port), screen, detached=keep)
+        fleet = engine(kind, directory)
+        upload = open_store(store, directory) if store is not None else None
+        stage = Stage(directory, fleet, engine_port(port), screen, detached=keep, upload=upload)
         left = False
         try:
             stage.start()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from e2e.demo.errors import NotAsExpected
 from e2e.demo.fleet import Fleet
-from e2e.demo.stage import Stage, shown
+from e2e.demo.shown import shown
+from e2e.demo.stage import Stage
 from e2e.demo.table import LEGEND
 from e2e.demo.traffic import computed_by
 from e2e.world.engines import Answer, EngineProbe

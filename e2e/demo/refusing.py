@@ -5,7 +5,8 @@ from __future__ import annotations
 from e2e.demo.engines import MAX_RANK
 from e2e.demo.errors import NotAsExpected
 from e2e.demo.samples import TOO_HIGH_RANK
-from e2e.demo.stage import Stage, shown
+from e2e.demo.shown import shown
+from e2e.demo.stage import Stage
 
 REFUSED = {"too-large": "RankTooHigh", "torn": "FileTruncated"}
 

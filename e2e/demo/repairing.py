@@ -9,7 +9,8 @@ from subprocess import run
 from e2e.demo.errors import NotAsExpected
 from e2e.demo.fleet import Fleet
 from e2e.demo.samples import NAMESPACE
-from e2e.demo.stage import Stage, python, shown
+from e2e.demo.shown import python, shown
+from e2e.demo.stage import Stage
 from e2e.world.engines import EngineProbe
 
 

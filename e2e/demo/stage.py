@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ from e2e.demo.errors import NotAsExpected
 from e2e.demo.fleet import Fleet, read_fleet
 from e2e.demo.samples import APP, NAMESPACE, Samples
 from e2e.demo.screen import Screen
+from e2e.demo.shown import shown
+from e2e.demo.uploads import Upload
 from e2e.demo.watching import Watching
 from e2e.world import OperatorProcess, Rest, World
 from e2e.world.world import BASE_MODEL, SERVICE_ACCOUNT, SYSTEM_NAMESPACE
@@ -37,11 +40,20 @@ GRACE_SECONDS = 15.0
 class Stage:
     """Control plane, pods and operator, each a process of its own. `stop` ends what `start` has started."""
 
-    def __init__(self, directory: Path, engine: Engine, port: int, screen: Screen, *, detached: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        engine: Engine,
+        port: int,
+        screen: Screen,
+        *,
+        detached: bool,
+        upload: Upload | None = None,
+    ) -> None:
         self.directory = directory
         self.engine = engine
         self.screen = screen
-        self.samples = Samples(directory)
+        self.samples = Samples(directory, upload)
         self.kubeconfig = directory / "kubeconfig"
         self.plane: ControlPlane | None = None
         self._port = port
@@ -63,6 +75,7 @@ class Stage:
         plane = self.directory / "controlplane"
         return {
             "operator": self.directory / "operator.log",
+            **({"agents": self.directory / "pods" / "pods"} if self.samples.upload is not None else {}),
             "pods": self.directory / "pods.log",
             "engines": self.directory / "pods" / "pods",
             "API server": plane / "kube-apiserver.log",
@@ -89,12 +102,14 @@ class Stage:
         plane.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s", namespace=NAMESPACE)
         self._write_kubeconfig(plane)
         self._rest = Rest(self.kubeconfig)
+        self._open_store()
         manifest = self.samples.pods(self.engine, self._port)
         self.screen.command(f"kubectl apply -f {shown(manifest)}")
         self.kubectl("apply", "-f", str(manifest))
         self._timed("the operator, under its own service account", lambda: self._start_operator(plane))
         self._save(plane)
-        self.screen.say(f"{self.engine.pods} pods with {self.engine.title}, each on an address of its own:")
+        agents = "" if self.samples.upload is None else " and an agent"
+        self.screen.say(f"{self.engine.pods} pods with {self.engine.title}{agents}, each on an address of its own:")
         self.watching.until(
             f"{self.engine.pods} pods are ready",
             lambda fleet: (
@@ -108,6 +123,8 @@ class Stage:
         borrowed = self.plane is not None and self.plane.existing and self._rest is not None
         with ExitStack() as last:
             last.callback(record.forget, self.directory)
+            if self.samples.upload is not None:
+                last.callback(self.samples.upload.close)
             if self.plane is not None:
                 last.callback(self.plane.stop)
             if self._rest is not None:
@@ -162,6 +179,20 @@ class Stage:
         self._save(self.plane)
         return self.plane
 
+    def _open_store(self) -> None:
+        """Let the operator read the one Secret, and know the token that it shares with the agents."""
+        if self.samples.upload is None:
+            return
+        self.samples.token_file.touch(mode=0o600)
+        self.samples.token_file.write_text(secrets.token_hex(16))
+        access = self.samples.access()
+        self.screen.say(
+            f"Adapters will be uploaded to {self.samples.upload.title}; its credentials are in a Secret that the "
+            "operator may read. Agents in the pods fetch the files by links that it makes, and never see the Secret."
+        )
+        self.screen.command(f"kubectl apply -f {shown(access)}")
+        self.kubectl("apply", "-f", str(access))
+
     def _start_runner(self) -> None:
         assert self.plane is not None
         command = [
@@ -177,6 +208,7 @@ class Stage:
             "--base-model-config", f"{BASE_MODEL}={self.engine.model / 'config.json'}",
             # a demo is short: sources are looked at more often than every 10 s
             "--source-seconds", "0.5", "--settle-seconds", "0.3",
+            *(() if self.samples.upload is None else ("--agent-token-file", str(self.samples.token_file))),
         )  # fmt: skip
         kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT)
         self._operator = OperatorProcess(
@@ -214,13 +246,3 @@ class Stage:
         result = work()
         self.screen.good(f"{what} ({time.monotonic() - started:.1f} s)")
         return result
-
-
-def python(*arguments: str) -> str:
-    """A command line of this Python, as a user would type it from here."""
-    return " ".join((shown(Path(sys.executable)), *arguments))
-
-
-def shown(path: Path) -> str:
-    """As a user would type it from here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

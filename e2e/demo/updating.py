@@ -5,7 +5,7 @@ from __future__ import annotations
 from e2e.demo.errors import NotAsExpected
 from e2e.demo.fleet import Fleet
 from e2e.demo.placing import check_answer
-from e2e.demo.stage import Stage, shown
+from e2e.demo.stage import Stage
 from e2e.demo.table import short
 from e2e.demo.traffic import Traffic, computed_by
 from e2e.world.engines import EngineProbe
@@ -25,7 +25,7 @@ def update(stage: Stage) -> str:
         "New weights for sql are written to the source, while requests go to the pods that status names. The operator "
         "sees another fingerprint and rolls it out pod by pod: the old copies serve until a new one does."
     )
-    screen.command(f"# a training job writes new files into {shown(stage.samples.source / 'sql')}")
+    screen.command(f"# a training job writes new files into {stage.samples.place_of('sql')}")
 
     def everywhere(fleet: Fleet) -> bool:
         resource = fleet.resource("sql")

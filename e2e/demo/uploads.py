@@ -10,9 +10,11 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from e2e.stores.azure import ACCOUNT, KEY, AzureServer
+from e2e.demo.errors import CannotStart
+from e2e.stores.azure import ACCOUNT, KEY, AzureServer, AzuriteUnavailable
 from e2e.stores.hub import LocalHub, Repository
 from e2e.stores.s3 import KEYS, S3Server
+from e2e.stores.store_process import StoreError
 
 BUCKET = "adapters"
 ORGANISATION = "acme"
@@ -143,6 +145,14 @@ class HubUpload:
 
     def close(self) -> None:
         self._served.close()
+
+
+def open_store(kind: str, directory: Path) -> Upload:
+    """Start a store of this kind, with its log in `directory`. Raises CannotStart."""
+    try:
+        return UPLOADS[kind](directory)
+    except (AzuriteUnavailable, StoreError) as error:
+        raise CannotStart(f"the store cannot be started: {error}; or choose another: STORE=s3, STORE=hf") from error
 
 
 UPLOADS: Mapping[str, Callable[[Path], Upload]] = {"s3": S3Upload, "azure": AzureUpload, "hf": HubUpload}
