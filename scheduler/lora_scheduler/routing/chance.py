@@ -21,9 +21,7 @@ def draw(items: Sequence[Item], count: int, chance: Chance) -> Sequence[Item]:
     if 2 * count >= total:  # most of them: begin anywhere
         start = int(chance.random() * total)
         return [*items[start:], *items[:start]][:count]
-    taken: list[int] = []
+    taken: dict[int, None] = {}  # in the order drawn
     while len(taken) < count:
-        index = int(chance.random() * total)
-        if index not in taken:
-            taken.append(index)
+        taken[int(chance.random() * total)] = None
     return [items[index] for index in taken]

@@ -11,6 +11,7 @@ from lora_scheduler.routing.question import Choice, Question
 from lora_scheduler.routing.rules import Rules
 
 DEFAULT = Rules()
+SUGGESTIONS = 4  # of pods that have room, for an adapter that is nowhere
 
 
 def pick(index: Index, ask: Ask, *, now: float, chance: Chance, rules: Rules = DEFAULT) -> Answer:
@@ -51,6 +52,6 @@ def _not_loaded(question: Question, base_model: str) -> NotLoaded:
     ask, index = question.ask, question.index
     absent = tuple(adapter for adapter in ask.adapters if not question.allowed(index.holding(adapter)))
     loading = {slot.pod for adapter in ask.adapters for slot in question.allowed(index.loading(adapter))}
-    roomy = [slot for slot in question.roomy(question.rules.scan) if slot.pod not in loading]
+    roomy = [slot for slot in question.roomy(SUGGESTIONS) if slot.pod not in loading]
     roomy.sort(key=lambda slot: (question.load(slot), slot.pod))
     return NotLoaded(absent or ask.adapters, base_model, tuple(sorted(loading)), tuple(slot.pod for slot in roomy))

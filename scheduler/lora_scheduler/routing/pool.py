@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 
 from lora_scheduler.routing.model import EngineLoad
 from lora_scheduler.routing.slots import Members, Slot
@@ -19,8 +20,9 @@ class Pool:
 
     __slots__ = (
         "_ages",
-        "_half_life",
         "_known",
+        "_mean_known",
+        "_rate",
         "_requests",
         "_sent",
         "_sent_at",
@@ -36,10 +38,11 @@ class Pool:
         self.free = Members()  # have a free slot
         self.evictable = Members()  # have none, and may make one
         self._stale = stale_seconds
-        self._half_life = half_life_seconds
+        self._rate = math.log(2) / half_life_seconds
         self._ages: list[tuple[float, int, EngineLoad, Slot]] = []  # a heap: what goes stale next
         self._turn = 0  # keeps the heap from comparing slots
         self._known = 0
+        self._mean_known = 0.0  # as of the last refresh
         self._requests = 0
         self._sent = 0.0
         self._sent_at = 0.0
@@ -91,22 +94,20 @@ class Pool:
             _, _, load, slot = heapq.heappop(self._ages)
             if slot.load is load:
                 self._uncount(slot)
+        self._mean_known = self._requests / self._known if self._known else 0.0
 
     def mean(self, now: float) -> float:
         """Requests per pod."""
         everyone = len(self.serving)
-        return self._mean_known() + (self._faded(self._sent, self._sent_at, now) / everyone if everyone else 0.0)
+        return self._mean_known + (self._faded(self._sent, self._sent_at, now) / everyone if everyone else 0.0)
 
     def load(self, slot: Slot, now: float) -> float:
         """Requests there, as far as one can tell."""
-        known = slot.requests if slot.counted else self._mean_known()
-        return known + (self._faded(slot.sent, slot.sent_at, now) if slot.sent else 0.0)
-
-    def _mean_known(self) -> float:
-        return self._requests / self._known if self._known else 0.0
+        known = slot.requests if slot.counted else self._mean_known
+        return known + self._faded(slot.sent, slot.sent_at, now) if slot.sent else known
 
     def _faded(self, sent: float, at: float, now: float) -> float:
-        return float(sent * 0.5 ** (max(0.0, now - at) / self._half_life))
+        return sent * math.exp((at - now) * self._rate) if now > at else sent
 
     def _add_sent(self, slot: Slot, more: float, now: float) -> None:
         slot.sent = self._faded(slot.sent, slot.sent_at, now) + more

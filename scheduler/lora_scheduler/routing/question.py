@@ -46,16 +46,19 @@ class Question:
     def least(self, slots: Iterable[Slot]) -> tuple[Slot, float]:
         """The best of some, and its load: first those whose next batch has a place for the adapter, then by load, then
         by cache use, then the one that was drawn first."""
-        adapters = self.ask.adapters
-        best, lowest = None, (True, float("inf"), float("inf"))
+        adapters, pool, now = self.ask.adapters, self.pool, self.now
+        best, best_crowded, lowest = None, True, 0.0
         for slot in slots:
-            crowded = not slot.batches(adapters)
-            cache = (slot.load.kv_cache_usage if slot.fresh and slot.load else None) or 0.0
-            rank = (crowded, self.load(slot), cache)
-            if best is None or rank < lowest:
-                best, lowest = slot, rank
+            crowded, load = not slot.batches(adapters), pool.load(slot, now)
+            if best is not None:
+                if crowded is not best_crowded:
+                    if crowded:
+                        continue
+                elif load > lowest or (load == lowest and slot.cache_usage >= best.cache_usage):
+                    continue
+            best, best_crowded, lowest = slot, crowded, load
         assert best is not None
-        return best, lowest[1]
+        return best, lowest
 
     def missing(self, slot: Slot) -> tuple[str, ...]:
         """What would have to be loaded there."""
@@ -75,16 +78,18 @@ class Question:
     def able(self, count: int) -> Sequence[Slot]:
         """Some pods that could be given what they lack, at most `count`: where it is on its way already, else where a
         slot is free, else where one can be made."""
-        if len(self.ask.adapters) == 1:
-            coming = self.allowed(self.index.loading(self.ask.adapters[0]))
-            if coming:
-                return self.draw(coming, count)
-        return self.roomy(count)
+        return self.coming(count) or self.roomy(count)
+
+    def coming(self, count: int) -> Sequence[Slot]:
+        """Some pods where the adapter is on its way; several adapters at once are not looked for."""
+        if len(self.ask.adapters) != 1:
+            return EMPTY
+        return self.draw(self.allowed(self.index.loading(self.ask.adapters[0])), count)
 
     def roomy(self, count: int) -> Sequence[Slot]:
         """As `able`, and without what is on its way."""
         for members in (self.pool.free, self.pool.evictable):
-            found = [slot for slot in self._some(members, count) if self.missing(slot) and self.fits(slot)]
+            found = [slot for slot in self._some(members, count) if 0 < len(self.missing(slot)) <= slot.endpoint.room]
             if found:
                 return found
         return EMPTY

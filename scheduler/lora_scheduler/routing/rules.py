@@ -19,7 +19,7 @@ class Weights:
     own_resident: float = 10.0
     shared_resident: float = 5.0
     free_slot: float = 1.0
-    queue_depth: float = 2.0
+    queue_depth: float = 10.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -44,7 +44,7 @@ class Rules:
     choices: int = 2
     scan: int = 16
     epsilon: float = 0.25
-    slack: float = 4.0
+    slack: float = 6.0
     affinity: float = 0.999
     weights: Weights = DEFAULT_WEIGHTS
 

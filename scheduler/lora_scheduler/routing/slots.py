@@ -58,6 +58,11 @@ class Slot:
     def _limit(self) -> None:
         self.gpu_slots = (self.load.max_loras if self.load else 0) or self.endpoint.gpu_slots
 
+    @property
+    def cache_usage(self) -> float:
+        """0 where it is not known."""
+        return (self.load.kv_cache_usage if self.fresh and self.load else None) or 0.0
+
     def batches(self, adapters: tuple[str, ...]) -> bool:
         """Whether its next batch has a place for these adapters: an engine makes further ones wait, without fairness.
 
@@ -65,6 +70,10 @@ class Slot:
         """
         if not self.fresh or not self.gpu_slots or len(self.active) < self.gpu_slots:
             return True
+        return self.runs(adapters)
+
+    def runs(self, adapters: tuple[str, ...]) -> bool:
+        """Whether requests for all of these were running or waiting when it was last heard of."""
         return all(self.held.get(adapter) in self.active for adapter in adapters)
 
 

@@ -3,44 +3,40 @@ batch. Activity decides among pods that hold the adapter; it never stands for ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lora_scheduler.routing.question import Choice, Question
 from lora_scheduler.routing.slots import Slot
 
 
 def choose(question: Question) -> Choice | None:
-    """Running counts before waiting. Where there is neither an active pod nor one with a place, any that may be the
-    answer; the least busy of those drawn. Stale metrics tell neither activity nor a place."""
-    rules, holders = question.rules, question.holders
+    """With probability `affinity`: a holder where the adapter runs, else where it waits, else one with a place in its
+    batch, else any. Otherwise one with a place where it is not active, of all pods if the request may load.
+
+    Of several the least busy of those drawn. Stale metrics tell neither activity nor a place.
+    """
+    rules, may_load = question.rules, question.ask.may_load
     active = _active(question)
-    if active and question.chance.random() < rules.affinity:
-        return Choice(question.least(active)[0])
-    others = question.anywhere(rules.scan) if question.ask.may_load else question.draw(holders, rules.scan)
-    with_place = [slot for slot in others if slot not in active and _has_place(slot)]
-    found = with_place or active or question.draw(holders, rules.choices)
-    if not found and question.ask.may_load:
-        found = question.able(rules.choices)
+    if question.chance.random() < rules.affinity:
+        found = active or _with_place(question.draw(question.holders, rules.scan))
+    else:
+        others = question.anywhere(rules.scan) if may_load else question.draw(question.holders, rules.scan)
+        found = _with_place(slot for slot in others if slot not in active)
+    found = found or active or question.holders or (question.able(rules.choices) if may_load else ())
     return Choice(question.least(question.draw(found, rules.choices))[0]) if found else None
 
 
 def _active(question: Question) -> Sequence[Slot]:
-    """Some of the holders where all that is asked for is busy."""
+    """Some of the holders where all that is asked for is busy: it runs there, or if it runs nowhere, it waits."""
     adapters = question.ask.adapters
-    if not adapters:
-        return ()
-    for busy in (question.index.running, question.index.waiting):
+    for busy in (question.index.running, question.index.waiting) if adapters else ():
         drawn = question.draw(question.allowed(busy(adapters[0])), question.rules.choices)
-        active = [slot for slot in drawn if slot.fresh and _all_active(slot, adapters)]
+        active = [slot for slot in drawn if slot.fresh and slot.runs(adapters)]
         if active:
             return active
     return ()
 
 
-def _all_active(slot: Slot, adapters: tuple[str, ...]) -> bool:
-    return all(slot.held.get(adapter) in slot.active for adapter in adapters)
-
-
-def _has_place(slot: Slot) -> bool:
-    """An engine without requests so far does not say how many places it has: it has one."""
-    return slot.fresh and len(slot.active) < (slot.gpu_slots or 1)
+def _with_place(slots: Iterable[Slot]) -> Sequence[Slot]:
+    """An engine that has served nothing so far does not say how many places it has: one at least."""
+    return [slot for slot in slots if slot.fresh and len(slot.active) < (slot.gpu_slots or 1)]
