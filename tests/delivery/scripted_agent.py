@@ -19,7 +19,7 @@ Script = tuple[int, Any]  # status, body: bytes as they are, everything else as 
 class ScriptedAgent:
     """`fetches` is used up answer by answer; then, and for /v1/loaded, it is an agent that has everything at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.fetches: deque[Script] = deque()
         self.missing: set[str] = set()
         self.evicted: list[dict[str, Any]] = []
@@ -27,13 +27,13 @@ class ScriptedAgent:
         self.changed = asyncio.Event()  # set at every request
         self.answering = asyncio.Event()  # cleared, nothing is answered
         self.answering.set()
-        self.endpoint = Endpoint("127.0.0.1", 0)
+        self.endpoint = Endpoint("127.0.0.1", port)
         self._runner: web.ServerRunner | None = None
 
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.endpoint.port).start()
         self.endpoint = Endpoint("127.0.0.1", self._runner.addresses[0][1])
         return self
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from e2e.controlplane.processes import free_ports
 from e2e.stores.proxy import Fault
+from lora_operator.delivery import agents as delivery_agents
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.agents import Agents, Key
 from lora_operator.observe.cluster import PodRecord
@@ -224,6 +226,26 @@ async def test_an_agent_that_hangs_delays_nobody_else(client: AgentClient, case:
         agents.follow(pods)
         await well.until_asked("/v1/loaded", 1)
         await agents.bring(pods["ns/b"], a_wish(case), ignore)
+
+
+async def test_an_agent_that_starts_a_moment_later_is_waited_for(client: AgentClient, case: Case) -> None:
+    (port,) = free_ports(1)
+    async with way(client, Located(case.order)) as (agents, _):
+        brought = asyncio.create_task(agents.bring(a_pod_with_an_agent(port), a_wish(case), ignore))
+        await asyncio.sleep(0.05)
+        assert not brought.done()
+        async with ScriptedAgent(port):
+            await brought
+
+
+async def test_an_agent_that_is_not_there_is_a_reason_in_the_end(
+    client: AgentClient, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_agents, "LATE_LAST_SECONDS", 0.2)
+    (port,) = free_ports(1)
+    async with way(client, Located(case.order)) as (agents, _):
+        error = await failure(agents, a_pod_with_an_agent(port), case)
+    assert (error.reason, error.retryable) == ("AgentUnreachable", True)
 
 
 async def test_an_agent_that_is_away_is_no_news_for_the_log(

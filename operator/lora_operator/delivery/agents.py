@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS = 300.0  # an agent is told again what it was told: it says what was evicted, and whose holds it keeps
 PACE_SECONDS = 0.25  # an agent that answers at once, and has nothing new, is asked no more often
 STALLED_SECONDS = 900.0  # without a byte; another agent of the node may be fetching, or the server may ask for patience
+LATE_FIRST_SECONDS, LATE_LAST_SECONDS = 0.1, 2.0  # between two tries at an agent that is not there: 3 s in all
 Key = tuple[str, str]
 
 
@@ -111,8 +112,7 @@ class Agents:
             if order is None or self._orders.runs_out(order):
                 order = await self._orders.get(wanted, stale)
             asked_at = loop.time()
-            self._fence()
-            entry = await self._client_of(record.pod.namespace).fetch(_endpoint(record), order, prefetch=prefetch)
+            entry = await self._asked(record, order, prefetch)
             if entry.state == "Present":
                 return
             if entry.state == "Failed":
@@ -131,6 +131,19 @@ class Agents:
             if entry.wants_links:
                 order, stale = None, order
             await asyncio.sleep(max(asked_at + PACE_SECONDS - now, 0.0))
+
+    async def _asked(self, record: PodRecord, order: FetchOrder, prefetch: bool) -> EntryBody:
+        """The agent of a new pod may be a little later than its engine, which is nobody's failure."""
+        endpoint, pause = _endpoint(record), LATE_FIRST_SECONDS
+        while True:
+            self._fence()
+            try:
+                return await self._client_of(record.pod.namespace).fetch(endpoint, order, prefetch=prefetch)
+            except AgentError as error:
+                if error.reason != "AgentUnreachable" or prefetch or pause > LATE_LAST_SECONDS:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def _tell(self, record: PodRecord, also: Key | None = None) -> frozenset[Key]:
         """One at a time for each pod, so that no older list arrives after a newer one."""
