@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from lora_operator.router.entries import Entry
 from lora_operator.router.freshness import Freshness
+from lora_operator.router.lines import Lines, dumped, with_member
 from lora_operator.router.metrics import RouterMetrics
 from lora_operator.router.openapi import document
 from lora_operator.router.pages import BadToken, page_of
@@ -22,7 +23,7 @@ from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.questions import ListQuestion, PodsQuestion, WatchQuestion, read_path_name, read_query
 from lora_operator.router.streams import Selection, StreamLimits, Streams, rounded
 from lora_operator.router.table import RoutingTable
-from lora_operator.router.wire import PickRequest, adapter_json
+from lora_operator.router.wire import PickRequest
 
 BODY_BYTES = 64 << 10
 RETRY_SECONDS = 1
@@ -43,7 +44,8 @@ class RouterApi:
         self._table = table
         self._freshness = freshness
         self._picker = Picker(table)
-        self.streams = Streams(table, freshness, limits or StreamLimits())
+        self._lines = Lines(table)
+        self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
         self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
         self._document = json.dumps(document())
 
@@ -109,17 +111,17 @@ class RouterApi:
             )  # fmt: skip
         except BadToken as error:
             raise Problem("bad-request", f"{error}; begin anew without it") from error
-        body: dict[str, Any] = {"version": self._table.tag, "adapters": [adapter_json(one) for one in page.entries]}
-        if page.token:
-            body["continue"] = page.token
-        return _json(body, headers)
+        body: dict[str, Any] = {"version": self._table.tag} | ({"continue": page.token} if page.token else {})
+        lines = b",".join(self._lines.of(entry) for entry in page.entries)
+        return _json(with_member(body, "adapters", b"[" + lines + b"]"), headers)
 
     async def _pods(self, request: web.Request) -> web.StreamResponse:
         asked = read_query(PodsQuestion, request)
         name = read_path_name(request)
         self._need_table()
         entry = find(self._table, name, asked.namespace)
-        return _json(adapter_json(entry) | {"version": self._table.tag}, self._headers())
+        version = b',"version":"' + self._table.tag.encode() + b'"}'
+        return _json(self._lines.of(entry)[:-1] + version, self._headers())
 
     async def _pick(self, request: web.Request) -> web.StreamResponse:
         if request.query_string:
@@ -150,7 +152,7 @@ class RouterApi:
             "policy": policy,
             "version": self._table.tag,
         }
-        return _json(body, self._headers())
+        return _json(dumped(body), self._headers())
 
     @staticmethod
     def _not_loaded(entry: Entry) -> Problem:
@@ -197,15 +199,14 @@ class RouterApi:
             "apiServer": "Unknown" if age is None else "Away" if away else "Reachable",
             "message": message,
         }
-        return _json(body, {}, HTTPStatus.OK if self._table.loaded else HTTPStatus.SERVICE_UNAVAILABLE)
+        return _json(dumped(body), {}, HTTPStatus.OK if self._table.loaded else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _exposition(self, _: web.Request) -> web.StreamResponse:
         headers = {"Content-Type": "text/plain; version=0.0.4"}
         return web.Response(body=self.metrics.exposition(), headers=headers)
 
 
-def _json(body: object, headers: dict[str, str], status: int = HTTPStatus.OK) -> web.Response:
-    data = json.dumps(body, separators=(",", ":")).encode()
+def _json(data: bytes, headers: dict[str, str], status: int = HTTPStatus.OK) -> web.Response:
     return web.Response(status=status, body=data, headers={"Content-Type": "application/json"} | headers)
 
 

@@ -7,7 +7,6 @@ socket. One whose socket stays full is cut off, and goes on from its Last-Event-
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from aiohttp import web
 
 from lora_operator.router.entries import Entry
 from lora_operator.router.freshness import Freshness
+from lora_operator.router.lines import Lines, dumped, with_member
 from lora_operator.router.queries import selected
 from lora_operator.router.table import Change, RoutingTable
-from lora_operator.router.wire import adapter_json
 
-SNAPSHOT_PAGE = 200
+PAGE_BYTES = 64 << 10
 BATCH = 200
 SEND_BUFFER_BYTES = 256 << 10
-SHARED_CHANGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +52,13 @@ class SlowClient(Exception):
 class Streams:
     """All clients of the change stream."""
 
-    def __init__(self, table: RoutingTable, freshness: Freshness, limits: StreamLimits) -> None:
+    def __init__(self, table: RoutingTable, lines: Lines, freshness: Freshness, limits: StreamLimits) -> None:
         self._table = table
         self._freshness = freshness
         self._limits = limits
         self._stopping = False
         self._waiting: set[asyncio.Future[None]] = set()
-        self._written: dict[int, bytes] = {}  # version -> the change as JSON, written once for all clients
+        self._lines = lines
         self.open = 0
         table.listen(self._wake)
 
@@ -136,36 +134,35 @@ class Streams:
         """Page by page, as of one version: what changes meanwhile comes as changes afterwards. Returns the version."""
         version, tag = self._table.version, self._table.tag
         entries = [entry for entry in self._table.after() if selection.has(entry)]
-        for start in range(0, len(entries) or 1, SNAPSHOT_PAGE):
-            page = entries[start : start + SNAPSHOT_PAGE]
-            more = start + SNAPSHOT_PAGE < len(entries)
-            body = {
-                "version": tag, "first": start == 0, "more": more, "adapters": [adapter_json(entry) for entry in page],
-            }  # fmt: skip
+        at, first = 0, True
+        while first or at < len(entries):
+            page: list[bytes] = []
+            size = 0
+            while at < len(entries) and size < PAGE_BYTES:
+                page.append(self._lines.of(entries[at]))
+                size += len(page[-1])
+                at += 1
+            more = at < len(entries)
+            body = {"version": tag, "first": first, "more": more}
+            data = with_member(body, "adapters", b"[" + b",".join(page) + b"]")
             # only the whole can be resumed from
-            await self._write(response, event("snapshot", body, "" if more else tag))
+            await self._write(response, framed("snapshot", data, "" if more else tag))
+            first = False
+            await asyncio.sleep(0)  # a write waits only where the socket is full: let others in all the same
         return version
 
     def _events(self, changes: list[Change], selection: Selection) -> Iterator[bytes]:
         for change in changes:
             tag = f"{self._table.epoch}-{change.version}"
-            if selection.has(change.after):
-                yield framed("change", self._json(change, tag), tag)
-            elif selection.has(change.before):
-                assert change.before is not None
-                yield event("change", deleted(change.before, tag), tag)
-
-    def _json(self, change: Change, tag: str) -> bytes:
-        """Many clients are told the same."""
-        data = self._written.get(change.version)
-        if data is None:
-            assert change.after is not None
-            body = {"version": tag, "type": "Set", "namespace": change.after.namespace, "name": change.after.name}
-            data = dumped(body | {"adapter": adapter_json(change.after)})
-            self._written[change.version] = data
-            while len(self._written) > SHARED_CHANGES:
-                del self._written[next(iter(self._written))]
-        return data
+            entry = change.after if selection.has(change.after) else change.before
+            if entry is None or not selection.has(entry):
+                continue
+            body = {"version": tag, "type": "Deleted", "namespace": entry.namespace, "name": entry.name}
+            if entry is change.after:
+                data = with_member(body | {"type": "Set"}, "adapter", self._lines.of(entry))
+            else:
+                data = dumped(body)
+            yield framed("change", data, tag)
 
     async def _news(self) -> bool:
         """Wait for a change; false if it is time for a heartbeat."""
@@ -198,10 +195,6 @@ def _bound(transport: asyncio.Transport) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
-def deleted(entry: Entry, tag: str) -> dict[str, Any]:
-    return {"version": tag, "type": "Deleted", "namespace": entry.namespace, "name": entry.name}
-
-
 def event(name: str, body: dict[str, Any], identifier: str = "") -> bytes:
     """One event; without an identifier it does not move the client's place."""
     return framed(name, dumped(body), identifier)
@@ -210,10 +203,6 @@ def event(name: str, body: dict[str, Any], identifier: str = "") -> bytes:
 def framed(name: str, data: bytes, identifier: str) -> bytes:
     head = f"id: {identifier}\nevent: {name}\ndata: " if identifier else f"event: {name}\ndata: "
     return head.encode() + data + b"\n\n"
-
-
-def dumped(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def rounded(seconds: float | None) -> float | None:
