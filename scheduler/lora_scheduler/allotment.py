@@ -64,8 +64,7 @@ class Allotment:
 
     `kept` is where it should be when everything has happened. `pending` are copies that go as soon as those serve in
     the wanted number; until then they serve, and hold their room. `dropped` are surplus and go at once, `evicted` have
-    to make room. `leaving` are residents that are on their way out already. `modest` is set where room is scarce: then
-    Auto gets the copies beyond `replicas` only when all others have theirs.
+    to make room. `leaving` are residents that are on their way out already.
 
     An account in which a round has changed anything is entered in `journal`, once: the next round begins by setting it
     back to what is there.
@@ -89,7 +88,6 @@ class Allotment:
     there: bool = False  # something of it was found on a pod when the account was opened
     active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
-    modest: bool = False
 
     @property
     def missing(self) -> int:
@@ -100,6 +98,11 @@ class Allotment:
             return lacking if lacking > 0 else 0
         without = sum(ledger.key not in self.kept for ledger in self.group.ready)
         return without or int(not self.kept)
+
+    @property
+    def spare(self) -> bool:
+        """Whether a copy could go without anything missing: one of those by which Auto follows demand."""
+        return not self.everywhere and len(self.kept) > self.needed
 
     @property
     def assigned(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ of speed: of pods with the same load, or as good as the same where room gets sca
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 
 from lora_scheduler.allotment import Allotment, Group
@@ -24,9 +24,14 @@ class Board:
     """The lines of all groups, for one planning round. `scorers` decide among all pods of a group, `close` among those
     that a line finds equally good; without `close` there are no lines."""
 
-    def __init__(self, scorers: Sequence[Scorer], close: Sequence[Scorer] | None = None) -> None:
+    def __init__(
+        self, scorers: Sequence[Scorer], close: Sequence[Scorer] | None = None, following: Iterable[str] = ()
+    ) -> None:
+        """`following`: the keys of the adapters whose number of copies follows demand."""
         self._scorers = scorers
         self._close = close
+        self._following = following
+        self._spare: dict[str, PodLedger] | None = None  # the pods that had spare copies when that was first asked
         self._lines: dict[int, Line] = {}  # by group
         self._shared: dict[tuple[PodLedger, ...], tuple[Group, Line]] = {}  # groups of the same pods have one line
         self._lower: dict[int, tuple[Group, list[tuple[int, str, PodLedger]]]] = {}
@@ -62,18 +67,24 @@ class Board:
                 line.place(ledger)
                 line.roomier()
 
-    def below(self, allotment: Allotment) -> list[PodLedger]:
-        """The pods that may get a copy, and on which lower priorities may hold room.
+    def below(self, allotment: Allotment, allotments: Mapping[str, Allotment]) -> list[PodLedger]:
+        """The pods that may get a copy, and on which lower priorities or spare copies may hold room.
 
-        To be asked in the order of priorities: what was placed since the first question is of none that is lower.
+        To be asked in the order of priorities: what was placed since the first question is of none that is lower, and
+        not spare.
         """
         group, priority = allotment.group, allotment.adapter.priority
         known = self._lower.get(id(group))
         if known is None:
             lowest = [(pod.lowest_priority(), pod.key, pod) for pod in group.targets]
             known = self._lower[id(group)] = group, sorted([(p, key, pod) for p, key, pod in lowest if p is not None])
-        reach = known[1][: bisect_left(known[1], (priority,))]
-        return [pod for _, key, pod in reach if key not in allotment.kept and loadable(allotment.adapter, pod)]
+        reach = {key: pod for _, key, pod in known[1][: bisect_left(known[1], (priority,))]}
+        if self._spare is None:
+            spare = [one for one in map(allotments.__getitem__, self._following) if one.spare]
+            self._spare = {key: copy.ledger for one in spare for key, copy in one.kept.items()}
+        if self._spare:
+            reach |= {key: pod for key, pod in self._spare.items() if pod.target and key in group.matching}
+        return [pod for key, pod in reach.items() if key not in allotment.kept and loadable(allotment.adapter, pod)]
 
     def _line(self, group: Group) -> Line:
         line = self._lines.get(id(group))

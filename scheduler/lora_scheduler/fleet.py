@@ -57,6 +57,11 @@ class Fleet:
     def lowest_priority(self) -> int:
         return min(self._priorities, default=0)
 
+    @property
+    def following(self) -> Collection[str]:
+        """The keys of the adapters whose number of copies follows demand."""
+        return self._followed.adapters
+
     def unwanted(self) -> Iterator[tuple[PodLedger, Resident]]:
         """The residents that are ours and of no adapter in the fleet."""
         for adapter in self._abandoned:

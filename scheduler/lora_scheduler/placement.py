@@ -22,21 +22,30 @@ def grow(allotment: Allotment) -> None:
 
 
 def fill(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board, *, preempt: bool) -> None:
-    """Give the adapter the copies that it lacks, as far as there is room."""
+    """Give the adapter the copies that are missing, as far as there is room."""
     if allotment.everywhere:
         size, pending = allotment.adapter.bytes, allotment.pending
         for pod in options(allotment):
             if pod.fits_later(size, pending.get(pod.key)):
                 allot(allotment, pod)
     else:
-        wanted = allotment.needed if allotment.modest else allotment.wanted
-        while len(allotment.kept) < wanted:
-            chosen = board.choose(allotment)
-            if chosen is None:
-                break
-            allot(allotment, chosen)
+        _place(allotment, allotment.needed, board)
     if preempt and allotment.adapter.preemption is PreemptionPolicy.LOWER_PRIORITY:
         _preempt(allotment, allotments, board)
+
+
+def follow_demand(allotment: Allotment, board: Board) -> None:
+    """Give the adapter those copies too by which Auto follows demand. To be done when all others have what they need:
+    else one could take again and again what another needs, and would get back (see `_preempt`)."""
+    _place(allotment, allotment.wanted, board)
+
+
+def _place(allotment: Allotment, wanted: int, board: Board) -> None:
+    while len(allotment.kept) < wanted:
+        chosen = board.choose(allotment)
+        if chosen is None:
+            break
+        allot(allotment, chosen)
 
 
 def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
@@ -58,11 +67,10 @@ def _preempt(allotment: Allotment, allotments: Mapping[str, Allotment], board: B
     if not _lacks(allotment):
         return
     adapter = allotment.adapter
-    open_pods = board.below(allotment)
+    open_pods = board.below(allotment, allotments)
     prices: dict[str, preemption.Cost] = {}
     for ledger in open_pods:
-        lower = preemption.lower_priority(ledger, adapter.priority)
-        cost = preemption.cheapest(lower, *ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key)))
+        cost = _price(allotment, ledger, allotments)
         if cost is not None:
             prices[ledger.key] = cost
     left = [ledger for ledger in open_pods if ledger.key in prices]
@@ -71,12 +79,20 @@ def _preempt(allotment: Allotment, allotments: Mapping[str, Allotment], board: B
         equal = [ledger for ledger in left if prices[ledger.key] == lowest]
         ledger = board.best(allotment, equal)
         left.remove(ledger)
+        if _price(allotment, ledger, allotments) != lowest:
+            continue  # what was a spare copy no longer is one, as another one of the same adapter has gone
         needed = ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key))
-        lower = preemption.lower_priority(ledger, adapter.priority)
-        for copy in preemption.victims(lower, *needed, allotments):
+        weaker = preemption.weaker(ledger, adapter.priority, allotments)
+        for copy in preemption.victims(weaker, *needed, allotments):
             allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, adapter.key)
         allot(allotment, ledger)
         board.note(ledger)
+
+
+def _price(allotment: Allotment, ledger: PodLedger, allotments: Mapping[str, Allotment]) -> preemption.Cost | None:
+    size = allotment.adapter.bytes
+    weaker = preemption.weaker(ledger, allotment.adapter.priority, allotments)
+    return preemption.cheapest(weaker, *ledger.shortage(size, allotment.pending.get(ledger.key)), allotments)
 
 
 def _lacks(allotment: Allotment) -> bool:

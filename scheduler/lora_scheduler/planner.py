@@ -25,7 +25,7 @@ from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
 from lora_scheduler.model import Plan, Policy, Snapshot
-from lora_scheduler.placement import fill, grow
+from lora_scheduler.placement import fill, follow_demand, grow
 from lora_scheduler.policies import CLOSE, POLICIES
 from lora_scheduler.precedence import rank_by_worth
 from lora_scheduler.preemption import relieve
@@ -83,8 +83,8 @@ def work_out(snapshot: Snapshot, policy: Policy) -> Round:
 
 def decide(fleet: Fleet, policy: Policy) -> Round:
     """The round itself."""
-    steps, board = Steps(), Board(POLICIES[policy.name], CLOSE.get(policy.name))
-    allotments, lowest_priority = fleet.allotments, fleet.lowest_priority
+    steps, board = Steps(), Board(POLICIES[policy.name], CLOSE.get(policy.name), fleet.following)
+    allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
     there = [allotment for allotment in fleet.active if allotment.there]
     for allotment in there:
@@ -97,21 +97,23 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for allotment in fleet.in_turn():
         if allotment.there:
             grow(allotment)
-        fill(allotment, allotments, board, preempt=allotment.adapter.priority > lowest_priority)
+        fill(allotment, allotments, board, preempt=spare or allotment.adapter.priority > lowest_priority)
         start(allotment, fleet, steps)
         if allotment.there:
             roll_out(allotment, rollout)
     shifting = Shifting(fleet, steps)
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
-    if policy.name in CLOSE:
-        even_out(shifting, fleet.pods)
-    board = Board(POLICIES[policy.name], CLOSE.get(policy.name))  # moves have made room that the other knows nothing of
+    # what has been moved, and preempted, may have made more room than the other board knows of
+    board = Board(POLICIES[policy.name], CLOSE.get(policy.name))
     for allotment in fleet.worked():
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
-            allotment.modest = False
             fill(allotment, allotments, board, preempt=False)
+            if not allotment.everywhere:
+                follow_demand(allotment, board)
             start(allotment, fleet, steps)
+    if policy.name in CLOSE:
+        even_out(shifting, fleet.pods)
     move(fleet, shifting, policy)
     finish(fleet, steps)
     return Round(fleet, steps, fleet.worked())

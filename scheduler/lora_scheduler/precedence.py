@@ -16,7 +16,6 @@ from lora_scheduler.allotment import LARGEST_SHARE, Allotment
 from lora_scheduler.ledger import UNLIMITED, PodLedger
 
 SCARCE = 0.7  # part of the free room; where less of it is wanted, it does not matter who is served first
-MODEST = 0.9  # part of the free room; where more of it is wanted, Auto has to wait with its further copies
 HALVINGS = 6  # of the range of prices: after so many the order changes only among the last few that find room
 
 
@@ -33,7 +32,7 @@ def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> Non
     """Set the order of those adapters that cannot all find room."""
     lacking: dict[str, list[Allotment]] = {}
     for allotment in active:
-        if not allotment.everywhere and len(allotment.kept) < allotment.wanted:
+        if not allotment.everywhere and allotment.missing > 0:
             lacking.setdefault(allotment.adapter.base_model, []).append(allotment)
     if not lacking:
         return
@@ -58,7 +57,7 @@ def _enough(wanting: Iterable[Allotment]) -> Room:
     """So much free room that the order does not matter."""
     slots = size = 0
     for allotment in wanting:
-        copies = allotment.wanted - len(allotment.kept)
+        copies = allotment.missing
         slots += copies
         size += copies * allotment.adapter.bytes
     return Room(slots / SCARCE, size / SCARCE)
@@ -71,10 +70,6 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
     for priority in sorted(levels, reverse=True):
         level = levels[priority]
         slots, size = _wants(level)
-        if slots > MODEST * free.slots or size > MODEST * free.bytes:
-            for allotment in level:
-                allotment.modest = True
-            slots, size = _wants(level)
         if (slots > free.slots or size > free.bytes) and any(a.adapter.demand for a in level):
             _set_order(level, _price_of_memory(level, free), free)
         elif len(free.ranks) > 1 and slots <= SCARCE * free.slots and size > SCARCE * free.bytes:
@@ -82,13 +77,9 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
         free.slots, free.bytes = max(free.slots - slots, 0), max(free.bytes - size, 0)
 
 
-def _lacks(allotment: Allotment) -> int:
-    return (allotment.needed if allotment.modest else allotment.wanted) - len(allotment.kept)
-
-
 def _wants(level: Sequence[Allotment]) -> tuple[int, int]:
     """Slots and bytes that are wanted in all."""
-    copies = [_lacks(allotment) for allotment in level]
+    copies = [allotment.missing for allotment in level]
     return sum(copies), sum([count * one.adapter.bytes for count, one in zip(copies, level, strict=True)])
 
 
@@ -114,7 +105,7 @@ def _memory_runs_out_first(level: Sequence[Allotment], free: Room, price: float)
     served = iter(sorted(level, key=attrgetter("order")))
     while slots >= 0 and size >= 0:  # together they want more than there is
         allotment = next(served)
-        copies = _lacks(allotment)
+        copies = allotment.missing
         slots -= copies
         size -= copies * allotment.adapter.bytes
     return size < 0

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import UnloadCause
 
-Cost = tuple[int, int]  # highest priority among the victims, how many
+Cost = tuple[int, int]  # highest standing among the victims, how many
+
+SPARE = -(1 << 62)  # the standing of a copy without which nothing would be missing; that of others is their priority
 
 
-def cheapest(candidates: Sequence[Copy], slots: int, size: int) -> Cost | None:
+def standing(copy: Copy, allotments: Mapping[str, Allotment]) -> int:
+    """How firmly a copy holds its room."""
+    return SPARE if allotments[copy.adapter.key].spare else copy.adapter.priority
+
+
+def cheapest(candidates: Sequence[Copy], slots: int, size: int, allotments: Mapping[str, Allotment]) -> Cost | None:
     """The price of freeing so many slots and bytes; None if even all candidates together do not free them."""
     freed_slots = freed_bytes = 0
-    ranked = sorted(candidates, key=_priority)
+    ranked = sorted([(standing(copy, allotments), place) for place, copy in enumerate(candidates)])
     allowed: list[Copy] = []
-    for priority, copies in groupby(ranked, key=_priority):
-        for copy in copies:
+    for priority, places in groupby(ranked, key=itemgetter(0)):
+        for _, place in places:
+            copy = candidates[place]
             allowed.append(copy)
             freed_slots += 1
             freed_bytes += copy.bytes
@@ -34,18 +43,18 @@ def cheapest(candidates: Sequence[Copy], slots: int, size: int) -> Cost | None:
 
 def victims(candidates: Sequence[Copy], slots: int, size: int, allotments: Mapping[str, Allotment]) -> list[Copy]:
     """A set of that price (there must be one); among such sets, the one that hurts least."""
-    cost = cheapest(candidates, slots, size)
+    cost = cheapest(candidates, slots, size, allotments)
     if cost is None:
         raise ValueError("no set of candidates frees that much; ask cheapest() first")
     highest, count = cost
 
     def pain(copy: Copy) -> tuple[int, bool, bool, int, str]:
-        # the lower priority, then who has another copy, then who does not serve yet, then the younger
+        # the lower standing, then who has another copy, then who does not serve yet, then the younger
         alone = len(allotments[copy.adapter.key].kept) <= 1
-        return copy.adapter.priority, alone, copy.serving, -copy.adapter.age_rank, copy.adapter.key
+        return standing(copy, allotments), alone, copy.serving, -copy.adapter.age_rank, copy.adapter.key
 
     chosen: list[Copy] = []
-    left = sorted((copy for copy in candidates if copy.adapter.priority <= highest), key=pain)
+    left = sorted((copy for copy in candidates if standing(copy, allotments) <= highest), key=pain)
     while len(chosen) < count:
         copy = left.pop(0)
         others = sorted((other.bytes for other in left), reverse=True)[: count - len(chosen) - 1]
@@ -65,14 +74,20 @@ def relieve(ledger: PodLedger, allotments: Mapping[str, Allotment]) -> None:
     if not ledger.target or (slots <= 0 and size <= 0):
         return
     candidates = list(ledger.copies.values())
-    if cheapest(candidates, slots, size) is not None:
+    if cheapest(candidates, slots, size, allotments) is not None:
         for copy in victims(candidates, slots, size, allotments):
             allotments[copy.adapter.key].evict(copy, UnloadCause.SURPLUS)
 
 
-def lower_priority(ledger: PodLedger, priority: int) -> list[Copy]:
-    """The copies on a pod that an adapter of this priority may take the room of."""
-    return [copy for copy in ledger.copies.values() if copy.adapter.priority < priority]
+def weaker(ledger: PodLedger, priority: int, allotments: Mapping[str, Allotment]) -> list[Copy]:
+    """The copies on a pod that an adapter of this priority may take the room of: those of lower priorities, and of
+    equal ones those that are spare."""
+    return [
+        copy
+        for copy in ledger.copies.values()
+        if copy.adapter.priority < priority
+        or (copy.adapter.priority == priority and copy.residents and allotments[copy.adapter.key].spare)
+    ]
 
 
 def _fewest(copies: Sequence[Copy], slots: int, size: int) -> int:
@@ -84,7 +99,3 @@ def _fewest(copies: Sequence[Copy], slots: int, size: int) -> int:
         count += 1
         freed += copy_bytes
     return count
-
-
-def _priority(copy: Copy) -> int:
-    return copy.adapter.priority

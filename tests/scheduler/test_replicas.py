@@ -9,8 +9,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_scheduler import Adapter, LoadCause, Planner, Pod, Policy, ReplicaPolicy, Snapshot, plan
-from tests.scheduler.builders import a_copy, a_pod, a_snapshot, an_adapter, holding, load_causes, run, unloads, where
+from lora_scheduler import (
+    Adapter,
+    LoadCause,
+    Planner,
+    Pod,
+    Policy,
+    PreemptionPolicy,
+    ReplicaPolicy,
+    Selector,
+    Snapshot,
+    UnloadCause,
+    plan,
+)
+from tests.scheduler.builders import (
+    a_copy,
+    a_pod,
+    a_snapshot,
+    an_adapter,
+    holding,
+    load_causes,
+    run,
+    unload_causes,
+    unloads,
+    where,
+)
 
 AUTO = ReplicaPolicy.AUTO
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -129,3 +152,52 @@ def test_a_lasting_planner_follows_the_demand_of_others_too() -> None:
         snapshot = a_snapshot(adapter, rest_of(rest), *pods)
         assert planner.plan(snapshot) == plan(snapshot)
     assert planner.update(removed_adapters={"rest"}) == plan(a_snapshot(adapter, *pods))
+
+
+# --- spare copies
+
+
+def hot_on(count: int, **fields: Any) -> tuple[Adapter, list[Pod]]:
+    """An adapter with one more copy than it has to have on each pod but one, all of which are full."""
+    hot = auto(100.0, **fields)
+    return hot, [holding(a_pod(f"p{i}", slots=1), a_copy(hot)) for i in range(count)]
+
+
+@pytest.mark.parametrize(("fields", "served"), [({}, True), ({"priority": 1}, True), ({"priority": -1}, False)])
+def test_a_copy_beyond_replicas_gives_way_to_who_lacks_one(fields: dict[str, Any], served: bool) -> None:
+    hot, pods = hot_on(2)
+    made = plan(a_snapshot(hot, an_adapter("b", demand=1.0, **fields), *pods))
+    assert bool(made.assignments["b"]) is served and len(made.assignments["a"]) == 2 - served
+    assert unload_causes(made) == ({UnloadCause.PREEMPTED} if served else set())
+
+
+def test_who_never_preempts_leaves_copies_beyond_replicas_alone() -> None:
+    hot, pods = hot_on(2)
+    made = plan(a_snapshot(hot, an_adapter("b", preemption=PreemptionPolicy.NONE), *pods))
+    assert made.missing == {"b": 1} and not made.actions
+
+
+def test_no_more_copies_give_way_than_are_spare() -> None:
+    hot, pods = hot_on(2)
+    made = plan(a_snapshot(hot, an_adapter("b", replicas=2, demand=1.0), *pods))
+    assert made.missing == {"b": 1} and len(made.assignments["a"]) == 1
+
+
+def test_a_spare_copy_goes_before_one_of_a_lower_priority() -> None:
+    hot = auto(100.0)
+    low = an_adapter("low", priority=-5)
+    pods = holding(a_pod("p1", slots=1), a_copy(hot)), holding(a_pod("p2", slots=2), a_copy(hot), a_copy(low))
+    made = plan(a_snapshot(hot, low, an_adapter("b"), *pods))
+    assert not made.missing and len(made.assignments["low"]) == 1
+
+
+def test_a_spare_copy_does_not_come_back_to_where_another_is_needed() -> None:
+    """Only one pod will do for the other one, and it is the one that the hot one would choose."""
+    hot = auto(100.0)
+    picky = an_adapter("b", demand=1.0, selector=Selector((("only", "this"),)))
+    busy = an_adapter("busy", demand=200.0)
+    pods = [a_pod("p0", slots=1, labels={"only": "this"}), *(a_pod(f"p{i}", slots=9) for i in (1, 2))]
+    pods[0] = holding(pods[0], a_copy(hot))
+    pods[1] = holding(pods[1], a_copy(hot), a_copy(busy))
+    rested, plans = run(a_snapshot(hot, picky, busy, *pods))
+    assert where(rested, "b") == ["p0"] and len(plans) <= 4
