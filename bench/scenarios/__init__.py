@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.figures import Figure
+from bench.scenarios.agents import agents
 from bench.scenarios.drift import drift
 from bench.scenarios.fetch import fetch
 from bench.scenarios.fleet import fleet
@@ -25,6 +26,7 @@ SCENARIOS: dict[str, Scenario] = {
     "hang": hang,
     "quiet": quiet,
     "fleet": fleet,
+    "agents": agents,
 }
 
 ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch}

@@ -9,36 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from e2e.demo.access import access
-from e2e.demo.uploads import ServedInThread, Upload
-from e2e.stores.web import WebStore
+from e2e.demo.uploads import Upload
 from e2e.world import World
-
-
-class Web:
-    """A web server with adapters; an `Upload` without a Secret."""
-
-    title = "a web server"
-    secret: Mapping[str, str] = {}
-
-    def __init__(self) -> None:
-        self.server = WebStore({})
-        self._served = ServedInThread(self.server)
-
-    def put(self, path: str, files: Mapping[str, bytes]) -> None:
-        """See `Upload`."""
-        for name, content in files.items():
-            self.server.files[f"/{path}/{name}"] = content
-
-    def source(self, path: str) -> dict[str, object]:
-        """See `Upload`."""
-        return {"type": "http", "repository": self.server.url(f"/{path}/")}
-
-    def read(self, path: str) -> int:
-        """How often bytes of this file were asked for."""
-        return sum(asked.method == "GET" and asked.path == f"/{path}" for asked in self.server.requests)
-
-    def close(self) -> None:
-        self._served.close()
 
 
 def offer(world: World, store: Upload, path: str, **options: Any) -> dict[str, object]:

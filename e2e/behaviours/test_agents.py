@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.behaviours.from_stores import Web, apply, everything_said, grant, offer, source_ready
+from e2e.behaviours.from_stores import apply, everything_said, grant, offer, source_ready
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
+from e2e.demo.uploads import WebUpload
 from e2e.world import World
 from e2e.world.world import assigned, eventually
 
@@ -18,8 +19,8 @@ TOKEN = "w3b-t0ken-of-the-source"
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Web]:
-    made = Web()
+def store() -> Iterator[WebUpload]:
+    made = WebUpload()
     yield made
     made.close()
 
@@ -32,14 +33,14 @@ def shared_world(plane: ControlPlane, kubeconfig: Path, tmp_path_factory: pytest
 
 
 @pytest.fixture
-def world(shared_world: World, store: Web) -> Iterator[World]:
+def world(shared_world: World, store: WebUpload) -> Iterator[World]:
     """Two pods with agents that share a disk; empty of LoraAdapters before and after."""
     store.server.token = None
     yield shared_world
     shared_world.clear()
 
 
-def test_an_adapter_of_a_web_server_is_fetched_once_for_a_node_and_answers(world: World, store: Web) -> None:
+def test_an_adapter_of_a_web_server_is_fetched_once_for_a_node_and_answers(world: World, store: WebUpload) -> None:
     apply(world, "once", offer(world, store, "once"), replicas=2)
     status = world.wait_ready("once")["status"]
     assert {name for names in assigned(status).values() for name in names} == {"once"}
@@ -53,7 +54,7 @@ def test_an_adapter_of_a_web_server_is_fetched_once_for_a_node_and_answers(world
     assert store.server.sent_bytes < 3 * weights.stat().st_size
 
 
-def test_a_new_version_at_the_source_is_rolled_out(world: World, store: Web) -> None:
+def test_a_new_version_at_the_source_is_rolled_out(world: World, store: WebUpload) -> None:
     apply(world, "renewed", offer(world, store, "renewed"))
     before = world.wait_ready("renewed")["status"]["adapters"][0]["fingerprint"]
     offer(world, store, "renewed", seed=7)
@@ -63,7 +64,7 @@ def test_a_new_version_at_the_source_is_rolled_out(world: World, store: Web) -> 
 
 
 def test_a_source_with_a_token_is_read_with_that_of_the_secret_and_it_is_shown_nowhere(
-    world: World, store: Web
+    world: World, store: WebUpload
 ) -> None:
     store.server.token = TOKEN
     apply(world, "closed", offer(world, store, "closed"), secret="source")
@@ -77,7 +78,7 @@ def test_a_source_with_a_token_is_read_with_that_of_the_secret_and_it_is_shown_n
 
 
 def test_a_pod_whose_agent_and_engine_were_restarted_gets_its_adapters_without_a_byte_over_the_network(
-    world: World, store: Web
+    world: World, store: WebUpload
 ) -> None:
     apply(world, "warm", offer(world, store, "warm"))
     (pod,) = assigned(world.wait_ready("warm")["status"])
@@ -98,7 +99,7 @@ def test_a_pod_with_an_agent_says_that_it_cannot_have_adapters_of_a_local_folder
     assert "cannot read folders of the operator" in status["failedAdapters"][0]["message"]
 
 
-def test_a_pod_has_the_files_before_its_engine_is_up(world: World, store: Web) -> None:
+def test_a_pod_has_the_files_before_its_engine_is_up(world: World, store: WebUpload) -> None:
     slow = {"speed": "slow"}
     world.start_pods(1, "--sim-startup-seconds", "600", name="slow", labels=slow, agent=(), wait=False)
     try:

@@ -11,16 +11,17 @@ from urllib.request import urlopen
 
 import pytest
 
-from e2e.behaviours.from_stores import Web, apply, offer
+from e2e.behaviours.from_stores import apply, offer
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
+from e2e.demo.uploads import WebUpload
 from e2e.world import World
 from e2e.world.world import eventually, failed
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Web]:
-    made = Web()
+def store() -> Iterator[WebUpload]:
+    made = WebUpload()
     yield made
     made.close()
 
@@ -62,7 +63,7 @@ def make_way(world: World, name: str, successor: str) -> None:
     world.wait_ready(successor)
 
 
-def test_adapters_take_turns_on_a_small_disk_and_what_is_loaded_stays(world: World, store: Web) -> None:
+def test_adapters_take_turns_on_a_small_disk_and_what_is_loaded_stays(world: World, store: WebUpload) -> None:
     for seed, name in enumerate(("kept", "first")):
         apply(world, name, offer(world, store, name, seed=seed), replicas=1)
         world.wait_ready(name)

@@ -15,6 +15,7 @@ from e2e.stores.azure import ACCOUNT, KEY, AzureServer, AzuriteUnavailable
 from e2e.stores.hub import LocalHub, Repository
 from e2e.stores.s3 import KEYS, S3Server
 from e2e.stores.store_process import StoreError
+from e2e.stores.web import WebStore
 
 BUCKET = "adapters"
 ORGANISATION = "acme"
@@ -142,6 +143,33 @@ class HubUpload:
     def source(self, path: str) -> dict[str, object]:
         """See `Upload`."""
         return {"type": "huggingface", "repository": f"{ORGANISATION}/{path}", "endpoint": self.hub.url}
+
+    def close(self) -> None:
+        self._served.close()
+
+
+class WebUpload:
+    """A web server with adapters; an `Upload` without a Secret."""
+
+    title = "a web server"
+    secret: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        self.server = WebStore({})
+        self._served = ServedInThread(self.server)
+
+    def put(self, path: str, files: Mapping[str, bytes]) -> None:
+        """See `Upload`."""
+        for name, content in files.items():
+            self.server.files[f"/{path}/{name}"] = content
+
+    def source(self, path: str) -> dict[str, object]:
+        """See `Upload`."""
+        return {"type": "http", "repository": self.server.url(f"/{path}/")}
+
+    def read(self, path: str) -> int:
+        """How often bytes of this file were asked for."""
+        return sum(asked.method == "GET" and asked.path == f"/{path}" for asked in self.server.requests)
 
     def close(self) -> None:
         self._served.close()
