@@ -150,7 +150,7 @@ class Operator:
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
             nodes=Nodes(kube, self.cluster, self._mark),
             quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
-            sizes=Sizes(self.files.store),
+            sizes=Sizes(self.files.store, self._mark),
             files=self.files,
             ledger=ledger,
             failures=failures,
@@ -285,7 +285,7 @@ class Operator:
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
         for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
-                     parts.activity, parts.resolver, parts.engines):  # fmt: skip
+                     parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
     async def _keep_listing(self) -> None:

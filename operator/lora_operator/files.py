@@ -81,6 +81,7 @@ class Files:
         self._recorder = recorder
         self._metrics = metrics
         self.desired: Desired | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._listed: dict[str, tuple[EngineView, frozenset[Key]]] = {}  # what a view lists, worked out once
         self.store = VolumeStore(
             settings.adapter_root,
@@ -105,12 +106,14 @@ class Files:
 
     async def start(self) -> None:
         """A volume that is not there lets no load succeed, and status says so; what is loaded is still looked after."""
-        try:
-            async with asyncio.timeout(STORE_SECONDS):
-                repaired = await self.store.start()
-        except TimeoutError:
+        self._opening = asyncio.create_task(self._open(), name="adapter volume")
+        done, _ = await asyncio.wait({self._opening}, timeout=STORE_SECONDS)
+        if not done:
             log.error("the adapter volume does not answer within %g s; nothing can be loaded until then", STORE_SECONDS)
-            return
+
+    async def _open(self) -> None:
+        try:
+            repaired = await self.store.start()
         except StoreError as error:
             log.error("%s; nothing can be loaded until then", error)
             return
@@ -136,9 +139,12 @@ class Files:
 
     async def stop(self) -> None:
         """Everything that brings files has been cancelled before."""
-        await self.prefetcher.stop()
-        await self.agents.stop()
-        await self._shared.stop()
+        ending = [asyncio.create_task(part.stop()) for part in (self.prefetcher, self.agents, self._shared)]
+        if self._opening is not None:
+            self._opening.cancel()
+            ending.append(self._opening)
+        # a volume that hangs lets nothing of it end
+        await asyncio.wait(ending, timeout=STORE_SECONDS)
         await self._fetcher.close()
 
     def follow(self, wanted: Desired, snapshot: Snapshot, made: Plan, pods: Mapping[str, PodRecord]) -> None:

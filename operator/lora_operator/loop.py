@@ -31,9 +31,10 @@ from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
+from lora_operator.quota import Quotas
 from lora_operator.resolve import Resolver
 from lora_operator.sizes import Sizes
-from lora_operator.snapshot import Observed, take_snapshot
+from lora_operator.snapshot import Observed, our_model, take_snapshot
 from lora_operator.states import status_inputs
 from lora_operator.status import StatusInput, telling_reason
 from lora_operator.telling import Teller
@@ -89,6 +90,7 @@ class Loop:
         self._versioned_names = versioned_names
         self._participation = Participation()
         self._isolation = Isolation()
+        self._quotas = Quotas()
         self._dirty = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
@@ -127,7 +129,9 @@ class Loop:
     async def _run(self) -> None:
         self._follow()
         await asyncio.gather(
-            self._parts.keys.first_reads(FIRST_LOOKS_SECONDS), self._parts.credentials.first_reads(FIRST_LOOKS_SECONDS)
+            self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
+            self._parts.credentials.first_reads(FIRST_LOOKS_SECONDS),
+            self._parts.quotas.first_reads(FIRST_LOOKS_SECONDS),
         )
         self._follow()
         await asyncio.gather(
@@ -135,6 +139,7 @@ class Loop:
             self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )
+        await self._parts.sizes.first_reads(self._listed(), FIRST_LOOKS_SECONDS)
         while True:
             self._dirty.clear()
             started = time.monotonic()
@@ -157,6 +162,18 @@ class Loop:
             except TimeoutError:
                 pass
 
+    def _listed(self) -> set[tuple[str, str]]:
+        """All versions of ours that engines have."""
+        parts = self._parts
+        records = {record.key: record for record in parts.cluster.pods.values()}
+        ours = (
+            our_model(model, records[key].pod.adapter_root)
+            for key, view in parts.engines.views.items()
+            for model in view.models
+            if key in records
+        )
+        return {(model.name, model.fingerprint) for model in ours if model is not None}
+
     def _pause(self) -> float:
         due = self._parts.failures.next_due(time.monotonic())
         pause = HEARTBEAT_SECONDS if due is None else min(HEARTBEAT_SECONDS, max(due - time.monotonic(), 0.0) + 0.001)
@@ -171,8 +188,10 @@ class Loop:
         pods = found.pods
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
+        self._quotas = parts.quotas.follow(resources)
         parts.resolver.follow(
-            resources,
+            # whose quota is not known yet could get in beyond it, and what is in stays
+            [r for r in resources if r.key in parts.resolver.views or not parts.quotas.reads(r.namespace)],
             {(record.pod.namespace, record.pod.base_models) for record in pods.values()},
             parts.credentials.follow(resources, parts.resolver.failing()),
         )
@@ -184,7 +203,7 @@ class Loop:
         found = self._follow()
         pods = found.pods
         wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands)
-        wanted, uses = within(wanted, parts.quotas.follow(parts.cluster.adapters.values()))
+        wanted, uses = within(wanted, self._quotas)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
         parts.sizes.remember(wanted)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
+from lora_operator.cache.disk import Disk
+from lora_operator.cache.entry import Key
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.desired import Desired
 
 REMEMBERED = 50_000
+STOP_SECONDS = 1.0
 
 
 class Sizes:
-    """(bytes, rank) by public name and fingerprint; what this process has not seen is read off the adapter volume."""
+    """(bytes, rank) by public name and fingerprint. What this process has not seen is read off the adapter volume,
+    beside the planning round that asks: a volume may hang. `changed` is called when something was read.
+    """
 
-    def __init__(self, store: VolumeStore) -> None:
+    def __init__(self, store: VolumeStore, changed: Callable[[], None] = lambda: None) -> None:
         self._store = store
-        self._known: OrderedDict[tuple[str, str], tuple[int, int] | None] = OrderedDict()
+        self._changed = changed
+        self._disk = Disk()
+        self._known: OrderedDict[Key, tuple[int, int] | None] = OrderedDict()
+        self._reading: dict[Key, asyncio.Task[None]] = {}
 
     def remember(self, desired: Desired) -> None:
         for wanted in desired.adapters.values():
@@ -27,11 +38,31 @@ class Sizes:
             self._known.popitem(last=False)
 
     def of(self, name: str, fingerprint: str) -> tuple[int, int] | None:
-        """None where nothing is known; the caller then assumes a pod's fair share."""
+        """None where nothing is known (yet); the caller then assumes a pod's fair share."""
         key = (name, fingerprint)
-        if key not in self._known:
-            self._known[key] = _measure(self._store, name, fingerprint)
-        return self._known[key]
+        if key not in self._known and key not in self._reading:
+            task = self._reading[key] = asyncio.create_task(self._read(key), name=f"size of {name}")
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return self._known.get(key)
+
+    async def first_reads(self, keys: Iterable[Key], timeout: float) -> None:
+        """Wait for the sizes of these, so that the first plan need not assume anything."""
+        for key in keys:
+            self.of(*key)
+        if self._reading:
+            await asyncio.wait(list(self._reading.values()), timeout=timeout)
+
+    async def stop(self) -> None:
+        """A volume that hangs is not waited for."""
+        tasks = list(self._reading.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+
+    async def _read(self, key: Key) -> None:
+        self._known[key] = await self._disk.do(partial(_measure, self._store, *key))
+        self._changed()
 
 
 def _measure(store: VolumeStore, name: str, fingerprint: str) -> tuple[int, int] | None:

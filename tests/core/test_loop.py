@@ -141,6 +141,7 @@ async def test_a_resource_whose_source_never_answered_is_deleted_at_once(tmp_pat
 async def test_a_deletion_that_comes_while_the_finalizer_is_written_is_not_left_lying(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
+        await fleet.rounds(1)
         stall = fleet.stall()
         fleet.apply("la", "sql")
         await fleet.until(lambda: any("loraadapters" in path for path in fleet.api.writes()))

@@ -121,7 +121,7 @@ class Service:
         key = self._key(request)
         order = OrderBody.model_validate_json(await request.read())
         wait = _wait(request)
-        if (order.prefetch and self._store.holds(*key)) or await self._use(key, order):
+        if (order.prefetch and await self._store.has(*key)) or await self._use(key, order):
             return _answer(await self._entry(key), 200)
         job = self._jobs.start(order.to_order(*key), prefetch=order.prefetch)
         try:
@@ -141,7 +141,7 @@ class Service:
     async def _look(self, request: web.Request) -> web.Response:
         key = self._key(request)
         job = self._jobs.get(key)
-        if job is None or (job.ended.is_set() and self._store.holds(*key)):  # another agent of the node may have it
+        if job is None or (job.ended.is_set() and await self._store.has(*key)):  # another agent of the node may have it
             return _answer(await self._entry(key), 200)
         return _answer(_under_way(key, job), 200)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import shutil
@@ -11,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial as bound
 from pathlib import Path
-from typing import TypeVar
 
+from lora_operator.cache.disk import Disk
 from lora_operator.cache.locks import changing
 from lora_operator.cache.partial import Partial
 from lora_operator.cache.protection import InUse
@@ -22,7 +21,6 @@ from lora_operator.cache.shelf import lacking, seal
 from lora_operator.cache.store_error import StoreError, store_error
 from lora_operator.cache.victims import Evicted
 
-T = TypeVar("T")
 Fill = Callable[[Path], Awaitable[None]]
 
 # After these, what is there already stands in the way of others or is wrong.
@@ -34,6 +32,7 @@ class Filling:
     """`in_use` and `tell` are those of the store, called on the event loop."""
 
     room: Room
+    disk: Disk
     claimed: Partial
     files: Mapping[str, int]
     fill: Fill
@@ -48,7 +47,7 @@ class Filling:
         """
         try:
             await self._make_room(disk_full=False)
-            thrashed = await in_thread(bound(self.room.missed, self.claimed))
+            thrashed = await self.disk.do(bound(self.room.missed, self.claimed))
             started = time.monotonic()
             try:
                 await self.fill(self.claimed.folder)
@@ -58,7 +57,7 @@ class Filling:
                 # the budget has room, the disk does not: others are on it
                 await self._make_room(disk_full=True)
                 await self.fill(self.claimed.folder)
-            await in_thread(bound(self._put, what, time.monotonic() - started))
+            await self.disk.do(bound(self._put, what, time.monotonic() - started))
             return thrashed
         except OSError as error:
             raise store_error(what, error) from error
@@ -66,7 +65,7 @@ class Filling:
     async def _make_room(self, *, disk_full: bool) -> None:
         size_bytes = sum(self.files.values())
         make = bound(self.room.make, self.claimed, size_bytes, self.in_use(), disk_full=disk_full)
-        self.tell(await in_thread(make))
+        self.tell(await self.disk.do(make))
 
     def _put(self, what: str, seconds: float) -> None:
         folder, shelf, now = self.claimed.folder, self.room.shelf, self.room.clock()
@@ -93,15 +92,3 @@ def _is_disk_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "reason", "") == "DiskFull"
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Blocking work; a cancelled caller waits for its end, as nothing may go on behind a lock that was given back."""
-    task = asyncio.create_task(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise

@@ -18,8 +18,9 @@ from typing import TypeVar
 
 from lora_operator.cache import clearing
 from lora_operator.cache.copying import copy_verified
+from lora_operator.cache.disk import Disk
 from lora_operator.cache.entry import Entry, Key
-from lora_operator.cache.filling import Fill, Filling, in_thread, may_go_on
+from lora_operator.cache.filling import Fill, Filling, may_go_on
 from lora_operator.cache.history import Counts
 from lora_operator.cache.history import load as load_history
 from lora_operator.cache.leases import Leases
@@ -42,6 +43,7 @@ __all__ = ["Evicted", "Fill", "Limits", "StoreError", "VolumeStore", "parse_root
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+HANGS_SECONDS = 30.0
 WAIT_SECONDS = (0.02, 1.0)  # between two looks at a version that another process is fetching: first, longest
 
 
@@ -74,10 +76,11 @@ class VolumeStore:
         self._room = Room(self._shelf, self._limits, policy, clock)
         self._under_way: dict[Key, tuple[asyncio.Task[Path], bool]] = {}
         self._counts = Counts()
+        self._disk = Disk()
 
     async def start(self) -> int:
         """Check the root and repair half states that killed processes left; returns how many. Raises StoreError."""
-        self._check_root("opening the store")
+        await self._do("opening the store", bound(self._check_root, "opening the store"))
         repaired, broken = await self._do(
             f"repairing {self._root}", bound(clearing.repair, self._shelf, self._in_use(), self._clock())
         )
@@ -125,14 +128,32 @@ class VolumeStore:
         """Bring `adapter` in from a folder that can be read here: `add` with a verified copy. Raises StoreError."""
 
         async def copy(folder: Path) -> None:
-            await in_thread(bound(_copy, adapter, source_folder, folder))
+            await self._disk.do(bound(_copy, adapter, source_folder, folder))
 
         files = {file.path: file.size_bytes for file in adapter.files}
         return await self.add(adapter.name, adapter.fingerprint, files, copy, resumable=False)
 
     async def use(self, name: str, fingerprint: str) -> bool:
-        """Note that this version is asked for; False if it is not there. Raises StoreError."""
-        return await self._do(f"using {name}", bound(self._hit, (name, fingerprint)))
+        """Note that this version is asked for; False if it is not there whole. Raises StoreError.
+
+        This is what is asked first, and so what says that a volume hangs (VolumeHangs).
+        """
+        what = f"using {name}"
+        task = asyncio.create_task(self._do(what, bound(self._hit, (name, fingerprint))))
+        done, _ = await asyncio.wait({task}, timeout=HANGS_SECONDS)
+        if not done:
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise StoreError(
+                "VolumeHangs",
+                f"{what}: the adapter volume {self._root} gave no answer within {HANGS_SECONDS:g} s: see to the server "
+                "that it comes from",
+                retryable=True,
+            )
+        return task.result()
+
+    async def has(self, name: str, fingerprint: str) -> bool:
+        """Whether this version is there whole; no use of it. Raises StoreError."""
+        return await self._do(f"looking for {name}", bound(self._shelf.is_whole, (name, fingerprint)))
 
     async def pin(self, name: str, fingerprint: str, *, pinned: bool = True) -> None:
         """Keep a version whatever its age, or let it go again. Raises StoreError (NotStored)."""
@@ -200,7 +221,7 @@ class VolumeStore:
         return self._shelf.path_of((name, fingerprint))
 
     def holds(self, name: str, fingerprint: str) -> bool:
-        """Whether that version is in the store (one stat)."""
+        """Whether that version is in the store (one stat, which blocks: see `has`)."""
         return is_folder(self.path_of(name, fingerprint))
 
     async def _add(self, key: Key, files: Mapping[str, int], fill: Fill, prefetch: bool, resumable: bool) -> Path:
@@ -209,7 +230,7 @@ class VolumeStore:
         while True:
             if await self._found(what, key, files, prefetch):
                 return self._shelf.path_of(key)
-            self._check_root(f"storing {key[0]}")
+            await self._do(what, bound(self._check_root, f"storing {key[0]}"))
             claimed = await self._do(what, bound(claim, self._root, key))
             if claimed is not None:
                 break
@@ -219,7 +240,7 @@ class VolumeStore:
         try:
             # who had the claim before may just have finished
             if not await self._found(what, key, files, prefetch):
-                filling = Filling(self._room, claimed, files, fill, prefetch, self._in_use, self._tell)
+                filling = Filling(self._room, self._disk, claimed, files, fill, prefetch, self._in_use, self._tell)
                 keep = resumable
                 thrashed = await filling.run(what)
                 self._counts = self._counts.plus(misses=1, thrash=int(thrashed))
@@ -228,7 +249,7 @@ class VolumeStore:
             keep = resumable and may_go_on(error) and claimed.present_bytes() <= sum(files.values())
             raise
         finally:
-            await in_thread(bound(claimed.release, keep=keep))
+            await self._disk.do(bound(claimed.release, keep=keep))
         return self._shelf.path_of(key)
 
     async def _found(self, what: str, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
@@ -324,7 +345,7 @@ class VolumeStore:
     async def _do(self, what: str, work: Callable[[], T]) -> T:
         """Blocking work on the store; what the operating system says becomes a StoreError."""
         try:
-            return await in_thread(work)
+            return await self._disk.do(work)
         except OSError as error:
             raise store_error(what, error) from error
 

@@ -69,7 +69,7 @@ class SharedVolume:
 
     async def _publish(self, key: Key, wanted: Wanted, prefetch: bool) -> None:
         adapter = wanted.adapter
-        if await self._store.use(*key) if not prefetch else self._store.holds(*key):
+        if await (self._store.has(*key) if prefetch else self._store.use(*key)):
             return
         if wanted.found is None:
             raise StoreError(

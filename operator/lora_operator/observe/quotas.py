@@ -26,7 +26,7 @@ class NamespaceQuotas:
         self._given = MappingProxyType(dict(given))
         self._recorder = recorder
         self._maps = Polled(kube.config_map, _read, changed, again_seconds=AGAIN_SECONDS, retry_seconds=AGAIN_SECONDS)
-        self._told: set[str] = set()
+        self._told: dict[str, str] = {}  # by namespace
 
     def follow(self, resources: Iterable[Resource]) -> Quotas:
         """What counts now."""
@@ -36,10 +36,23 @@ class NamespaceQuotas:
             if isinstance(error, KubeError) and error.status in (403, 404):
                 continue  # the usual case: there is none
             text = f"ConfigMap {CONFIG_MAP} in namespace {namespace} cannot be used: {error}"
-            if text not in self._told:
-                self._told.add(text)
+            if self._told.get(namespace) != text:
+                self._told[namespace] = text
                 log.warning("%s", text)
+        for namespace in [each for each in self._told if (each, CONFIG_MAP) not in self._maps.errors]:
+            del self._told[namespace]
         return Quotas(self._given, MappingProxyType(narrowed))
+
+    def reads(self, namespace: str) -> bool:
+        """Whether nobody knows yet if the namespace has a ConfigMap, and what it says."""
+        where = (namespace, CONFIG_MAP)
+        error = self._maps.errors.get(where)
+        away = isinstance(error, KubeError) and error.status not in (403, 404)
+        return where not in self._maps.values and (error is None or away)
+
+    async def first_reads(self, timeout: float) -> None:
+        """Wait for what is being read just now."""
+        await self._maps.first_reads(timeout)
 
     def warn(self, uses: Mapping[str, Use], resources: Iterable[Resource]) -> None:
         """A warning Event for the newest LoraAdapter of each namespace that has used up most of a quota."""
