@@ -37,14 +37,16 @@ class Rules:
     `choices`: how many pods are compared at first (2: power of two choices). `scan`: the most that are ever compared in
     one pick, so that a pick costs the same in any fleet. `epsilon`: a pod is too busy beyond (1 + epsilon) times the
     mean of its like, and beyond `slack` requests more than the mean: without that, in a quiet fleet the second request
-    at a time would be too many. `affinity`: how often `threshold` takes a pod where the adapter is active.
+    at a time would be too many. `gain`: by how many times that mean another pod must be less busy to be worth a load.
+    `affinity`: how often `threshold` takes a pod where the adapter is active.
     """
 
     policy: str = "lora-affinity"
     choices: int = 2
-    scan: int = 16
+    scan: int = 8
     epsilon: float = 0.25
-    slack: float = 6.0
+    slack: float = 4.0
+    gain: float = 1.0
     affinity: float = 0.999
     weights: Weights = DEFAULT_WEIGHTS
 
@@ -53,7 +55,7 @@ class Rules:
             raise InvalidRules(
                 f"choices is {self.choices} and scan {self.scan}; compare at least 1 pod, and scan no fewer"
             )
-        for name in ("epsilon", "slack"):
+        for name in ("epsilon", "slack", "gain"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InvalidRules(f"{name} is {getattr(self, name)}; use 0 or more")
         if not 0 <= self.affinity <= 1:

@@ -10,7 +10,8 @@ def choose(question: Question) -> Choice | None:
 
     Then, if a look at more holders finds no better one: a pod where a copy is on its way, unless it is too busy as
     well; else a pod with room that is no busier than the mean. It is the answer if the request may load, otherwise it
-    is named as the place for another copy.
+    is named as the place for another copy. A load holds up everything at its pod: it must gain something, and so the
+    other pod must be less busy by `gain` times the mean.
     """
     rules, holders = question.rules, question.holders
     if not holders:
@@ -23,10 +24,11 @@ def choose(question: Question) -> Choice | None:
         best, load = question.least(question.draw(holders, rules.scan))
     if load <= bound:
         return Choice(best)
+    gain = rules.gain * mean
     for elsewhere, most in ((question.coming, bound), (question.roomy, mean)):
         able = elsewhere(rules.scan)
         if able:
             other, there = question.least(able)
-            if there <= most:
+            if there <= most and load - there >= gain:
                 return Choice(other) if question.ask.may_load else Choice(best, spill=other)
     return Choice(best)
