@@ -22,19 +22,22 @@ sys.path.insert(0, str(ROOT))
 from e2e.controlplane.helm import run_helm  # noqa: E402
 from lora_operator.agent.settings import AgentSettings  # noqa: E402
 from lora_operator.options import size  # noqa: E402
+from lora_operator.router.settings import RouterSettings  # noqa: E402
 from lora_operator.settings import Settings  # noqa: E402
 
 CHART = ROOT / "helm" / "lora-operator"
 PODS_CHART = ROOT / "helm" / "vllm-lora"
 CRD = "loraadapters.production-stack.vllm-project.yaml"
 FLAGS = "templates/_flags.tpl"
+SCHEMA = "values.schema.json"
 INSTALL = ROOT / "manifests" / "install"
 NAMESPACE = "lora-operator-system"
 # what the charts give themselves, from other values
 GIVEN = frozenset({
-    "adapter_root", "namespaces", "agent_token_file", "host", "health_port", "metrics_port", "lease_name",
-    "lease_namespace", "kubeconfig",
+    "adapter_root", "namespaces", "agent_token_file", "host", "health_port", "metrics_port", "router_port",
+    "lease_name", "lease_namespace", "kubeconfig",
 })  # fmt: skip
+ROUTER_GIVEN = frozenset({"namespaces", "host", "port", "kubeconfig"})
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "cache_bytes", "host", "port"})
 # these exist only where Helm is: the token is random, the definition is in crds/
 NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
@@ -72,13 +75,14 @@ def _property(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"type": "string"} | ({"enum": list(choices)} if choices else {})
 
 
-def written_schema(path: Path, pointer: tuple[str, ...], settings: dict[str, Any]) -> str:
-    """The schema at `path` with the one of settings put in at `pointer`."""
+def written_schema(path: Path, parts: Mapping[tuple[str, ...], dict[str, Any]]) -> str:
+    """The schema at `path` with each of `parts` put in at its place."""
     schema = json.loads(path.read_text())
-    place = schema
-    for step in pointer[:-1]:
-        place = place[step]
-    place[pointer[-1]] = settings
+    for pointer, part in parts.items():
+        place = schema
+        for step in pointer[:-1]:
+            place = place[step]
+        place[pointer[-1]] = part
     return json.dumps(schema, indent=2) + "\n"
 
 
@@ -99,14 +103,16 @@ def install_manifests() -> dict[str, str]:
 
 def wanted() -> dict[Path, str]:
     """What every generated file should say."""
+    operator, router = settings_schema(Settings, GIVEN), settings_schema(RouterSettings, ROUTER_GIVEN)
+    agent = settings_schema(AgentSettings, AGENT_GIVEN)
     schemas = {
-        CHART / "values.schema.json": (("properties", "settings"), settings_schema(Settings, GIVEN)),
-        PODS_CHART / "values.schema.json": (("$defs", "agentSettings"), settings_schema(AgentSettings, AGENT_GIVEN)),
+        CHART: {("properties", "settings"): operator, ("properties", "router", "properties", "settings"): router},
+        PODS_CHART: {("$defs", "agentSettings"): agent},
     }
     return {
         CHART / "files" / CRD: (ROOT / "crds" / CRD).read_text(),
         PODS_CHART / FLAGS: (CHART / FLAGS).read_text(),  # a chart can read nothing outside of itself
-        **{path: written_schema(path, pointer, schema) for path, (pointer, schema) in schemas.items()},
+        **{chart / SCHEMA: written_schema(chart / SCHEMA, parts) for chart, parts in schemas.items()},
     }
 
 

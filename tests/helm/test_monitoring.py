@@ -74,6 +74,6 @@ def test_the_charts_objects_carry_the_files_unchanged(tmp_path: Path) -> None:
     assert only(objects, "PrometheusRule")["spec"] == yaml.safe_load((FILES / "alerts.yaml").read_text())
     (text,) = only(objects, "ConfigMap")["data"].values()
     assert json.loads(text) == json.loads((FILES / "dashboard.json").read_text())
-    service = only(objects, "Service")
+    service = only(objects, "Service", "lora-operator")
     selector = only(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
     assert selector.items() <= service["metadata"]["labels"].items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import subprocess
@@ -16,46 +15,28 @@ import pytest
 from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import run_helm
 from helm import render
+from lora_operator.options import add_options
+from lora_operator.router.settings import RouterSettings
+from lora_operator.router.settings import from_arguments as router_settings
 from lora_operator.settings import Settings, add_arguments, from_arguments
 from tests.helm.charts import OPERATOR, ROOT, SYSTEM, VALUE_SETS, container, flags, only, template
+from tests.helm.chosen import all_settings, as_chosen
 
 
 def settings_of(objects: list[dict[str, Any]]) -> Settings:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return from_arguments(parser.parse_args(container(only(objects, "Deployment"), "operator")["args"]), {})
-
-
-def another(kind: Any, default: Any, choices: tuple[str, ...] | None) -> Any:
-    """A value of a setting that is not its default."""
-    if choices:
-        return next(choice for choice in choices if choice != default)
-    if kind is tuple:
-        return ["team-a=adapters:20", "b=bytes:1Gi"]
-    if kind is bool:
-        return not default
-    if kind is int:
-        return default + 1_000_000 if default < 8 else default + 1
-    if kind is float:
-        return default + 30.5
-    return "50Gi" if kind is render.size else "/some/where"
+    return from_arguments(
+        parser.parse_args(container(only(objects, "Deployment", "lora-operator"), "operator")["args"]), {}
+    )
 
 
 def test_every_setting_of_the_operator_can_be_chosen(tmp_path: Path) -> None:
+    chosen = all_settings(Settings, render.GIVEN)
     schema = json.loads((OPERATOR / "values.schema.json").read_text())["properties"]["settings"]["properties"]
-    chosen = {
-        item.name: another(item.metadata["kind"], item.default, item.metadata.get("choices"))
-        for item in dataclasses.fields(Settings)
-        if item.name not in render.GIVEN
-    }
-    assert {render.setting_name(name) for name in chosen} == set(schema)
-    values = {"settings": {render.setting_name(name): value for name, value in chosen.items()}}
-    got = settings_of(template(OPERATOR, tmp_path, values))
-    wanted = {
-        name: tuple(value) if isinstance(value, list) else 50 << 30 if value == "50Gi" else value
-        for name, value in chosen.items()
-    }
-    assert {name: getattr(got, name) for name in chosen} == wanted
+    assert set(chosen) == set(schema)
+    got = settings_of(template(OPERATOR, tmp_path, {"settings": chosen}))
+    assert as_chosen(got, Settings, render.GIVEN) == chosen
 
 
 def test_what_the_chart_itself_gives_follows_from_other_values(tmp_path: Path) -> None:
@@ -74,7 +55,10 @@ def test_the_flags_are_those_that_help_explains(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lora_operator.cli.main", "run", "--help"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     objects = template(OPERATOR, tmp_path, None, "--values", str(OPERATOR / "ci" / "everything.yaml"))
-    given = {argument.partition("=")[0] for argument in container(only(objects, "Deployment"), "operator")["args"]}
+    given = {
+        argument.partition("=")[0]
+        for argument in container(only(objects, "Deployment", "lora-operator"), "operator")["args"]
+    }
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     assert given <= flags(parser)
@@ -112,6 +96,8 @@ def test_held_to_namespaces_it_has_rights_in_no_other(tmp_path: Path) -> None:
     assert roles == {
         ("team-a", "lora-operator"),
         ("team-b", "lora-operator"),
+        ("team-a", "lora-operator-router"),
+        ("team-b", "lora-operator-router"),
         ("team-a", "lora-operator-source-credentials"),
         ("team-a", "lora-operator-vllm-api-key"),
         ("team-b", "lora-operator-source-credentials"),
@@ -129,11 +115,35 @@ def test_a_right_on_secrets_is_always_one_for_a_single_secret(tmp_path: Path, va
     assert not [rule for rule in rules if "*" in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])]
 
 
-def test_all_copies_of_the_agents_token_are_the_same(tmp_path: Path) -> None:
-    objects = template(OPERATOR, tmp_path, {"agentToken": {"namespaces": ["a", "b", SYSTEM]}})
-    secrets = [one for one in objects if one["kind"] == "Secret"]
-    assert sorted(one["metadata"]["namespace"] for one in secrets) == ["a", "b", SYSTEM]
-    assert len({one["data"]["token"] for one in secrets}) == 1
+def test_each_namespace_has_a_token_of_its_own_which_the_operator_knows(tmp_path: Path) -> None:
+    objects = template(OPERATOR, tmp_path, {"agentToken": {"namespaces": ["a", "b"]}})
+    secrets = {one["metadata"]["namespace"]: one["data"] for one in objects if one["kind"] == "Secret"}
+    assert secrets == {
+        "a": {"token": secrets[SYSTEM]["a"]},
+        "b": {"token": secrets[SYSTEM]["b"]},
+        SYSTEM: secrets[SYSTEM],
+    }
+    assert set(secrets[SYSTEM]) == {"a", "b"} and secrets[SYSTEM]["a"] != secrets[SYSTEM]["b"]
+
+
+def test_agents_beside_the_operator_have_a_token_too(tmp_path: Path) -> None:
+    (secret,) = [
+        one for one in template(OPERATOR, tmp_path, {"agentToken": {"namespaces": [SYSTEM]}}) if one["kind"] == "Secret"
+    ]
+    assert secret["data"] == {SYSTEM: secret["data"]["token"], "token": secret["data"]["token"]}
+
+
+def test_every_setting_of_the_router_can_be_chosen(tmp_path: Path) -> None:
+    chosen = all_settings(RouterSettings, render.ROUTER_GIVEN)
+    values = {"router": {"settings": chosen, "port": 9999}, "watchNamespaces": ["a", "b"]}
+    arguments = container(only(template(OPERATOR, tmp_path, values), "Deployment", "lora-operator-router"), "router")[
+        "args"
+    ]
+    parser = argparse.ArgumentParser()
+    add_options(parser, RouterSettings, "LORA_ROUTER_")
+    got = router_settings(parser.parse_args(arguments), {})
+    assert (got.port, got.namespaces) == (9999, ("a", "b"))
+    assert as_chosen(got, RouterSettings, render.ROUTER_GIVEN) == chosen
 
 
 def test_another_release_beside_the_first_has_names_of_its_own(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from lora_operator.agent.settings import AgentSettings, from_arguments
 from lora_operator.observe.describe import PodDefaults, describe
 from lora_operator.options import add_options
 from tests.helm.charts import PODS, container, only, template
-from tests.helm.test_operator_chart import another
+from tests.helm.chosen import all_settings, as_chosen
 
 LLAMA = {"name": "llama", "model": "meta-llama/Llama-3.1-8B-Instruct"}
 
@@ -57,13 +56,8 @@ def test_a_model_without_lora_takes_no_part(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_the_agent_can_be_chosen(tmp_path: Path) -> None:
-    chosen = {
-        item.name: another(item.metadata["kind"], item.default, item.metadata.get("choices"))
-        for item in dataclasses.fields(AgentSettings)
-        if item.name not in render.AGENT_GIVEN
-    }
-    chosen["connections"] = 99
-    agent = {"settings": {render.setting_name(name): value for name, value in chosen.items()}, "port": 9999}
+    chosen = all_settings(AgentSettings, render.AGENT_GIVEN)
+    agent = {"settings": chosen, "port": 9999}
     objects = template(PODS, tmp_path, {"models": [LLAMA], "delivery": {"agent": agent, "cacheBytes": "7Gi"}})
     arguments = [
         argument.replace("$(POD_NAMESPACE)/$(POD_NAME)", "team/vllm-0")
@@ -73,10 +67,7 @@ def test_every_setting_of_the_agent_can_be_chosen(tmp_path: Path) -> None:
     add_options(parser, AgentSettings, "LORA_AGENT_")
     got = from_arguments(parser.parse_args(arguments[1:]), {})
     assert (arguments[0], got.port, got.cache_bytes, str(got.root)) == ("agent", 9999, 7 << 30, "/adapters")
-    assert {name: getattr(got, name) for name in chosen} == {
-        name: tuple(value) if isinstance(value, list) else 50 << 30 if value == "50Gi" else value
-        for name, value in chosen.items()
-    }
+    assert as_chosen(got, AgentSettings, render.AGENT_GIVEN) == chosen
 
 
 @pytest.mark.parametrize("kind", ["podDisk", "nodeDisk", "sharedVolume"])

@@ -34,6 +34,12 @@ POD = json.dumps(
 def installed(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     folders = ("-f", str(ROOT / "crds"), "-f", str(ROOT / "manifests" / "install"))
     control_plane.kubectl("apply", "--server-side", *folders)
+    # kubectl reads what it patches, the operator does not: for these tests its account may do so too
+    for command in (
+        ("clusterrole", "kubectl-reads-pods", "--verb=get", "--resource=pods"),
+        ("clusterrolebinding", "kubectl-reads-pods", "--clusterrole=kubectl-reads-pods", f"--user={ACCOUNT}"),
+    ):
+        control_plane.kubectl("create", *command)
     control_plane.create_namespace("guarded")
     control_plane.kubectl("apply", "-f", "-", input=POD, namespace="guarded")
     # The API server loads policies in the background and says nowhere that it has: only a refusal tells.
@@ -43,6 +49,7 @@ def installed(control_plane: ControlPlane) -> Iterator[ControlPlane]:
             break
     control_plane.kubectl("delete", "namespace", "guarded", "--wait=false")
     yield control_plane
+    control_plane.kubectl("delete", "clusterrole,clusterrolebinding", "kubectl-reads-pods")
     if control_plane.existing:  # one of our own ends with the session, and other tests may use what is installed
         control_plane.kubectl("delete", "--wait=false", "--ignore-not-found", *folders)
 

@@ -34,9 +34,9 @@ def test_the_operators_role_has_exactly_these_rights() -> None:
         for resource in rule["resources"]
     }
     assert rights == {
-        "loraadapters.production-stack.vllm-project": {"get", "list", "watch", "patch"},
+        "loraadapters.production-stack.vllm-project": {"list", "watch", "patch"},
         "loraadapters/status.production-stack.vllm-project": {"patch"},
-        "pods": {"get", "list", "watch", "patch"},
+        "pods": {"list", "watch", "patch"},
         "pods/status": {"patch"},
         "nodes": {"get"},
         "configmaps": {"get"},
