@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from lora_operator.desired import Desired, Wanted
 from lora_operator.events import Recorder
-from lora_scheduler import Load, LoadCause, Plan, ReplicaPolicy, Snapshot
+from lora_scheduler import Load, LoadCause, Obstacle, Plan, ReplicaPolicy, Snapshot
 
 log = logging.getLogger(__name__)
 
-SCALED, REBALANCED = "ScaledByDemand", "Rebalanced"
+SCALED, REBALANCED, OVERLOADED = "ScaledByDemand", "Rebalanced", "Overloaded"
 AGAIN_SECONDS = 60.0  # an adapter's moves are told at most so often
 
 
@@ -34,10 +34,12 @@ class Teller:
         self._recorder = recorder
         self._counts: dict[str, _Count] = {}
         self._moved: dict[str, float] = {}
+        self._overloads: dict[str, Obstacle] = {}  # by pod
 
     def round(self, desired: Desired, snapshot: Snapshot, plan: Plan, now: float) -> None:
         """Tell what this plan begins, and what is otherwise than in the plan before; `now` is monotonic."""
         self._scaled(desired, plan)
+        self._overloaded(plan)
         moves = [action for action in plan.actions if isinstance(action, Load) and action.cause is LoadCause.MOVE]
         if moves:
             self._rebalanced(desired, snapshot, plan, moves, now)
@@ -57,6 +59,16 @@ class Teller:
             )
             text = f"{wanted.adapter.name} moves to pod {_bare(move.pod)} from {' or '.join(leaving) or 'elsewhere'}"
             self._tell(desired, wanted, REBALANCED, f"{text}, so that load or copies lie more evenly on the pods")
+
+    def _overloaded(self, plan: Plan) -> None:
+        """Say of a pod once why it keeps too much load, and again when that is for another reason; not while it only
+        waits for its turn."""
+        lasting = [overload for overload in plan.overloads if overload.obstacle is not Obstacle.MOVES_UNDER_WAY]
+        obstacles = {overload.pod: overload.obstacle for overload in lasting}
+        for overload in lasting:
+            if self._overloads.get(overload.pod) is not overload.obstacle:
+                log.info("%s: pod %s: %s", OVERLOADED, overload.pod, overload.message, extra={"pod": overload.pod})
+        self._overloads = obstacles
 
     def _scaled(self, desired: Desired, plan: Plan) -> None:
         counts: dict[str, _Count] = {}

@@ -44,6 +44,8 @@ class Groups:
         group.followers.discard(adapter.key)
         if not group.size:
             del groups[adapter.namespace, adapter.selector]
+            if not groups:
+                del self._by_model[adapter.base_model]
 
     def add(self, ledger: PodLedger) -> set[str]:
         """A new pod; the keys of the adapters whose number of copies it may change."""

@@ -219,6 +219,26 @@ class Unload:
     on_behalf_of: str | None = None  # the adapter that this makes room for
 
 
+class Obstacle(StrEnum):
+    """Why a pod keeps more load than its like."""
+
+    MOVES_UNDER_WAY = "MovesUnderWay"  # as many as are allowed at a time; its turn comes
+    NO_ROOM_ELSEWHERE = "NoRoomElsewhere"  # no pod takes one of its copies: limits, spread, or its own load
+    NOTHING_TO_MOVE = "NothingToMove"  # none of its copies is at rest, of known demand and free to go elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """A pod with more load than is tolerated that keeps it for now; both in requests per second. `message` is a whole
+    sentence without the pod's name."""
+
+    pod: str
+    load: float
+    tolerated: float
+    obstacle: Obstacle
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What should be where, what can be done about it at once, and why anything is missing.
@@ -232,6 +252,8 @@ class Plan:
     `refusals`: adapter key -> one refusal per pod, for each adapter that has fewer copies than wanted (for AllPods: for
     each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many copies; for
     AllPods, how many pods that match and are ready, and 1 if no copy has a place and no pod matches.
+    `overloads`: pods that stay more loaded than `Policy.rebalance_epsilon` tolerates, by base model, the most loaded
+    first.
     """
 
     assignments: Mapping[str, tuple[str, ...]]
@@ -239,6 +261,7 @@ class Plan:
     waiting: tuple[tuple[Load, Refusal], ...]
     refusals: Mapping[str, tuple[Refusal, ...]]
     missing: Mapping[str, int]
+    overloads: tuple[Overload, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

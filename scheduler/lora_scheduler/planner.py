@@ -24,7 +24,7 @@ from lora_scheduler.balance.selecting import select
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
-from lora_scheduler.model import Plan, Policy, Snapshot
+from lora_scheduler.model import Overload, Plan, Policy, Snapshot
 from lora_scheduler.placement import fill, follow_demand, grow
 from lora_scheduler.policies import CLOSE, POLICIES
 from lora_scheduler.precedence import rank_by_worth
@@ -45,6 +45,7 @@ class Round:
     fleet: Fleet
     steps: Steps
     worked: list[Allotment]
+    overloads: tuple[Overload, ...]
 
 
 def plan(snapshot: Snapshot, policy: Policy = DEFAULT) -> Plan:
@@ -70,6 +71,7 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
         waiting=tuple(done.steps.waiting),
         refusals=Refusals(tuple(lacking), done.fleet, done.steps),
         missing=lacking,
+        overloads=done.overloads,
     )
 
 
@@ -114,6 +116,6 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             start(allotment, fleet, steps)
     if policy.name in CLOSE:
         even_out(shifting, fleet.pods)
-    move(fleet, shifting, policy)
+    overloads = move(fleet, shifting, policy)
     finish(fleet, steps)
-    return Round(fleet, steps, fleet.worked())
+    return Round(fleet, steps, fleet.worked(), overloads)

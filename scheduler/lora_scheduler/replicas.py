@@ -20,17 +20,22 @@ class Followed:
     def __init__(self) -> None:
         self.adapters: set[str] = set()  # the keys of those that follow
         self._demand: dict[str, float] = {}
+        self._sizes: Counter[str] = Counter()  # adapters by base model
         self._mean: dict[str, float] = {}
 
     def add(self, adapter: Adapter) -> None:
         if adapter.replica_policy is ReplicaPolicy.AUTO:
             self.adapters.add(adapter.key)
+        self._sizes[adapter.base_model] += 1
         self._demand[adapter.base_model] = self._demand.get(adapter.base_model, 0.0) + _known(adapter)
 
     def discard(self, adapter: Adapter) -> None:
         """One that had been added, as it was then."""
         self.adapters.discard(adapter.key)
         self._demand[adapter.base_model] -= _known(adapter)
+        self._sizes[adapter.base_model] -= 1
+        if not self._sizes[adapter.base_model]:
+            del self._sizes[adapter.base_model], self._demand[adapter.base_model]
 
     def update(self, pods: Iterable[PodLedger]) -> bool:
         """Work the means out anew; whether any has changed."""

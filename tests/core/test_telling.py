@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import Any, cast
+
+import pytest
 
 from lora_operator.desired import desired
 from lora_operator.events import Recorder
 from lora_operator.kube import Kube
 from lora_operator.telling import Teller
-from lora_scheduler import Load, LoadCause, Plan, Pod, Resident, Snapshot
+from lora_scheduler import Load, LoadCause, Obstacle, Overload, Plan, Pod, Resident, Snapshot
 from tests.core.builders import a_resource, a_source, found
 
 KEY = "ns/la/sql"
@@ -87,3 +90,24 @@ def test_a_move_is_told_once_a_minute_with_both_pods() -> None:
     assert move("ns/p1", 0.0) == [text]
     assert move("ns/p2", 59.0) == []
     assert move("ns/p2", 61.0) == [text.replace("p1", "p2")]
+
+
+def test_why_a_pod_keeps_too_much_load_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    told = Told()
+    nothing: MappingProxyType[str, Any] = MappingProxyType({})
+
+    def logged(*obstacles: Obstacle) -> int:
+        caplog.clear()
+        overloads = tuple(
+            Overload("ns/p1", 9.0, 4.4, each, "9 are expected where 4.4 are tolerated") for each in obstacles
+        )
+        told.teller.round(desired([], {}), Snapshot((), ()), Plan(nothing, (), (), nothing, nothing, overloads), 0.0)
+        return caplog.text.count("Overloaded: pod ns/p1: 9 are expected where 4.4 are tolerated")
+
+    with caplog.at_level(logging.INFO, "lora_operator.telling"):
+        assert logged(Obstacle.MOVES_UNDER_WAY) == 0
+        assert logged(Obstacle.NO_ROOM_ELSEWHERE) == 1
+        assert logged(Obstacle.NO_ROOM_ELSEWHERE) == 0
+        assert logged(Obstacle.NOTHING_TO_MOVE) == 1
+        assert logged() == 0
+        assert logged(Obstacle.NO_ROOM_ELSEWHERE) == 1

@@ -11,7 +11,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_scheduler import Adapter, Load, LoadCause, Pod, Policy, Reason, ReplicaPolicy, ResidentState, Snapshot, plan
+from lora_scheduler import (
+    Adapter,
+    Load,
+    LoadCause,
+    Obstacle,
+    Pod,
+    Policy,
+    Reason,
+    ReplicaPolicy,
+    ResidentState,
+    Selector,
+    Snapshot,
+    plan,
+)
 from tests.scheduler.builders import (
     GIB,
     LOADING,
@@ -96,6 +109,15 @@ def test_moves_under_way_count_against_the_budget() -> None:
     assert not plan_for(*adapters, pods[0], on_the_way, policy=Policy(max_moves=2)).actions
 
 
+def test_copies_that_wait_for_a_place_elsewhere_in_vain_hold_no_move_up() -> None:
+    """They serve on where they may no longer be, as nobody else can take them: perhaps for ever."""
+    barred = [an_adapter(f"barred{i}", rank=16, demand=0.0) for i in range(5)]
+    adapters = crowd(4.0, 4.0)
+    narrow = [loaded_on("p0", barred, max_rank=8), loaded_on("p1", adapters, max_rank=8), a_pod("p2", max_rank=8)]
+    made = plan_for(*barred, *adapters, *narrow)
+    assert load_causes(made) == {LoadCause.MOVE} and len(loads(made)) == 1
+
+
 def test_unknown_demand_moves_nothing() -> None:
     adapters = crowd(None, None, None, None)
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2", slots=8)).actions
@@ -109,6 +131,29 @@ def test_differences_of_load_that_chance_can_explain_move_nothing() -> None:
         assert plan_for(*adapters[0], *adapters[1], *pods).actions
         made = plan_for(*adapters[0], *adapters[1], *pods, policy=Policy(demand_half_life=60.0))
         assert bool(made.actions) is moves
+
+
+def test_a_pod_that_keeps_too_much_load_is_named_with_the_reason() -> None:
+    adapters = crowd(4.0, 4.0)
+    hot = loaded_on("p1", adapters)
+    (kept,) = plan_for(*adapters, hot, a_pod("p2", memory=0.5)).overloads
+    assert (kept.pod, kept.load, kept.obstacle) == ("p1", 8.0, Obstacle.NO_ROOM_ELSEWHERE)
+    assert kept.message == (
+        "8 requests per second are expected where 4.4 are tolerated: "
+        "no other pod that would stay below that can take one of its 2 copies that may move"
+    )
+    (kept,) = plan_for(*adapters, hot, a_pod("p2"), policy=Policy(max_moves=0)).overloads
+    assert kept.obstacle is Obstacle.MOVES_UNDER_WAY
+    everywhere = crowd(9.0, 9.0, replica_policy=ReplicaPolicy.ALL_PODS)
+    gold = [replace(a, selector=Selector((("tier", "gold"),))) for a in everywhere]
+    (kept,) = plan_for(*gold, loaded_on("p1", gold, labels={"tier": "gold"}), a_pod("p2")).overloads
+    assert kept.obstacle is Obstacle.NOTHING_TO_MOVE and "none of its 2 copies may move" in kept.message
+
+
+def test_nothing_is_said_of_pods_that_are_relieved_or_even_enough() -> None:
+    adapters = crowd(4.0, 4.0)
+    assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2")).overloads
+    assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2"), policy=Policy(rebalance_epsilon=5)).overloads
 
 
 def test_the_largest_copy_cannot_be_divided_and_is_left_alone() -> None:

@@ -42,6 +42,7 @@ def assert_same(found: Plan, expected: Plan) -> None:
     assert found.actions == expected.actions
     assert found.waiting == expected.waiting
     assert list(found.assignments.items()) == list(expected.assignments.items())
+    assert found.overloads == expected.overloads
     assert list(found.missing.items()) == list(expected.missing.items())
     assert list(found.refusals.items()) == list(expected.refusals.items())
     assert found == expected

@@ -162,6 +162,15 @@ def test_groups_that_nobody_belongs_to_any_more_are_forgotten() -> None:
     assert len(groups) == 1
 
 
+def test_base_models_that_nobody_is_for_any_more_are_forgotten() -> None:
+    planner = Planner()
+    for model in ("x", "y", "z"):
+        planner.update(adapters=[an_adapter(base_model=model, demand=1.0)], pods=[a_pod(base_model=model)])
+    planner.update(removed_adapters={"a"}, removed_pods={"p1"})
+    fleet = planner._last.fleet  # type: ignore[union-attr]
+    assert not (fleet._groups._by_model or fleet._groups._pods or fleet._followed._demand or fleet._followed._sizes)
+
+
 def test_the_quick_question_after_groups_is_answered_as_the_one_with_reasons() -> None:
     selectors = (Selector(), Selector((("a", "1"),)), Selector((), (Requirement("a", "Exists"),)))
     for selector in selectors:

@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from math import log, sqrt
 
+from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.rebalancing import Rebalancing, rebalance
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.balance.spreading import respread
 from lora_scheduler.fleet import Fleet
-from lora_scheduler.model import Policy
+from lora_scheduler.model import Overload, Policy
 
 MOVES, PODS_PER_MOVE = 2, 50  # by default so many, and one more for so many pods
 NOISES = 3.0  # standard deviations of a measured load: differences up to that say nothing
 
 
-def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> None:
-    """Begin as many moves as are allowed beside those that are under way: for spread, then for even loads."""
+def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[Overload, ...]:
+    """Begin as many moves as are allowed beside those that are under way: for spread, then for even loads. The pods
+    that keep too much load for now."""
     allowed = MOVES + len(fleet.pods) // PODS_PER_MOVE if policy.max_moves is None else policy.max_moves
-    under_way = sum(
-        sum(not copy.outdated for copy in allotment.pending.values())
-        for allotment in fleet.worked()
-        if allotment.pending
-    )
+    under_way = sum([_under_way(allotment) for allotment in fleet.worked() if allotment.pending])
     moves = Rebalancing(shifting, allowed - under_way)
     if moves.budget > 0:
         respread(fleet, moves)
     if policy.rebalance_epsilon is None:
-        return
-    for alike in by_base_model(fleet.pods).values():
-        if moves.budget > 0 and len(alike) > 1:
+        return ()
+    overloads: list[Overload] = []
+    for _, alike in sorted(by_base_model(fleet.pods).items()):
+        if len(alike) > 1:
             loads = Loads(alike)
             noise = noise_of(loads.ideal, policy.demand_half_life)
-            rebalance(loads, max(policy.rebalance_epsilon * loads.ideal, NOISES * noise), moves)
+            overloads += rebalance(loads, max(policy.rebalance_epsilon * loads.ideal, NOISES * noise), moves)
+    return tuple(overloads)
+
+
+def _under_way(allotment: Allotment) -> int:
+    """How many of its copies are on their way to another pod. One that may no longer be where it is, and has no other
+    place, is on its way to nowhere."""
+    arriving = sum(not copy.serving_current for copy in allotment.kept.values())
+    return min(sum(not copy.outdated for copy in allotment.pending.values()), arriving)
 
 
 def noise_of(load: float, half_life_seconds: float) -> float:

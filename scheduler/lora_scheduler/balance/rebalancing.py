@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Reason
+from lora_scheduler.model import Obstacle, Overload, Reason
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
@@ -57,24 +57,28 @@ class Rebalancing:
         self.budget -= 1
 
 
-def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> None:
+def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overload]:
     """Begin as many moves between pods of one base model as are worth it: where a load is more than so many requests
-    per second above the ideal."""
+    per second above the ideal. The pods for which nothing more can be done now, and why."""
     limits = _Limits(
         least=loads.ideal + tolerated,
         high=loads.ideal + tolerated * TAKEN_UP_TO,
         worth_it=tolerated * SMALLEST_SHARE,
     )
+    left: list[Overload] = []
     for pod in loads.above(limits.least):
-        while moves.budget > 0 and pod.load > limits.least:
-            step = _best_step(pod, loads, limits, moves)
+        while pod.load > limits.least:
+            copies = [copy for copy in by_share(pod) if copy.adapter.demand is not None and moves.at_rest(copy)]
+            step = _best_step(pod, copies, loads, limits, moves) if moves.budget > 0 else None
             if step is None:
+                left.append(_overload(pod, len(copies), limits, moves))
                 break
             changed = (pod.load, pod), (step.pod.load, step.pod)
             moves.move(step.copy, step.pod)
             if step.other is not None:
                 moves.move(step.other, pod)
             loads.shifted(changed)
+    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,22 @@ class _Step:
     other: Copy | None = None
 
 
-def _best_step(pod: PodLedger, loads: Loads, limits: _Limits, moves: Rebalancing) -> _Step | None:
+def _overload(pod: PodLedger, movable: int, limits: _Limits, moves: Rebalancing) -> Overload:
+    if moves.budget <= 0:
+        obstacle, why = Obstacle.MOVES_UNDER_WAY, "as many moves are under way as are allowed at a time"
+    elif movable:
+        obstacle = Obstacle.NO_ROOM_ELSEWHERE
+        why = f"no other pod that would stay below that can take one of its {movable} copies that may move"
+    else:
+        obstacle, why = Obstacle.NOTHING_TO_MOVE, f"none of its {len(pod.copies)} copies may move"
+    message = f"{pod.load:.3g} requests per second are expected where {limits.least:.3g} are tolerated: {why}"
+    return Overload(pod.key, pod.load, limits.least, obstacle, message)
+
+
+def _best_step(
+    pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, moves: Rebalancing
+) -> _Step | None:
     """What brings the pod below the limit with the fewest loads, or else what relieves it most for each load."""
-    copies = [copy for copy in by_share(pod) if copy.adapter.demand is not None and moves.at_rest(copy)]
     move = _best_move(pod, copies, loads, limits, moves)
     excess = pod.load - limits.least
     if moves.budget < 2 or (move is not None and move.relief >= excess):
