@@ -98,8 +98,8 @@ test-e2e: setup  ## What users are promised, through kubectl: control plane, pod
 	$(PYTEST) e2e/behaviours
 
 .PHONY: test-scheduler
-test-scheduler: setup  ## The placement library's tests, at 100 % of its branches
-	$(PYTEST) tests/scheduler --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
+test-scheduler: setup  ## The placement and routing library's tests, at 100 % of its branches
+	$(PYTEST) tests/scheduler tests/routing --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
 
 .PHONY: test-helm
 test-helm: setup  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
@@ -135,6 +135,10 @@ bench-placement: $(BENCH_STAMP)  ## Placement next to baselines and bounds, in 8
 .PHONY: bench-cache
 bench-cache: $(BENCH_STAMP)  ## The cache's policies next to bounds and another implementation; QUICK=1: a small one
 	$(BIN)/python -m bench.cache $(if $(QUICK),--quick)
+
+.PHONY: bench-routing
+bench-routing: $(BENCH_STAMP)  ## Routing policies on generated demand, in 5 minutes; QUICK=1: in half a minute
+	$(BIN)/python -m bench.routing $(if $(QUICK),--quick)
 
 bench-%: setup  ## One benchmark, for example: make bench-ready
 	$(BIN)/python -m bench $*

@@ -139,17 +139,14 @@ class Index:
     def pool(self, base_model: str) -> Pool | None:
         return self._pools.get(base_model)
 
-    def base_model(self, ask: Ask) -> str | None:
-        """Of the request's adapters, or the one that it names; None if there is no such thing."""
+    def base_model(self, ask: Ask) -> str:
+        """Of the request's first adapter, which must be known, or the one that it names."""
         if not ask.adapters:
-            return ask.base_model if ask.base_model in self._pools else None
-        for adapter in ask.adapters:
-            if adapter in self._known:
-                return self._known[adapter]
-            for members in (self._holders, self._loading):
-                if adapter in members:
-                    return members[adapter].slots[0].endpoint.base_model
-        return None
+            return ask.base_model
+        adapter = ask.adapters[0]
+        if adapter in self._known:
+            return self._known[adapter]
+        return (self._holders.get(adapter) or self._loading[adapter]).slots[0].endpoint.base_model
 
     def unknown(self, ask: Ask) -> tuple[str, ...]:
         """Those of the request's names that nobody has heard of."""

@@ -27,7 +27,7 @@ def pick(index: Index, ask: Ask, *, now: float, chance: Chance, rules: Rules = D
     unknown = index.unknown(ask)
     if unknown:
         return Unknown(unknown)
-    base_model = index.base_model(ask) or ""
+    base_model = index.base_model(ask)
     pool = index.pool(base_model)
     if pool is None:  # the adapter is known, and no pod serves its base model
         return NotLoaded(ask.adapters, base_model)

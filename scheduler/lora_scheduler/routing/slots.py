@@ -90,16 +90,13 @@ class Members:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def __contains__(self, slot: Slot) -> bool:
-        return slot.pod in self._places
-
     def add(self, slot: Slot) -> None:
-        if slot.pod not in self._places:
-            self._places[slot.pod] = len(self.slots)
-            self.slots.append(slot)
+        """It must not be in yet."""
+        self._places[slot.pod] = len(self.slots)
+        self.slots.append(slot)
 
     def discard(self, slot: Slot) -> None:
-        """The last one takes its place."""
+        """The last one takes its place; one that is not in changes nothing."""
         place = self._places.pop(slot.pod, None)
         if place is not None:
             last = self.slots.pop()
