@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.figures import percentile
 from bench.placement.contenders import OURS, REPAIR_ONLY
+from bench.placement.fleets import REQUESTS_PER_POD
 from bench.placement.goals import chosen, of_bound
 from bench.placement.records import Record
 
@@ -43,7 +44,7 @@ def methods(records: Sequence[Record]) -> list[str]:
 
 def _cold(records: Sequence[Record]) -> Rows:
     head = ("method", "fleets", "largest load ÷ least possible p50", "max", "most copies unplaced", "inevitable", "of")
-    rows: Rows = [(*head, "badly spread")]
+    rows: Rows = [(*head, "least demand served", "badly spread")]
     fair = [one for one in records if one["least_missing"] is not None]
     for name in methods(fair):
         own = [one for one in fair if one["method"] == name]
@@ -51,9 +52,16 @@ def _cold(records: Sequence[Record]) -> Rows:
         of_least = [value for one in own if (value := of_bound(one)) is not None]
         rows.append((
             name, str(len(own)), f"{percentile(of_least, 50):.3f}", f"{max(of_least):.3f}", str(worst["missing"]),
-            str(worst["least_missing"]), str(worst["copies_wanted"]), str(sum(one["skewed"] for one in own)),
+            str(worst["least_missing"]), str(worst["copies_wanted"]),
+            f"{100 * min(served for one in own if (served := _served(one)) is not None):.1f} %",
+            str(sum(one["skewed"] for one in own)),
         ))  # fmt: skip
     return rows
+
+
+def _served(one: Record) -> float | None:
+    """The part of all demand that has a copy; None where demand is unknown."""
+    return sum(one["served"].values()) / (REQUESTS_PER_POD * one["pods"]) if one["zipf"] > 0 else None
 
 
 def _churn(records: Sequence[Record]) -> Rows:
