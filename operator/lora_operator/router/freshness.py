@@ -44,15 +44,15 @@ class Freshness:
         if self._failed == AWAY_AFTER:
             log.warning("the API server does not answer, the table stays as it was: %s", why)
 
-    async def keep_looking(self, kube: Kube, namespaces: tuple[str, ...], pulse_seconds: float = PULSE_SECONDS) -> None:
+    async def keep_looking(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
         """Ask for one LoraAdapter every few seconds: a broken watch alone would not tell. Until cancelled."""
         inside = f"namespaces/{namespaces[0]}/" if namespaces else ""
         path = f"/apis/{GROUP}/{VERSION}/{inside}{PLURAL}"
         while True:
             try:
-                await kube._call("GET", path, query={"limit": "1"}, timeout=pulse_seconds)
+                await kube._call("GET", path, query={"limit": "1"}, timeout=PULSE_SECONDS)
             except KubeError as error:
                 self.missed(error)
             else:
                 self.heard()
-            await asyncio.sleep(pulse_seconds)
+            await asyncio.sleep(PULSE_SECONDS)
