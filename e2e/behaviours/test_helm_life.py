@@ -1,0 +1,325 @@
+"""The charts on a control plane of their own: install, use, upgrade, uninstall in any order, and no right too much."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.behaviours.seen import AuditLog
+from e2e.controlplane import ControlPlane
+from e2e.controlplane.helm import may_have_helm, run_helm
+from e2e.world import OperatorProcess, Rest, World
+from e2e.world.world import SYSTEM_NAMESPACE, assigned, condition, eventually
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "lora-operator"
+PODS_CHART = ROOT / "helm" / "vllm-lora"
+TEAM = "team"
+RELEASE = "lora-operator"
+ACCOUNT = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RELEASE}"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/deployments"
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CRD_NAME = "loraadapters.production-stack.vllm-project"
+FAST = {"sourceSeconds": 0.5, "settleSeconds": 0.2, "withdrawSeconds": 0.2, "leaseSeconds": 3}
+# its prefix cache is keyed by name: a new version gets a name of its own there, which the operator notes on the pod
+ENGINE_RELEASE = "0.28.0"
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Cluster:
+    """A control plane, and what a platform engineer does with it."""
+
+    plane: ControlPlane
+    rest: Rest
+    world: World
+
+    def helm(self, *arguments: str) -> str:
+        return run_helm(*arguments, kubeconfig=self.plane.kubeconfig)
+
+    def install(self, *more: str, chart: Path = CHART, **values: object) -> str:
+        """Install or upgrade the operator's chart."""
+        file = self.world.directory / "values.json"
+        given = {"settings": FAST, "agentToken": {"namespaces": [TEAM]}} | values
+        given["credentialSecrets"] = [{"namespace": TEAM, "name": "source-credentials"}]
+        file.write_text(json.dumps(given))
+        return self.helm(
+            "upgrade", "--install", RELEASE, str(chart), "-n", SYSTEM_NAMESPACE, "--create-namespace",
+            "--values", str(file), *more,
+        )  # fmt: skip
+
+    def run_operator(self) -> OperatorProcess:
+        """What the Deployment's pod would run: its command line, but for paths and ports, under its account."""
+        pod = self.rest.get(f"{DEPLOYMENTS}/{RELEASE}")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        other = ("--adapter-root", "--agent-token-file", "--metrics-port", "--health-port")
+        arguments = [one for one in container["args"] if not one.startswith(other)]
+        kubeconfig = self.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, pod["serviceAccountName"])
+        log = self.world.directory / "operator.log"
+        arguments += ["--agent-token-file", str(self.world.token_file), "--log-format", "console"]
+        self.world.operator = OperatorProcess(kubeconfig, self.world.volume, log, arguments)
+        self.world.operator.wait_ready()
+        return self.world.operator
+
+    def play(self, component: str) -> threading.Thread:
+        """Play the kubelet for the next pod of this component of the release, which Helm waits for."""
+        opened = threading.Event()
+        thread = threading.Thread(target=self._play, args=(component, opened), daemon=True)
+        thread.start()
+        assert opened.wait(10)
+        return thread
+
+    def _play(self, component: str, opened: threading.Event) -> None:
+        rest = Rest(self.plane.kubeconfig)
+        pods = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods"
+        for pod in rest.follow(pods, opened):
+            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == component:
+                break
+        else:
+            raise AssertionError(f"no pod with component {component} came")
+        kubeconfig = self.plane.service_account_kubeconfig(
+            SYSTEM_NAMESPACE, pod["spec"].get("serviceAccountName", "default")
+        )
+        (container,) = pod["spec"]["containers"]
+        words: list[str] = [*container["command"], *container["args"]]
+        assert words.pop(0) == "python3"
+        if component == "test" and self.world.operator is not None:  # no name service leads to its process
+            words = [
+                re.sub(r"http://.*:8080", f"http://127.0.0.1:{self.world.operator.metrics_port}", w) for w in words
+            ]
+        run = subprocess.Popen(
+            [sys.executable, *words], env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        if component == "let-go":
+            rest.wait(DEPLOYMENTS, RELEASE, lambda body: not body or body["spec"]["replicas"] == 0)
+            self.world.stop_operator()
+        said, _ = run.communicate(timeout=60)
+        (self.world.directory / f"{component}.log").write_text(said)
+        phase = "Failed" if run.returncode else "Succeeded"
+        rest.patch(f"{pods}/{pod['metadata']['name']}/status", {"status": {"phase": phase}})
+        rest.close()
+
+    def uninstall(self) -> str:
+        """`helm uninstall`, with somebody there to run its Job. Returns what the Job said."""
+        job = self.play("let-go")
+        self.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--timeout", "60s")
+        job.join(60)
+        return (self.world.directory / "let-go.log").read_text()
+
+    def tokens(self) -> tuple[str, str]:
+        """That of the team's agents, as they know it and as the operator does."""
+        theirs, operators = (
+            self.rest.get(f"/api/v1/namespaces/{namespace}/secrets/lora-agent-token")["data"]
+            for namespace in (TEAM, SYSTEM_NAMESPACE)
+        )
+        return base64.b64decode(theirs["token"]).decode(), base64.b64decode(operators[TEAM]).decode()
+
+    def finalizers(self, name: str) -> list[str]:
+        return list(self.world.get(name)["metadata"].get("finalizers") or [])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One that nobody has installed anything into: the session's has the plain manifests."""
+    if why := may_have_helm():
+        pytest.skip(why)
+    directory = tmp_path_factory.mktemp("helm")
+    with ControlPlane.start(directory / "plane") as plane:
+        if plane.existing:
+            pytest.skip("the charts are installed and removed here, which is not done to a cluster of yours")
+        plane.create_namespace(TEAM)
+        with World(plane, directory, TEAM, in_process=True) as world:
+            yield Cluster(plane, world.rest, world)
+
+
+def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_other_chart(cluster: Cluster) -> None:
+    world = cluster.world
+    notes = cluster.install()
+    assert [line[:2] for line in notes.splitlines() if line[:2] in ("1.", "2.", "3.")] == ["1.", "2.", "3."]
+    agents, operators = cluster.tokens()
+    assert agents == operators and len(agents) == 48
+    pods = {
+        "models": [{"name": "tiny", "model": str(world.model), "servedModelName": "tiny"}],
+        "modelDefaults": {
+            "image": "vllm-sim", "replicas": 2, "args": ["--release", ENGINE_RELEASE],
+            "schedulerName": "lora-operator-test",
+            "podLabels": {"lora-operator.dev/test-pod": "true"}, "resources": None,
+            "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
+        },
+        "delivery": {"kind": "sharedVolume", "root": str(world.volume)},
+    }  # fmt: skip
+    file = world.directory / "pods.json"
+    file.write_text(json.dumps(pods))
+    cluster.helm("install", "vllm", str(PODS_CHART), "-n", TEAM, "--values", str(file))
+    cluster.run_operator()
+    world.adapter("sql")
+    world.apply("sql", "sql", deployment={"replicas": 2})
+    assert assigned(world.wait_ready("sql")["status"]) == {"vllm-tiny-0": ["sql"], "vllm-tiny-1": ["sql"]}
+    # the chart's readiness gate opens once that is so
+    world.pods.wait_ready(TEAM, 2, "vllm-tiny-")
+
+
+def test_helm_test_asks_the_operator_for_its_metrics(cluster: Cluster) -> None:
+    played = cluster.play("test")
+    assert "Phase:          Succeeded" in cluster.helm("test", RELEASE, "-n", SYSTEM_NAMESPACE, "--timeout", "60s")
+    played.join(60)
+
+
+def test_an_upgrade_keeps_the_token_and_the_adapters_and_brings_the_new_definition(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    before, tokens = cluster.world.get("sql"), cluster.tokens()
+    newer = tmp_path / "lora-operator"
+    shutil.copytree(CHART, newer)
+    definition = newer / "files" / f"{CRD_NAME}.yaml"
+    definition.write_text(definition.read_text().replace("Loaded and wanted adapters", "From a newer chart"))
+    cluster.install(chart=newer, replicas=3)
+    assert "From a newer chart" in json.dumps(cluster.rest.get(f"{CRD}/{CRD_NAME}"))
+    assert cluster.tokens() == tokens
+    after = cluster.world.get("sql")
+    assert (after["metadata"]["uid"], after["status"]) == (before["metadata"]["uid"], before["status"])
+    cluster.install()
+
+
+def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explained(cluster: Cluster) -> None:
+    world = cluster.world
+    # what has not happened so far: a private source, a new version, a deletion
+    _private_source(world)
+    world.adapter("sql", seed=1)
+    pod = f"/api/v1/namespaces/{TEAM}/pods/vllm-tiny-0"
+    noted = "production-stack.vllm-project/served-versions"
+    eventually(lambda: noted in cluster.rest.get(pod)["metadata"]["annotations"], what=("the pod is annotated",))
+    world.kubectl("delete", "la", "private", "--timeout=20s")
+    requests = [item for item in _all_requests(cluster) if item["user"]["username"] == ACCOUNT]
+    refused = [
+        f"{item['verb']} {item['requestURI']}" for item in requests if item["responseStatus"]["code"] in (401, 403)
+    ]
+    assert refused == []
+    used = {_right(item["verb"], item["objectRef"]) for item in requests if item.get("objectRef", {}).get("resource")}
+    explained = _documented()
+    granted = _granted(cluster)
+    assert used <= granted, "allowed by something that the chart does not give"
+    assert granted - used == {right for right, seen in explained.items() if not seen}
+    assert set(explained) == granted
+
+
+def test_uninstalled_with_adapters_there_it_leaves_them_free_to_be_deleted(cluster: Cluster) -> None:
+    world = cluster.world
+    assert cluster.finalizers("sql") == ["production-stack.vllm-project/unload"]
+    assert "1 LoraAdapters can be deleted without it" in cluster.uninstall()
+    assert cluster.finalizers("sql") == []
+    assert len(world.engine("vllm-tiny-0").models()) == 1, "what served goes on serving"
+    assert cluster.rest.get(f"{DEPLOYMENTS}/{RELEASE}") == {}
+    left = cluster.plane.kubectl("get", "role,rolebinding,job,secret", "-n", SYSTEM_NAMESPACE, "-o", "name")
+    assert left == ""
+    world.kubectl("delete", "la", "sql", "--timeout=10s")
+
+
+def test_installed_again_it_takes_over_the_definition_that_stayed(cluster: Cluster) -> None:
+    world = cluster.world
+    cluster.install()
+    cluster.run_operator()
+    world.apply("sql", "sql")
+    world.wait_ready("sql")
+
+
+def test_when_the_operators_namespace_is_deleted_first_a_documented_command_frees_the_adapters(
+    cluster: Cluster,
+) -> None:
+    world = cluster.world
+    world.stop_operator()
+    claim = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/persistentvolumeclaims/lora-adapters"
+    cluster.rest.patch(claim, {"metadata": {"finalizers": None}})  # whose controller does not run here
+    cluster.plane.kubectl("delete", "namespace", SYSTEM_NAMESPACE, "--timeout=30s")
+    world.kubectl("delete", "la", "sql", "--wait=false")
+    assert cluster.finalizers("sql"), "it waits for an operator that is gone"
+    command = _documented_block("let-go")
+    path = f"{cluster.plane.kubectl_path.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "KUBECONFIG": str(cluster.plane.kubeconfig), "PATH": path}
+    subprocess.run(["bash", "-euc", command], env=environment, check=True, capture_output=True)
+    world.wait_gone("sql")
+    subprocess.run(["bash", "-euc", _documented_block("remove-rest")], env=environment, check=True, capture_output=True)
+    assert (
+        cluster.plane.kubectl("get", "clusterrole,crd", "-o", "name", "-l", "app.kubernetes.io/name=lora-operator")
+        == ""
+    )
+
+
+def test_held_to_one_namespace_it_works_with_rights_there_alone_and_takes_the_definition_along(
+    cluster: Cluster,
+) -> None:
+    world = cluster.world
+    cluster.plane.create_namespace("gone")
+    cluster.install(watchNamespaces=[TEAM, "gone"], rbac={"nodes": False}, crds={"keep": False})
+    log = AuditLog(cluster.plane.audit_log)
+    cluster.run_operator()
+    world.apply("sql", "sql")
+    world.wait_ready("sql")
+    mine = [item for item in log.requests() if item["user"]["username"] == ACCOUNT]
+    refused = {_right(item["verb"], item["objectRef"]) for item in mine if item["responseStatus"]["code"] == 403}
+    assert refused <= {"get nodes"}
+    cluster.plane.kubectl("delete", "namespace", "gone", "--timeout=30s")
+    cluster.uninstall()
+    cluster.rest.wait(CRD, CRD_NAME, lambda body: not body)
+
+
+def _private_source(world: World) -> None:
+    """A LoraAdapter whose Secret the operator may read, of a source that is not there."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "source-credentials"}}
+    world.kubectl("apply", "-f", "-", input=json.dumps(secret | {"stringData": {"token": "x"}}))
+    body = world.manifest("private", "", source={"type": "http", "repository": "http://127.0.0.1:9/private.tar"})
+    body["spec"]["credentialsSecretRef"] = {"name": "source-credentials"}
+    world.kubectl("apply", "-f", "-", input=json.dumps(body))
+    world.wait("private", lambda status: condition(status, "SourceReady") == "False")
+
+
+def _all_requests(cluster: Cluster) -> list[Json]:
+    return [json.loads(line) for line in cluster.plane.audit_log.read_text().splitlines()]
+
+
+def _right(verb: str, ref: Json) -> str:
+    return f"{verb} {ref['resource']}" + (f"/{ref['subresource']}" if ref.get("subresource") else "")
+
+
+def _granted(cluster: Cluster) -> set[str]:
+    """`verb resource` of all roles that are bound to the operator's account."""
+    found: set[str] = set()
+    for kind in ("clusterrolebindings", "rolebindings"):
+        for binding in json.loads(cluster.plane.kubectl("get", kind, "-A", "-o", "json"))["items"]:
+            subjects = binding.get("subjects") or []
+            if not any(one["kind"] == "ServiceAccount" and one["name"] == RELEASE for one in subjects):
+                continue
+            where = ["-n", binding["metadata"]["namespace"]] if kind == "rolebindings" else []
+            role = cluster.plane.kubectl(
+                "get", binding["roleRef"]["kind"], binding["roleRef"]["name"], *where, "-o", "json"
+            )
+            for rule in json.loads(role)["rules"]:
+                found |= {f"{verb} {resource}" for verb in rule["verbs"] for resource in rule["resources"]}
+    return found
+
+
+def _documented() -> dict[str, bool]:
+    """The table of rights in docs/install.md: right -> whether it was seen in use."""
+    rows = re.findall(r"^\| `(\w+ [\w/]+)` \|.*\| (yes|no) \|$", (ROOT / "docs" / "install.md").read_text(), re.M)
+    return {right: seen == "yes" for right, seen in rows}
+
+
+def _documented_block(name: str) -> str:
+    """The shell commands that docs/install.md gives under this mark."""
+    text = (ROOT / "docs" / "install.md").read_text()
+    (block,) = re.findall(rf"<!-- {name} -->\n```bash\n(.*?)```", text, re.S)
+    return str(block)
