@@ -113,7 +113,7 @@ test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE)
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running, ENGINE=vllm takes the real engine, STORE=s3|azure|hf a store
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf
 	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT))
 
 .PHONY: demo-down
