@@ -12,7 +12,6 @@ from lora_operator.observe.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
-LIST_RETRY_SECONDS = 2.0
 FIRST_RELIST_SECONDS = 5.0
 
 
@@ -32,7 +31,7 @@ class Following:
         changed = self._cluster.adapters.replace(adapters, adapters_at)
         return self._cluster.pods.replace(pods, pods_at) or changed
 
-    async def list_until_it_works(self, stop: asyncio.Event, retry_seconds: float = LIST_RETRY_SECONDS) -> None:
+    async def list_until_it_works(self, stop: asyncio.Event, retry_seconds: float) -> None:
         """Or until `stop` is set."""
         said = ""
         while not stop.is_set():

@@ -17,6 +17,8 @@ from lora_operator.router.streams import StreamLimits
 
 log = logging.getLogger(__name__)
 
+LIST_RETRY_SECONDS = 2.0
+
 
 class PartEnded(Exception):
     """A part that must run for as long as the router does has ended."""
@@ -37,7 +39,7 @@ async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) 
         stack.push_async_callback(kube.close)
         await router.start(settings.host, settings.port)
         stack.push_async_callback(router.stop)
-        await following.list_until_it_works(stop)
+        await following.list_until_it_works(stop, LIST_RETRY_SECONDS)
         if stop.is_set():
             return
         router.listed()

@@ -1,0 +1,147 @@
+"""`lora-operator router` as a whole, against an API server on loopback that can be away."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from lora_operator.cli.main import parser
+from lora_operator.handlers import WatchError
+from lora_operator.options import SettingsError
+from lora_operator.router import freshness, process
+from lora_operator.router.process import run_router
+from lora_operator.router.settings import RouterSettings, from_arguments
+from lora_operator.server import ServeError
+from tests.core.api_server import ApiServer, an_api_server
+from tests.core.test_app import LORA, PODS, NoWatch, a_list
+
+
+def a_resource(*pods: str, version: str = "4") -> dict[str, Any]:
+    assignments = [{"pod": pod, "address": "10.0.0.1:8000", "adapters": ["sql"]} for pod in pods]
+    return {
+        "metadata": {"name": "la", "namespace": "ns", "uid": "la", "resourceVersion": version},
+        "spec": {"baseModel": "tiny", "adapterSource": {"type": "local", "repository": "/m"}},
+        "status": {"podAssignments": assignments, "adapters": [{"name": "sql"}]},
+    }
+
+
+def a_pod(name: str) -> dict[str, Any]:
+    status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    metadata = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "3"}
+    return {"metadata": metadata, "spec": {"containers": [{"name": "vllm"}]}, "status": status}
+
+
+@dataclass
+class Running:
+    api: ApiServer
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+    url: str
+    session: aiohttp.ClientSession
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.session.get(self.url + path) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def until(self, path: str, done: Callable[[int, Any], bool]) -> Any:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    status, body = await self.get(path)
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(0.01)  # it is still starting
+                    continue
+                if done(status, body):
+                    return body
+
+
+@asynccontextmanager
+async def a_router(monkeypatch: pytest.MonkeyPatch, port: int, *pods: str) -> AsyncIterator[Running]:
+    monkeypatch.setattr(process, "Watch", NoWatch)
+    monkeypatch.setattr(process, "LIST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(freshness, "PULSE_SECONDS", 0.05)
+    async with an_api_server() as api, aiohttp.ClientSession() as session:
+        api.lists = {LORA: a_list(a_resource(*pods)), PODS: a_list(*(a_pod(pod) for pod in pods))}
+        stop = asyncio.Event()
+        settings = replace(RouterSettings(), host="127.0.0.1", port=port, relist_seconds=0.05)
+        task = asyncio.create_task(run_router(settings, api.kube, stop))
+        try:
+            yield Running(api, stop, task, f"http://127.0.0.1:{port}", session)
+        finally:
+            stop.set()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_lists_and_answers_and_ends_in_order(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
+    async with a_router(monkeypatch, unused_tcp_port, "p0") as router:
+        body = await router.until("/v1/adapters/sql/pods", lambda status, _: status == 200)
+        assert [one["address"] for one in body["pods"]] == ["10.0.0.1:8000"]
+        router.stop.set()
+        await router.task
+        assert NoWatch.made.stopped
+
+
+async def test_it_answers_from_its_last_table_while_the_api_server_is_away_and_says_how_old_it_is(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_router(monkeypatch, unused_tcp_port, "p0") as router:
+        await router.until("/readyz", lambda status, body: status == 200 and body["apiServer"] == "Reachable")
+        router.api.away = True
+        body = await router.until("/readyz", lambda status, body: body["apiServer"] == "Away")
+        assert body["ready"] and "the API server does not answer" in body["message"]
+        assert len((await router.get("/v1/adapters/sql/pods"))[1]["pods"]) == 1
+        assert caplog.text.count("the API server does not answer, the table stays as it was") == 1
+        router.api.away = False
+        await router.until("/readyz", lambda status, body: body["apiServer"] == "Reachable")
+
+
+async def test_what_no_watch_told_is_found_by_the_next_list(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    async with a_router(monkeypatch, unused_tcp_port, "p0", "p1") as router:
+        await router.until("/v1/adapters/sql/pods", lambda status, body: status == 200 and len(body["pods"]) == 2)
+        router.api.lists[PODS] = a_list(a_pod("p0"), version="9")
+        await router.until("/v1/adapters/sql/pods", lambda status, body: len(body["pods"]) == 1)
+        router.api.lists[LORA] = a_list(version="9")
+        await router.until("/v1/adapters/sql/pods", lambda status, body: status == 404)
+
+
+async def test_until_the_first_list_works_it_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_router(monkeypatch, unused_tcp_port) as router:
+        router.api.lists = {}
+        await router.until("/readyz", lambda status, body: status == 503 and not body["ready"])
+        await router.api.until_calls(2)
+        await router.until("/v1/adapters", lambda status, body: status == 503)
+        assert "apply the CustomResourceDefinition" in caplog.text
+
+
+async def test_it_ends_when_the_watch_ends(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
+    async with a_router(monkeypatch, unused_tcp_port, "p0") as router:
+        await router.until("/readyz", lambda status, _: status == 200)
+        NoWatch.made.ended.set_exception(WatchError("kopf ended"))
+        with pytest.raises(WatchError):
+            await router.task
+
+
+async def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", unused_tcp_port)
+    async with server, a_router(monkeypatch, unused_tcp_port) as router:
+        with pytest.raises(ServeError, match=f"cannot listen on 127.0.0.1:{unused_tcp_port}"):
+            await router.task
+
+
+def test_its_settings_come_from_flags_and_environment() -> None:
+    given = parser("router").parse_args(["router", "--namespace", "a", "--namespace", "b", "--port", "9"])
+    settings = from_arguments(given, {"LORA_ROUTER_STREAMS": "7"})
+    assert (settings.namespaces, settings.port, settings.streams) == (("a", "b"), 9, 7)
+    with pytest.raises(SettingsError, match="a namespace's name is empty"):
+        from_arguments(argparse.Namespace(namespaces=[""]), {})
