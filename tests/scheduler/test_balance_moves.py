@@ -43,6 +43,7 @@ from tests.scheduler.builders import (
 from tests.scheduler.world import World
 
 ZONE = "topology.kubernetes.io/zone"
+GOLD = Selector((("tier", "gold"),))
 FAILED = (Reason.LOAD_FAILED, "the engine answered 500")
 
 
@@ -140,14 +141,24 @@ def test_a_pod_that_keeps_too_much_load_is_named_with_the_reason() -> None:
     assert (kept.pod, kept.load, kept.obstacle) == ("p1", 8.0, Obstacle.NO_ROOM_ELSEWHERE)
     assert kept.message == (
         "8 requests per second are expected where 4.4 are tolerated: "
-        "no other pod that would stay below that can take one of its 2 copies that may move"
+        "no other pod can take one of its 2 copies that may move and still have clearly less"
     )
     (kept,) = plan_for(*adapters, hot, a_pod("p2"), policy=Policy(max_moves=0)).overloads
     assert kept.obstacle is Obstacle.MOVES_UNDER_WAY
     everywhere = crowd(9.0, 9.0, replica_policy=ReplicaPolicy.ALL_PODS)
-    gold = [replace(a, selector=Selector((("tier", "gold"),))) for a in everywhere]
+    gold = [replace(a, selector=GOLD) for a in everywhere]
     (kept,) = plan_for(*gold, loaded_on("p1", gold, labels={"tier": "gold"}), a_pod("p2")).overloads
     assert kept.obstacle is Obstacle.NOTHING_TO_MOVE and "none of its 2 copies may move" in kept.message
+
+
+def test_pods_that_share_more_load_than_all_others_divide_it_evenly() -> None:
+    """Only two pods are selected: neither can come near the mean of all."""
+    adapters = crowd(*[4.0] * 6, selector=GOLD)
+    p1 = loaded_on("p1", adapters[:5], labels={"tier": "gold"})
+    p2 = loaded_on("p2", adapters[5:], labels={"tier": "gold"})
+    rested, plans = run(a_snapshot(*adapters, p1, p2, *(a_pod(f"q{i}") for i in range(6))))
+    assert load_of(rested)["p1"] == load_of(rested)["p2"] == 12.0
+    assert sum(len(loads(made)) for made in plans) == 2
 
 
 def test_nothing_is_said_of_pods_that_are_relieved_or_even_enough() -> None:
@@ -293,14 +304,22 @@ def test_moves_come_to_an_end_in_fleets_of_any_fullness(seed: int, use: float) -
     adapters = [
         an_adapter(
             f"a{i:02}", demand=100 / (i + 1), bytes=dice.choice((1, 2, 4, 8)) * GIB, replicas=dice.choice((1, 1, 1, 3)),
-            rank=dice.choice((8, 8, 16)), topology_key=dice.choice((ZONE, "kubernetes.io/hostname")),
+            rank=dice.choice((8, 8, 16)), selector=dice.choice((*[Selector()] * 4, GOLD)),
+            topology_key=dice.choice((ZONE, "kubernetes.io/hostname")),
         )
         for i in range(48)
     ]  # fmt: skip
     size = sum(a.bytes * a.replicas for a in adapters) / GIB / use / 6
     slots = int(sum(a.replicas for a in adapters) / use / 6) + 1
     pods = [
-        a_pod(f"p{i}", slots=slots, memory=size, max_rank=dice.choice((8, 16)), node_labels=in_zone(f"z{i % 3}"))
+        a_pod(
+            f"p{i}",
+            slots=slots,
+            memory=size,
+            max_rank=dice.choice((8, 16)),
+            node_labels=in_zone(f"z{i % 3}"),
+            labels={"tier": "gold"} if i % 3 else {},
+        )
         for i in range(7)
     ]
     rested, _ = run(a_snapshot(*adapters, *pods))

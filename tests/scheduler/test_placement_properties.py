@@ -75,6 +75,7 @@ def check(world: World, policy: Policy, made: Plan) -> None:
         if missing:
             assert [refusal.pod for refusal in made.refusals[key]] == sorted(world.pods)
         assert_update_is_gentle(world, policy, made, adapter)
+        assert_no_last_copy_is_surplus(world, made, adapter)
     if world.adapters:
         some = sorted(world.adapters)[0]
         assert [refusal.pod for refusal in explain(some, snapshot, policy)] == sorted(world.pods)
@@ -103,6 +104,26 @@ def assert_update_is_gentle(world: World, policy: Policy, made: Plan, adapter: A
     assert not set(superseded) & loading
     if superseded and before >= 2 and not given_up:
         assert after >= 1, f"the update takes away all {before} copies of {key} that serve"
+
+
+def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -> None:
+    """Neither a move nor fewer replicas take the last copy that serves: only a pod that does not match any more, or is
+    over a limit, may."""
+    gone = {(action.pod, action.name): action.cause for action in made.actions if isinstance(action, Unload)}
+    serving = [
+        (pod, resident)
+        for pod in world.pods.values()
+        for resident in pod.residents
+        if pod.ready and not pod.draining and resident.owned and resident.adapter == adapter.key
+        if resident.state is ResidentState.LOADED
+    ]
+    if serving and adapter.replicas and {gone.get((p.key, r.name)) for p, r in serving} == {UnloadCause.SURPLUS}:
+        assert all(
+            not selects(adapter.namespace, adapter.selector, pod)
+            or len(pod.residents) > pod.host_slots
+            or sum(resident.bytes for resident in pod.residents) > (pod.memory_bytes or 1 << 62)
+            for pod, _ in serving
+        ), f"{adapter.key} loses the last copy that serves"
 
 
 def assert_no_inversion(snapshot: Snapshot, made: Plan) -> None:

@@ -8,7 +8,7 @@ with the larger load or in the more crowded domain (retention): hence a copy onl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
@@ -69,7 +69,11 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
     for pod in loads.above(limits.least):
         while pod.load > limits.least:
             copies = [copy for copy in by_share(pod) if copy.adapter.demand is not None and moves.at_rest(copy)]
-            step = _best_step(pod, copies, loads, limits, moves) if moves.budget > 0 else None
+            step = _best_step(pod, copies, loads, limits, moves) if moves.budget > 0 and copies else None
+            if step is None and moves.budget > 0 and copies:
+                # selectors may keep much load on few pods: what is above the limit there can still be divided
+                less = replace(limits, high=pod.load * loads.ideal / limits.least)
+                step = _best_step(pod, copies, loads, less, moves)
             if step is None:
                 left.append(_overload(pod, len(copies), limits, moves))
                 break
@@ -104,7 +108,7 @@ def _overload(pod: PodLedger, movable: int, limits: _Limits, moves: Rebalancing)
         obstacle, why = Obstacle.MOVES_UNDER_WAY, "as many moves are under way as are allowed at a time"
     elif movable:
         obstacle = Obstacle.NO_ROOM_ELSEWHERE
-        why = f"no other pod that would stay below that can take one of its {movable} copies that may move"
+        why = f"no other pod can take one of its {movable} copies that may move and still have clearly less"
     else:
         obstacle, why = Obstacle.NOTHING_TO_MOVE, f"none of its {len(pod.copies)} copies may move"
     message = f"{pod.load:.3g} requests per second are expected where {limits.least:.3g} are tolerated: {why}"
