@@ -245,9 +245,12 @@ class Executor:
         )
         self._metrics.load(reason, None)
         slow = not getattr(error, "retryable", api_server)
+        # the text of an unknown error may hold anything, and status is for everybody
+        text = str(error) if reason != "InternalError" else f"{type(error).__name__} in the operator: see its log"
         failure = self._failures.add(
-            effect.adapter, effect.version, pod, effect.incarnation, reason, str(error), time.monotonic(), slow
-        )
+            effect.adapter, effect.version, pod, effect.incarnation, reason, text, time.monotonic(), slow,
+            getattr(error, "retry_after_seconds", None) or 0.0,
+        )  # fmt: skip
         log.warning(
             "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,
             failure.attempts, failure.next_at - time.monotonic(), error, extra=_fields(effect),

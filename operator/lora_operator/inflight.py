@@ -96,14 +96,25 @@ class Failures:
         self._known: dict[str, dict[tuple[str, str], tuple[str, Failure]]] = {}  # by pod, by adapter and version
 
     def add(
-        self, adapter: str, version: str, pod: str, incarnation: str, reason: str, message: str, now: float, slow: bool
+        self,
+        adapter: str,
+        version: str,
+        pod: str,
+        incarnation: str,
+        reason: str,
+        message: str,
+        now: float,
+        slow: bool,
+        wished_seconds: float = 0.0,
     ) -> Failure:
-        """Note a failure. `slow` starts at ten times the first delay, for what hardly heals by itself."""
+        """Note a failure. `slow` starts at ten times the first delay, for what hardly heals by itself. A store's wish
+        to be left alone for `wished_seconds` is granted, for an hour at most.
+        """
         here = self._known.setdefault(pod, {})
         before = here.get((adapter, version))
         attempts = before[1].attempts + 1 if before and before[0] == incarnation else 1
         base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
-        delay = min(base, self._max) * random.uniform(0.8, 1.2)
+        delay = max(min(base, self._max) * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
         failure = Failure(reason, message, attempts, now + delay)
         here[adapter, version] = (incarnation, failure)
         return failure

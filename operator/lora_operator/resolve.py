@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 CHECKS_PER_SECOND = 20.0
 FIRST_RETRY_SECONDS = 1.0
+SLOWEST = 6  # how much longer than the regular interval a source that keeps failing is left alone
+MOST_PATIENT_SECONDS = 3600.0  # whatever a store asks for
 PLACE = ("type", "repository", "revision", "endpoint", "region")  # a request that differs here is about other files
 
 
@@ -170,7 +172,9 @@ class Resolver:
                 failures += 1
             except Exception as error:
                 log.exception("resolving the source of %s failed unexpectedly", key)
-                wrapped = SourceError("InternalError", f"{type(error).__name__}: {error}", retryable=True)
+                # the text of an unknown error may hold anything, and status is for everybody
+                text = f"{type(error).__name__} in the operator: see its log, and please report it"
+                wrapped = SourceError("InternalError", text, retryable=True)
                 found = SourceView(request, view.resolution, wrapped, checked=True)
                 failures += 1
             asked = request
@@ -199,12 +203,13 @@ class Resolver:
     def _delay(self, failures: int, found: SourceView) -> float:
         resolution, error = found.resolution, found.error
         interval = max(self._interval, len(self._tasks) / CHECKS_PER_SECOND)
-        if error is not None and error.retry_after_seconds is not None:
-            return max(error.retry_after_seconds, FIRST_RETRY_SECONDS) * random.uniform(1.0, 1.1)
+        if error is not None:
+            # beyond the interval, too: a source that fails for long costs more than one that answers
+            seconds = min(interval * SLOWEST, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16))
+            wished = min(error.retry_after_seconds or 0.0, MOST_PATIENT_SECONDS)
+            return max(seconds, wished) * random.uniform(1.0, 1.1)
         if resolution is not None and resolution.recheck_after_seconds is not None:
             return min(interval, max(resolution.recheck_after_seconds, 0.05))
-        if failures:
-            interval = min(interval, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16))
         return interval * random.uniform(0.9, 1.1)
 
 

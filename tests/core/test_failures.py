@@ -75,3 +75,10 @@ def test_one_effect_at_a_time_for_a_name_on_a_pod() -> None:
     ledger.end(first)
     assert ledger.begin(second) and not second.is_load and first.is_load
     assert list(ledger.on("ns/p1")) == []
+
+
+def test_a_store_that_asks_for_a_pause_gets_it_for_an_hour_at_most() -> None:
+    failures = Failures(1.0, 300.0)
+    asked = failures.add("a", "v1", POD, LIFE, "RateLimited", "no", 0.0, False, 900.0)
+    assert asked.next_at == 900.0
+    assert failures.add("a", "v1", POD, LIFE, "RateLimited", "no", 0.0, False, 1e9).next_at == 3600.0

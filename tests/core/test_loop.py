@@ -196,7 +196,7 @@ async def test_a_defect_in_a_load_is_told_and_tried_again_at_the_pace_of_failure
         await fleet.until(lambda: fleet.failed("la") == {"sql": "LoadFailed"})
         await fleet.rounds(20)
         assert len(calls) == 1
-        assert "InternalError: a defect" in fleet.status("la")["failedAdapters"][0]["message"]
+        assert "InternalError: RuntimeError in the operator" in fleet.status("la")["failedAdapters"][0]["message"]
 
 
 async def test_files_that_took_long_are_not_loaded_once_nobody_wants_them(

@@ -171,12 +171,15 @@ def seen(resolution: Resolution | None = None, error: SourceError | None = None)
     return SourceView(SourceRequest("local", "/models/x"), resolution, error)
 
 
-def test_failures_are_asked_again_soon_and_then_at_the_usual_pace() -> None:
-    resolver = Resolver({}, lambda: None, interval_seconds=60.0, base_shapes={})
-    delays = [resolver._delay(failures, seen()) for failures in range(12)]
-    assert 54.0 <= delays[0] <= 66.0
-    assert 0.9 <= delays[1] <= 1.1 and 1.8 <= delays[2] <= 2.2
-    assert all(54.0 <= delay <= 66.0 for delay in delays[7:])
+def test_failures_are_asked_again_soon_and_then_less_often_than_what_answers() -> None:
+    resolver = Resolver({}, lambda: None, interval_seconds=10.0, base_shapes={})
+    away = SourceError("ServerError", "away", retryable=True)
+    # what was about to settle when the store went away is no reason to ask it all the time
+    failing = seen(Resolution(recheck_after_seconds=0.1), away)
+    delays = [resolver._delay(failures, failing) for failures in range(1, 12)]
+    assert 9.0 <= resolver._delay(0, seen()) <= 11.0
+    assert 1.0 <= delays[0] <= 1.1 and 2.0 <= delays[1] <= 2.2
+    assert all(60.0 <= delay <= 66.0 for delay in delays[6:])
 
 
 def test_a_source_that_settles_is_asked_again_when_it_will_have() -> None:
@@ -189,3 +192,7 @@ def test_a_store_that_asks_for_a_pause_gets_it() -> None:
     resolver = Resolver({}, lambda: None, interval_seconds=60.0, base_shapes={})
     busy = SourceError("RateLimited", "too many requests", retryable=True, retry_after_seconds=300.0)
     assert 300.0 <= resolver._delay(1, seen(error=busy)) <= 330.0
+    hasty = SourceError("RateLimited", "too many requests", retryable=True, retry_after_seconds=0.1)
+    assert resolver._delay(9, seen(error=hasty)) >= 60.0
+    endless = SourceError("RateLimited", "too many requests", retryable=True, retry_after_seconds=1e9)
+    assert resolver._delay(1, seen(error=endless)) <= 3960.0

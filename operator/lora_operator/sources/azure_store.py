@@ -28,7 +28,7 @@ from lora_operator.sources.azure_errors import explained
 from lora_operator.sources.azure_keys import AzureKeys
 from lora_operator.sources.azure_place import AzurePlace
 from lora_operator.sources.base import SourceError
-from lora_operator.sources.remote_connections import check_url, checked_pools
+from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
@@ -96,10 +96,12 @@ class AzureStore:
             self._credential = AzureSasCredential(keys.sas)
         elif identity_may_go_there:
             self._credential = self._clean(identity.credential)
-        self._service = self._clean(partial(_service, place.url, self._credential, rules, timing))
+        self._lines = Lines()
+        self._service = self._clean(partial(_service, place.url, self._credential, rules, self._lines, timing))
         self._container = self._service.get_container_client(place.container)
 
     def close(self) -> None:
+        self._lines.cut()
         self._service.close()
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
@@ -179,10 +181,10 @@ def _listed(page: Any) -> list[Any] | None:
     return None if page is None else list(page)
 
 
-def _service(url: str, credential: Any, rules: HostRules, timing: Timing) -> Any:
+def _service(url: str, credential: Any, rules: HostRules, lines: Lines, timing: Timing) -> Any:
     """A client of the account that follows no redirects: they could lead credentials elsewhere."""
     adapter = HTTPAdapter(pool_maxsize=16)
-    adapter.poolmanager.pool_classes_by_scheme = checked_pools(adapter.poolmanager.pool_classes_by_scheme, rules)
+    adapter.poolmanager.pool_classes_by_scheme = checked_pools(adapter.poolmanager.pool_classes_by_scheme, rules, lines)
     session = requests.Session()
     session.mount("http://", adapter)
     session.mount("https://", adapter)

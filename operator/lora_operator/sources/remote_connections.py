@@ -7,7 +7,9 @@ that is looked at before a byte is sent.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from lora_operator.fetch.addresses import as_address
@@ -24,9 +26,35 @@ def check_url(url: str, rules: HostRules) -> None:
         raise SourceError(error.reason, f"endpoint: {error.message}", retryable=error.retryable) from None
 
 
-def checked_pools(pools: Mapping[str, Any], rules: HostRules) -> dict[str, Any]:
+class Lines:
+    """The connections of one store, to be cut when its time is over: a time-out of the SDK begins anew with each byte,
+    and a server that sends one now and then would keep a thread for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] | None = []
+
+    def add(self, connected: socket.socket) -> None:
+        """Know this connection. Raises OSError where all were cut already."""
+        with self._lock:
+            if self._sockets is None:
+                raise ConnectionAbortedError("the time for this store is over")
+            self._sockets.append(connected.dup())  # the SDK wraps its own for TLS, and closes it when it likes
+
+    def cut(self) -> None:
+        """Whoever waits for an answer is told at once that none will come."""
+        with self._lock:
+            sockets, self._sockets = self._sockets or [], None
+        for each in sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+def checked_pools(pools: Mapping[str, Any], rules: HostRules, lines: Lines) -> dict[str, Any]:
     """urllib3's pool classes by scheme -> the same, whose connections raise FetchError for a forbidden address."""
-    return {scheme: _checked(pool, rules) for scheme, pool in pools.items()}
+    return {scheme: _checked(pool, rules, lines) for scheme, pool in pools.items()}
 
 
 def forbidden_address(error: BaseException | None) -> FetchError | None:
@@ -55,13 +83,14 @@ def _inside(error: BaseException | None) -> Iterator[BaseException]:
         error = inner or error.__cause__ or error.__context__
 
 
-def _checked(pool: Any, rules: HostRules) -> Any:
+def _checked(pool: Any, rules: HostRules, lines: Lines) -> Any:
     def _new_conn(self: Any) -> socket.socket:
         connected: socket.socket = pool.ConnectionCls._new_conn(self)
         try:
             address = as_address(str(connected.getpeername()[0]))
             if address is not None:
                 rules.check_address(self.host, address)
+            lines.add(connected)
         except BaseException:
             connected.close()
             raise

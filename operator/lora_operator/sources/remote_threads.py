@@ -68,6 +68,8 @@ def cleanly(call: Callable[[], _T], explain: Callable[[Exception], SourceError |
 
 
 def quiet(loggers: Iterable[str]) -> None:
-    """Let nothing below a warning through from what writes URLs, headers or signatures to its log."""
+    """Let nothing below a warning through from what writes URLs, headers or signatures to its log, and no warning of
+    urllib3, which quotes whole URLs when an answer makes no sense.
+    """
     for name in loggers:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.CRITICAL if name == "urllib3" else logging.WARNING)

@@ -22,7 +22,7 @@ from botocore.config import Config
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.sources.base import SourceError
-from lora_operator.sources.remote_connections import check_url, checked_pools
+from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
@@ -99,10 +99,12 @@ class S3Store:
         check_url(self._client.meta.endpoint_url, rules)
         if not place.is_aws:
             self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
+        self._lines = Lines()
         manager = self._client._endpoint.http_session._manager
-        manager.pool_classes_by_scheme = checked_pools(manager.pool_classes_by_scheme, rules)
+        manager.pool_classes_by_scheme = checked_pools(manager.pool_classes_by_scheme, rules, self._lines)
 
     def close(self) -> None:
+        self._lines.cut()
         self._client.close()
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
