@@ -223,8 +223,15 @@ def test_a_copy_stays_where_no_other_pod_can_take_it(other: Pod) -> None:
 
 def test_an_adapter_that_failed_to_load_somewhere_is_not_tried_on_pod_after_pod() -> None:
     adapters = crowd(4.0, 4.0)
-    failed = a_pod("p2", excluded={"a0": FAILED, "a1": FAILED})
-    assert not plan_for(*adapters, loaded_on("p1", adapters), failed, a_pod("p3")).actions
+    pods = [a_pod(f"p{i + 2}", excluded={f"a{i}": FAILED}) for i in range(2)]
+    assert not plan_for(*adapters, loaded_on("p1", adapters), *pods, a_pod("p4")).actions
+
+
+def test_where_several_failed_to_load_the_pod_is_to_blame_and_another_one_is_taken() -> None:
+    adapters = crowd(4.0, 4.0)
+    broken = a_pod("p2", excluded={"a0": FAILED, "a1": FAILED})
+    made = plan_for(*adapters, loaded_on("p1", adapters), broken, a_pod("p3"))
+    assert [pod for _, pod in loads(made)] == ["p3"]
 
 
 def test_a_failed_move_leaves_the_copy_where_it_was() -> None:

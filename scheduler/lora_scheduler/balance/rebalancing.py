@@ -38,10 +38,7 @@ class Rebalancing:
             and len(allotment.kept) == allotment.wanted == allotment.most
             and not (allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving)
             and all(other.serving_current for other in allotment.kept.values())
-            and not any(
-                pod.pod.excluded.get(copy.adapter.key, (None, ""))[0] is Reason.LOAD_FAILED
-                for pod in allotment.group.targets
-            )
+            and not any(_failed(copy.adapter.key, pod) for pod in allotment.group.targets)
         )
 
     def takes(self, copy: Copy, pod: PodLedger) -> bool:
@@ -101,6 +98,14 @@ class _Step:
     pod: PodLedger
     relief: float
     other: Copy | None = None
+
+
+def _failed(adapter: str, pod: PodLedger) -> bool:
+    """Whether loading failed there, of this adapter alone: where others failed too, the pod is to blame."""
+    failed = pod.pod.excluded
+    if failed.get(adapter, (None, ""))[0] is not Reason.LOAD_FAILED:
+        return False
+    return not any(reason is Reason.LOAD_FAILED for key, (reason, _) in failed.items() if key != adapter)
 
 
 def _overload(pod: PodLedger, movable: int, limits: _Limits, moves: Rebalancing) -> Overload:
