@@ -80,6 +80,20 @@ async def test_the_agent_is_told_the_version_together_with_all_that_is_loaded(
     assert [version["name"] for version in told["versions"]] == ["alpaca", "other"]
 
 
+async def test_loads_that_come_at_the_same_time_share_what_the_agent_is_told(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    record, wanted = a_pod_with_an_agent(scripted.endpoint.port), a_wish(case)
+    async with way(client, Located(case.order)) as (agents, knowing):
+        # as the ledger says while all these loads are under way
+        knowing.loaded = frozenset({LOADED, (wanted.adapter.name, wanted.adapter.version)})
+        await asyncio.gather(*(agents.bring(record, wanted, ignore) for _ in range(8)))
+        assert 1 <= len(scripted.of("/v1/loaded")) <= 3
+        told = len(scripted.of("/v1/loaded"))
+        await agents.bring(record, wanted, ignore)
+        assert len(scripted.of("/v1/loaded")) == told + 1  # what was held before it came says nothing of it
+
+
 async def test_how_far_it_is_is_passed_on(client: AgentClient, scripted: ScriptedAgent, case: Case) -> None:
     path = f"/v1/adapters/alpaca/{case.order.fingerprint}"
     scripted.fetches.extend((202, an_entry(path, "Fetching", doneBytes=done)) for done in (1, 5, 9))

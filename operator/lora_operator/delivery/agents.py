@@ -53,6 +53,8 @@ class Agents:
         self._fence = fence
         self._told: dict[str, tuple[str, frozenset[Key]]] = {}  # pod -> container, what its agent was told last
         self._told_at: dict[str, float] = {}  # monotonic
+        self._begun: dict[str, int] = {}  # pod -> how often telling it has begun
+        self._held: dict[str, tuple[int, frozenset[Key]]] = {}  # pod -> which of these times, what its agent holds
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -81,7 +83,7 @@ class Agents:
     def follow(self, pods: Mapping[str, PodRecord]) -> None:
         """Tell agents what their engines have, where that changed: files that nobody has loaded may go."""
         agents = {key: record for key, record in pods.items() if record.pod.agent_port and record.pod.ip}
-        tables: tuple[dict[str, object], ...] = (self._told, self._told_at, self._locks)  # type: ignore[assignment]
+        tables: tuple[dict[str, object], ...] = (self._told, self._told_at, self._begun, self._held, self._locks)  # type: ignore[assignment]
         for table in tables:
             for key in [key for key in table if key not in agents]:
                 del table[key]
@@ -146,14 +148,21 @@ class Agents:
             pause *= 2
 
     async def _tell(self, record: PodRecord, also: Key | None = None) -> frozenset[Key]:
-        """One at a time for each pod, so that no older list arrives after a newer one."""
+        """One at a time for each pod, so that no older list arrives after a newer one. Many loads that wait here at
+        the same time share one telling, as it names all that are on their way."""
+        before = self._begun.get(record.key, 0)
         async with self._locks.setdefault(record.key, asyncio.Lock()):
+            number, held_then = self._held.get(record.key, (0, frozenset()))
             loaded = self._loaded_on(record.key)
             if loaded is None:
                 raise AgentError(
                     "PodNotReady", f"what the engine of {record.key} has loaded is not known just now", retryable=True
                 )
             versions = loaded | {also} if also is not None else loaded
+            told = self._told.get(record.key) == (incarnation_of(record), versions)
+            if number > before and told and (also is None or also in held_then):
+                return held_then
+            self._begun[record.key] = number = self._begun.get(record.key, 0) + 1
             client, endpoint = self._client_of(record.pod.namespace), _endpoint(record)
             self._fence()
             held = await client.loaded(endpoint, versions)
@@ -165,7 +174,9 @@ class Agents:
                 if holder != record.key and self._gone(holder):
                     log.info("pod %s is gone: what it held on the disk of pod %s may go", holder, record.key)
                     await client.let_go(endpoint, holder)
-            return frozenset((version.name, version.fingerprint) for version in held.versions)
+            there = frozenset((version.name, version.fingerprint) for version in held.versions)
+            self._held[record.key] = (number, there)
+            return there
 
     async def _tell_quietly(self, record: PodRecord) -> None:
         try:
