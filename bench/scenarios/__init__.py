@@ -15,6 +15,7 @@ from bench.scenarios.hang import hang
 from bench.scenarios.quiet import quiet
 from bench.scenarios.ready import ready
 from bench.scenarios.restart import restart
+from bench.scenarios.router import router, staleness
 from e2e.controlplane import ControlPlane
 
 Scenario = Callable[[ControlPlane, Path, str, int, int], list[Figure]]
@@ -27,6 +28,7 @@ SCENARIOS: dict[str, Scenario] = {
     "quiet": quiet,
     "fleet": fleet,
     "agents": agents,
+    "staleness": staleness,
 }
 
-ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch}
+ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch, "router": router}
