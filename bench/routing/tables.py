@@ -8,7 +8,19 @@ from statistics import fmean
 
 from bench.figures import Figure
 from bench.routing.demand import Bursts
-from bench.routing.measure import CVS, ON_DEMAND, PLACED, POLICIES, SCRAPE_SECONDS, SCRAPES, Record, chosen
+from bench.routing.measure import (
+    COMPARED,
+    CVS,
+    ON_DEMAND,
+    PLACED,
+    POLICIES,
+    SCRAPE_SECONDS,
+    SCRAPES,
+    VARIATIONS,
+    VARIED,
+    Record,
+    chosen,
+)
 from bench.routing.timings import TIMES
 
 OURS, THEIRS = POLICIES[0], "least-request"
@@ -77,6 +89,12 @@ def tables(records: list[Record]) -> Iterator[tuple[str, Rows]]:
             own = chosen(records, SCRAPES, scrape_seconds=seconds, told=told)
             rows.append((f"{seconds:g}", "yes" if told else "no", *_cells(own)))
     yield f"{OURS} with metrics of different age, bursts of each adapter's, cv 4", rows
+    rows = [("fleet", "policy", "warm %", "max/mean", "loads", "spills", "wait s", "p99", "standing still %")]
+    for variation in VARIATIONS:
+        for policy in COMPARED:
+            own = chosen(records, VARIED, variation=variation.name, policy=policy)
+            rows.append((variation.name, policy, *_cells(own)))
+    yield "other fleets, loaded on demand, bursts of each adapter's, cv 4", rows
     rows = [("policy", "may load", "p50 µs", "p99 µs")]
     for one in chosen(records, TIMES):
         rows.append((
