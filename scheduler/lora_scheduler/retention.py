@@ -8,7 +8,6 @@ from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import keeps, loadable
 from lora_scheduler.ledger import Copy
 from lora_scheduler.rendezvous import weight
-from lora_scheduler.scorers import DECIMALS
 from lora_scheduler.topology import domain_of
 
 
@@ -89,7 +88,7 @@ def _surplus(allotment: Allotment, copies: list[Copy]) -> list[Copy]:
             (copy for copy in left if _usefulness(copy) == last),
             key=lambda c: (
                 domains[_domain(c)],
-                round(c.ledger.load, DECIMALS),
+                c.ledger.load,
                 tier(c),
                 -weight(c.adapter.key, c.ledger.key),
             ),

@@ -161,6 +161,14 @@ def test_pods_that_share_more_load_than_all_others_divide_it_evenly() -> None:
     assert sum(len(loads(made)) for made in plans) == 2
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 1e-9, 0.1])
+@pytest.mark.parametrize("scale", [1.0, 1e-7])
+def test_a_copy_does_not_change_sides_where_the_other_one_would_then_have_as_much(epsilon: float, scale: float) -> None:
+    adapters = crowd(8.0 * scale, 0.7 * scale), [an_adapter("b", demand=8.0 * scale)]
+    pods = loaded_on("p1", adapters[0]), loaded_on("p2", adapters[1])
+    run(a_snapshot(*adapters[0], *adapters[1], *pods, a_pod("p3", max_rank=4)), Policy(rebalance_epsilon=epsilon))
+
+
 def test_nothing_is_said_of_pods_that_are_relieved_or_even_enough() -> None:
     adapters = crowd(4.0, 4.0)
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2")).overloads

@@ -18,6 +18,7 @@ from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
 SMALLEST_SHARE = 0.1  # of what is tolerated above the mean: moving less is not worth a load
+CLEARLY_LESS = 0.99  # of the load of a pod: with no less on the other one, a copy could go to and fro
 TAKEN_UP_TO = 0.9  # of what is tolerated: small changes of demand must not make a pod give up what it has just taken
 
 
@@ -69,7 +70,7 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
             step = _best_step(pod, copies, loads, limits, moves) if moves.budget > 0 and copies else None
             if step is None and moves.budget > 0 and copies:
                 # selectors may keep much load on few pods: what is above the limit there can still be divided
-                less = replace(limits, high=pod.load * loads.ideal / limits.least)
+                less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
                 step = _best_step(pod, copies, loads, less, moves)
             if step is None:
                 left.append(_overload(pod, len(copies), limits, moves))
