@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.router import api as api_module
 from lora_operator.router.wire import AdapterList, AdapterPods, PickAnswer, ProblemDocument, Readiness
 from tests.router.fleet import Fleet, a_fleet
 from tests.router.serving import served
@@ -192,6 +193,17 @@ async def test_a_huge_body_an_unknown_path_and_a_wrong_method_are_problems_too()
             assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         async with api.session.delete(f"{api.url}/v1/adapters") as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_module, "BODY_SECONDS", 0.05)
+    async with served(a_fleet()) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+        writer.write(b"POST /v1/pick HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(20):
+            assert b" 408 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_before_the_first_list_nothing_is_answered_but_health() -> None:

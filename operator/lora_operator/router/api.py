@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ from lora_operator.router.table import RoutingTable
 from lora_operator.router.wire import PickRequest
 
 BODY_BYTES = 64 << 10
+BODY_SECONDS = 10.0
 RETRY_SECONDS = 1
 AGE_HEADER = "X-Table-Age-Seconds"
 STREAM_HEADERS = {
@@ -43,7 +45,7 @@ class RouterApi:
     def __init__(self, table: RoutingTable, freshness: Freshness, limits: StreamLimits | None = None) -> None:
         self._table = table
         self._freshness = freshness
-        self._picker = Picker(table)
+        self.picker = Picker(table)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
         self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
@@ -127,7 +129,12 @@ class RouterApi:
         if request.query_string:
             raise Problem("bad-request", "POST /v1/pick takes no query parameters; put everything into the body")
         try:
-            asked = PickRequest.model_validate_json(await request.read())
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.read()
+        except TimeoutError as error:
+            raise Problem("body-too-slow", f"the whole body has to come within {BODY_SECONDS:g} s") from error
+        try:
+            asked = PickRequest.model_validate_json(body)
         except ValidationError as error:
             raise Problem("bad-request", f"the body: {_first(error)}") from error
         policy = asked.policy or DEFAULT_POLICY
@@ -138,11 +145,11 @@ class RouterApi:
         self._need_table()
         started = time.perf_counter()
         entry = find(self._table, asked.adapter, asked.namespace)
-        picked = self._picker.pick(entry, policy, asked.key or "", frozenset(asked.avoid)) if entry.endpoints else None
+        picked = self.picker.pick(entry, policy, asked.key or "", frozenset(asked.avoid)) if entry.endpoints else None
         self.metrics.picked(time.perf_counter() - started)
         if picked is None:
             raise self._not_loaded(entry)
-        body = {
+        answer = {
             "namespace": entry.namespace,
             "adapter": entry.name,
             "baseModel": entry.base_model,
@@ -152,7 +159,7 @@ class RouterApi:
             "policy": policy,
             "version": self._table.tag,
         }
-        return _json(dumped(body), self._headers())
+        return _json(dumped(answer), self._headers())
 
     @staticmethod
     def _not_loaded(entry: Entry) -> Problem:

@@ -70,7 +70,7 @@ def _paths() -> Json:
         "getPodsForAdapter", "The pods that answer for an adapter", AdapterPods, [name, *_query(PodsQuestion)],
         (400, 404, 503),
     )  # fmt: skip
-    chosen = _operation("pick", "An endpoint for one request", PickAnswer, [], (400, 404, 413, 503))
+    chosen = _operation("pick", "An endpoint for one request", PickAnswer, [], (400, 404, 408, 413, 503))
     chosen["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(PickRequest)}}}
     ready = _operation("readyz", "Whether the table is there, and how old it is", Readiness, [], ())
     ready["responses"]["503"] = _answer("Not yet", Readiness)

@@ -17,6 +17,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "unknown-adapter": (404, "No such adapter"),
     "unknown-path": (404, "No such path"),
     "method-not-allowed": (405, "Not with this method"),
+    "body-too-slow": (408, "The body did not come in time"),
     "body-too-large": (413, "The body is too large"),
     "not-loaded": (503, "The adapter is known and cannot be reached now"),
     "table-not-loaded": (503, "The routing table is not there yet"),

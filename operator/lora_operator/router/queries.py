@@ -78,8 +78,5 @@ def find(table: RoutingTable, name: str, namespace: str | None = None) -> Entry:
 
 def _near(table: RoutingTable, name: str, namespace: str | None) -> tuple[str, ...]:
     """Similar names. Only neighbours are compared: in a large table all of them would cost tenths of a second."""
-    if namespace is None:
-        first = next(table.after(), None)
-        namespace = first.namespace if first is not None else ""
-    names = {entry.name for entry in table.near((namespace, name), NEIGHBOURS) if entry.namespace == namespace}
-    return tuple(get_close_matches(name, sorted(names), NEAR_NAMES))
+    names = [one for one in table.near(name, NEIGHBOURS) if namespace is None or table.get(namespace, one) is not None]
+    return tuple(get_close_matches(name, names, NEAR_NAMES))

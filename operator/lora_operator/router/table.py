@@ -37,6 +37,7 @@ class RoutingTable:
         self.endpoints = 0  # over all entries
         self._entries: dict[Key, Entry] = {}
         self._keys: list[Key] = []  # sorted
+        self._names: list[str] = []  # sorted, each once
         self._by_name: dict[str, dict[str, Entry]] = {}  # name -> namespace -> entry
         self._log: deque[Change] = deque(maxlen=log_length)
         self._listeners: dict[object, Callable[[], None]] = {}
@@ -62,10 +63,10 @@ class RoutingTable:
         for index in range(start, len(self._keys)):
             yield self._entries[self._keys[index]]
 
-    def near(self, key: Key, count: int) -> list[Entry]:
-        """Entries that stand next to where this one would stand."""
-        place = bisect_left(self._keys, key)
-        return [self._entries[one] for one in self._keys[max(0, place - count) : place + count]]
+    def near(self, name: str, count: int) -> list[str]:
+        """Names that stand next to where this one would stand, of whatever namespace."""
+        place = bisect_left(self._names, name)
+        return self._names[max(0, place - count) : place + count]
 
     def update(self, news: Iterable[tuple[Key, Entry | None]]) -> int:
         """Set or remove entries; those that are as they were are no change. Returns how many changed."""
@@ -91,11 +92,15 @@ class RoutingTable:
             del self._by_name[name][namespace]
             if not self._by_name[name]:
                 del self._by_name[name]
+                del self._names[bisect_left(self._names, name)]
             return
         if before is None:
             insort(self._keys, key)
         self._entries[key] = after
-        self._by_name.setdefault(name, {})[namespace] = after
+        if name not in self._by_name:
+            self._by_name[name] = {}
+            insort(self._names, name)
+        self._by_name[name][namespace] = after
 
     def since(self, version: int) -> list[Change] | None:
         """What changed after that version, oldest first; None if the log does not go back that far."""
