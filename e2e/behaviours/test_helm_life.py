@@ -19,6 +19,7 @@ import pytest
 
 from e2e.behaviours.seen import AuditLog
 from e2e.controlplane import ControlPlane
+from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import may_have_helm, run_helm
 from e2e.world import OperatorProcess, Rest, World
 from e2e.world.world import SYSTEM_NAMESPACE, assigned, condition, eventually
@@ -35,6 +36,8 @@ CRD_NAME = "loraadapters.production-stack.vllm-project"
 FAST = {"sourceSeconds": 0.5, "settleSeconds": 0.2, "withdrawSeconds": 0.2, "leaseSeconds": 3}
 # its prefix cache is keyed by name: a new version gets a name of its own there, which the operator notes on the pod
 ENGINE_RELEASE = "0.28.0"
+
+NARROW: dict[str, Any] = {"watchNamespaces": [TEAM, "gone"], "rbac": {"nodes": False}, "crds": {"keep": False}}
 
 Json = dict[str, Any]
 
@@ -247,24 +250,18 @@ def test_when_the_operators_namespace_is_deleted_first_a_documented_command_free
     cluster.plane.kubectl("delete", "namespace", SYSTEM_NAMESPACE, "--timeout=30s")
     world.kubectl("delete", "la", "sql", "--wait=false")
     assert cluster.finalizers("sql"), "it waits for an operator that is gone"
-    command = _documented_block("let-go")
-    path = f"{cluster.plane.kubectl_path.parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "KUBECONFIG": str(cluster.plane.kubeconfig), "PATH": path}
-    subprocess.run(["bash", "-euc", command], env=environment, check=True, capture_output=True)
+    _run_documented(cluster, "let-go")
     world.wait_gone("sql")
-    subprocess.run(["bash", "-euc", _documented_block("remove-rest")], env=environment, check=True, capture_output=True)
-    assert (
-        cluster.plane.kubectl("get", "clusterrole,crd", "-o", "name", "-l", "app.kubernetes.io/name=lora-operator")
-        == ""
-    )
+    _run_documented(cluster, "remove-rest")
+    ours = ("-o", "name", "-l", "app.kubernetes.io/name=lora-operator")
+    assert cluster.plane.kubectl("get", "clusterrole,crd", *ours) == ""
 
 
-def test_held_to_one_namespace_it_works_with_rights_there_alone_and_takes_the_definition_along(
-    cluster: Cluster,
-) -> None:
+def test_held_to_one_namespace_it_works_with_rights_there_alone(cluster: Cluster) -> None:
     world = cluster.world
     cluster.plane.create_namespace("gone")
-    cluster.install(watchNamespaces=[TEAM, "gone"], rbac={"nodes": False}, crds={"keep": False})
+    # a Job that gets no pod to run in is given up after this time
+    cluster.install("--skip-schema-validation", **NARROW, letGo={"deadlineSeconds": 2})
     log = AuditLog(cluster.plane.audit_log)
     cluster.run_operator()
     world.apply("sql", "sql")
@@ -272,8 +269,24 @@ def test_held_to_one_namespace_it_works_with_rights_there_alone_and_takes_the_de
     mine = [item for item in log.requests() if item["user"]["username"] == ACCOUNT]
     refused = {_right(item["verb"], item["objectRef"]) for item in mine if item["responseStatus"]["code"] == 403}
     assert refused <= {"get nodes"}
-    cluster.plane.kubectl("delete", "namespace", "gone", "--timeout=30s")
-    cluster.uninstall()
+
+
+def test_an_uninstall_whose_job_cannot_run_ends_and_leaves_everything_at_work(cluster: Cluster) -> None:
+    cluster.plane.kubectl("delete", "namespace", "gone", "--wait=false")
+    with pytest.raises(HelmError, match=r"Job/lora-operator-system/lora-operator-let-go not ready. status: Failed"):
+        cluster.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--timeout", "60s")
+    assert cluster.rest.get(f"{DEPLOYMENTS}/{RELEASE}")["spec"]["replicas"] == 2
+    assert cluster.finalizers("sql")
+
+
+def test_uninstalled_without_the_job_the_documented_command_is_what_remains(cluster: Cluster) -> None:
+    world = cluster.world
+    cluster.rest.wait("/api/v1/namespaces", "gone", lambda body: not body)
+    world.stop_operator()
+    cluster.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--no-hooks")
+    # the definition was to go along, and waits for the finalizer of an adapter
+    assert cluster.finalizers("sql")
+    _run_documented(cluster, "let-go")
     cluster.rest.wait(CRD, CRD_NAME, lambda body: not body)
 
 
@@ -318,8 +331,10 @@ def _documented() -> dict[str, bool]:
     return {right: seen == "yes" for right, seen in rows}
 
 
-def _documented_block(name: str) -> str:
-    """The shell commands that docs/install.md gives under this mark."""
+def _run_documented(cluster: Cluster, name: str) -> None:
+    """Run the shell commands that docs/install.md gives under this mark."""
     text = (ROOT / "docs" / "install.md").read_text()
-    (block,) = re.findall(rf"<!-- {name} -->\n```bash\n(.*?)```", text, re.S)
-    return str(block)
+    (command,) = re.findall(rf"<!-- {name} -->\n```bash\n(.*?)```", text, re.S)
+    path = f"{cluster.plane.kubectl_path.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "KUBECONFIG": str(cluster.plane.kubeconfig), "PATH": path}
+    subprocess.run(["bash", "-euc", command], env=environment, check=True, capture_output=True)
