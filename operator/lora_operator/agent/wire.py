@@ -119,6 +119,7 @@ class OrderBody(Body):
 class EntryBody(Body):
     """One version on the agent's disk or on its way there. Times are Unix time.
 
+    The answer to an order tells neither pin nor last use: a GET does.
     `wants_links`: those of the order have run out; the fetch waits for the same order with fresh ones.
     """
 
