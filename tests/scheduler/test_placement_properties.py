@@ -48,7 +48,7 @@ def test_the_quick_filter_says_what_the_ones_with_reasons_say(seed: int) -> None
             assert matching is (first_refusal(DECLARED, adapter, ledger) is None)
 
 
-@settings(UNHURRIED, max_examples=200)
+@settings(UNHURRIED, max_examples=150)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 40))
 def test_a_fleet_never_breaks_a_rule_and_comes_to_rest_whatever_happens(seed: int, steps: int) -> None:
     walk = Walk(seed, check)

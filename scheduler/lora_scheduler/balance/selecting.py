@@ -43,10 +43,9 @@ def select(lacking: Iterable[Allotment], shifting: Shifting) -> None:
     begun = {copy.ledger.key: copy.ledger for copy in shifting.steps.begun()}
     pods = nlargest(PODS_TRIED, begun.values(), key=lambda pod: (free_bytes(pod), pod.key))
     for _, level in sorted(levels.items(), reverse=True):
-        for _ in range(PASSES):
-            changed = [_select(pod, level, shifting) for pod in pods]
-            if not any(changed):
-                break
+        passes = PASSES
+        while passes > 0 and _improve(pods, level, shifting):
+            passes -= 1
 
 
 def _may_change(allotment: Allotment) -> bool:
@@ -54,6 +53,12 @@ def _may_change(allotment: Allotment) -> bool:
     return allotment.adapter.demand is not None and not (
         allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving
     )
+
+
+def _improve(pods: Iterable[PodLedger], level: list[Allotment], shifting: Shifting) -> bool:
+    """Choose anew on each pod; whether that has changed anything."""
+    changed = [_select(pod, level, shifting) for pod in pods]
+    return any(changed)
 
 
 def _select(pod: PodLedger, level: list[Allotment], shifting: Shifting) -> bool:
