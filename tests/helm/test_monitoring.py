@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -51,6 +54,21 @@ def test_brackets_and_quotes_are_closed() -> None:
         assert '"' not in bare, where
         for opening, closing in ("()", "[]", "{}"):
             assert bare.count(opening) == bare.count(closing), where
+
+
+def test_prometheus_reads_alerts_and_queries(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on the PATH; it comes with Prometheus (Debian, Ubuntu: apt install prometheus)")
+    rules = [
+        {"record": f"query:{number}", "expr": text.replace("$__rate_interval", "5m")}
+        for number, text in enumerate(expressions().values())
+    ]
+    queries = tmp_path / "queries.yaml"
+    queries.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    for file in (FILES / "alerts.yaml", queries):
+        checked = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_dashboard_has_a_row_for_each_question() -> None:
