@@ -64,8 +64,8 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "later_bytes", "later_slots",
-        "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "_foreign", "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "largest", "later_bytes",
+        "later_slots", "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -74,6 +74,7 @@ class PodLedger:
         self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
         self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
         self.lowest: int | None = None  # see lowest_priority
+        self.largest: float | None = None  # see largest_share
         self.later_bytes = self.later_slots = 0
         self._foreign = 0, 0  # (slots, bytes) in `later` of what is not ours
         self.read(pod)
@@ -106,12 +107,20 @@ class PodLedger:
             self.lowest = min([copy.adapter.priority for copy in self.copies.values()])
         return self.lowest
 
+    def largest_share(self) -> float:
+        """The largest share of the requests that one copy has here; 0 where there is none."""
+        if self.largest is None:
+            self.largest = max([copy.share for copy in self.copies.values()], default=0.0)
+        return self.largest
+
     def hold(self, copy: Copy) -> None:
         """Count a copy among what stays."""
         key, name = copy.adapter.key, copy.adapter.name
         self.copies[key] = copy
         if self.lowest is not None and copy.adapter.priority < self.lowest:
             self.lowest = copy.adapter.priority
+        if self.largest is not None and copy.share > self.largest:
+            self.largest = copy.share
         if self.names.setdefault(name, key) > key:
             self.names[name] = key
         self.later_bytes += copy.bytes
@@ -124,6 +133,8 @@ class PodLedger:
         del self.copies[key]
         if copy.adapter.priority == self.lowest:
             self.lowest = None
+        if copy.share == self.largest:
+            self.largest = None
         if self.names[name] == key:
             del self.names[name]
             heirs = [other.adapter.key for other in self.copies.values() if other.adapter.name == name]
@@ -135,13 +146,13 @@ class PodLedger:
 
     def unload(self, copy: Copy) -> None:
         """Count on no requests for a held copy any more."""
-        self.load -= copy.share
-        copy.share = 0.0
+        self.share_changes(copy, 0.0)
 
     def share_changes(self, copy: Copy, share: float) -> None:
         """Count a held copy with another share of the requests."""
         self.load += share - copy.share
         copy.share = share
+        self.largest = None
 
     def resize(self, copy: Copy, size: int) -> None:
         """Count a held copy with another size."""

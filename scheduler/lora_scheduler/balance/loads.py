@@ -19,7 +19,7 @@ class Loads:
         self._line = sorted((pod.load, pod.key, pod) for pod in pods)
         mean = sum([pod.load for pod in pods]) / len(pods)
         # a copy cannot be divided: where one is larger than the mean load, nothing below it can be reached
-        largest = max((copy.share for pod in self.above(mean) for copy in pod.copies.values()), default=0.0)
+        largest = max([pod.largest_share() for pod in self.above(mean)], default=0.0)
         self.ideal = max(mean, largest)
 
     def above(self, limit: float) -> list[PodLedger]:

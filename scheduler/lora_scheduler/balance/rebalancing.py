@@ -28,6 +28,7 @@ class Rebalancing:
 
     shifting: Shifting
     budget: int
+    failed: dict[str, list[PodLedger]] | None = None  # by adapter; worked out when it is asked for
 
     def at_rest(self, copy: Copy) -> bool:
         """Whether nothing is under way with the adapter, and nothing speaks against loading it elsewhere."""
@@ -39,8 +40,18 @@ class Rebalancing:
             and len(allotment.kept) == allotment.wanted == allotment.most
             and not (allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving)
             and all(other.serving_current for other in allotment.kept.values())
-            and not any(_failed(copy.adapter.key, pod) for pod in allotment.group.targets)
+            and not any(pod.target and pod.key in allotment.group.matching for pod in self._failed_on(copy.adapter.key))
         )
+
+    def _failed_on(self, adapter: str) -> Sequence[PodLedger]:
+        """Where loading failed of this adapter alone: where others failed too, the pod is to blame."""
+        if self.failed is None:
+            self.failed = {}
+            for pod in self.shifting.fleet.pods:
+                keys = [key for key, (reason, _) in pod.pod.excluded.items() if reason is Reason.LOAD_FAILED]
+                if len(keys) == 1:
+                    self.failed.setdefault(keys[0], []).append(pod)
+        return self.failed.get(adapter, ())
 
     def takes(self, copy: Copy, pod: PodLedger) -> bool:
         """Whether the other pod can load it at once."""
@@ -99,14 +110,6 @@ class _Step:
     pod: PodLedger
     relief: float
     other: Copy | None = None
-
-
-def _failed(adapter: str, pod: PodLedger) -> bool:
-    """Whether loading failed there, of this adapter alone: where others failed too, the pod is to blame."""
-    failed = pod.pod.excluded
-    if failed.get(adapter, (None, ""))[0] is not Reason.LOAD_FAILED:
-        return False
-    return not any(reason is Reason.LOAD_FAILED for key, (reason, _) in failed.items() if key != adapter)
 
 
 def _overload(pod: PodLedger, movable: int, limits: _Limits, moves: Rebalancing) -> Overload:
