@@ -111,3 +111,9 @@ def test_any_text_is_answered_and_the_order_of_adapters_does_not_matter(text: st
     mixed = random.Random(seed).sample(topics, len(topics))
     usable = [topic for topic in mixed if all(len(word) <= 100 for word in topic.keywords)]
     assert Catalogue(usable).select(text) == Catalogue(sorted(usable, key=lambda topic: topic.adapter)).select(text)
+
+
+@pytest.mark.parametrize("glob", ["*", "*sql", "p*", "po*", "pos*", "post*", "[p]ost*", "?ost*", "postgresql*"])
+def test_globs_are_found_however_much_they_have_before_the_first_wildcard(glob: str) -> None:
+    assert Catalogue([Topic("a", (glob,))]).select("my postgresql", threshold=0.5).adapter == "a"
+    assert Catalogue([Topic("a", (f"{glob} now",))]).select("postgresql now").matched == (f"{glob} now",)

@@ -16,12 +16,13 @@ from fnmatch import translate
 
 from lora_scheduler.routing.errors import InvalidKeywords
 
-MOST_CHARACTERS = 32_768  # of a text: what comes after does not count
+MOST_CHARACTERS = 16_384  # of a text: what comes after does not count
 MOST_KEYWORDS = 100  # of one adapter
 LONGEST_KEYWORD = 100
 MOST_WILDCARDS = 4  # of one word: matching takes time that grows with each
 EXACT_WORTH, GLOB_WORTH = 1.0, 0.5  # per word: the more a keyword says, the more its being there means
 
+_PREFIX = 3  # characters by which globs are looked up, so that a word is not tried with all of them
 _WORD = re.compile(r"[^\W_]+(?:[-'’_.+#]*[^\W_]+|[+#]+)*")
 _PATTERN = re.compile(r"\S+")
 _WILD = re.compile(r"[*?\[]")
@@ -60,14 +61,14 @@ class Catalogue:
     def __init__(self, topics: Iterable[Topic]) -> None:
         self._topics = sorted(topics, key=lambda topic: topic.adapter)
         self._by_word: dict[str, list[_Keyword]] = {}  # by the first word that is no glob, with its place
-        self._globs: list[_Keyword] = []  # begin with a glob
+        self._globs: dict[str, list[_Keyword]] = {}  # begin with a glob, by what it has before the first wildcard
         for number, topic in enumerate(self._topics):
             if number and topic.adapter == self._topics[number - 1].adapter:
                 raise InvalidKeywords(f"adapter {topic.adapter!r} is there twice; give all its keywords at once")
             for keyword in _keywords(number, topic):
                 first = keyword.words[0]
-                where = self._by_word.setdefault(first, []) if isinstance(first, str) else self._globs
-                where.append(keyword)
+                where, key = (self._by_word, first) if isinstance(first, str) else (self._globs, _prefix(keyword.text))
+                where.setdefault(key, []).append(keyword)
 
     def select(self, text: str, threshold: float = 1.0) -> Selection:
         """The adapter whose keywords in the text are worth most together, if that is `threshold` or more.
@@ -94,7 +95,8 @@ class Catalogue:
         globbed: dict[str, list[_Keyword]] = {}  # a text repeats its words
         for at, word in enumerate(words):
             if word not in globbed:
-                globbed[word] = [keyword for keyword in self._globs if _matches(keyword.words[0], word)]
+                likely = (self._globs.get(prefix, ()) for prefix in {word[:length] for length in range(_PREFIX + 1)})
+                globbed[word] = [one for some in likely for one in some if _matches(one.words[0], word)]
             for keyword in (*self._by_word.get(word, ()), *globbed[word]):
                 following = words[at : at + len(keyword.words)]
                 if len(following) == len(keyword.words) and all(map(_matches, keyword.words[1:], following[1:])):
@@ -108,6 +110,11 @@ def words_of(text: str) -> list[str]:
 
 def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _prefix(keyword: str) -> str:
+    """What each word begins with that its first word matches, as far as that is looked up."""
+    return _WILD.split(_split(keyword)[0])[0][:_PREFIX]
 
 
 def _matches(pattern: str | re.Pattern[str], word: str) -> bool:
