@@ -121,6 +121,15 @@ def test_news_of_a_pod_that_is_not_there_changes_nothing() -> None:
     assert index.endpoint("p1") == a_pod("p1", load=busy(3))
 
 
+def test_metrics_that_nobody_asks_for_do_not_pile_up() -> None:
+    index = an_index(a_pod("p1"), stale_seconds=5.0)
+    for second in range(1000):
+        index.observe("p1", busy(1, at=float(second)), now=float(second))
+    pool = index.pool("llama")
+    assert pool is not None
+    assert len(pool._ages) <= 7
+
+
 def test_an_empty_pool_has_no_load() -> None:
     index = an_index(a_pod("p1", state=DRAINING))
     assert mean_of(index) == 0

@@ -66,6 +66,7 @@ class Pool:
 
     def observe(self, slot: Slot, load: EngineLoad, now: float) -> None:
         """Metrics of a member: what was sent before is in them."""
+        self.refresh(now)  # also where nobody picks for hours
         self._uncount(slot)
         self._add_sent(slot, 0.0, now)
         self._change_sent(-slot.sent, now)
