@@ -80,21 +80,25 @@ helm-lint: setup  ## helm lint of both charts, with every set of values in their
 	for values in helm/*/ci/*.yaml; do \
 	  $(BIN)/python -m e2e.controlplane.helm lint --strict --quiet -f $$values $${values%/ci/*} || exit 1; done
 
+.PHONY: get-helm
+get-helm: setup  ## Find Helm, or build it (2 to 3 minutes, once), before tests with time limits need it
+	@$(BIN)/python -m e2e.controlplane.helm --get
+
 .PHONY: pytest
-pytest: setup  ## All tests, without lint
+pytest: setup get-helm  ## All tests, without lint
 	$(PYTEST) tests
 	$(PYTEST) e2e/behaviours
 
 .PHONY: test-fast
-test-fast: setup  ## The tests that need no control plane
+test-fast: setup get-helm  ## The tests that need no control plane
 	$(PYTEST) tests -m "not cluster"
 
 .PHONY: test-cluster
-test-cluster: setup  ## The tests against a real API server (builds it at the first time, which takes minutes)
+test-cluster: setup get-helm  ## The tests against a real API server (builds it at the first time, which takes minutes)
 	$(PYTEST) tests -m cluster
 
 .PHONY: test-e2e
-test-e2e: setup  ## What users are promised, through kubectl: control plane, pods, engines and operator as processes
+test-e2e: setup get-helm  ## What users are promised, through kubectl: control plane, pods, engines and operator as processes
 	$(PYTEST) e2e/behaviours
 
 .PHONY: test-scheduler
@@ -102,7 +106,7 @@ test-scheduler: setup  ## The placement and routing library's tests, at 100 % of
 	$(PYTEST) tests/scheduler tests/routing --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
 
 .PHONY: test-helm
-test-helm: setup  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
+test-helm: setup get-helm  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
 	$(PYTEST) tests/helm e2e/behaviours/test_helm_*.py
 
 test-%: setup  ## The tests in tests/%, for example: make test-crd

@@ -1,4 +1,4 @@
-"""Where Helm comes from: what is named, the pinned version on the PATH, the cache, then the ways of the control plane."""
+"""Where Helm comes from: what is named, the pinned one on the PATH, the cache, then the ways of the control plane."""
 
 from __future__ import annotations
 

@@ -89,6 +89,11 @@ def test_wrong_values_are_refused_with_a_word_on_what_is_wrong(
     assert [word for word in says if word not in str(refused.value)] == []
 
 
+def test_a_kubernetes_without_admission_policies_is_refused() -> None:
+    with pytest.raises(HelmError, match=r"requires kubeVersion: >=1\.30"):
+        run_helm("template", "x", str(OPERATOR), "--kube-version", "1.29.0")
+
+
 def test_held_to_namespaces_it_has_rights_in_no_other(tmp_path: Path) -> None:
     objects = template(OPERATOR, tmp_path, None, "--values", str(OPERATOR / "ci" / "narrow.yaml"))
     assert [one["metadata"]["name"] for one in objects if one["kind"].startswith("ClusterRole")] == []
