@@ -25,6 +25,7 @@ class Isolation:
     def __init__(self) -> None:
         self._said: OrderedDict[str, str] = OrderedDict()
         self._planner: Planner | None = None
+        self._odd: dict[str, Adapter | Pod] = {}  # what could not be planned with
 
     @contextmanager
     def around(self, what: str) -> Iterator[None]:
@@ -47,30 +48,88 @@ class Isolation:
         planner, self._planner = self._planner, None
         if planner is None or planner.policy != policy:
             planner = Planner(policy)
+        snapshot = self._without_odd_ones(snapshot)
         try:
             made = planner.plan(snapshot)
         except Exception:
             sound = self._sound(snapshot, policy)
-            if sound == snapshot:
-                raise
+            self._odd |= _left_out(snapshot, sound)
+            planner = Planner(policy)
             made = planner.plan(sound)
+            if sound == snapshot:
+                with self.around("planning on from the round before"):
+                    raise  # from scratch it can be done
         self._planner = planner
         return made
 
+    def _without_odd_ones(self, snapshot: Snapshot) -> Snapshot:
+        """Leave out what could not be planned with before, as long as it is there unchanged: to find it takes long."""
+        present = {thing.key: thing for thing in _all(snapshot) if thing.key in self._odd} if self._odd else {}
+        self._odd = {key: thing for key, thing in self._odd.items() if present.get(key) == thing}
+        return _reduced(snapshot, self._odd.keys()) if self._odd else snapshot
+
     def _sound(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
-        """What can be planned with when it is alone."""
-        adapters: list[Adapter] = []
-        pods: list[Pod] = []
+        """What can be planned with: first what can when it is alone, then without those that break it for others."""
+        odd: set[str] = set()
         for adapter in snapshot.adapters:
-            with self.around(f"planning with adapter {adapter.key}"):
+            with self._blaming(f"adapter {adapter.key}", adapter.key, odd):
                 plan(Snapshot((adapter,), ()), policy)
-                adapters.append(adapter)
-        sound = {adapter.key for adapter in adapters}
         for pod in snapshot.pods:
-            with self.around(f"planning with pod {pod.key}"):
+            with self._blaming(f"pod {pod.key}", pod.key, odd):
                 plan(Snapshot((), (pod,)), policy)
-                pods.append(replace(pod, residents=tuple(_kept(resident, sound) for resident in pod.residents)))
-        return Snapshot(tuple(adapters), tuple(pods))
+        sound = _reduced(snapshot, odd) if odd else snapshot
+        while (culprit := _culprit(sound, policy)) is not None:
+            with self._blaming(f"adapter {culprit.key}", culprit.key, odd):
+                plan(Snapshot((culprit,), sound.pods), policy)
+            odd.add(culprit.key)
+            sound = _reduced(snapshot, odd)
+        return sound
+
+    @contextmanager
+    def _blaming(self, what: str, key: str, odd: set[str]) -> Iterator[None]:
+        odd.add(key)
+        with self.around(f"planning with {what}"):
+            yield
+            odd.discard(key)
+
+
+def _culprit(snapshot: Snapshot, policy: Policy) -> Adapter | None:
+    """The first adapter that cannot be planned with on these pods; None if there is none, or only several together."""
+    suspects = snapshot.adapters
+    while suspects and _breaks(Snapshot(suspects, snapshot.pods), policy):
+        if len(suspects) == 1:
+            return suspects[0]
+        half = suspects[: len(suspects) // 2]
+        suspects = half if _breaks(Snapshot(half, snapshot.pods), policy) else suspects[len(half) :]
+    return None
+
+
+def _breaks(snapshot: Snapshot, policy: Policy) -> bool:
+    try:
+        plan(snapshot, policy)
+    except Exception:
+        return True
+    return False
+
+
+def _left_out(before: Snapshot, after: Snapshot) -> dict[str, Adapter | Pod]:
+    kept = {thing.key for thing in _all(after)}
+    return {thing.key: thing for thing in _all(before) if thing.key not in kept}
+
+
+def _all(snapshot: Snapshot) -> Iterator[Adapter | Pod]:
+    yield from snapshot.adapters
+    yield from snapshot.pods
+
+
+def _reduced(snapshot: Snapshot, odd: Container[str]) -> Snapshot:
+    """Without some adapters and pods."""
+    adapters = tuple(adapter for adapter in snapshot.adapters if adapter.key not in odd)
+    sound = {adapter.key for adapter in adapters}
+    pods = (pod for pod in snapshot.pods if pod.key not in odd)
+    return Snapshot(
+        adapters, tuple(replace(pod, residents=tuple(_kept(each, sound) for each in pod.residents)) for pod in pods)
+    )
 
 
 def _kept(resident: Resident, sound: Container[str]) -> Resident:

@@ -9,6 +9,7 @@ import pytest
 
 from lora_operator.isolate import Isolation
 from lora_scheduler import Adapter, InvalidSnapshot, Pod, Policy, Resident, Snapshot, plan
+from lora_scheduler.ledger import PodLedger
 
 
 def an_adapter(name: str) -> Adapter:
@@ -44,6 +45,48 @@ def test_an_odd_adapter_is_left_out_and_said_once(odd_one: Adapter, caplog: pyte
         "planning with adapter ns/la/odd"
     ]
     assert isolation.plan(SOUND, Policy()) == plan(SOUND)
+
+
+def test_an_odd_adapter_is_looked_for_once_and_taken_in_when_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolation = Isolation()
+    odd = Snapshot((*SOUND.adapters, REFUSED), SOUND.pods)
+    isolation.plan(odd, Policy())
+    monkeypatch.setattr("lora_operator.isolate.plan", lambda *_: pytest.fail("looked for it again"))
+    assert isolation.plan(odd, Policy()) == plan(SOUND)
+    better = Snapshot((*SOUND.adapters, replace(REFUSED, bytes=1)), SOUND.pods)
+    assert isolation.plan(better, Policy()) == plan(better)
+
+
+def test_an_adapter_that_breaks_planning_beside_pods_only_is_found_among_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    many = tuple(an_adapter(f"m{i}") for i in range(8))
+    odd = Snapshot(many, SOUND.pods)
+    fits = PodLedger.fits_now
+
+    def breaks(ledger: PodLedger, size: int, leaving: int | None = None) -> bool:
+        if size == 77:
+            raise RuntimeError("a defect")
+        return fits(ledger, size, leaving)
+
+    monkeypatch.setattr(PodLedger, "fits_now", breaks)
+    for place in range(8):
+        broken = replace(odd, adapters=(*many[:place], replace(many[place], bytes=77), *many[place + 1 :]))
+        left = replace(odd, adapters=(*many[:place], *many[place + 1 :]))
+        assert Isolation().plan(broken, Policy()) == plan(left)
+    assert "planning with adapter ns/la/m3 failed" in caplog.text
+
+
+def test_a_planner_that_breaks_by_itself_is_replaced_in_the_same_round(caplog: pytest.LogCaptureFixture) -> None:
+    isolation = Isolation()
+    isolation.plan(SOUND, Policy())
+    planner = isolation._planner
+    assert planner is not None and planner._last is not None
+    planner._last.fleet._ledgers.clear()  # what no change from outside can do
+    fewer = replace(SOUND, pods=SOUND.pods[:1])
+    assert isolation.plan(fewer, Policy()) == plan(fewer)
+    assert isolation._planner is not planner
+    assert "planning on from the round before failed" in caplog.text
 
 
 def test_goes_on_from_scratch_after_a_round_that_nobody_could_plan() -> None:
