@@ -14,7 +14,6 @@ from lora_scheduler.allotment import Allotment, Group
 from lora_scheduler.filters import loadable
 from lora_scheduler.ledger import UNLIMITED, PodLedger
 from lora_scheduler.scorers import Choice, Scorer, best
-from lora_scheduler.topology import domain_of
 
 SHORTLIST = 8  # so many pods are compared more closely
 SCARCE = 0.5  # from this part of the room on being taken, even room counts for as much as one copy's load
@@ -137,7 +136,7 @@ class Line:
         """How many copies the domain has that has the fewest."""
         domains = self._domains.get(topology_key)
         if domains is None:
-            domains = self._domains[topology_key] = {domain_of(pod.pod, topology_key) for pod in self._targets}
+            domains = self._domains[topology_key] = {pod.domain(topology_key) for pod in self._targets}
         if len(domains) > len(counts):
             return 0
         return min([counts.get(domain, 0) for domain in domains], default=0)
@@ -181,7 +180,7 @@ class Line:
             if key in kept or not loadable(adapter, pod):
                 continue
             rating = (
-                domains.get(domain_of(pod.pod, topology_key), 0) if domains else 0,
+                domains.get(pod.domain(topology_key), 0) if domains else 0,
                 pod.now_slots >= pod.slot_limit or pod.now_bytes + size > pod.byte_limit,
             )
             if rating < rated:

@@ -13,7 +13,6 @@ from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Resident, ResidentState
 from lora_scheduler.replicas import Followed, wanted_copies
-from lora_scheduler.topology import domain_of
 
 _order = attrgetter("order")
 
@@ -292,7 +291,7 @@ def _are_close(allotment: Allotment) -> bool:
     if len(allotment.kept) < 2 or allotment.everywhere:
         return False
     topology_key = allotment.adapter.topology_key
-    domains = {domain_of(copy.ledger.pod, topology_key) for copy in allotment.kept.values()}
+    domains = {copy.ledger.domain(topology_key) for copy in allotment.kept.values()}
     return len(domains) < len(allotment.kept)
 
 

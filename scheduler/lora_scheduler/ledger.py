@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lora_scheduler.model import Adapter, Pod, Reason, Resident, ResidentState
+from lora_scheduler.topology import domain_of
 
 UNLIMITED = 1 << 62  # a memory budget that was not declared
 
@@ -64,8 +65,9 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "answers", "byte_limit", "copies", "counts", "foreign_names", "key", "largest", "later_bytes",
-        "later_slots", "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "_foreign", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "key", "largest",
+        "later_bytes", "later_slots", "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit",
+        "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -82,6 +84,7 @@ class PodLedger:
     def read(self, pod: Pod) -> None:
         """Take in the pod as it is now. Loads that a round had begun on it are forgotten."""
         self.pod = pod
+        self.domains: dict[str, str] = {}
         self.sends = pod.ready and not pod.draining  # may get actions
         self.counts = (pod.ready or pod.held) and not pod.draining  # its residents are copies
         # a pod whose declared limits are nonsense takes nothing, but answers requests
@@ -106,6 +109,13 @@ class PodLedger:
         if self.lowest is None and self.copies:
             self.lowest = min([copy.adapter.priority for copy in self.copies.values()])
         return self.lowest
+
+    def domain(self, topology_key: str) -> str:
+        """Where the pod stands, by a node label (see topology)."""
+        found = self.domains.get(topology_key)
+        if found is None:
+            found = self.domains[topology_key] = domain_of(self.pod, topology_key)
+        return found
 
     def largest_share(self) -> float:
         """The largest share of the requests that one copy has here; 0 where there is none."""

@@ -8,7 +8,6 @@ from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import keeps, loadable
 from lora_scheduler.ledger import Copy
 from lora_scheduler.rendezvous import weight
-from lora_scheduler.topology import domain_of
 
 
 def bar(allotment: Allotment) -> None:
@@ -105,4 +104,4 @@ def _usefulness(copy: Copy) -> int:
 
 
 def _domain(copy: Copy) -> str:
-    return domain_of(copy.ledger.pod, copy.adapter.topology_key)
+    return copy.ledger.domain(copy.adapter.topology_key)

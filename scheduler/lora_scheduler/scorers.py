@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from lora_scheduler.ledger import UNLIMITED, PodLedger
 from lora_scheduler.model import Adapter
 from lora_scheduler.rendezvous import weight
-from lora_scheduler.topology import domain_of, node_of, zone_of
+from lora_scheduler.topology import node_of, zone_of
 
 DECIMALS = 6  # sums of shares in another order must not count as different loads
 
@@ -38,7 +38,7 @@ class Choice:
         """Note where the adapter's other copies are."""
         for ledger in held:
             for counts, place in (
-                (self.domains, domain_of(ledger.pod, self.adapter.topology_key)),
+                (self.domains, ledger.domain(self.adapter.topology_key)),
                 (self.nodes, node_of(ledger.pod)),
                 (self.zones, zone_of(ledger.pod)),
             ):
@@ -58,7 +58,7 @@ def movement(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | Non
 
 def copies_in_domain(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
     topology_key, domains = choice.adapter.topology_key, choice.domains
-    return [domains.get(domain_of(pod.pod, topology_key), 0) for pod in pods] if domains else None
+    return [domains.get(pod.domain(topology_key), 0) for pod in pods] if domains else None
 
 
 def copies_on_node(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:

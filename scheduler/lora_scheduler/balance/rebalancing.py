@@ -48,6 +48,8 @@ class Rebalancing:
         if self.failed is None:
             self.failed = {}
             for pod in self.shifting.fleet.pods:
+                if not pod.pod.excluded:
+                    continue
                 keys = [key for key, (reason, _) in pod.pod.excluded.items() if reason is Reason.LOAD_FAILED]
                 if len(keys) == 1:
                     self.failed.setdefault(keys[0], []).append(pod)

@@ -9,7 +9,6 @@ from lora_scheduler.filters import loadable
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.steps import Steps
-from lora_scheduler.topology import domain_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,10 @@ def spread_allows(allotment: Allotment, copy: Copy, pod: PodLedger) -> bool:
     if len(allotment.kept) == 1:
         return True
     topology_key = allotment.adapter.topology_key
-    here, there = domain_of(copy.ledger.pod, topology_key), domain_of(pod.pod, topology_key)
+    here, there = copy.ledger.domain(topology_key), pod.domain(topology_key)
     if here == there:
         return True
-    domains = [domain_of(other.ledger.pod, topology_key) for other in allotment.kept.values()]
+    domains = [other.ledger.domain(topology_key) for other in allotment.kept.values()]
     return domains.count(there) < domains.count(here)
 
 

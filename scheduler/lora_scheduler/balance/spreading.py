@@ -10,7 +10,6 @@ from lora_scheduler.balance.rebalancing import Rebalancing
 from lora_scheduler.balance.shifting import free_slots
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.topology import domain_of
 
 
 def respread(fleet: Fleet, moves: Rebalancing) -> None:
@@ -34,7 +33,7 @@ class Places:
         self._open: dict[str, list[PodLedger]] = {}
         for pod in targets:
             if free_slots(pod) > 0:
-                self._open.setdefault(domain_of(pod.pod, topology_key), []).append(pod)
+                self._open.setdefault(pod.domain(topology_key), []).append(pod)
 
     def with_at_most(self, count: int, counts: Mapping[str, int]) -> Iterator[PodLedger]:
         """The pods of the domains that have no more than so many copies."""
@@ -45,7 +44,7 @@ class Places:
 
 def _best_move(allotment: Allotment, places: Places, moves: Rebalancing) -> tuple[Copy, PodLedger] | None:
     topology_key = allotment.adapter.topology_key
-    domains = {key: domain_of(copy.ledger.pod, topology_key) for key, copy in allotment.kept.items()}
+    domains = {key: copy.ledger.domain(topology_key) for key, copy in allotment.kept.items()}
     counts = Counter(domains.values())
     most = max(counts.values())
     if most < 2:
@@ -57,4 +56,4 @@ def _best_move(allotment: Allotment, places: Places, moves: Rebalancing) -> tupl
     possible = [pod for pod in places.with_at_most(most - 2, counts) if moves.takes(copy, pod)]
     if not possible:
         return None
-    return copy, min(possible, key=lambda pod: (counts[domain_of(pod.pod, topology_key)], pod.load, pod.key))
+    return copy, min(possible, key=lambda pod: (counts[pod.domain(topology_key)], pod.load, pod.key))
