@@ -139,9 +139,9 @@ def test_threshold_prefers_where_the_adapter_runs_then_where_it_waits_then_a_pla
 
 def test_threshold_goes_elsewhere_about_once_in_a_thousand() -> None:
     index = an_index(a_pod("runs", "a", load=busy(9, "a")), a_pod("place", "a", load=busy(0)))
-    given = answers(index, "a", "threshold", times=20_000)
+    given = answers(index, "a", "threshold", times=10_000)
     elsewhere = sum(answer.endpoint.pod == "place" for answer in given if isinstance(answer, Picked))
-    assert 5 <= elsewhere <= 40
+    assert 2 <= elsewhere <= 25
 
 
 def test_threshold_without_affinity_takes_a_place_in_the_batch_of_any_pod_if_it_may_load() -> None:
