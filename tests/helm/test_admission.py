@@ -14,7 +14,7 @@ from tests.helm.charts import OPERATOR, PODS, SYSTEM, VALUE_SETS, template
 pytestmark = pytest.mark.cluster
 
 # the Prometheus operator's, which only clusters with it have
-FOREIGN = {"ServiceMonitor", "PrometheusRule"}
+FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
 Json = dict[str, Any]
 
 

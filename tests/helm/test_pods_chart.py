@@ -90,6 +90,13 @@ def test_only_the_operator_and_named_clients_reach_the_port(tmp_path: Path) -> N
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "lora-operator-system"}
 
 
+def test_who_scrapes_agents_reaches_nothing_else(tmp_path: Path) -> None:
+    prometheus = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    values = {"models": [LLAMA], "networkPolicy": {"metricsFrom": [prometheus]}}
+    *_, scraped = only(template(PODS, tmp_path, values), "NetworkPolicy")["spec"]["ingress"]
+    assert scraped == {"from": [prometheus], "ports": [{"port": "lora-agent"}]}
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
