@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lora_scheduler.errors import UnknownAdapter
 from lora_scheduler.model import Adapter, Load, Plan, Pod, Resident, ResidentState, Snapshot
 
 
@@ -11,12 +12,17 @@ def simulate(snapshot: Snapshot, plan: Plan, *, settle: bool = False) -> Snapsho
     """The snapshot after all actions of the plan have succeeded.
 
     With `settle`, what was under way before has ended well too: LOADING residents are LOADED, UNLOADING ones are gone.
+    Raises UnknownAdapter if the plan loads an adapter that the snapshot does not have: it was made for another one.
     """
     adapters = {adapter.key: adapter for adapter in snapshot.adapters}
     loads: dict[str, list[Load]] = {}
     gone: set[tuple[str, str]] = set()
     for action in plan.actions:
         if isinstance(action, Load):
+            if action.adapter not in adapters:
+                raise UnknownAdapter(
+                    f"adapter {action.adapter!r} is not in the snapshot; give the one that the plan was made for"
+                )
             loads.setdefault(action.pod, []).append(action)
         else:
             gone.add((action.pod, action.name))

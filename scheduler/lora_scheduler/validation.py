@@ -49,8 +49,10 @@ def _check_adapter(adapter: Adapter) -> None:
         ("replicas", adapter.replicas),
         ("max_replicas", adapter.max_replicas or 0),
     ):
-        if number < 0:
-            raise InvalidSnapshot(f"adapter {adapter.key!r} has {what} {number}; use 0 or more")
+        if not isinstance(number, int) or number < 0:
+            raise InvalidSnapshot(f"adapter {adapter.key!r} has {what} {number}; use a whole number, 0 or more")
+    if not isinstance(adapter.priority, int):
+        raise InvalidSnapshot(f"adapter {adapter.key!r} has priority {adapter.priority}; use a whole number")
     if adapter.demand is not None and not (math.isfinite(adapter.demand) and adapter.demand >= 0):
         raise InvalidSnapshot(
             f"adapter {adapter.key!r} has demand {adapter.demand}; give requests per second, or None if unknown"
@@ -64,9 +66,18 @@ def _check_adapter(adapter: Adapter) -> None:
 
 
 def _check_pod(pod: Pod) -> None:
+    for what, limit in (
+        ("host_slots", pod.host_slots),
+        ("max_rank", pod.max_rank),
+        ("gpu_slots", pod.gpu_slots),
+        ("memory_bytes", 1 if pod.memory_bytes is None else pod.memory_bytes),
+    ):
+        if not isinstance(limit, int):
+            raise InvalidSnapshot(f"pod {pod.key!r} has {what} {limit}; use a whole number")
     for resident in pod.residents:
-        if resident.bytes < 0 or resident.rank < 0:
+        size, rank = resident.bytes, resident.rank
+        if not (isinstance(size, int) and isinstance(rank, int)) or size < 0 or rank < 0:
             raise InvalidSnapshot(
-                f"resident {resident.name!r} of pod {pod.key!r} has {resident.bytes} bytes and rank {resident.rank}; "
-                "use 0 or more"
+                f"resident {resident.name!r} of pod {pod.key!r} has {size} bytes and rank {rank}; "
+                "use whole numbers, 0 or more"
             )

@@ -225,6 +225,10 @@ def test_writes_bytes_for_people(count: int, text: str) -> None:
         ((an_adapter(rank=-1),), "adapter 'a' has rank -1"),
         ((an_adapter(replicas=-1),), "adapter 'a' has replicas -1"),
         ((an_adapter(max_replicas=-1),), "adapter 'a' has max_replicas -1"),
+        ((an_adapter(bytes=1.5),), "adapter 'a' has bytes 1.5; use a whole number"),
+        ((an_adapter(priority=math.nan),), "adapter 'a' has priority nan; use a whole number"),
+        ((a_pod(memory_bytes=math.nan),), "pod 'p1' has memory_bytes nan; use a whole number"),
+        ((holding(a_pod(), a_foreigner(bytes=math.inf)),), "resident 'theirs' of pod 'p1' has inf bytes"),
         ((an_adapter(demand=math.nan),), "adapter 'a' has demand nan"),
         ((an_adapter(demand=-0.5),), "adapter 'a' has demand -0.5"),
         (

@@ -27,6 +27,7 @@ from tests.scheduler.builders import (
     a_snapshot,
     an_adapter,
     holding,
+    plan_for,
 )
 
 
@@ -100,6 +101,11 @@ def test_simulates_the_actions_and_leaves_what_is_under_way() -> None:
     assert [(r.name, r.state.value) for r in pod.residents] == [("a", "Loaded"), ("b", "Loading"), ("old", "Unloading")]
     (pod,) = simulate(snapshot, plan(snapshot), settle=True).pods
     assert [(r.name, r.state.value) for r in pod.residents] == [("a", "Loaded"), ("b", "Loaded")]
+
+
+def test_a_plan_for_another_fleet_is_not_simulated() -> None:
+    with pytest.raises(UnknownAdapter, match="'a' is not in the snapshot; give the one that the plan was made for"):
+        simulate(a_snapshot(a_pod()), plan_for(an_adapter(), a_pod()))
 
 
 def test_simulates_engine_names_by_version_where_they_are_used() -> None:
