@@ -62,7 +62,7 @@ def _measure(world: World, store: WebUpload) -> list[Figure]:
             fetched <= size_bytes, "small files come with the order; agents of a node share what one fetched",
         ),
         Figure(
-            "warm start, all engines and agents restarted: bytes that agents fetched", (float(after),), "bytes", "0", "",
+            "warm start, engines and agents restarted: bytes that agents fetched", (float(after),), "bytes", "0", "",
             after == 0,
         ),
         Figure("warm start: last engine healthy -> all loaded on all pods", (warm - healthy,), "s", "",
