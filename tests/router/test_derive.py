@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from lora_operator.router.entries import Endpoint, Why, Withheld
 from tests.router.fleet import NAMESPACE, Fleet, a_fleet
 
@@ -103,6 +105,18 @@ def test_the_same_name_in_another_namespace_is_another_adapter() -> None:
     fleet.refresh()
     assert fleet.pods_of("sql") == ["vllm-0", "vllm-1"]
     assert fleet.pods_of("sql", "team-b") == ["vllm-0"]
+
+
+def test_a_status_that_breaks_the_rules_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = a_fleet()
+    for number, status in enumerate(({"podAssignments": ["x"]}, {"adapters": 7}, {"conditions": [[]]})):
+        metadata = {"name": f"odd-{number}", "namespace": NAMESPACE, "uid": f"odd-{number}", "resourceVersion": "9"}
+        spec = {"baseModel": "llama", "adapterSource": {"type": "local", "repository": "/m", "adapters": ["odd"]}}
+        fleet.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
+    fleet.refresh()
+    assert fleet.pods_of("sql") == ["vllm-0", "vllm-1"]
+    assert fleet.table.get(NAMESPACE, "odd") is None
+    assert "the status of LoraAdapter team-a/odd-0 cannot be read" in caplog.text
 
 
 def test_a_table_that_followed_every_change_equals_one_that_begins_now() -> None:

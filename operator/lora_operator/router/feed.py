@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,6 +13,8 @@ from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.router.derive import PodView, entries_of, merged, pods_named, view_of
 from lora_operator.router.entries import Entry
 from lora_operator.router.table import Key, RoutingTable
+
+log = logging.getLogger(__name__)
 
 LONG_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.05
@@ -104,7 +107,7 @@ class Feed:
         resource = self._resources.get(key)
         if resource is not None and key in self._foreseen:
             resource = replace(resource, status=self._foreseen[key])
-        pods = pods_named(resource) if resource is not None else set()
+        pods, after = self._read(resource) if resource is not None else (set(), {})
         for pod in self._named.pop(key, set()) - pods:
             self._on_pod[pod].discard(key)
             if not self._on_pod[pod]:
@@ -114,7 +117,6 @@ class Feed:
         if pods:
             self._named[key] = pods
         before = self._said.pop(key, {})
-        after = entries_of(resource, self._pods.get) if resource is not None else {}
         if after:
             self._said[key] = after
         touched: set[Key] = set()
@@ -132,6 +134,14 @@ class Feed:
             if not said:
                 del self._by_key[adapter]
         return touched
+
+    def _read(self, resource: Resource) -> tuple[set[str], dict[str, Entry]]:
+        """The pods and lines of a resource; none of one whose status breaks the rules of its definition."""
+        try:
+            return pods_named(resource), entries_of(resource, self._pods.get)
+        except Exception:  # one object must not take the table from all others
+            log.exception("the status of LoraAdapter %s cannot be read; nothing of it is routed to", resource.key)
+            return set(), {}
 
     def _line(self, key: Key) -> Entry | None:
         said = self._by_key.get(key)
