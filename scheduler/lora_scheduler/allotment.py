@@ -157,6 +157,14 @@ class Allotment:
         self.evicted = own(self.evicted)
         self.evicted[copy.ledger.key] = Eviction(copy, cause, on_behalf_of)
 
+    def taken_back(self, pod: str) -> Copy | None:
+        """The copy that was given up on the pod in this round and is of the wanted version: nothing of it has to leave
+        if it gets its place back."""
+        eviction = self.evicted.get(pod)
+        if eviction is None:
+            return self.dropped.pop(pod, None)
+        return self.evicted.pop(pod).copy if eviction.copy.current is not None else None
+
     def postpone(self, copy: Copy) -> None:
         """Keep a copy only until others serve; it counts with the size that is there, not with the one to come, and no
         more with its load."""

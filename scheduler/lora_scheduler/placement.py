@@ -55,7 +55,7 @@ def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
     if copy is not None:
         copy.ledger.release(copy)
     else:
-        copy = allotment.dropped.pop(key, None) or Copy(adapter, ledger, adapter.bytes, allotment.share)
+        copy = allotment.taken_back(key) or Copy(adapter, ledger, adapter.bytes, allotment.share)
     copy.share = allotment.share
     if copy.current is None:
         copy.bytes = adapter.bytes
