@@ -35,11 +35,16 @@ class Lines:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = []
 
+    def check(self) -> None:
+        """Raises OSError where all were cut already: the SDK would try again."""
+        if self._sockets is None:
+            raise ConnectionAbortedError("the time for this store is over")
+
     def add(self, connected: socket.socket) -> None:
         """Know this connection. Raises OSError where all were cut already."""
         with self._lock:
-            if self._sockets is None:
-                raise ConnectionAbortedError("the time for this store is over")
+            self.check()
+            assert self._sockets is not None
             self._sockets.append(connected.dup())  # the SDK wraps its own for TLS, and closes it when it likes
 
     def cut(self) -> None:
@@ -85,6 +90,7 @@ def _inside(error: BaseException | None) -> Iterator[BaseException]:
 
 def _checked(pool: Any, rules: HostRules, lines: Lines) -> Any:
     def _new_conn(self: Any) -> socket.socket:
+        lines.check()
         connected: socket.socket = pool.ConnectionCls._new_conn(self)
         try:
             address = as_address(str(connected.getpeername()[0]))
