@@ -8,6 +8,9 @@ BENCH_STAMP := $(VENV)/.set-up-bench
 CRD := crds/loraadapters.production-stack.vllm-project.yaml
 RELEASE ?= 0.32.0
 PYTEST := $(BIN)/python -m pytest
+# Most tests wait for something most of the time. Files stay together, as their tests share what they start.
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 SOURCES := scheduler operator e2e bench tests
 
 # The tests start some hundred processes: compile our modules once, also where the environment says not to keep them.
@@ -80,25 +83,26 @@ helm-lint: setup  ## helm lint of both charts, with every set of values in their
 	for values in helm/*/ci/*.yaml; do \
 	  $(BIN)/python -m e2e.controlplane.helm lint --strict --quiet -f $$values $${values%/ci/*} || exit 1; done
 
-.PHONY: get-helm
-get-helm: setup  ## Find Helm, or build it (2 to 3 minutes, once), before tests with time limits need it
+.PHONY: get-programs
+get-programs: setup  ## Find Kubernetes and Helm, or build them (6 to 9 minutes, once): no test should have to wait for that
+	@test -n "$(USE_EXISTING_CLUSTER)" || $(BIN)/python -m e2e.controlplane build
 	@$(BIN)/python -m e2e.controlplane.helm --get
 
 .PHONY: pytest
-pytest: setup get-helm  ## All tests, without lint
-	$(PYTEST) tests
-	$(PYTEST) e2e/behaviours
+pytest: setup get-programs  ## All tests, without lint
+	$(PYTEST) $(SIDE_BY_SIDE) tests
+	$(PYTEST) $(SIDE_BY_SIDE) e2e/behaviours
 
 .PHONY: test-fast
-test-fast: setup get-helm  ## The tests that need no control plane
-	$(PYTEST) tests -m "not cluster"
+test-fast: setup get-programs  ## The tests that need no control plane
+	$(PYTEST) $(SIDE_BY_SIDE) tests -m "not cluster"
 
 .PHONY: test-cluster
-test-cluster: setup get-helm  ## The tests against a real API server (builds it at the first time, which takes minutes)
+test-cluster: setup get-programs  ## The tests against a real API server (builds it at the first time, which takes minutes)
 	$(PYTEST) tests -m cluster
 
 .PHONY: test-e2e
-test-e2e: setup get-helm  ## What users are promised, through kubectl: control plane, pods, engines and operator as processes
+test-e2e: setup get-programs  ## What users are promised, through kubectl: control plane, pods, engines and operator as processes
 	$(PYTEST) e2e/behaviours
 
 .PHONY: test-scheduler
@@ -106,7 +110,7 @@ test-scheduler: setup  ## The placement and routing library's tests, at 100 % of
 	$(PYTEST) tests/scheduler tests/routing --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
 
 .PHONY: test-helm
-test-helm: setup get-helm  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
+test-helm: setup get-programs  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
 	$(PYTEST) tests/helm e2e/behaviours/test_helm_*.py
 
 test-%: setup  ## The tests in tests/%, for example: make test-crd
