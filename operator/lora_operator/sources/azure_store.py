@@ -96,7 +96,7 @@ class AzureStore:
             self._credential = AzureSasCredential(keys.sas)
         elif identity_may_go_there:
             self._credential = self._clean(identity.credential)
-        self._lines = Lines()
+        self._lines = Lines(timing.deadline_seconds)
         self._service = self._clean(partial(_service, place.url, self._credential, rules, self._lines, timing))
         self._container = self._service.get_container_client(place.container)
 

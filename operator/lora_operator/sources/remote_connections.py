@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -31,7 +32,8 @@ class Lines:
     and a server that sends one now and then would keep a thread for ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._late_at = time.monotonic() + seconds / 2  # a store that was done before has nobody waiting
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = []
 
@@ -52,8 +54,9 @@ class Lines:
         with self._lock:
             sockets, self._sockets = self._sockets or [], None
         for each in sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            if time.monotonic() > self._late_at:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
             each.close()
 
 

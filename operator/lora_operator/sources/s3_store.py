@@ -99,7 +99,7 @@ class S3Store:
         check_url(self._client.meta.endpoint_url, rules)
         if not place.is_aws:
             self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
-        self._lines = Lines()
+        self._lines = Lines(timing.deadline_seconds)
         manager = self._client._endpoint.http_session._manager
         manager.pool_classes_by_scheme = checked_pools(manager.pool_classes_by_scheme, rules, self._lines)
 
