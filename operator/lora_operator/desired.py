@@ -102,9 +102,7 @@ def desired(
     means that demand is not measured at all.
     """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
-    expanded = [
-        _expand_safely(r, sources.get(r.key), _age_rank(r), demands) for r in ordered if r.deleted_at is None
-    ]
+    expanded = [_expand_safely(r, sources.get(r.key), _age_rank(r), demands) for r in ordered if r.deleted_at is None]
     holders = _holders(expanded)
     found: dict[str, DesiredResource] = {}
     protected: set[tuple[str, str]] = set()
