@@ -129,7 +129,7 @@ class CacheMachine(RuleBasedStateMachine):
     def die(self, name: str, step: int) -> None:
         if name in stored(self.root):
             return
-        dies_at(step, lambda: add(self.store, name, SIZES[name]))
+        dies_at(step, lambda: add(self.new_store(), name, SIZES[name]))  # a fork has no threads of its parent
         self.store = self.new_store()
         self.do(self.store.start())
 

@@ -14,6 +14,7 @@ from lora_operator.cache.store_error import StoreError
 
 FILE = ".lock"
 DEADLINE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 0.01  # it is held for milliseconds at a time
 
 
 def try_lock(descriptor: int) -> bool | None:
@@ -49,7 +50,7 @@ def changing(root: Path) -> Iterator[bool]:
                     retryable=True,
                 )
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
+            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
         yield bool(locked)
     finally:
         os.close(descriptor)
