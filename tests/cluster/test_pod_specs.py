@@ -115,7 +115,7 @@ def test_image_decides_the_program() -> None:
     assert image_name("example.com:5000/vllm/vllm-openai:v0.32.0@sha256:00") == "vllm-openai"
     programs = known_programs({"LORA_OPERATOR_VLLM_PYTHON": "/opt/python"})
     assert program_of("vllm", programs).command == ("/opt/python", "-m", "vllm.entrypoints.openai.api_server")
-    with pytest.raises(UnknownImage, match="known are vllm-sim; set LORA_OPERATOR_VLLM_PYTHON"):
+    with pytest.raises(UnknownImage, match="known are lora-operator, vllm-sim; set LORA_OPERATOR_VLLM_PYTHON"):
         program_of("vllm:1", known_programs({}))
 
 

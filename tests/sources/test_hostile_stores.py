@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,50 +16,64 @@ from lora_operator.sources.s3 import S3Source
 SAS = Credentials((("AZURE_STORAGE_SAS_TOKEN", "sv=2024-01-01&sig=s3cr3t"),))
 KEYS = Credentials((("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "s3cr3t")))
 TRICKLE = Timing(read_seconds=60.0, attempts=1, deadline_seconds=0.5)
-Answer = Callable[[asyncio.StreamWriter], object]
+Answer = Callable[[asyncio.Transport], Coroutine[None, None, None]]
+
+
+class _Connection(asyncio.Protocol):
+    """Answers once a request has come, and is known from its first moment, so that all can be closed in the end."""
+
+    def __init__(self, answer: Answer, open_: set[asyncio.Transport], tasks: set[asyncio.Task[None]]) -> None:
+        self._answer = answer
+        self._open = open_
+        self._tasks = tasks
+        self._asked = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._open.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._open.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._asked += data
+        if b"\r\n\r\n" in self._asked:
+            self._asked = b""
+            task = asyncio.get_running_loop().create_task(self._answer(self._transport))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
 
 @asynccontextmanager
 async def a_server(answer: Answer) -> AsyncIterator[str]:
     tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            made = answer(writer)
-            if asyncio.iscoroutine(made):
-                await made
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    open_: set[asyncio.Transport] = set()
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(answer, open_, tasks), "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for _ in range(5):
+            await asyncio.sleep(0.01)  # who was just let in is only known some turns of the loop later
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for transport in open_:
+            transport.abort()
+        await asyncio.sleep(0)
 
 
-async def byte_by_byte(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
-    while not writer.is_closing():
-        writer.write(b"x")
-        await writer.drain()
+async def byte_by_byte(transport: asyncio.Transport) -> None:
+    transport.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not transport.is_closing():
+        transport.write(b"x")
         await asyncio.sleep(0.02)
 
 
-def senseless(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nthis is no header\r\nContent-Length: 0\r\n\r\n")
+async def senseless(transport: asyncio.Transport) -> None:
+    transport.write(b"HTTP/1.1 200 OK\r\nthis is no header\r\nContent-Length: 0\r\n\r\n")
+    transport.close()
 
 
 def store(kind: str, endpoint: str, timing: Timing) -> tuple[ObjectSource, SourceRequest]:

@@ -96,12 +96,12 @@ class AzureStore:
             self._credential = AzureSasCredential(keys.sas)
         elif identity_may_go_there:
             self._credential = self._clean(identity.credential)
-        self._lines = Lines(timing.deadline_seconds)
+        self._lines = Lines()
         self._service = self._clean(partial(_service, place.url, self._credential, rules, self._lines, timing))
         self._container = self._service.get_container_client(place.container)
 
-    def close(self) -> None:
-        self._lines.cut()
+    def close(self, *, cut: bool) -> None:
+        self._lines.let_go(cut=cut)
         self._service.close()
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:

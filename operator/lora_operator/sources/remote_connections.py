@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -32,8 +31,7 @@ class Lines:
     and a server that sends one now and then would keep a thread for ever.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._late_at = time.monotonic() + seconds / 2  # a store that was done before has nobody waiting
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = []
 
@@ -49,12 +47,12 @@ class Lines:
             assert self._sockets is not None
             self._sockets.append(connected.dup())  # the SDK wraps its own for TLS, and closes it when it likes
 
-    def cut(self) -> None:
-        """Whoever waits for an answer is told at once that none will come."""
+    def let_go(self, *, cut: bool) -> None:
+        """Take no more. With `cut`, whoever waits for an answer is told at once that none will come."""
         with self._lock:
             sockets, self._sockets = self._sockets or [], None
         for each in sockets:
-            if time.monotonic() > self._late_at:
+            if cut:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
             each.close()

@@ -61,8 +61,8 @@ class ObjectStore(Protocol):
         """A URL under which anybody can read this version, and when it runs out (Unix time)."""
         ...  # pragma: no cover
 
-    def close(self) -> None:
-        """Let go of the connections."""
+    def close(self, *, cut: bool) -> None:
+        """Let go of the connections; with `cut`, also of those where an answer is still waited for."""
         ...  # pragma: no cover
 
 
@@ -118,8 +118,10 @@ class ObjectSource:
             store = await self._threads.run(partial(self._open_store, request))
             try:
                 yield store, deadline
-            finally:
-                store.close()
+            except BaseException:
+                store.close(cut=True)  # some thread may still wait for an answer
+                raise
+            store.close(cut=False)
 
 
 def _listed(store: ObjectStore, revision: str | None, deadline: float) -> list[RemoteFolder]:

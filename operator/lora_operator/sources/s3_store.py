@@ -99,12 +99,12 @@ class S3Store:
         check_url(self._client.meta.endpoint_url, rules)
         if not place.is_aws:
             self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
-        self._lines = Lines(timing.deadline_seconds)
+        self._lines = Lines()
         manager = self._client._endpoint.http_session._manager
         manager.pool_classes_by_scheme = checked_pools(manager.pool_classes_by_scheme, rules, self._lines)
 
-    def close(self) -> None:
-        self._lines.cut()
+    def close(self, *, cut: bool) -> None:
+        self._lines.let_go(cut=cut)
         self._client.close()
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
