@@ -103,7 +103,7 @@ test-cluster: setup get-programs  ## The tests against a real API server (builds
 
 .PHONY: test-e2e
 test-e2e: setup get-programs  ## What users are promised, through kubectl: control plane, pods, engines and operator as processes
-	$(PYTEST) e2e/behaviours
+	$(PYTEST) $(SIDE_BY_SIDE) e2e/behaviours
 
 .PHONY: test-scheduler
 test-scheduler: setup  ## The placement and routing library's tests, at 100 % of its branches
