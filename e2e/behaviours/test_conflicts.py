@@ -58,10 +58,11 @@ def test_the_other_version_replaces_the_first_when_the_younger_takes_over(fleet:
 
 
 def test_a_foreign_adapter_takes_a_slot_and_is_never_touched(worlds: Worlds) -> None:
-    world = worlds(1, max_loras=1, max_cpu_loras=2)
+    world = worlds(1, operator=None, max_loras=1, max_cpu_loras=2)
     engine = world.engine("vllm-0")
     by_hand = world.adapter("by-hand")
     assert engine.load("by-hand", str(by_hand)) == 200
+    world.start_operator()  # only now: of what was loaded since its last look at an engine it could not know
     for name in ("a", "b"):
         world.adapter(name)
         world.apply(name, name, scheduling={"priority": 100})

@@ -69,5 +69,7 @@ def _applied(world: World, source: dict[str, object], phase: str = "Ready") -> J
     for name in FOUND:
         world.adapter(name, inside="many")
     world.apply("many", "many", source=source)
-    body = world.wait("many", lambda status: status.get("phase") == phase)
+    body = world.wait(
+        "many", lambda status: status.get("phase") == phase and condition(status, "SourceReady") != "Unknown"
+    )
     return dict(body["status"])
