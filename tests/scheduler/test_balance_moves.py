@@ -347,3 +347,9 @@ def test_moves_need_room_beside_what_is_leaving() -> None:
     leaving = a_copy("x", bytes=3 * GIB, state=ResidentState.UNLOADING)
     made = plan_for(*adapters, loaded_on("p1", adapters), holding(a_pod("p2", memory=3.5), leaving))
     assert not made.actions
+
+
+def test_a_pod_with_more_copies_than_others_is_not_called_overloaded_where_no_demand_is_known() -> None:
+    adapters = [an_adapter(f"a{number}") for number in range(4)]
+    fleet = holding(a_pod("p1", slots=8), *(a_copy(adapter) for adapter in adapters)), a_pod("p2", slots=8)
+    assert plan(a_snapshot(*adapters, *fleet)).overloads == ()

@@ -86,7 +86,9 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
                 less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
                 step = _best_step(pod, copies, loads, less, moves)
             if step is None:
-                left.append(_overload(pod, len(copies), limits, moves))
+                # where no demand is known, a load is a number of copies, and nobody suffers from it
+                if any(copy.adapter.demand is not None for copy in pod.copies.values()):
+                    left.append(_overload(pod, len(copies), limits, moves))
                 break
             changed = (pod.load, pod), (step.pod.load, step.pod)
             moves.move(step.copy, step.pod)
