@@ -77,8 +77,7 @@ def loading(fleet: Fleet, version: str) -> Effect:
 
 async def test_what_is_just_being_loaded_stays_whatever_is_wanted_by_now(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1) as fleet:
-        await fleet.until(lambda: fleet.view("p0") is not None and fleet.view("p0").release)
-        assert fleet.operator.files._in_use() == set()
+        await fleet.until(lambda: fleet.operator.files._in_use() == set())  # None until the engine was looked at
         effect = loading(fleet, FIRST)
         fleet.parts.ledger.begin(effect)
         assert fleet.operator.files._in_use() == {("sql", FIRST)}
