@@ -26,11 +26,13 @@ class Forecast:
     def early(self, snapshot: Snapshot, made: Plan, starting: Collection[str]) -> list[Early]:
         """What to bring, the most asked-for first. `starting` are pods that can take files and whose engines start."""
         found = {(load.pod, load.adapter) for load, why in made.waiting if why.reason is Reason.WAITING_FOR_ROOM}
+        found |= self._at_start(snapshot, frozenset(starting))
+        if not found:
+            return []  # as in nearly every round
         rank = {
             adapter.key: (-(adapter.demand or 0.0), -adapter.priority, adapter.age_rank)
             for adapter in snapshot.adapters
         }
-        found |= self._at_start(snapshot, frozenset(starting))
         return sorted((early for early in found if early[1] in rank), key=lambda early: (rank[early[1]], early))
 
     def _at_start(self, snapshot: Snapshot, starting: frozenset[str]) -> frozenset[Early]:
