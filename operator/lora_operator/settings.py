@@ -94,6 +94,18 @@ class Settings:
         float,
     )
     demand_half_life: float = option(60.0, "how fast earlier demand fades from the measured one", float, least=0.1)
+    on_demand_seconds: float = option(
+        300.0,
+        "how long an adapter with loadOnStartup: false is wanted after it was last asked for or used; later it stays "
+        "loaded until another needs its room",
+        float,
+        least=1.0,
+    )
+    requests_namespace: str = option(
+        "",
+        "namespace of the ConfigMap lora-operator-requests, in which routers record who was asked for (default: "
+        "that of the operator's pod, else lora-operator-system)",
+    )
     relist_seconds: float = option(300.0, "time between two full lists of resources and pods", float, least=1.0)
     finalizer_seconds: float = option(
         60.0, "how long the deletion of a LoraAdapter waits for engines that do not answer", float

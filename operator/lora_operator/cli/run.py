@@ -14,14 +14,13 @@ from typing import Any
 from lora_operator import logs
 from lora_operator.app import Operator, PartEnded
 from lora_operator.handlers import WatchError
+from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
 from lora_operator.server import ServeError
 from lora_operator.settings import Settings, add_arguments, from_arguments
 
 log = logging.getLogger(__name__)
-
-DEFAULT_NAMESPACE = "lora-operator-system"
 
 
 def add(commands: Any) -> None:
@@ -58,7 +57,7 @@ def elector(settings: Settings, kube: Kube) -> Elector:
     """An elector for this process. A pod's name is its identity: the pod's next container may go on at once."""
     name = os.environ.get("POD_NAME")
     identity = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or DEFAULT_NAMESPACE
+    namespace = own_namespace(settings.lease_namespace)
     seconds = settings.lease_seconds
     times = LeaseTimes(seconds, seconds * 2 / 3, min(2.0, seconds / 7.5))
     return Elector(kube, namespace, settings.lease_name, identity, times=times)
