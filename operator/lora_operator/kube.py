@@ -24,8 +24,6 @@ LEASE_SECONDS = 5.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
-_LEASES = "/apis/coordination.k8s.io/"
-
 Json = dict[str, Any]
 
 
@@ -45,7 +43,7 @@ class Kube:
         self.writes = 0
         self.fence: Callable[[], None] = lambda: (
             None
-        )  # called before each write but those of Leases; raises to refuse it
+        )  # called before each write but those that any replica may do; raises to refuse it
 
     @classmethod
     async def connect(cls, kubeconfig: str = "") -> Kube:
@@ -79,10 +77,11 @@ class Kube:
         body: Any = None,
         content_type: str = "application/json",
         timeout: float = REQUEST_SECONDS,
+        fenced: bool = True,
     ) -> Json:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         if method != "GET":
-            if not path.startswith(_LEASES):
+            if fenced:
                 self.fence()
             self.writes += 1
         try:
@@ -133,6 +132,12 @@ class Kube:
                     break
         return items, version
 
+    async def pulse(self, namespaces: tuple[str, ...], timeout: float) -> None:
+        """Whether it answers for LoraAdapters: one is asked for. Raises KubeError."""
+        base = f"/apis/{GROUP}/{VERSION}"
+        path = f"{base}/namespaces/{namespaces[0]}/{PLURAL}" if namespaces else f"{base}/{PLURAL}"
+        await self._call("GET", path, query={"limit": "1"}, timeout=timeout)
+
     async def list_adapters(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
         """All LoraAdapters, and the resource version from which on they may be out of date."""
         base = f"/apis/{GROUP}/{VERSION}"
@@ -151,16 +156,39 @@ class Kube:
     async def config_map(self, namespace: str, name: str) -> Json:
         return await self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
 
+    async def merge_config_map(self, namespace: str, name: str, data: Mapping[str, str | None]) -> Json:
+        """Set these keys (None removes one) and no others; make the ConfigMap if there is none. Whoever leads or not.
+
+        Raises KubeError: 404 if it is not there and may not be made either.
+        """
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
+        body: Json = {"data": dict(data)}
+        try:
+            return await self._call("PATCH", f"{path}/{name}", body=body, content_type=MERGE, fenced=False)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            body |= {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+            body["data"] = {key: value for key, value in data.items() if value is not None}
+            try:
+                return await self._call("POST", path, body=body, fenced=False)
+            except KubeError as second:
+                if second.status == 403:
+                    raise error from second
+                if second.status != 409:
+                    raise
+        return await self._call("PATCH", f"{path}/{name}", body={"data": dict(data)}, content_type=MERGE, fenced=False)
+
     async def lease(self, namespace: str, name: str) -> Json:
         return await self._call("GET", f"{_leases(namespace)}/{name}")
 
     async def create_lease(self, namespace: str, name: str) -> Json:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
-        return await self._call("POST", _leases(namespace), body=body, timeout=LEASE_SECONDS)
+        return await self._call("POST", _leases(namespace), body=body, timeout=LEASE_SECONDS, fenced=False)
 
     async def replace_lease(self, namespace: str, name: str, body: Json) -> Json:
         """As it was read, with changes: 409 if somebody else wrote it since."""
-        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, timeout=LEASE_SECONDS)
+        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, timeout=LEASE_SECONDS, fenced=False)
 
     async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
         """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""

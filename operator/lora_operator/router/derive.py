@@ -15,6 +15,9 @@ from lora_operator.router.entries import Endpoint, Entry, Why, Withheld
 from lora_operator.vllm.client import Endpoint as EngineAddress
 
 NOT_LOADED = "NotLoaded"
+CONFLICT = "Conflict"  # of those that were refused a name that another resource has
+LOAD_ON_DEMAND = ("LoadOnDemand", "it is loaded when it is asked for")
+LOADING = ("Loading", "it was asked for and is on its way")
 PODS_NOT_READY = "PodsNotReady"
 
 
@@ -39,20 +42,23 @@ def view_of(record: PodRecord) -> PodView:
 def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
     """By public name, every adapter that the resource is known to stand for."""
     base_model = resource.spec.base_model if resource.spec is not None else ""
+    on_demand = resource.spec is not None and not resource.spec.deployment_config.load_on_startup
     holders = _holders(resource, pods)
     found: dict[str, Entry] = {}
-    for name, (reason, message) in _names(resource, holders).items():
+    for name, (reason, message, given_up) in _names(resource, holders).items():
         endpoints, withheld = holders.get(name, ((), ()))
         if endpoints:
             reason = message = ""
+            given_up = False
         elif withheld:
             reason = PODS_NOT_READY
             message = "; ".join(f"{one.pod} is {_WORDS[one.state]}" for one in withheld[:4])
         elif resource.deleted_at is not None:
             continue  # being unloaded, and nobody has it any more
         found[name] = Entry(
-            resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld), reason, message
-        )
+            resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld), reason, message,
+            on_demand, given_up,
+        )  # fmt: skip
     return found
 
 
@@ -63,7 +69,9 @@ def pods_named(resource: Resource) -> set[str]:
 
 def merged(entries: Iterable[Entry]) -> Entry:
     """One line of what several resources say about one name: a deleted one hands over, or one was refused the name."""
-    first, *others = sorted(entries, key=lambda entry: (not entry.endpoints, not entry.withheld, entry.resource))
+    first, *others = sorted(
+        entries, key=lambda one: (not one.endpoints, not one.withheld, one.reason == CONFLICT, one.resource)
+    )
     endpoints = {one.pod: one for one in first.endpoints}
     for other in others:
         if other.base_model == first.base_model:
@@ -92,22 +100,45 @@ def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoi
     return found
 
 
-def _names(resource: Resource, holders: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Name -> why it is not loaded, if it is not."""
-    ready: Mapping[str, Any] = next((c for c in _items(resource, "conditions") if c.get("type") == "Ready"), {})
+def _names(resource: Resource, holders: Iterable[str]) -> dict[str, tuple[str, str, bool]]:
+    """Name -> why it is not loaded, if it is not, and whether it was given up."""
+    ready = _condition(resource, "Ready")
     plain = (
         str(ready.get("reason") or NOT_LOADED) if ready.get("status") != "True" else NOT_LOADED,
         str(ready.get("message") or "no pod has it loaded"),
+        False,
     )
     names = dict.fromkeys(holders, plain)
-    if resource.spec is not None:
-        names |= dict.fromkeys(resource.spec.adapter_source.adapters, plain)
-    names |= {str(item["name"]): plain for item in _items(resource, "adapters") if item.get("name")}
-    for item in _items(resource, "failedAdapters"):
-        if item.get("name"):
-            reason = str(item.get("code") or item.get("reason") or "Failed")
-            names[str(item["name"])] = reason, str(item.get("message") or item.get("reason") or "")
-    return names
+    spec = resource.spec
+    on_demand = spec is not None and not spec.deployment_config.load_on_startup
+    if spec is not None:
+        # what the source cannot show is not loaded by asking for it
+        lost = on_demand and _condition(resource, "SourceReady").get("status") == "False"
+        names |= dict.fromkeys(spec.adapter_source.adapters, (*plain[:2], lost))
+    failed = {
+        str(item["name"]): (
+            str(item.get("code") or item.get("reason") or "Failed"),
+            str(item.get("message") or item.get("reason") or ""),
+            True,
+        )
+        for item in _items(resource, "failedAdapters")
+        if item.get("name")
+    }
+    of_another = any(plain[0] == code for code, _, _ in failed.values())
+    for item in _items(resource, "adapters"):
+        if not item.get("name"):
+            continue
+        said = plain
+        if on_demand and not item.get("replicas"):
+            said = (*LOAD_ON_DEMAND, False)
+        elif on_demand and (of_another or ready.get("status") == "True"):
+            said = (*LOADING, False)
+        names[str(item["name"])] = said
+    return names | failed
+
+
+def _condition(resource: Resource, kind: str) -> Mapping[str, Any]:
+    return next((one for one in _items(resource, "conditions") if one.get("type") == kind), {})
 
 
 def _items(resource: Resource, field: str) -> Iterable[Mapping[str, Any]]:

@@ -42,6 +42,8 @@ class Entry:
     withheld: tuple[Withheld, ...] = ()
     reason: str = ""
     message: str = ""
+    on_demand: bool = False  # it is loaded when somebody asks for it
+    given_up: bool = False  # the operator has a reason not to load it, which waiting alone does not mend
 
     @property
     def key(self) -> tuple[str, str]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 from lora_operator.kube import Kube, KubeError
-from lora_operator.settings import GROUP, PLURAL, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +45,9 @@ class Freshness:
 
     async def keep_looking(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
         """Ask for one LoraAdapter every few seconds: a broken watch alone would not tell. Until cancelled."""
-        inside = f"namespaces/{namespaces[0]}/" if namespaces else ""
-        path = f"/apis/{GROUP}/{VERSION}/{inside}{PLURAL}"
         while True:
             try:
-                await kube._call("GET", path, query={"limit": "1"}, timeout=PULSE_SECONDS)
+                await kube.pulse(namespaces, PULSE_SECONDS)
             except KubeError as error:
                 self.missed(error)
             else:

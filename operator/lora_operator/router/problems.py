@@ -20,6 +20,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "body-too-slow": (408, "The body did not come in time"),
     "body-too-large": (413, "The body is too large"),
     "not-loaded": (503, "The adapter is known and cannot be reached now"),
+    "not-recorded": (503, "It could not be recorded that the adapter was asked for"),
+    "too-many-loads": (503, "Too many adapters are being loaded"),
     "table-not-loaded": (503, "The routing table is not there yet"),
     "too-many-streams": (503, "Too many streams are open"),
 }

@@ -50,6 +50,7 @@ class Adapter(Wire):
     withheld: list[WithheldPod] = []
     reason: str | None = None
     message: str | None = None
+    on_demand: Annotated[bool, Field(description="it is loaded when it is asked for; absent: no")] = False
 
 
 class AdapterList(Wire):
@@ -74,6 +75,9 @@ class PickRequest(Wire):
         str | None, Field(max_length=1024, description="requests of one key go to one pod, for policy `hash`")
     ] = None
     avoid: Annotated[list[PodName], Field(max_length=64, description="pods that have just failed")] = []
+    wait_seconds: Annotated[
+        float, Field(ge=0, le=120, description="how long to wait for a pod that answers, where there is none")
+    ] = 0.0
 
 
 class PickAnswer(Wire):
@@ -84,6 +88,18 @@ class PickAnswer(Wire):
     address: str
     engine_name: str
     policy: str
+    version: Version
+
+
+class LoadingAnswer(Wire):
+    """It was asked for, that is recorded, and no pod has it yet: come again after `Retry-After`."""
+
+    state: Literal["loading"] = "loading"
+    namespace: str
+    adapter: str
+    base_model: str
+    reason: str
+    message: str
     version: Version
 
 
@@ -160,4 +176,6 @@ def adapter_json(entry: Entry) -> dict[str, Any]:
         body["withheld"] = [{"pod": one.pod, "state": one.state.value} for one in entry.withheld]
     if not entry.endpoints:
         body["reason"], body["message"] = entry.reason, entry.message
+    if entry.on_demand:
+        body["onDemand"] = True
     return body
