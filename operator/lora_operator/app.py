@@ -161,6 +161,7 @@ class Operator:
         if self._router is not None:
             # the leader need not wait until its own words come back from the API server
             self.loop.tell = self._router.ahead
+            self._router.show_under_way(ledger.on)
 
     def _stands_by(self) -> bool:
         return self._elector is not None and self._elector.standing_by()

@@ -15,6 +15,7 @@ from aiohttp import web
 from lora_operator.router.api import RouterApi
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.streams import StreamLimits
+from lora_operator.router.ui.fleet import Fleet as FleetView
 from tests.router.fleet import Fleet
 
 Json = dict[str, Any]
@@ -119,7 +120,7 @@ async def served(fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bo
     if loaded:
         freshness.heard()
         fleet.table.set_loaded()
-    api = RouterApi(fleet.table, freshness, limits)
+    api = RouterApi(fleet.table, freshness, FleetView(fleet.cluster, fleet.table.epoch), limits)
     runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

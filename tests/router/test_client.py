@@ -12,6 +12,7 @@ from lora_operator.router.api import RouterApi
 from lora_operator.router.client import TableCopy
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.streams import StreamLimits
+from lora_operator.router.ui.fleet import Fleet as FleetView
 from lora_operator.router.wire import adapter_json
 from tests.router.fleet import NAMESPACE, Fleet, a_fleet
 from tests.router.serving import served
@@ -74,7 +75,7 @@ async def test_it_takes_up_where_it_was_when_a_stream_breaks() -> None:
 async def test_it_goes_to_another_replica_and_keeps_what_it_has_until_then(unused_tcp_port: int) -> None:
     fleet = a_fleet(epoch="first")
     async with served(a_fleet(epoch="second")) as other:
-        api = RouterApi(fleet.table, Freshness())
+        api = RouterApi(fleet.table, Freshness(), FleetView(fleet.cluster, fleet.table.epoch))
         fleet.table.set_loaded()
         runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0.1)
         await runner.setup()

@@ -21,9 +21,18 @@ from lora_operator.router.pages import BadToken, page_of
 from lora_operator.router.picker import DEFAULT_POLICY, HASH, NAMES, Picker
 from lora_operator.router.problems import Problem
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
-from lora_operator.router.questions import ListQuestion, PodsQuestion, WatchQuestion, read_path_name, read_query
+from lora_operator.router.questions import (
+    FleetQuestion,
+    ListQuestion,
+    PodsQuestion,
+    WatchQuestion,
+    read_path_name,
+    read_query,
+)
 from lora_operator.router.streams import Selection, StreamLimits, Streams, rounded
 from lora_operator.router.table import RoutingTable
+from lora_operator.router.ui.fleet import Fleet
+from lora_operator.router.ui.page import Page
 from lora_operator.router.wire import PickRequest
 
 BODY_BYTES = 64 << 10
@@ -42,9 +51,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class RouterApi:
     """One table over HTTP. `stop` ends its streams."""
 
-    def __init__(self, table: RoutingTable, freshness: Freshness, limits: StreamLimits | None = None) -> None:
+    def __init__(
+        self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None
+    ) -> None:
         self._table = table
         self._freshness = freshness
+        self.fleet = fleet
         self.picker = Picker(table)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
@@ -53,11 +65,15 @@ class RouterApi:
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES)
+        page = Page()
         routes: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/v1/adapters", self._adapters),
             ("GET", "/v1/adapters/{name}/pods", self._pods),
             ("GET", "/v1/watch", self._watch),
             ("POST", "/v1/pick", self._pick),
+            ("GET", "/v1/fleet", self._fleet),
+            ("GET", "/ui", page.redirect),
+            ("GET", "/ui/{file:[^/]*}", page.file),
             ("GET", "/openapi.json", self._openapi),
             ("GET", "/healthz", self._healthz),
             ("GET", "/readyz", self._readyz),
@@ -186,6 +202,11 @@ class RouterApi:
         ended = await self.streams.serve(request, response, Selection(asked.base_model, asked.namespace), last)
         self.metrics.stream_ended(ended)
         return response
+
+    async def _fleet(self, request: web.Request) -> web.StreamResponse:
+        asked = read_query(FleetQuestion, request)
+        self._need_table()
+        return _json(self.fleet.answer(asked.since, self._freshness), {"Cache-Control": "no-store"})
 
     async def _openapi(self, _: web.Request) -> web.StreamResponse:
         return web.Response(text=self._document, content_type="application/json")

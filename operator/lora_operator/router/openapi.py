@@ -9,13 +9,15 @@ from pydantic.json_schema import models_json_schema
 
 from lora_operator import __version__
 from lora_operator.router.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
-from lora_operator.router.questions import ListQuestion, PodsQuestion, Query, WatchQuestion
+from lora_operator.router.questions import FleetQuestion, ListQuestion, PodsQuestion, Query, WatchQuestion
+from lora_operator.router.ui.wire import FleetAnswer
 from lora_operator.router.wire import (
     Adapter,
     AdapterList,
     AdapterPods,
     ChangeEvent,
     Heartbeat,
+    LoadingAnswer,
     PickAnswer,
     PickRequest,
     ProblemDocument,
@@ -25,8 +27,8 @@ from lora_operator.router.wire import (
 )
 
 MODELS: tuple[type[BaseModel], ...] = (
-    Adapter, AdapterList, AdapterPods, ChangeEvent, Heartbeat, PickAnswer, PickRequest, ProblemDocument, Readiness,
-    Reset, Snapshot,
+    Adapter, AdapterList, AdapterPods, ChangeEvent, FleetAnswer, Heartbeat, LoadingAnswer, PickAnswer, PickRequest, ProblemDocument,
+    Readiness, Reset, Snapshot,
 )  # fmt: skip
 REF = "#/components/schemas/"
 Json = dict[str, Any]
@@ -71,7 +73,19 @@ def _paths() -> Json:
         (400, 404, 503),
     )  # fmt: skip
     chosen = _operation("pick", "An endpoint for one request", PickAnswer, [], (400, 404, 408, 413, 503))
+    chosen["responses"]["202"] = _answer("It is being loaded; come again after Retry-After", LoadingAnswer)
     chosen["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(PickRequest)}}}
+    file = {
+        "name": "file", "in": "path", "required": True, "schema": {"type": "string"},
+        "description": "a file of the page; empty for the page itself",
+    }  # fmt: skip
+    page = _plain("webView", "The web view, which shows what is where", "text/html")
+    page["parameters"] = [file]
+    to_page: Json = {"operationId": "toWebView", "summary": "Leads to the web view"}
+    to_page["responses"] = {"308": {"description": "To /ui/"}}
+    fleet = _operation(
+        "fleet", "Pods and LoraAdapters, for people to look at", FleetAnswer, _query(FleetQuestion), (400, 503)
+    )
     ready = _operation("readyz", "Whether the table is there, and how old it is", Readiness, [], ())
     ready["responses"]["503"] = _answer("Not yet", Readiness)
     return {
@@ -79,6 +93,9 @@ def _paths() -> Json:
         "/v1/adapters/{name}/pods": {"get": pods},
         "/v1/watch": {"get": watch},
         "/v1/pick": {"post": chosen},
+        "/v1/fleet": {"get": fleet},
+        "/ui": {"get": to_page},
+        "/ui/{file}": {"get": page},
         "/openapi.json": {"get": _plain("openapi", "This document", "application/json")},
         "/healthz": {"get": _plain("healthz", "Whether the process lives", "text/plain")},
         "/readyz": {"get": ready},

@@ -42,6 +42,10 @@ class WatchQuestion(Selecting):
     ] = None
 
 
+class FleetQuestion(Query):
+    since: Annotated[Token | None, Field(description="version of an earlier answer: only what changed since")] = None
+
+
 Question = TypeVar("Question", bound=Query)
 _NAME: TypeAdapter[str] = TypeAdapter(AdapterName)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 
+from lora_operator.inflight import Effect
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import Cluster
 from lora_operator.router.ahead import Ahead
@@ -15,6 +16,7 @@ from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
+from lora_operator.router.ui.fleet import Fleet
 from lora_operator.server import ServeError
 from lora_operator.status import StatusInput
 
@@ -30,7 +32,7 @@ class Router:
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
-        self.api = RouterApi(self.table, self.freshness, limits)
+        self.api = RouterApi(self.table, self.freshness, Fleet(cluster, self.table.epoch), limits)
         self._kube = kube
         self._namespaces = namespaces
         self._feed = Feed(cluster, self.table)
@@ -48,6 +50,10 @@ class Router:
     def ahead(self, inputs: Mapping[str, StatusInput]) -> None:
         """What the status of every resource will say, from whoever writes it."""
         self._feed.foresee(self._ahead.news(inputs))
+
+    def show_under_way(self, effects: Callable[[str], Iterable[Effect]]) -> None:
+        """Let the web view show what is happening on a pod (by key), from whoever acts."""
+        self.api.fleet.effects = effects
 
     async def start(self, host: str, port: int) -> None:
         """Serve at once; the table is empty until `listed`. Raises ServeError."""
