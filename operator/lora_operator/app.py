@@ -41,6 +41,7 @@ from lora_operator.settings import Settings, SettingsError, placement_policy, qu
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
 from lora_operator.telling import Teller
+from lora_operator.tracing import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Operator:
         self._elector = elector
         kube.fence = self._check_lease
         self._session = new_session()
+        self._tracing = tracing_to(settings.otlp_endpoint, "lora-operator")
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
         client = EngineClient(
@@ -106,6 +108,7 @@ class Operator:
             metrics=FilesMetrics(self.metrics.registry),
             policy=placement_policy(settings),
             fence=self._check_lease,
+            tracing=self._tracing,
         )
         executor = Executor(
             engines=engines,
@@ -121,6 +124,7 @@ class Operator:
             flush=self._publish_now,
             changed=self._mark,
             fence=self._check_lease,
+            tracing=self._tracing,
         )
         self._following = Following(kube, self.cluster, settings.namespaces, self._mark)
         self._router = Router(self.cluster, kube, namespaces=settings.namespaces) if settings.router_port else None
@@ -156,7 +160,10 @@ class Operator:
             failures=failures,
             metrics=self.metrics,
         )
-        self.loop = Loop(self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names)
+        self.loop = Loop(
+            self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names,
+            tracing=self._tracing,
+        )  # fmt: skip
         self.metrics.follow_loads(self.loop.model_loads)
         if self._router is not None:
             # the leader need not wait until its own words come back from the API server
@@ -192,6 +199,7 @@ class Operator:
         tasks: list[asyncio.Task[Any]] = []
         grace_seconds = STOP_SECONDS
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self._tracing.close)
             stack.push_async_callback(self._kube.close)
             stack.push_async_callback(self._session.close)
             stack.push_async_callback(self.files.stop)

@@ -28,6 +28,7 @@ from lora_operator.observe.engines import Engines, EngineState, EngineView, inca
 from lora_operator.served import ServedNames
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
+from lora_operator.tracing import OFF, Parent, Tracing
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
 from lora_operator.vllm.quirks import StaleCache, public_name
@@ -68,7 +69,10 @@ class Executor:
         flush: Callable[[str], Awaitable[None]],
         changed: Callable[[], None],
         fence: Callable[[], None],
+        tracing: Tracing = OFF,
     ) -> None:
+        self._tracing = tracing
+        self._planned: Parent = None  # the round whose plan this is
         self._fence = fence  # raises where another operator may be acting by now
         self._engines = engines
         self._client = client
@@ -92,6 +96,7 @@ class Executor:
     def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
         self._desired = desired
+        self._planned = self._tracing.here()
         self._loads.clear()
         self._unloads.clear()
         for action in plan.actions:
@@ -159,9 +164,13 @@ class Executor:
         return (record, view) if view.incarnation == incarnation_of(record) else None
 
     def _spawn(self, effect: Effect, work: Awaitable[None], name: str) -> None:
+        planned = self._planned
+
         async def run() -> None:
+            what = "load adapter" if effect.is_load else "unload adapter"
             try:
-                await work
+                with self._tracing.span(what, under=planned, engine_name=effect.engine_name, **_fields(effect)):
+                    await work
             finally:
                 self._changed()
                 self._begin(effect.pod)
@@ -202,7 +211,8 @@ class Executor:
             self._engines.touch(pod)
             path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
             self._fence()
-            await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
+            with self._tracing.span("load", **_fields(effect)):
+                await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
             model = EngineModel(effect.engine_name, path, adapter.base_model)
             self._engines.note_loaded(pod, effect.incarnation, model)
             self._failures.clear(adapter.key, adapter.version, pod)
@@ -244,6 +254,7 @@ class Executor:
             str(getattr(error, "reason", "ApiServerUnavailable" if api_server else "InternalError")),
         )
         self._metrics.load(reason, None)
+        self._tracing.failed(reason)
         slow = not getattr(error, "retryable", api_server)
         # the text of an unknown error may hold anything, and status is for everybody
         text = str(error) if reason != "InternalError" else f"{type(error).__name__} in the operator: see its log"
@@ -275,7 +286,8 @@ class Executor:
                 effect.fetched_percent = percent
                 self._changed()
 
-        await self._files.bring(record, wanted, report)
+        with self._tracing.span("fetch", bytes=size, **_fields(effect)):
+            await self._files.bring(record, wanted, report)
 
     def _start_unload(self, unload: Unload) -> None:
         present = self._present(unload.pod)
@@ -340,7 +352,9 @@ class Executor:
         pod, key = effect.pod, (effect.incarnation, effect.engine_name)
         attempts = self._refused_unloads[key] = self._refused_unloads.get(key, 0) + 1
         pause = min(2.0 ** (attempts - 1), UNLOAD_AGAIN_SECONDS)
-        self._metrics.unload(unload.cause.value, str(getattr(error, "reason", "InternalError")))
+        reason = str(getattr(error, "reason", "InternalError"))
+        self._metrics.unload(unload.cause.value, reason)
+        self._tracing.failed(reason)
         log.warning(
             "unloading %s from %s failed (attempt %d, again in %g s): %s", effect.engine_name, pod, attempts, pause,
             error, extra=_fields(effect),

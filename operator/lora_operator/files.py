@@ -38,6 +38,7 @@ from lora_operator.settings import Settings
 from lora_operator.snapshot import our_model
 from lora_operator.sources import SourceError
 from lora_operator.sweeping import Key, in_use, needed
+from lora_operator.tracing import OFF, Tracing
 from lora_scheduler import Plan, Policy, Snapshot, plan
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Files:
         metrics: FilesMetrics,
         policy: Policy,
         fence: Callable[[], None] = lambda: None,
+        tracing: Tracing = OFF,
     ) -> None:
         self._settings = settings
         self._fence = fence
@@ -90,9 +92,9 @@ class Files:
             on_evicted=self._evicted,
         )
         limits = FetchLimits(bytes_per_second=settings.bytes_per_second)
-        self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics)
+        self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics, tracing=tracing)
         self.agents = Agents(
-            lambda namespace: AgentClient(session, lambda: self._token(namespace)),
+            lambda namespace: AgentClient(session, lambda: self._token(namespace), tracing),
             self._locate,
             self._loaded_on,
             self._evicted_by_agent,

@@ -29,7 +29,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class OncePerMinute(logging.Filter):
-    """kopf repeats itself at every attempt while the API server is away: let each complaint through once a minute."""
+    """kopf repeats itself at every attempt while the API server is away, the exporter of traces while its collector is:
+    let each complaint through once a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +61,8 @@ def configure(log_format: str, level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # a filter sees only what is logged to its own logger, a handler's filter sees all that arrives
     once = OncePerMinute()
-    handler.addFilter(lambda record: not record.name.startswith("kopf") or (_is_news(record) and once.filter(record)))
+    repeating = ("kopf", "opentelemetry")
+    handler.addFilter(lambda r: not r.name.startswith(repeating) or (_is_news(r) and once.filter(r)))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

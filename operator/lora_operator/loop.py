@@ -38,6 +38,7 @@ from lora_operator.snapshot import Observed, our_model, take_snapshot
 from lora_operator.states import status_inputs
 from lora_operator.status import StatusInput, telling_reason
 from lora_operator.telling import Teller
+from lora_operator.tracing import OFF, Tracing, reconciling
 from lora_scheduler import Plan, Policy, Snapshot
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,11 @@ class Parts:
 class Loop:
     """Runs rounds for as long as it lives. Others `mark` it dirty, or wait for the `next_round`."""
 
-    def __init__(self, parts: Parts, *, policy: Policy, versioned_names: bool) -> None:
+    def __init__(self, parts: Parts, *, policy: Policy, versioned_names: bool, tracing: Tracing = OFF) -> None:
         self._parts = parts
         self._policy = policy
         self._versioned_names = versioned_names
+        self._tracing = tracing
         self._participation = Participation()
         self._isolation = Isolation()
         self._quotas = Quotas()
@@ -223,7 +225,8 @@ class Loop:
         self.last_round = Round(wanted, snapshot, made)
         self.last_plan_at = time.monotonic()
         log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
-        parts.executor.submit(made, wanted)
+        with reconciling(self._tracing, made, seconds):
+            parts.executor.submit(made, wanted)
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
         inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)

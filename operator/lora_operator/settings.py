@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lora_operator.options import SettingsError, add_options, option, read_options, size
 from lora_operator.quota import Quota, parse_quota
+from lora_operator.tracing import ENDPOINT_HELP
 from lora_scheduler import Policy
 from lora_scheduler.policies import POLICIES
 
@@ -157,6 +158,7 @@ class Settings:
     )
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
+    otlp_endpoint: str = option("", ENDPOINT_HELP)
     leader_election: bool = option(
         True, "act only while a Lease is held, so that several operators can run and one at a time acts", bool
     )

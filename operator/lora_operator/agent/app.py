@@ -25,6 +25,7 @@ from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
 from lora_operator.server import ServeError
+from lora_operator.tracing import tracing_to
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
     token = TokenFile(Path(settings.token_file))
     token.read()
     metrics, loaded = AgentMetrics(), Loaded()
+    tracing = tracing_to(settings.otlp_endpoint, "lora-agent")
     evictions = _Evictions(metrics)
     store = VolumeStore(
         settings.root,
@@ -61,10 +63,11 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         log.info("repaired %d half states on the adapter disk", repaired)
     rules = HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
     async with contextlib.AsyncExitStack() as stack:
-        fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics))
-        jobs = Jobs(store, fetcher)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics, tracing=tracing))
+        jobs = Jobs(store, fetcher, tracing)
         stack.push_async_callback(jobs.stop)
-        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics)
+        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics, tracing)
         evictions.service = service
         runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
         await runner.setup()

@@ -14,6 +14,7 @@ from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.order import FetchOrder
+from lora_operator.tracing import OFF, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class Job:
 class Jobs:
     """Starts fetches and remembers why the last one of a version failed, until it is asked for again."""
 
-    def __init__(self, store: VolumeStore, fetcher: Fetcher) -> None:
+    def __init__(self, store: VolumeStore, fetcher: Fetcher, tracing: Tracing = OFF) -> None:
+        self._tracing = tracing
         self._store = store
         self._fetcher = fetcher
         self._jobs: dict[Key, Job] = {}
@@ -108,7 +110,8 @@ class Jobs:
         sizes = {file.path: file.size_bytes for file in order.files}
         ahead = job.prefetch
         try:
-            await self._store.add(*key, sizes, fill, prefetch=ahead)
+            with self._tracing.span("agent fetch", adapter=key[0], version=key[1], prefetch=ahead):
+                await self._store.add(*key, sizes, fill, prefetch=ahead)
             if ahead and not job.prefetch:
                 await self._store.use(*key)  # it was fetched ahead, and just in time
             log.info("fetched %s", key[0], extra={"adapter": key[0], "version": key[1]})

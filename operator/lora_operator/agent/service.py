@@ -35,6 +35,7 @@ from lora_operator.cache.entry import Entry
 from lora_operator.cache.store_error import StoreError
 from lora_operator.cache.victims import Evicted
 from lora_operator.cache.volume import VolumeStore
+from lora_operator.tracing import OFF, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,11 @@ class Service:
 
     def __init__(
         self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None,
-        loaded: Loaded, metrics: AgentMetrics,
+        loaded: Loaded, metrics: AgentMetrics, tracing: Tracing = OFF,
     ) -> None:  # fmt: skip
         self._store = store
         self._jobs = jobs
+        self._tracing = tracing
         self._token = token
         self._pod = pod
         self._budget_bytes = budget_bytes
@@ -105,7 +107,8 @@ class Service:
         try:
             if request.path not in OPEN_PATHS and not self._token.accepts(request.headers.get("Authorization", "")):
                 return _problem(401, "Unauthorized", "send the agent's token: Authorization: Bearer …")
-            return await handler(request)
+            with self._tracing.continued(request.headers):
+                return await handler(request)
         except web.HTTPException as error:
             return _problem(error.status, "BadRequest", error.reason)
         except ValidationError as error:
@@ -183,7 +186,8 @@ class Service:
         versions = {(version.name, version.fingerprint) for version in body.versions}
         for version in versions:
             self._store.path_of(*version)  # refuses names that are none
-        there = await self._store.hold(self._pod, versions)
+        with self._tracing.span("agent hold", pod=self._pod, versions=len(versions)):
+            there = await self._store.hold(self._pod, versions)
         self._loaded.versions = frozenset(versions)
         gone, self._evicted = list(self._evicted), deque(maxlen=MOST_EVICTED)
         holders = await self._store.holders()

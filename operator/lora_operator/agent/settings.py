@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lora_operator.cache.policies import POLICIES
 from lora_operator.options import SettingsError, option, read_options, size
+from lora_operator.tracing import ENDPOINT_HELP
 
 ENVIRONMENT_PREFIX = "LORA_AGENT_"
 
@@ -40,6 +41,7 @@ class AgentSettings:
     )
     host: str = option("0.0.0.0", "address to listen on")  # noqa: S104 - the operator comes from outside
     port: int = option(8090, "port to listen on; call the container's port lora-agent", int, least=1, most=65535)
+    otlp_endpoint: str = option("", ENDPOINT_HELP)
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
 

@@ -21,6 +21,7 @@ from lora_operator.agent.wire import (
     VersionBody,
 )
 from lora_operator.fetch.order import FetchOrder
+from lora_operator.tracing import OFF, Tracing
 from lora_operator.vllm.answers import Endpoint
 
 CONNECT_SECONDS = 3.0
@@ -43,8 +44,9 @@ class AgentError(Exception):
 class AgentClient:
     """Talks to any number of agents. `token` is asked for each request, so that a rotated one is used at once."""
 
-    def __init__(self, session: aiohttp.ClientSession, token: Callable[[], str]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, token: Callable[[], str], tracing: Tracing = OFF) -> None:
         self._session = session
+        self._tracing = tracing
         self._token = token
 
     async def fetch(
@@ -93,7 +95,7 @@ class AgentClient:
     async def _call(
         self, method: str, endpoint: Endpoint, path: str, body: Body | None, seconds: float
     ) -> tuple[bytes, int]:
-        headers = {"Authorization": f"Bearer {self._token()}"}
+        headers = {"Authorization": f"Bearer {self._token()}", **self._tracing.headers()}
         content: dict[str, Any] = {}
         if body is not None:
             content["data"] = body.model_dump_json(by_alias=True).encode()

@@ -27,6 +27,7 @@ from lora_operator.fetch.problems import of_disk
 from lora_operator.fetch.progress import Progress, Report
 from lora_operator.fetch.proof import BadContent, FileProof, check_order
 from lora_operator.fetch.transport import Transport
+from lora_operator.tracing import OFF, Tracing, without_secrets
 
 ARCHIVE_FILE = ".archive"
 
@@ -42,7 +43,9 @@ class Fetcher:
         meter: Meter | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
+        tracing: Tracing = OFF,
     ) -> None:
+        self._tracing = tracing
         self._meter: Meter = meter or NoMeter()
         self._limits = limits or Limits()
         self._transport = Transport(rules or HostRules(), self._limits, self._meter, tls)
@@ -149,7 +152,8 @@ class Fetcher:
                 count = progress.counter(file.path, partial)
                 wanted = Wanted(what, file.path, self._limits.file_bytes)
                 try:
-                    await Download(wanted, partial, links, self._transport, proof, count).run()
+                    with self._tracing.span("download", url=without_secrets(file.link.url), bytes=file.size_bytes):
+                        await Download(wanted, partial, links, self._transport, proof, count).run()
                     sha256 = await self._transport.in_thread(proof.finish)
                     return AdapterFile(file.path, file.size_bytes, sha256, file.link.tag)
                 except BadContent as error:
@@ -171,7 +175,8 @@ class Fetcher:
             attempts = 2
             while True:
                 attempts -= not partial.have.count_bytes
-                await Download(wanted, partial, links, self._transport, None, progress.archive).run()
+                with self._tracing.span("download", url=without_secrets(archive.link.url), bytes=archive.size_bytes):
+                    await Download(wanted, partial, links, self._transport, None, progress.archive).run()
                 try:
                     return await self._transport.in_thread(
                         unpack, order, partial.descriptor, into, self._limits, stopped, stop=stopped.set
