@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +21,17 @@ LONGEST_PAUSE_SECONDS = 0.05
 
 
 class Feed:
-    """`mark` it when the cluster may have changed; what came together is taken in together."""
+    """`mark` it when the cluster may have changed; what came together is taken in together.
 
-    def __init__(self, cluster: Cluster, table: RoutingTable) -> None:
+    `pods_changed` hears the keys of pods that changed, came or went, once the table is as they are.
+    """
+
+    def __init__(
+        self, cluster: Cluster, table: RoutingTable, pods_changed: Callable[[set[str]], None] = lambda keys: None
+    ) -> None:
         self._cluster = cluster
         self._table = table
+        self._pods_changed = pods_changed
         self._resources: dict[str, Resource] = {}
         self._records: dict[str, PodRecord] = {}
         self._pods: dict[str, PodView] = {}
@@ -63,22 +69,28 @@ class Feed:
 
     def refresh(self) -> int:
         """Take in what differs from what was seen before; returns how many lines of the table changed."""
-        dirty = self._changed_pods() | self._changed_resources()
+        pods: set[str] = set()
+        dirty = self._changed_pods(pods) | self._changed_resources()
         touched: set[Key] = set()
         for key in dirty:
             touched |= self._derive(key)
-        return self._put(touched)
+        changed = self._put(touched)
+        if pods:
+            self._pods_changed(pods)
+        return changed
 
     def _put(self, touched: set[Key]) -> int:
         return self._table.update((key, self._line(key)) for key in sorted(touched))
 
-    def _changed_pods(self) -> set[str]:
+    def _changed_pods(self, changed: set[str]) -> set[str]:
+        """Resources whose lines may have to change; adds the pods themselves to `changed`."""
         current = self._cluster.pods
         dirty: set[str] = set()
         for record in current.values():
             if self._records.get(record.key) is record:
                 continue
             self._records[record.key] = record
+            changed.add(record.key)
             view = view_of(record)
             if self._pods.get(record.key) != view:
                 self._pods[record.key] = view
@@ -86,6 +98,7 @@ class Feed:
         if len(self._records) > len(current):
             for key in [key for key in self._records if current.get(key) is None]:
                 del self._records[key], self._pods[key]
+                changed.add(key)
                 dirty |= self._on_pod.get(key, set())
         return dirty
 

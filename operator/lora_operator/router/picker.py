@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.describe import takes_part
 from lora_operator.router.entries import Endpoint, Entry
+from lora_operator.router.loads import STALE_SECONDS
 from lora_operator.router.table import RoutingTable
+from lora_operator.vllm.client import Endpoint as EngineAddress
 from lora_scheduler.rendezvous import weight
 from lora_scheduler.routing import POLICIES, Ask, Chance, Holding, Index, Picked, Rules, pick
 from lora_scheduler.routing import Endpoint as Pod
@@ -28,42 +32,65 @@ class _Held:
 
 
 class Picker:
-    """Keeps the index in step with the table; what it hands out counts as sent, so that picks spread."""
+    """Keeps the index in step with the table; what it hands out counts as sent, so that picks spread.
+
+    `pods` tells of a pod by its key how much it can hold. Call `see` when that may have changed: pods that hold nothing
+    are in the index as well, so that a policy can say where another copy should go (`spills_wanted` counts that).
+    """
 
     def __init__(
-        self, table: RoutingTable, chance: Chance | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        table: RoutingTable,
+        chance: Chance | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
         self._chance: Chance = chance or random.Random()
-        self._clock = clock
+        self.clock = clock
         self._rules = {name: Rules(policy=name) for name in POLICIES}
-        self.index = Index()
-        self._pods: dict[str, _Held] = {}
+        self.index = Index(stale_seconds=STALE_SECONDS)
+        self.pods: Callable[[str], PodRecord | None] = lambda key: None
+        self.spills_wanted = 0
+        self._held: dict[str, _Held] = {}
+        self._uids: dict[str, str] = {}
+        self._nowhere: set[str] = set()  # adapters that no pod answers for
         self._seen = 0
         table.listen(self._follow)
         self._follow()
 
     def pick(self, entry: Entry, policy: str, key: str, avoid: frozenset[str]) -> Endpoint | None:
-        """One of the entry's endpoints by a policy of NAMES; None if none is left. `avoid`: names of pods."""
+        """One of the entry's endpoints by a policy of NAMES; None if none is left. `avoid`: names of pods.
+
+        Never a pod that does not hold the adapter, however busy those are that do: whoever asks cannot have it loaded.
+        """
         if policy == HASH:
             left = [one for one in entry.endpoints if one.pod not in avoid]
             return max(left, key=lambda one: weight(key, one.pod), default=None)
-        now = self._clock()
+        now = self.clock()
         adapter = f"{entry.namespace}/{entry.name}"
         ask = Ask((adapter,), avoid=frozenset(f"{entry.namespace}/{pod}" for pod in avoid) if avoid else avoid)
         answer = pick(self.index, ask, now=now, chance=self._chance, rules=self._rules[policy])
         if not isinstance(answer, Picked):
             return None
+        self.spills_wanted += answer.spill is not None
         self.index.sent(answer.endpoint.pod, now=now)
         return Endpoint(answer.endpoint.pod.partition("/")[2], answer.endpoint.address, answer.names[adapter])
+
+    def see(self, keys: Iterable[str]) -> None:
+        """These pods may have changed, come or gone."""
+        now = self.clock()
+        for key in keys:
+            self._put(key, now)
 
     def _follow(self) -> None:
         """Take over what changed in the table since the last time."""
         changes = self._table.since(self._seen)
         touched: set[str] = set()
         if changes is None:  # more than the log holds
-            touched |= self._pods.keys()
-            self._pods = {}
+            touched |= self._held.keys()
+            self._held = {}
+            for adapter in [*self._nowhere]:
+                self._forget(adapter)
             for entry in self._table.after():
                 touched |= self._hold(entry)
         else:
@@ -73,24 +100,46 @@ class Picker:
                 if change.after is not None:
                     touched |= self._hold(change.after)
         self._seen = self._table.version
-        now = self._clock()
-        for key in sorted(touched):
-            held = self._pods.get(key)
-            if held is None or not held.names:
-                self._pods.pop(key, None)
-                self.index.remove(key, now=now)
-                continue
-            holdings = tuple(Holding(adapter, name) for adapter, name in sorted(held.names.items()))
-            self.index.put(Pod(key, held.address, held.base_model, holdings, host_slots=len(holdings)), now=now)
+        self.see(sorted(touched))
+
+    def _put(self, key: str, now: float) -> None:
+        record, held = self.pods(key), self._held.get(key)
+        if held is not None and not held.names:
+            del self._held[key]
+            held = None
+        if record is None or self._uids.get(key, record.uid) != record.uid:
+            self._uids.pop(key, None)
+            self.index.remove(key, now=now)  # another pod of this name must not inherit the load of the former one
+        if held is None and (record is None or not _has_room(record)):
+            self.index.remove(key, now=now)
+            return
+        names = held.names if held is not None else {}
+        address = held.address if held is not None else ""
+        base_model = held.base_model if held is not None else ""
+        slots, gpu_slots = len(names), 0
+        if record is not None:
+            self._uids[key] = record.uid
+            pod = record.pod
+            slots, gpu_slots = max(slots, pod.max_cpu_loras), pod.max_loras
+            address = address or str(EngineAddress(pod.ip or "", pod.port))
+            if pod.base_models:
+                base_model = f"{pod.namespace}/{pod.base_models[0]}"
+        holdings = tuple(Holding(adapter, name) for adapter, name in sorted(names.items()))
+        self.index.put(Pod(key, address, base_model, holdings, host_slots=slots, gpu_slots=gpu_slots), now=now)
 
     def _hold(self, entry: Entry) -> set[str]:
         adapter = f"{entry.namespace}/{entry.name}"
+        if entry.endpoints:
+            self._forget(adapter)  # its pods say best which base model it is for: one model may have several names
+        else:
+            self._nowhere.add(adapter)
+            self.index.know(adapter, f"{entry.namespace}/{entry.base_model}")
         touched = set()
         for one in entry.endpoints:
             key = f"{entry.namespace}/{one.pod}"
-            held = self._pods.get(key)
+            held = self._held.get(key)
             if held is None:
-                held = self._pods[key] = _Held(one.address, f"{entry.namespace}/{entry.base_model}", {})
+                held = self._held[key] = _Held(one.address, f"{entry.namespace}/{entry.base_model}", {})
             held.address = one.address
             held.names[adapter] = one.engine_name
             touched.add(key)
@@ -98,11 +147,22 @@ class Picker:
 
     def _drop(self, entry: Entry) -> set[str]:
         adapter = f"{entry.namespace}/{entry.name}"
+        self._forget(adapter)
         touched = set()
         for one in entry.endpoints:
             key = f"{entry.namespace}/{one.pod}"
-            held = self._pods.get(key)
+            held = self._held.get(key)
             if held is not None:
                 held.names.pop(adapter, None)
                 touched.add(key)
         return touched
+
+    def _forget(self, adapter: str) -> None:
+        self._nowhere.discard(adapter)
+        self.index.forget(adapter)
+
+
+def _has_room(record: PodRecord) -> bool:
+    """Whether a pod that holds nothing could be given an adapter now."""
+    pod = record.pod
+    return takes_part(pod) and pod.ready and not pod.terminating and bool(pod.ip and pod.base_models)

@@ -113,6 +113,10 @@ class Index:
         slot = self._slots.get(pod)
         return None if slot is None else slot.endpoint
 
+    def endpoints(self) -> list[Endpoint]:
+        """All pods as they were last put."""
+        return [slot.endpoint for slot in self._slots.values()]
+
     def pods_of(self, adapter: str) -> tuple[Endpoint, ...]:
         """Those that take requests for it, by pod."""
         return tuple(sorted((slot.endpoint for slot in self.holding(adapter)), key=lambda endpoint: endpoint.pod))
