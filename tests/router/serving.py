@@ -13,7 +13,9 @@ import aiohttp
 from aiohttp import web
 
 from lora_operator.router.api import RouterApi
+from lora_operator.router.asking import Asking
 from lora_operator.router.freshness import Freshness
+from lora_operator.router.serving import runner_of
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.ui.fleet import Fleet as FleetView
 from tests.router.fleet import Fleet
@@ -114,14 +116,16 @@ class Reader:
 
 
 @asynccontextmanager
-async def served(fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bool = True) -> AsyncIterator[Served]:
+async def served(
+    fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bool = True, asking: Asking | None = None
+) -> AsyncIterator[Served]:
     clock = Clock()
     freshness = Freshness(clock)
     if loaded:
         freshness.heard()
         fleet.table.set_loaded()
-    api = RouterApi(fleet.table, freshness, FleetView(fleet.cluster, fleet.table.epoch), limits)
-    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
+    api = RouterApi(fleet.table, freshness, FleetView(fleet.cluster, fleet.table.epoch), limits, asking)
+    runner = runner_of(api, 1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -129,5 +133,5 @@ async def served(fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bo
         async with aiohttp.ClientSession(read_bufsize=1 << 22) as session:
             yield Served(fleet, api, freshness, clock, session, f"http://127.0.0.1:{runner.addresses[0][1]}")
     finally:
-        api.streams.stop()
+        api.stop()
         await runner.cleanup()

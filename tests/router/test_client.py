@@ -65,7 +65,7 @@ async def test_it_takes_up_where_it_was_when_a_stream_breaks() -> None:
     async with served(a_fleet(), StreamLimits(heartbeat_seconds=60)) as api:
         copy = TableCopy(api.url, silence_seconds=0.1)  # so that a quiet stream counts as broken
         async with following(copy):
-            await api.until_metric("router_streams 2.0")  # the first has not been missed yet
+            await api.until_metric('router_streams_ended_total{reason="ClientGone"} 1.0')
             api.fleet.pod("vllm-0", "10.0.0.1", ready=False)
             api.fleet.refresh()
             await copy.until(lambda copy: same(copy, api.fleet))

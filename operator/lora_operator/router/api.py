@@ -1,4 +1,4 @@
-"""The HTTP API: reads the table, and writes nothing anywhere."""
+"""The HTTP API: reads the table. All that is ever written is who was asked for, where that is loaded on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
-from lora_operator.router.entries import Entry
+from lora_operator.router.asking import Asking
+from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown, not_found
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.lines import Lines, dumped, with_member
 from lora_operator.router.metrics import RouterMetrics
@@ -49,19 +50,26 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RouterApi:
-    """One table over HTTP. `stop` ends its streams."""
+    """One table over HTTP."""
 
     def __init__(
-        self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None
-    ) -> None:
+        self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None,
+        asking: Asking | None = None,
+    ) -> None:  # fmt: skip
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
         self.picker = Picker(table)
+        self.decider = Decider(table, self.picker, asking)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
         self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
         self._document = json.dumps(document())
+
+    def stop(self) -> None:
+        """Let go all clients that wait for something."""
+        self.streams.stop()
+        self.decider.stop()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES)
@@ -95,7 +103,7 @@ class RouterApi:
             except Problem as problem:
                 response = problem.response()
             except (UnknownAdapter, AmbiguousAdapter) as error:
-                response = _not_found(error).response()
+                response = _problem(not_found(error)).response()
             except web.HTTPRequestEntityTooLarge:
                 response = Problem("body-too-large", f"a body may have {BODY_BYTES} bytes").response()
             self.metrics.request(route, response.status)
@@ -158,36 +166,42 @@ class RouterApi:
             raise Problem("bad-request", f"policy {policy!r} does not exist; use one of {', '.join(NAMES)}")
         if (policy == HASH) != (asked.key is not None):
             raise Problem("bad-request", f"a key is for policy {HASH!r}, which needs one; give both or neither")
-        self._need_table()
+        what = asked.adapter, asked.namespace, policy, asked.key or "", frozenset(asked.avoid)
         started = time.perf_counter()
-        entry = find(self._table, asked.adapter, asked.namespace)
-        picked = self.picker.pick(entry, policy, asked.key or "", frozenset(asked.avoid)) if entry.endpoints else None
+        outcome: Outcome = self.decider.choose(*what)
         self.metrics.picked(time.perf_counter() - started)
-        if picked is None:
-            raise self._not_loaded(entry)
-        answer = {
+        if isinstance(outcome, Refused) and (asked.wait_seconds or (outcome.entry and outcome.entry.on_demand)):
+            outcome = await self.decider.decide(*what, wait_seconds=asked.wait_seconds)
+        if isinstance(outcome, Chosen):
+            return _json(dumped(self._picked(outcome)), self._headers())
+        if isinstance(outcome, Loading):
+            headers = self._headers() | {"Retry-After": str(outcome.retry_after_seconds)}
+            return _json(dumped(self._loading(outcome)), headers, HTTPStatus.ACCEPTED)
+        raise _problem(outcome)
+
+    def _picked(self, outcome: Chosen) -> dict[str, Any]:
+        entry, endpoint = outcome.entry, outcome.endpoint
+        return {
             "namespace": entry.namespace,
             "adapter": entry.name,
             "baseModel": entry.base_model,
-            "pod": picked.pod,
-            "address": picked.address,
-            "engineName": picked.engine_name,
-            "policy": policy,
+            "pod": endpoint.pod,
+            "address": endpoint.address,
+            "engineName": endpoint.engine_name,
+            "policy": outcome.policy,
             "version": self._table.tag,
         }
-        return _json(dumped(answer), self._headers())
 
-    @staticmethod
-    def _not_loaded(entry: Entry) -> Problem:
-        reason, why = entry.reason, entry.message
-        if entry.endpoints:
-            reason, why = "AllAvoided", "all pods that answer for it are among those to avoid"
-        return Problem(
-            "not-loaded",
-            f"no pod takes requests for adapter {entry.name} now: {why or reason}",
-            retry_after_seconds=RETRY_SECONDS,
-            reason=reason,
-        )
+    def _loading(self, outcome: Loading) -> dict[str, Any]:
+        return {
+            "state": "loading",
+            "namespace": outcome.entry.namespace,
+            "adapter": outcome.entry.name,
+            "baseModel": outcome.entry.base_model,
+            "reason": outcome.reason,
+            "message": outcome.message,
+            "version": self._table.tag,
+        }
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         asked = read_query(WatchQuestion, request)
@@ -248,10 +262,13 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {problem['msg']}" if where else str(problem["msg"])
 
 
-def _not_found(error: UnknownAdapter | AmbiguousAdapter) -> Problem:
-    if isinstance(error, UnknownAdapter):
-        return Problem("unknown-adapter", str(error), near=list(error.near))
-    return Problem("ambiguous-adapter", str(error), namespaces=list(error.namespaces))
+def _problem(outcome: Refused | Unknown) -> Problem:
+    if isinstance(outcome, Refused):
+        more = {"reason": outcome.reason} if outcome.reason else {}
+        return Problem(outcome.kind, outcome.message, retry_after_seconds=outcome.retry_after_seconds, **more)
+    if outcome.namespaces:
+        return Problem("ambiguous-adapter", outcome.message, namespaces=list(outcome.namespaces))
+    return Problem("unknown-adapter", outcome.message, near=list(outcome.near))
 
 
 def _refuse_method(allowed: str) -> Handler:

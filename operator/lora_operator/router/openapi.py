@@ -27,8 +27,8 @@ from lora_operator.router.wire import (
 )
 
 MODELS: tuple[type[BaseModel], ...] = (
-    Adapter, AdapterList, AdapterPods, ChangeEvent, FleetAnswer, Heartbeat, LoadingAnswer, PickAnswer, PickRequest, ProblemDocument,
-    Readiness, Reset, Snapshot,
+    Adapter, AdapterList, AdapterPods, ChangeEvent, FleetAnswer, Heartbeat, LoadingAnswer, PickAnswer, PickRequest,
+    ProblemDocument, Readiness, Reset, Snapshot,
 )  # fmt: skip
 REF = "#/components/schemas/"
 Json = dict[str, Any]

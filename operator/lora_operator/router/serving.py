@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 
+from lora_operator.home import own_namespace
 from lora_operator.inflight import Effect
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import Cluster
 from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
+from lora_operator.router.asking import Asking
 from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.streams import StreamLimits
@@ -28,11 +30,12 @@ class Router:
 
     def __init__(
         self, cluster: Cluster, kube: Kube, *, namespaces: tuple[str, ...] = (), limits: StreamLimits | None = None,
-        log_length: int = LOG_LENGTH,
+        log_length: int = LOG_LENGTH, requests_namespace: str = "", on_demand_seconds: float = 300.0,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
-        self.api = RouterApi(self.table, self.freshness, Fleet(cluster, self.table.epoch), limits)
+        self._asking = Asking(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
+        self.api = RouterApi(self.table, self.freshness, Fleet(cluster, self.table.epoch), limits, self._asking)
         self._kube = kube
         self._namespaces = namespaces
         self._feed = Feed(cluster, self.table)
@@ -57,8 +60,7 @@ class Router:
 
     async def start(self, host: str, port: int) -> None:
         """Serve at once; the table is empty until `listed`. Raises ServeError."""
-        # handlers are not cancelled when clients go: streams notice it themselves, and count it
-        self._runner = web.AppRunner(self.api.application(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        self._runner = runner_of(self.api, CLOSE_SECONDS)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
@@ -69,6 +71,7 @@ class Router:
         self._tasks = [
             asyncio.create_task(self._feed.run(), name="routing table"),
             asyncio.create_task(self.freshness.keep_looking(self._kube, self._namespaces), name="freshness"),
+            asyncio.create_task(self._asking.run(), name="record of who was asked for"),
         ]
 
     @property
@@ -78,8 +81,13 @@ class Router:
 
     async def stop(self) -> None:
         """Let clients go and close the port."""
-        self.api.streams.stop()
+        self.api.stop()
         await self._runner.cleanup()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def runner_of(api: RouterApi, close_seconds: float) -> web.AppRunner:
+    """Handlers are cancelled when their clients go: one that waits for an adapter frees its place at once."""
+    return web.AppRunner(api.application(), access_log=None, shutdown_timeout=close_seconds, handler_cancellation=True)

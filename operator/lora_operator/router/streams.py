@@ -93,6 +93,10 @@ class Streams:
             return "TooSlow"
         except ConnectionError:
             return "ClientGone"
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
+            return "ClientGone"
         finally:
             self.open -= 1
 
