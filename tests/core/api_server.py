@@ -70,7 +70,7 @@ class ApiServer:
         if self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"message": f"refused with {status}"}, status=status)
-        if request.method == "POST" and path.endswith("/leases"):
+        if request.method == "POST" and path.endswith(("/leases", "/configmaps")):
             return web.json_response(self.put(f"{path}/{body['metadata']['name']}", body), status=201)
         if request.method == "PUT":
             known = self.objects.get(path)
@@ -93,6 +93,10 @@ class ApiServer:
         known = self.objects.get(path)
         if known is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
+        if "data" in body:  # a merge patch of a ConfigMap
+            data = (known.get("data") or {}) | body["data"]
+            known["data"] = {key: value for key, value in data.items() if value is not None}
+            return web.json_response(self.put(path, known))
         if body["metadata"].get("uid") not in (None, known["metadata"]["uid"]):
             return web.json_response({"message": "the uid in the precondition is another one"}, status=409)
         known["metadata"] |= {k: v for k, v in body["metadata"].items() if k != "annotations"}
