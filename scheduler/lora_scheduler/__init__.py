@@ -28,6 +28,7 @@ from lora_scheduler.model import (
     Snapshot,
     Unload,
     UnloadCause,
+    yielding,
 )
 from lora_scheduler.planner import plan
 from lora_scheduler.queries import AdapterStatus, Schedule, get_adapter_status, get_pod_adapters, schedule_adapter
@@ -68,4 +69,5 @@ __all__ = [
     "plan",
     "schedule_adapter",
     "simulate",
+    "yielding",
 ]

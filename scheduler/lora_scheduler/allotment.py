@@ -124,6 +124,10 @@ class Allotment:
         copy.ledger.hold(copy)
         self.kept[copy.ledger.key] = copy
 
+    def want_no_more(self) -> None:
+        """What is kept is enough."""
+        self.wanted = self.needed = self.most = len(self.kept)
+
     def withdraw(self) -> None:
         """Count none of the copies any longer: the account is about to be opened anew."""
         for copy in self.held():
@@ -180,6 +184,8 @@ class Allotment:
         copy.ledger.release(copy)
         if self.kept.pop(copy.ledger.key, None) is None:
             del self.pending[copy.ledger.key]
+        if self.adapter.yields:
+            self.want_no_more()
 
     def _note(self) -> None:
         if not self.stirred:
@@ -188,11 +194,14 @@ class Allotment:
 
 
 def share_of(adapter: Adapter, wanted: int) -> float:
-    """The requests per second that each of so many copies is expected to get; 1 for all together if unknown.
+    """The requests per second that each of so many copies is expected to get; 1 for all together if unknown, and 0 of
+    what nobody uses.
 
     A whole number of 1 / SHARES_PER_UNIT: such numbers add up exactly (to 8 million requests per second), in whatever
     order copies come and go, so that nothing depends on that order and nothing is left over.
     """
+    if adapter.yields:
+        return 0.0
     share = 1.0 if adapter.demand is None else adapter.demand
     if wanted > 1:
         share /= wanted

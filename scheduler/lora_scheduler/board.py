@@ -66,13 +66,13 @@ class Board:
                 line.place(ledger)
                 line.roomier()
 
-    def below(self, allotment: Allotment, allotments: Mapping[str, Allotment]) -> list[PodLedger]:
-        """The pods that may get a copy, and on which lower priorities or spare copies may hold room.
+    def below(self, allotment: Allotment, priority: int, allotments: Mapping[str, Allotment]) -> list[PodLedger]:
+        """The pods that may get a copy, and on which lower priorities than this or spare copies may hold room.
 
         To be asked in the order of priorities: what was placed since the first question is of none that is lower, and
         not spare.
         """
-        group, priority = allotment.group, allotment.adapter.priority
+        group = allotment.group
         known = self._lower.get(id(group))
         if known is None:
             lowest = [(pod.lowest_priority(), pod.key, pod) for pod in group.targets]

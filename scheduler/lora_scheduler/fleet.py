@@ -225,6 +225,8 @@ class Fleet:
             del self._priorities[adapter.priority]
 
     def _wanted(self, adapter: Adapter, group: Group) -> tuple[int, int]:
+        if adapter.yields:
+            return 0, 0  # as many as are there, see _open
         if adapter.replica_policy is not ReplicaPolicy.AUTO:
             return wanted_copies(adapter, group, 0, 0.0)
         present = sum(
@@ -237,7 +239,7 @@ class Fleet:
         """Open the account, with the copies that are there."""
         wanted, most = self._wanted(adapter, group)
         share = share_of(adapter, wanted)
-        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0
+        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0 and not adapter.yields
         needed = min(wanted, adapter.replicas) if adapter.replica_policy is ReplicaPolicy.AUTO else wanted
         order = order_of(adapter, share)
         allotment = Allotment(adapter, group, wanted, share, order, self.stirred, everywhere, most, needed)
@@ -250,6 +252,8 @@ class Fleet:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
                     as_wanted &= _enter(allotment, ledger, found[pod])
+            if adapter.yields:
+                allotment.want_no_more()
             if _are_close(allotment):
                 self._close.add(adapter.key)
         if not as_wanted or not _is_complete(allotment):
@@ -260,8 +264,8 @@ class Fleet:
         """Bring an account that was at rest up to date on these pods only: one with a copy on every pod would take long
         to open anew at each event. False if it is no longer at rest, and has to be opened all the same."""
         adapter = allotment.adapter
-        if adapter.replica_policy is ReplicaPolicy.AUTO:  # the number of its copies depends on those that are there
-            return False
+        if adapter.yields or adapter.replica_policy is ReplicaPolicy.AUTO:
+            return False  # the number of its copies depends on those that are there
         wanted, _ = self._wanted(adapter, allotment.group)
         share = share_of(adapter, wanted)
         if share != allotment.share:

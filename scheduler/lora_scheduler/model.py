@@ -94,12 +94,24 @@ class Selector:
     match_expressions: tuple[Requirement, ...] = ()
 
 
+YIELDING = -(1 << 62)  # below it are the priorities of adapters that nobody uses; no person gives such
+
+
+def yielding(last_used: int) -> int:
+    """The priority of an adapter that may stay while nobody wants its room: the longer ago it was used (in seconds
+    since the epoch), the lower. See Adapter.yields."""
+    return YIELDING - (1 << 40) + max(0, min(last_used, (1 << 40) - 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """An adapter that should be available. `name` is what requests ask for; `version` identifies the weights.
 
     `previous_pods` are the pods that are known to have held it last (by its published status, say): of the pods that
     are allowed, those are taken first, so that a copy comes back to where its files are. It never overrides a limit.
+
+    One that `yields` keeps the copies of the wanted version that it has, whatever `replicas` says, and gets no others:
+    its room is for whoever lacks room, also where that one preempts nobody.
     """
 
     key: str
@@ -120,6 +132,10 @@ class Adapter:
     age_rank: int = 0  # the smaller, the older: the first tie-break within a priority, then the key
     features: frozenset[str] = frozenset()
     previous_pods: frozenset[str] = frozenset()
+
+    @property
+    def yields(self) -> bool:
+        return self.priority < YIELDING
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from lora_scheduler import preemption
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.board import Board, options
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import PreemptionPolicy, UnloadCause
+from lora_scheduler.model import YIELDING, UnloadCause
 
 
 def grow(allotment: Allotment) -> None:
@@ -30,14 +30,17 @@ def fill(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board
                 allot(allotment, pod)
     else:
         _place(allotment, allotment.needed, board)
-    if preempt and allotment.adapter.preemption is PreemptionPolicy.LOWER_PRIORITY:
-        _preempt(allotment, allotments, board)
+    if preempt:
+        _preempt(allotment, allotment.needed, preemption.reach(allotment.adapter), allotments, board)
 
 
-def follow_demand(allotment: Allotment, board: Board) -> None:
-    """Give the adapter those copies too by which Auto follows demand. To be done when all others have what they need:
-    else one could take again and again what another needs, and would get back (see `_preempt`)."""
+def follow_demand(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board, *, preempt: bool) -> None:
+    """Give the adapter those copies too by which Auto follows demand, where need be in the room of what nobody uses. To
+    be done when all others have what they need: else one could take again and again what another needs, and would get
+    back (see `_preempt`)."""
     _place(allotment, allotment.wanted, board)
+    if preempt:
+        _preempt(allotment, allotment.wanted, YIELDING, allotments, board)
 
 
 def _place(allotment: Allotment, wanted: int, board: Board) -> None:
@@ -63,37 +66,40 @@ def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
     return copy
 
 
-def _preempt(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board) -> None:
-    if not _lacks(allotment):
+def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[str, Allotment], board: Board) -> None:
+    """Up to so many copies, in the room of those below this priority."""
+    if not _lacks(allotment, wanted):
         return
     adapter = allotment.adapter
-    open_pods = board.below(allotment, allotments)
+    open_pods = board.below(allotment, reach, allotments)
     prices: dict[str, preemption.Cost] = {}
     for ledger in open_pods:
-        cost = _price(allotment, ledger, allotments)
+        cost = _price(allotment, ledger, reach, allotments)
         if cost is not None:
             prices[ledger.key] = cost
     left = [ledger for ledger in open_pods if ledger.key in prices]
-    while left and _lacks(allotment):
+    while left and _lacks(allotment, wanted):
         lowest = min(prices[ledger.key] for ledger in left)
         equal = [ledger for ledger in left if prices[ledger.key] == lowest]
         ledger = board.best(allotment, equal)
         left.remove(ledger)
-        if _price(allotment, ledger, allotments) != lowest:
+        if _price(allotment, ledger, reach, allotments) != lowest:
             continue  # what was a spare copy no longer is one, as another one of the same adapter has gone
         needed = ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key))
-        weaker = preemption.weaker(ledger, adapter.priority, allotments)
+        weaker = preemption.weaker(ledger, reach, allotments)
         for copy in preemption.victims(weaker, *needed, allotments):
             allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, adapter.key)
         allot(allotment, ledger)
         board.note(ledger)
 
 
-def _price(allotment: Allotment, ledger: PodLedger, allotments: Mapping[str, Allotment]) -> preemption.Cost | None:
+def _price(
+    allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment]
+) -> preemption.Cost | None:
     size = allotment.adapter.bytes
-    weaker = preemption.weaker(ledger, allotment.adapter.priority, allotments)
+    weaker = preemption.weaker(ledger, reach, allotments)
     return preemption.cheapest(weaker, *ledger.shortage(size, allotment.pending.get(ledger.key)), allotments)
 
 
-def _lacks(allotment: Allotment) -> bool:
-    return allotment.everywhere or len(allotment.kept) < allotment.needed
+def _lacks(allotment: Allotment, wanted: int) -> bool:
+    return allotment.everywhere or len(allotment.kept) < wanted

@@ -24,11 +24,11 @@ from lora_scheduler.balance.selecting import select
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
-from lora_scheduler.model import Overload, Plan, Policy, Snapshot
+from lora_scheduler.model import YIELDING, Overload, Plan, Policy, Snapshot
 from lora_scheduler.placement import fill, follow_demand, grow
 from lora_scheduler.policies import CLOSE, POLICIES
 from lora_scheduler.precedence import rank_by_worth
-from lora_scheduler.preemption import relieve
+from lora_scheduler.preemption import reach, relieve
 from lora_scheduler.refusals import Refusals
 from lora_scheduler.retention import bar, retain
 from lora_scheduler.rollout import Rollout, roll_out
@@ -99,7 +99,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for allotment in fleet.in_turn():
         if allotment.there:
             grow(allotment)
-        fill(allotment, allotments, board, preempt=spare or allotment.adapter.priority > lowest_priority)
+        fill(allotment, allotments, board, preempt=spare or reach(allotment.adapter) > lowest_priority)
         start(allotment, fleet, steps)
         if allotment.there:
             roll_out(allotment, rollout)
@@ -112,7 +112,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
             fill(allotment, allotments, board, preempt=False)
             if not allotment.everywhere:
-                follow_demand(allotment, board)
+                follow_demand(allotment, allotments, board, preempt=lowest_priority < YIELDING)
             start(allotment, fleet, steps)
     if policy.name in CLOSE:
         even_out(shifting, fleet.pods)

@@ -13,11 +13,13 @@ from operator import itemgetter
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import UnloadCause
+from lora_scheduler.model import YIELDING, Adapter, PreemptionPolicy, UnloadCause
 
 Cost = tuple[int, int]  # highest standing among the victims, how many
 
-SPARE = -(1 << 62)  # the standing of a copy without which nothing would be missing; that of others is their priority
+# The standing of a copy without which nothing would be missing; only what nobody uses goes before. That of all others
+# is their priority.
+SPARE = YIELDING
 
 
 def standing(copy: Copy, allotments: Mapping[str, Allotment]) -> int:
@@ -79,9 +81,14 @@ def relieve(ledger: PodLedger, allotments: Mapping[str, Allotment]) -> None:
             allotments[copy.adapter.key].evict(copy, UnloadCause.SURPLUS)
 
 
+def reach(adapter: Adapter) -> int:
+    """The priority below which it may take the room of others: who preempts nobody has the room that nobody uses."""
+    return adapter.priority if adapter.preemption is PreemptionPolicy.LOWER_PRIORITY else YIELDING
+
+
 def weaker(ledger: PodLedger, priority: int, allotments: Mapping[str, Allotment]) -> list[Copy]:
-    """The copies on a pod that an adapter of this priority may take the room of: those of lower priorities, and of
-    equal ones those that are spare."""
+    """The copies on a pod that may be taken the room of by whoever reaches up to this priority: those of lower ones,
+    and of equal ones those that are spare."""
     return [
         copy
         for copy in ledger.copies.values()

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.board import Board, options
+from lora_scheduler.clearing import clear
 from lora_scheduler.filters import ready
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy
 from lora_scheduler.model import LoadCause, Reason, UnloadCause
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import Steps
+
+CLEARED = "adapters that nobody uses have left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,36 +119,43 @@ def _load_beside(allotment: Allotment, due: list[Copy], budget: int, rollout: Ro
     begun = 0
     for copy in due:
         adapter, ledger = copy.adapter, copy.ledger
-        if (
-            begun < budget
-            and adapter.key in ledger.pod.side_by_side
-            and ledger.fits_now(adapter.bytes)
-            and not rollout.fleet.blocks(allotment, ledger)
-        ):
+        if begun < budget and adapter.key in ledger.pod.side_by_side and not rollout.fleet.blocks(allotment, ledger):
+            if ledger.fits_now(adapter.bytes):
+                rollout.steps.load(copy, LoadCause.UPDATE)
+            elif clear([ledger], allotment, rollout.fleet.allotments) is not None:
+                _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, f"keeps version {_old(copy)} until {CLEARED}")
+            else:
+                continue
             begun += 1
-            rollout.steps.load(copy, LoadCause.UPDATE)
     return begun
 
 
 def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
-    """Move the only serving copy to a pod that can load the new version now, while the old one goes on serving."""
+    """Move the only serving copy to a pod that can load the new version now, while the old one goes on serving; or wait
+    until there is one."""
     adapter = allotment.adapter
     there = {*allotment.dropped, *allotment.pending}
-    spots = [
+    possible = [
         ledger
         for ledger in options(allotment)
-        if ledger.key not in there
-        and ledger.fits_later(adapter.bytes)
-        and ledger.fits_now(adapter.bytes)
-        and not rollout.fleet.blocks(allotment, ledger)
+        if ledger.key not in there and not rollout.fleet.blocks(allotment, ledger)
     ]
+    spots = [pod for pod in possible if pod.fits_later(adapter.bytes) and pod.fits_now(adapter.bytes)]
     if not spots:
-        return False
+        cleared = clear(possible, allotment, rollout.fleet.allotments)
+        if cleared is not None:
+            message = f"keeps version {_old(copy)} until {CLEARED} pod {cleared.key}"
+            _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, message)
+        return cleared is not None
     target = rollout.board.best(allotment, spots)
     allotment.postpone(copy)
     rollout.steps.load(allot(allotment, target), LoadCause.SURGE)
     allotment.moving = True
     return True
+
+
+def _old(copy: Copy) -> str | None:
+    return copy.old.version if copy.old is not None else None
 
 
 def _wait(steps: Steps, copy: Copy, reason: Reason, message: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lora_scheduler import Adapter, Plan, Planner, Pod, Policy, ReplicaPolicy, Requirement, Selector, plan
+from lora_scheduler import Adapter, Plan, Planner, Pod, Policy, ReplicaPolicy, Requirement, Selector, plan, yielding
 from tests.scheduler.builders import GIB, a_pod, an_adapter
 from tests.scheduler.test_incremental_planning import assert_same
 from tests.scheduler.world import World
@@ -145,6 +145,14 @@ class Life(RuleBasedStateMachine):
         if old is not None:
             kept = {"namespace": old.namespace, "base_model": old.base_model}
             self.world.adapters[old.key] = replace(some_adapter(self.dice, number), **kept)
+
+    @rule(share=st.sampled_from((0.2, 0.8)))
+    def some_adapters_fall_idle_and_others_are_used_again(self, share: float) -> None:
+        for key, adapter in sorted(self.world.adapters.items()):
+            idle = self.dice.random() < share
+            if idle != adapter.yields:
+                priority = yielding(self.dice.choice((1, 2, 3))) if idle else self.dice.choice((0, 0, 1))
+                self.world.adapters[key] = replace(adapter, priority=priority)
 
     @rule(factor=st.sampled_from((0.2, 1.1, 5.0)))
     def demand_changes(self, factor: float) -> None:

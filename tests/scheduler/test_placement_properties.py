@@ -28,6 +28,7 @@ from lora_scheduler import (
 from lora_scheduler.filters import DECLARED, LOADABLE, first_refusal, loadable
 from lora_scheduler.groups import selects
 from lora_scheduler.ledger import PodLedger
+from lora_scheduler.model import YIELDING
 from tests.scheduler.walks import Walk, shuffled
 from tests.scheduler.world import World
 
@@ -70,7 +71,9 @@ def check(world: World, policy: Policy, made: Plan) -> None:
     for key, adapter in world.adapters.items():
         assigned, missing = made.assignments[key], made.missing.get(key, 0)
         assert list(assigned) == sorted(set(assigned))
-        if adapter.replica_policy is ReplicaPolicy.FIXED:
+        if adapter.yields:
+            assert_it_only_stays(world, made, adapter)
+        elif adapter.replica_policy is ReplicaPolicy.FIXED:
             assert len(assigned) + missing == adapter.replicas
         if missing:
             assert [refusal.pod for refusal in made.refusals[key]] == sorted(world.pods)
@@ -79,6 +82,14 @@ def check(world: World, policy: Policy, made: Plan) -> None:
     if world.adapters:
         some = sorted(world.adapters)[0]
         assert [refusal.pod for refusal in explain(some, snapshot, policy)] == sorted(world.pods)
+
+
+def assert_it_only_stays(world: World, made: Plan, adapter: Adapter) -> None:
+    """An adapter that nobody uses lacks nothing, and is nowhere where it was not."""
+    key = adapter.key
+    assert key not in made.missing and key not in {one.adapter for one in made.actions if isinstance(one, Load)}
+    for pod in made.assignments[key]:
+        assert any(r.adapter == key and r.version == adapter.version for r in world.pods[pod].residents)
 
 
 def assert_update_is_gentle(world: World, policy: Policy, made: Plan, adapter: Adapter) -> None:
@@ -117,7 +128,12 @@ def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -
         if pod.ready and not pod.draining and resident.owned and resident.adapter == adapter.key
         if resident.state is ResidentState.LOADED
     ]
-    if serving and adapter.replicas and {gone.get((p.key, r.name)) for p, r in serving} == {UnloadCause.SURPLUS}:
+    if (
+        serving
+        and adapter.replicas
+        and not adapter.yields
+        and {gone.get((p.key, r.name)) for p, r in serving} == {UnloadCause.SURPLUS}
+    ):
         assert all(
             not selects(adapter.namespace, adapter.selector, pod)
             or len(pod.residents) > pod.host_slots
@@ -136,6 +152,7 @@ def assert_no_inversion(snapshot: Snapshot, made: Plan) -> None:
             if pod.key in made.assignments[adapter.key] or not could_be_on(adapter, pod):
                 continue
             beside = [r for r in pod.residents if not r.owned or r.adapter != adapter.key]
+            beside = [r for r in beside if not r.owned or priorities[r.adapter or ""] >= YIELDING]
             if adapter.preemption is PreemptionPolicy.LOWER_PRIORITY:
                 beside = [r for r in beside if not r.owned or priorities[r.adapter or ""] >= adapter.priority]
             assert not fits(adapter, pod, beside), f"{adapter.key} is refused on {pod.key}, which has room for it"

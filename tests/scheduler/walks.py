@@ -19,6 +19,7 @@ from lora_scheduler import (
     Selector,
     Snapshot,
     plan,
+    yielding,
 )
 from tests.scheduler.builders import GIB, a_copy, a_pod, an_adapter
 from tests.scheduler.world import World
@@ -36,7 +37,7 @@ def an_arbitrary_adapter(dice: random.Random, key: str) -> Adapter:
         version=dice.choice(VERSIONS),
         bytes=dice.choice((1, 1, 2, 2, 3, 4)) * GIB // 2,
         rank=dice.choice((8, 8, 8, 8, 8, 32)),
-        priority=dice.choice((0, 0, 1, 2, 3)),
+        priority=dice.choice((0, 0, 1, 2, 3, yielding(7))),
         preemption=dice.choice((PreemptionPolicy.LOWER_PRIORITY,) * 3 + (PreemptionPolicy.NONE,)),
         replicas=dice.choice((0, 1, 1, 2, 2, 2, 3)),
         replica_policy=dice.choice((ReplicaPolicy.FIXED,) * 4 + (ReplicaPolicy.ALL_PODS, ReplicaPolicy.AUTO)),
@@ -84,6 +85,7 @@ class Walk:
             *(self.an_adapter_changes,) * 3,
             *(self.replicas_change,) * 2,
             *(self.demand_changes,) * 3,
+            *(self.an_adapter_falls_idle_or_is_used_again,) * 2,
             self.an_adapter_comes_or_goes,
             *(self.readiness_changes,) * 2,
             self.a_pod_is_drained,
@@ -149,6 +151,11 @@ class Walk:
     def demand_changes(self) -> None:
         if adapter := self._adapter():
             self.world.adapters[adapter.key] = replace(adapter, demand=self.dice.choice(DEMANDS))
+
+    def an_adapter_falls_idle_or_is_used_again(self) -> None:
+        if adapter := self._adapter():
+            priority = self.dice.choice((0, 1)) if adapter.yields else yielding(self.dice.choice((1, 2, 3)))
+            self.world.adapters[adapter.key] = replace(adapter, priority=priority)
 
     def an_adapter_changes(self) -> None:
         if adapter := self._adapter():

@@ -35,6 +35,7 @@ class Rebalancing:
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
         return (
             copy.serving_current
+            and not copy.adapter.yields  # nobody uses it: where it is does not matter
             and not allotment.everywhere
             # one more for a time must not make Auto want one more for good
             and len(allotment.kept) == allotment.wanted == allotment.most

@@ -1,0 +1,42 @@
+"""Lets adapters that nobody uses leave a pod, for a load that would rather not take anything else down.
+
+The load itself has to wait: what leaves is gone in a later round, which finds the room then. Nobody remembers what it
+was meant for; until it is there, all rounds come to the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.ledger import PodLedger
+from lora_scheduler.model import YIELDING, UnloadCause
+from lora_scheduler.preemption import Cost, cheapest, victims, weaker
+
+COMING = 2 * YIELDING, 0  # less than any price: enough is leaving already
+
+
+def clear(pods: Iterable[PodLedger], allotment: Allotment, allotments: Mapping[str, Allotment]) -> PodLedger | None:
+    """Make room for one more copy on the pod where that costs least; None where all that could leave is not enough."""
+    prices = [(price, pod.key, pod) for pod in pods if (price := _price(pod, allotment, allotments)) is not None]
+    if not prices:
+        return None
+    price, _, pod = min(prices)
+    if price != COMING:
+        slots, size = pod.shortage(allotment.adapter.bytes)
+        for copy in victims(weaker(pod, YIELDING, allotments), slots, size, allotments):
+            allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, allotment.adapter.key)
+    return pod
+
+
+def _price(pod: PodLedger, allotment: Allotment, allotments: Mapping[str, Allotment]) -> Cost | None:
+    slots, size = pod.shortage(allotment.adapter.bytes)
+    if slots > 0 or size > 0:
+        return cheapest(weaker(pod, YIELDING, allotments), slots, size, allotments)
+    return COMING if _are_leaving(pod, allotments) else None
+
+
+def _are_leaving(pod: PodLedger, allotments: Mapping[str, Allotment]) -> bool:
+    """Whether something is on its way out that nobody uses."""
+    owners = [allotments.get(resident.adapter or "") for resident in pod.pod.residents]
+    return any(one is not None and one.adapter.yields and pod.key not in one.kept for one in owners)
