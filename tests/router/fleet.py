@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.router.feed import Feed
 from lora_operator.router.table import RoutingTable
+from lora_operator.settings import GROUP, POD_LABEL
 
 Json = dict[str, Any]
 NAMESPACE = "team-a"
+TIME = "2026-01-01T00:00:00Z"
 
 
 class Fleet:
@@ -24,11 +27,17 @@ class Fleet:
 
     def pod(
         self, name: str, ip: str = "10.0.0.1", *, ready: bool = True, terminating: bool = False,
-        namespace: str = NAMESPACE,
+        namespace: str = NAMESPACE, uid: str = "", says: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
+        """`says`: annotations by their last part, such as `port`; a pod that says anything takes part by its label."""
         metadata: Json = self._metadata(name, namespace)
+        if uid:
+            metadata["uid"] = uid
+        if says is not None:
+            metadata["labels"] = {POD_LABEL: "enabled"}
+            metadata["annotations"] = {f"{GROUP}/{key}": value for key, value in says.items()}
         if terminating:
-            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            metadata["deletionTimestamp"] = TIME
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
         status = {"podIP": ip, "phase": "Running", "conditions": conditions}
         self.cluster.pods.put({"metadata": metadata, "spec": {"containers": [{"name": "vllm"}]}, "status": status})
@@ -40,34 +49,31 @@ class Fleet:
         self, resource: str, pods: Json | None = None, *, names: tuple[str, ...] = (), base_model: str = "llama",
         namespace: str = NAMESPACE, deleting: bool = False, failed: Json | None = None,
         explicit: tuple[str, ...] = (), ready: tuple[str, str, str] = ("True", "Ready", ""),
+        on_demand: bool = False, asked: tuple[str, ...] = (), source_ready: bool = True,
     ) -> None:  # fmt: skip
-        """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster."""
+        """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster. `asked`: wanted now."""
         assignments = []
         for pod, held in (pods or {}).items():
             record = self.cluster.pods.get(f"{namespace}/{pod}")
-            address = f"{record.pod.ip}:8000" if record is not None else "10.9.9.9:8000"
+            address = f"{record.pod.ip}:{record.pod.port}" if record is not None else "10.9.9.9:8000"
             engine_names = [{"name": k, "engineName": v} for k, v in held.items() if k != v]
             assignments.append({"pod": pod, "address": address, "adapters": [*held], "engineNames": engine_names})
         metadata = self._metadata(resource, namespace)
         if deleting:
-            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            metadata["deletionTimestamp"] = TIME
         known = {name for held in (pods or {}).values() for name in held} | set(names)
         status: Json = {
             "podAssignments": assignments,
-            "adapters": [{"name": name} for name in sorted(known)],
+            "adapters": [{"name": name, "replicas": int(not on_demand or name in asked)} for name in sorted(known)],
             "failedAdapters": [{"name": name, "reason": "x", **more} for name, more in (failed or {}).items()],
             "conditions": [
-                {
-                    "type": "Ready",
-                    "status": ready[0],
-                    "reason": ready[1],
-                    "message": ready[2],
-                    "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }
+                {"type": kind, "status": said[0], "reason": said[1], "message": said[2], "lastTransitionTime": TIME}
+                for kind, said in (("Ready", ready), ("SourceReady", (str(source_ready), "Resolved", "")))
             ],
         }
         source = {"type": "local", "repository": "/models/x", "adapters": list(explicit)}
-        spec = {"baseModel": base_model, "adapterSource": source}
+        deployment = {"loadOnStartup": not on_demand}
+        spec = {"baseModel": base_model, "adapterSource": source, "deploymentConfig": deployment}
         self.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
 
     def drop_adapter(self, resource: str, namespace: str = NAMESPACE) -> None:

@@ -68,7 +68,8 @@ class Asking:
     @property
     def loading(self) -> int:
         """Adapters that were asked for a while ago and are not there."""
-        return len(self._loading)
+        now = self._clock()
+        return sum(now - at < AGAIN_SECONDS for at in self._loading.values())
 
     def due(self, key: Key) -> bool:
         """Whether it was not recorded a moment ago."""
@@ -161,6 +162,8 @@ class Asking:
         self._said = ""
         full = {key: future for key, future in asked.items() if entries[key][0] in left_out}
         text = f"ConfigMap {self._namespace}/{CONFIG_MAP} is full: too many adapters are in use on demand"
+        for key in full:
+            self._loading.pop(key, None)
         self._answer(full, NotAccepted("too-many-loads", "RecordFull", text))
         self._answer({key: future for key, future in asked.items() if key not in full}, None)
         self._prune(now)
