@@ -127,7 +127,11 @@ class Operator:
             tracing=self._tracing,
         )
         self._following = Following(kube, self.cluster, settings.namespaces, self._mark)
-        self._router = Router(self.cluster, kube, namespaces=settings.namespaces) if settings.router_port else None
+        self._router = (
+            Router(self.cluster, kube, namespaces=settings.namespaces, load_seconds=settings.load_seconds)
+            if settings.router_port
+            else None
+        )
         self._parts = Parts(
             cluster=self.cluster,
             engines=engines,
@@ -137,6 +141,7 @@ class Operator:
                 self._mark,
                 period_seconds=settings.demand_seconds,
                 half_life_seconds=settings.demand_half_life,
+                seen=self._router.loads.heard if self._router is not None else lambda pod, page: None,
             ),
             resolver=resolver,
             executor=executor,

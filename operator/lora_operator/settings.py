@@ -23,6 +23,7 @@ VERSION = "v1alpha1"
 PLURAL = "loraadapters"
 FINALIZER = f"{GROUP}/unload"
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
+PIN_ANNOTATION = f"{GROUP}/pinned"
 SERVED_ANNOTATION = f"{GROUP}/served-versions"
 GATE = f"{GROUP}/adapters-loaded"
 POD_LABEL = f"{GROUP}/lora"
@@ -156,6 +157,10 @@ class Settings:
     router_port: int = option(
         0, "port of the router API, which `lora-operator router` serves as well (0: off)", int, most=65535
     )
+    load_seconds: float = option(
+        1.0, "with --router-port: time between two looks at an engine's metrics, from which picks know how busy each pod "
+        "is (0: off)", float, most=4.0,
+    )  # fmt: skip
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
     otlp_endpoint: str = option("", ENDPOINT_HELP)

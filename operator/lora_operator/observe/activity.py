@@ -28,7 +28,10 @@ LOOKS_PER_HALF_LIFE = 3.0  # with fewer, single looks would show
 
 
 class Activity:
-    """Knows the demand of every adapter that is loaded somewhere; `changed` is called when it is news."""
+    """Knows the demand of every adapter that is loaded somewhere; `changed` is called when it is news.
+
+    `seen` hears of every page, with the pod's key.
+    """
 
     def __init__(
         self,
@@ -38,10 +41,12 @@ class Activity:
         *,
         period_seconds: float,
         half_life_seconds: float,
+        seen: Callable[[str, EngineMetrics], None] = lambda pod, page: None,
     ) -> None:
         self._engines = engines
         self._client = client
         self._changed = changed
+        self._seen = seen
         self._period = period_seconds
         self._half_life = max(half_life_seconds, LOOKS_PER_HALF_LIFE * period_seconds)
         self._demand = Demand(self._half_life)
@@ -91,6 +96,7 @@ class Activity:
         view, record = self._engines.views.get(key), self._records.get(key)
         if view is not None and record is not None and view.state is EngineState.UP:
             try:
+                self._seen(key, page)
                 self._take(record, view, page, time.monotonic())
             except Exception:
                 log.exception("reading the metrics of pod %s failed; it is tried again", key)

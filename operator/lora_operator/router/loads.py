@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 STALE_SECONDS = 10.0  # from this age on a load is not believed
 LOOKS_PER_SECOND = 200.0  # one takes about a millisecond of processor time
-LONGEST_PERIOD = 4.0  # in a larger fleet there are more looks than that: loads must not go stale between two
+LONGEST_PERIOD = 4.0  # also of a fleet that this takes more looks for: loads must not go stale between two
 AT_A_TIME = 64
 LOOK_TIMEOUTS = Timeouts(connect=1.0, metrics=2.0)
 SLOWEST_SECONDS = 15.0  # between two looks at an engine that fails
@@ -36,12 +36,11 @@ OK, NO_LOAD, DEFECT = "Ok", "NoLoad", "Defect"  # how a look ended, if not by th
 
 @dataclass(slots=True)
 class _Watched:
-    """`due`: when it is asked next. `seen`: when its load was last learnt; None if never."""
+    """`due`: when it is asked next. `failures`: looks that failed one after the other."""
 
     endpoint: Endpoint
     due: float
     failures: int = 0
-    seen: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,10 @@ class Ages:
 
 
 class Loads:
-    """Tells `index` of the pods that it has, until `run` is cancelled. `counted` hears how each look ended."""
+    """Tells `index` of the pods that it has, until `run` is cancelled. `counted` hears how each look ended.
+
+    `period_seconds` 0: it asks nobody.
+    """
 
     def __init__(
         self,
@@ -82,12 +84,14 @@ class Loads:
 
     def ages(self) -> Ages:
         now = self._clock()
-        ages = [now - one.seen for one in self._watched.values() if one.seen is not None]
+        ages = [now - at for pod in self._watched if (at := self._index.observed_at(pod)) is not None]
         fresh = [age for age in ages if age <= STALE_SECONDS]
         return Ages(len(fresh), len(self._watched) - len(fresh), max(fresh, default=0.0))
 
     async def run(self) -> None:
         """Until cancelled."""
+        if not self._period_seconds:
+            await asyncio.Event().wait()
         async with new_session() as session:
             client = EngineClient(session, timeouts=self._timeouts)
             try:
@@ -110,7 +114,7 @@ class Loads:
             self._fail(one, now, NO_LOAD)
             return
         self._index.observe(pod, load, now=now)
-        one.seen, one.failures, one.due = now, 0, now + self.period_seconds * self._dice.uniform(*JITTER)
+        one.failures, one.due = 0, now + self.period_seconds * self._dice.uniform(*JITTER)
         self._counted(OK)
 
     def _look_at_those_due(self, client: EngineClient) -> None:

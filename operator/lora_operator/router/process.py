@@ -33,7 +33,10 @@ async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) 
     """
     cluster = Cluster(PodDefaults())
     limits = StreamLimits(settings.heartbeat_seconds, settings.slow_seconds, settings.streams)
-    router = Router(cluster, kube, namespaces=settings.namespaces, limits=limits, log_length=settings.change_log)
+    router = Router(
+        cluster, kube, namespaces=settings.namespaces, limits=limits, log_length=settings.change_log,
+        load_seconds=settings.load_seconds,
+    )  # fmt: skip
     following = Following(kube, cluster, settings.namespaces, router.mark)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(kube.close)

@@ -16,6 +16,8 @@ from lora_operator.router.api import RouterApi
 from lora_operator.router.asking import Asking
 from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
+from lora_operator.router.load_metrics import LoadMetrics
+from lora_operator.router.loads import Loads
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
 from lora_operator.router.ui.fleet import Fleet
@@ -31,6 +33,7 @@ class Router:
     def __init__(
         self, cluster: Cluster, kube: Kube, *, namespaces: tuple[str, ...] = (), limits: StreamLimits | None = None,
         log_length: int = LOG_LENGTH, requests_namespace: str = "", on_demand_seconds: float = 300.0,
+        load_seconds: float = 0.0,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
@@ -38,7 +41,12 @@ class Router:
         self.api = RouterApi(self.table, self.freshness, Fleet(cluster, self.table.epoch), limits, self._asking)
         self._kube = kube
         self._namespaces = namespaces
-        self._feed = Feed(cluster, self.table)
+        picker = self.api.picker
+        picker.pods = cluster.pods.get
+        shown = LoadMetrics(lambda: self.loads.ages(), lambda: picker.spills_wanted)
+        self.api.metrics.registry.register(shown)
+        self.loads = Loads(picker.index, picker.clock, period_seconds=load_seconds, counted=shown.count)
+        self._feed = Feed(cluster, self.table, picker.see)
         self._tasks: list[asyncio.Task[None]] = []
         self._ahead = Ahead(cluster)
         self.mark = self._feed.mark
@@ -72,6 +80,7 @@ class Router:
             asyncio.create_task(self._feed.run(), name="routing table"),
             asyncio.create_task(self.freshness.keep_looking(self._kube, self._namespaces), name="freshness"),
             asyncio.create_task(self._asking.run(), name="record of who was asked for"),
+            asyncio.create_task(self.loads.run(), name="loads of engines"),
         ]
 
     @property

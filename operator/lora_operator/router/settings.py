@@ -23,6 +23,10 @@ class RouterSettings:
     slow_seconds: float = option(
         10.0, "how long a client of the stream may leave its socket full before it is cut off", float, least=0.05
     )
+    load_seconds: float = option(
+        1.0, "time between two looks at an engine's metrics, from which picks know how busy each pod is (0: off, only "
+        "what was handed out counts)", float, most=4.0,
+    )  # fmt: skip
     streams: int = option(1000, "most change streams at a time", int, least=1)
     change_log: int = option(20_000, "changes that are kept for streams to be resumed from", int, least=1)
     relist_seconds: float = option(300.0, "time between two full lists of resources and pods", float, least=1.0)

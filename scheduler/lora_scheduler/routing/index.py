@@ -117,6 +117,11 @@ class Index:
         """All pods as they were last put."""
         return [slot.endpoint for slot in self._slots.values()]
 
+    def observed_at(self, pod: str) -> float | None:
+        """When the pod's metrics were taken that count, or would if they were not too old; None without any."""
+        slot = self._slots.get(pod)
+        return None if slot is None or slot.load is None else slot.load.at
+
     def pods_of(self, adapter: str) -> tuple[Endpoint, ...]:
         """Those that take requests for it, by pod."""
         return tuple(sorted((slot.endpoint for slot in self.holding(adapter)), key=lambda endpoint: endpoint.pod))
