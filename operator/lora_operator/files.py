@@ -32,6 +32,7 @@ from lora_operator.kube import KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
 from lora_operator.participation import ENDED
+from lora_operator.pinned import pinned
 from lora_operator.prefetching import Forecast
 from lora_operator.resolve import Resolver
 from lora_operator.settings import Settings
@@ -84,6 +85,7 @@ class Files:
         self._metrics = metrics
         self.desired: Desired | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._pinned: dict[str, frozenset[Key]] = {}  # by namespace
         self._listed: dict[str, tuple[EngineView, frozenset[Key]]] = {}  # what a view lists, worked out once
         self.store = VolumeStore(
             settings.adapter_root,
@@ -98,6 +100,7 @@ class Files:
             self._locate,
             self._loaded_on,
             self._evicted_by_agent,
+            pinned=lambda pod: self._pinned.get(pod.partition("/")[0], frozenset()),
             gone=self._is_gone,
             fence=fence,
         )
@@ -153,6 +156,8 @@ class Files:
         """Tell agents what is loaded by now, and bring early what the plan will want next."""
         for gone in self._listed.keys() - pods.keys():
             del self._listed[gone]
+        spaces = {each.resource.namespace for each in wanted.resources.values() if each.resource.pinned}
+        self._pinned = {namespace: pinned(wanted, namespace) for namespace in spaces}
         self.agents.follow(pods)
         starting = frozenset(
             key for key, record in pods.items() if record.pod.agent_port and record.pod.ip and self._starts(key)
@@ -193,7 +198,9 @@ class Files:
             return None
         records = {record.key: record for record in self._cluster.pods.values()}
         keep = choose(self.desired, records, self._engines.views)
-        return None if keep is None else keep | {key for each in self._ledger.loads() if (key := _key(each))}
+        if keep is None:
+            return None
+        return keep | pinned(self.desired) | {key for each in self._ledger.loads() if (key := _key(each))}
 
     def _is_gone(self, pod: str) -> bool:
         """Whether there certainly is no such pod ("namespace/name"), or none of its containers runs any more."""

@@ -53,7 +53,7 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         settings.root,
         limits=Limits(settings.cache_bytes, settings.ttl),
         policy=POLICIES[settings.cache_policy],
-        in_use=lambda: loaded.versions,
+        in_use=lambda: loaded.kept,
         on_evicted=evictions.append,
     )
     # the engine outlives its agent, and the operator tells only what is new: what it said last still holds
@@ -101,9 +101,9 @@ async def _look_after(store: VolumeStore, pod: str, loaded: Loaded) -> None:
     """Remove what is older than the TTL."""
     while True:
         try:
-            if loaded.versions is not None:
-                await store.hold(pod, loaded.versions)  # what is not renewed runs out
-                await store.sweep(loaded.versions)
+            if (kept := loaded.kept) is not None:
+                await store.hold(pod, kept)  # what is not renewed runs out
+                await store.sweep(kept)
         except StoreError as error:
             log.warning("looking after the adapter disk failed: %s", error)
         await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))

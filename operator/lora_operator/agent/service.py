@@ -20,6 +20,7 @@ from lora_operator.agent.wire import (
     MAX_WAIT_SECONDS,
     MOST_EVICTED,
     MOST_HOLDERS,
+    TOKEN_HEADER,
     Body,
     EntryBody,
     EvictedBody,
@@ -52,10 +53,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Loaded:
-    """What the operator says that the pod's engine has or is about to get; None until it has told this process."""
+    """What the operator says that the pod's engine has or is about to get; None until it has told this process. And
+    what is pinned, whoever has it loaded."""
 
     def __init__(self) -> None:
         self.versions: frozenset[Key] | None = None
+        self.pinned: frozenset[Key] = frozenset()
+
+    @property
+    def kept(self) -> frozenset[Key] | None:
+        """All that must stay."""
+        return None if self.versions is None else self.versions | self.pinned
 
 
 class Service:
@@ -105,7 +113,7 @@ class Service:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let nobody in without the token, and nothing out but bodies of ours."""
         try:
-            if request.path not in OPEN_PATHS and not self._token.accepts(request.headers.get("Authorization", "")):
+            if request.path not in OPEN_PATHS and not self._token.accepts(_credentials(request)):
                 return _problem(401, "Unauthorized", "send the agent's token: Authorization: Bearer …")
             with self._tracing.continued(request.headers):
                 return await handler(request)
@@ -161,6 +169,8 @@ class Service:
         job = self._jobs.get(key)
         if job is not None and not job.ended.is_set():
             return _problem(409, "InUse", f"{key[0]} is just being fetched")
+        if key in self._loaded.pinned and key not in (self._loaded.versions or ()):
+            return _problem(409, "Pinned", f"{key[0]} {key[1]} is pinned by its LoraAdapter: take the pin back first")
         if not await self._store.evict(*key):
             return _problem(404, "NotStored", f"{key[0]} {key[1]} is not here")
         return web.Response(status=204)
@@ -184,11 +194,12 @@ class Service:
     async def _note_loaded(self, request: web.Request) -> web.Response:
         body = LoadedBody.model_validate_json(await request.read())
         versions = {(version.name, version.fingerprint) for version in body.versions}
-        for version in versions:
+        pinned = {(version.name, version.fingerprint) for version in body.pinned}
+        for version in versions | pinned:
             self._store.path_of(*version)  # refuses names that are none
         with self._tracing.span("agent hold", pod=self._pod, versions=len(versions)):
-            there = await self._store.hold(self._pod, versions)
-        self._loaded.versions = frozenset(versions)
+            there = await self._store.hold(self._pod, versions | pinned) & versions
+        self._loaded.versions, self._loaded.pinned = frozenset(versions), frozenset(pinned)
         gone, self._evicted = list(self._evicted), deque(maxlen=MOST_EVICTED)
         holders = await self._store.holders()
         held = HeldBody(
@@ -243,7 +254,7 @@ class Service:
             state="Present",
             size_bytes=entry.size_bytes,
             done_bytes=entry.size_bytes,
-            pinned=entry.pinned,
+            pinned=entry.pinned or entry.key in self._loaded.pinned,
             loaded=entry.key in (self._loaded.versions or ()),
             prefetched=entry.unused,
             last_used=entry.last_used,
@@ -261,6 +272,12 @@ def _under_way(key: Key, job: Job) -> EntryBody:
         wants_links=job.wants_links,
         problem=job.problem,
     )
+
+
+def _credentials(request: web.Request) -> str:
+    """As an Authorization header."""
+    token = request.headers.get(TOKEN_HEADER)
+    return request.headers.get("Authorization", "") if token is None else f"Bearer {token}"
 
 
 def _wait(request: web.Request) -> float:

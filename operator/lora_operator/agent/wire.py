@@ -11,7 +11,9 @@
     GET    /v1/statistics                             hits, misses, evictions, bytes
     GET    /healthz, /readyz, /metrics                without a token
 
-Every other request carries `Authorization: Bearer <token>`. A failure is answered with a ProblemBody.
+Every other request carries `Authorization: Bearer <token>`, or the token alone in the header X-Lora-Agent-Token where
+something on the way keeps the first for itself, as the API server's proxy does.
+A failure is answered with a ProblemBody.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
 
 MAX_BODY_BYTES = 48 << 20  # a config of 1 MiB and a header that travel inline, base64, with room to spare
 MAX_WAIT_SECONDS = 30.0
+TOKEN_HEADER = "X-Lora-Agent-Token"  # noqa: S105 - the name of a header
 MAX_LOADED = 100_000
 MOST_EVICTED = 1000
 MOST_HOLDERS = 1000
@@ -157,9 +160,10 @@ class ListBody(Body):
 
 
 class LoadedBody(Body):
-    """All versions that the engine has or is about to get: their files stay."""
+    """All versions that the engine has or is about to get: their files stay. Those of `pinned` stay as well."""
 
     versions: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)]
+    pinned: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)] = ()
 
 
 class EvictedBody(VersionBody):

@@ -61,11 +61,15 @@ class AgentClient:
         """Everything on the agent's disk. Raises AgentError."""
         return await self._ask("GET", endpoint, "/v1/adapters", ListBody)
 
-    async def loaded(self, endpoint: Endpoint, versions: Collection[tuple[str, str]]) -> HeldBody:
-        """Say what the engine has or is about to get, all of it: these files stay. Returns those that are there, and
-        what was removed since it was asked before. Raises AgentError.
+    async def loaded(
+        self, endpoint: Endpoint, versions: Collection[tuple[str, str]], pinned: Collection[tuple[str, str]] = ()
+    ) -> HeldBody:
+        """Say what the engine has or is about to get, all of it, and what is pinned: these files stay. Returns those of
+        `versions` that are there, and what was removed since it was asked before. Raises AgentError.
         """
-        body = LoadedBody(versions=tuple(VersionBody(name=n, fingerprint=f) for n, f in sorted(versions)))
+        body = LoadedBody(versions=_bodies(versions))
+        if pinned:
+            body = LoadedBody(versions=body.versions, pinned=_bodies(pinned))
         return await self._ask("PUT", endpoint, "/v1/loaded", HeldBody, body)
 
     async def let_go(self, endpoint: Endpoint, holder: str) -> None:
@@ -98,7 +102,8 @@ class AgentClient:
         headers = {"Authorization": f"Bearer {self._token()}", **self._tracing.headers()}
         content: dict[str, Any] = {}
         if body is not None:
-            content["data"] = body.model_dump_json(by_alias=True).encode()
+            # without what was not given: an agent that is older refuses members that it does not know
+            content["data"] = body.model_dump_json(by_alias=True, exclude_unset=True).encode()
             headers["Content-Type"] = "application/json"
         try:
             async with self._session.request(
@@ -119,6 +124,10 @@ class AgentClient:
             f"the agent at {endpoint} cannot be asked ({what}): see the log of the pod's agent container",
             retryable=True,
         )
+
+
+def _bodies(versions: Collection[tuple[str, str]]) -> tuple[VersionBody, ...]:
+    return tuple(VersionBody(name=name, fingerprint=fingerprint) for name, fingerprint in sorted(versions))
 
 
 class _TooLarge(Exception):

@@ -29,9 +29,9 @@ Key = tuple[str, str]
 
 class Agents:
     """`client_of` gives the client for the agents of a namespace. `loaded_on` gives all versions that a pod's engine
-    lists or is about to get, None while nobody knows. `gone` says of "namespace/name" that there is certainly no such
-    pod any more. `fence` raises KubeError where another operator may be acting by now: what this one knows of loaded
-    files may be out of date then.
+    lists or is about to get, None while nobody knows; `pinned`, what a pod's namespace has pinned. `gone` says of
+    "namespace/name" that there is certainly no such pod any more. `fence` raises KubeError where another operator may
+    be acting by now: what this one knows of loaded files may be out of date then.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Agents:
         loaded_on: Callable[[str], frozenset[Key] | None],
         on_evicted: Callable[[PodRecord, EvictedBody], None],
         *,
+        pinned: Callable[[str], frozenset[Key]] = lambda _: frozenset(),
         gone: Callable[[str], bool] = lambda _: False,
         fence: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
@@ -49,9 +50,11 @@ class Agents:
         self._orders = Orders(locate, clock)
         self._loaded_on = loaded_on
         self._on_evicted = on_evicted
+        self._pinned = pinned
         self._gone = gone
         self._fence = fence
-        self._told: dict[str, tuple[str, frozenset[Key]]] = {}  # pod -> container, what its agent was told last
+        # pod -> container, what its agent was told last: loaded, pinned
+        self._told: dict[str, tuple[str, frozenset[Key], frozenset[Key]]] = {}
         self._told_at: dict[str, float] = {}  # monotonic
         self._begun: dict[str, int] = {}  # pod -> how often telling it has begun
         self._held: dict[str, tuple[int, frozenset[Key]]] = {}  # pod -> which of these times, what its agent holds
@@ -93,7 +96,7 @@ class Agents:
             if loaded is None or key in self._telling:
                 continue
             is_due = now - self._told_at.get(key, 0.0) > AGAIN_SECONDS
-            if self._told.get(key) == (incarnation_of(record), loaded) and not is_due:
+            if self._told.get(key) == (incarnation_of(record), loaded, self._pinned(key)) and not is_due:
                 continue
             task = asyncio.create_task(self._tell_quietly(record), name=f"agent of {key}")
             self._telling[key] = task
@@ -159,14 +162,15 @@ class Agents:
                     "PodNotReady", f"what the engine of {record.key} has loaded is not known just now", retryable=True
                 )
             versions = loaded | {also} if also is not None else loaded
-            told = self._told.get(record.key) == (incarnation_of(record), versions)
+            telling = (incarnation_of(record), versions, self._pinned(record.key))
+            told = self._told.get(record.key) == telling
             if number > before and told and (also is None or also in held_then):
                 return held_then
             self._begun[record.key] = number = self._begun.get(record.key, 0) + 1
             client, endpoint = self._client_of(record.pod.namespace), _endpoint(record)
             self._fence()
-            held = await client.loaded(endpoint, versions)
-            self._told[record.key] = (incarnation_of(record), versions)
+            held = await client.loaded(endpoint, versions, telling[2])
+            self._told[record.key] = telling
             self._told_at[record.key] = time.monotonic()
             for gone in held.evicted:
                 self._on_evicted(record, gone)

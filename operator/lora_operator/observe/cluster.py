@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
-from lora_operator.settings import FINALIZER, GATE, REFRESH_ANNOTATION, SERVED_ANNOTATION
+from lora_operator.settings import FINALIZER, GATE, PIN_ANNOTATION, REFRESH_ANNOTATION, SERVED_ANNOTATION
 
 Json = Mapping[str, Any]
 
@@ -38,6 +38,7 @@ class Resource:
     spec: LoraAdapterSpec | None
     problem: str
     status: Json
+    pinned: str = ""  # the annotation, see `lora_operator.pinned`
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ def read_resource(body: Json) -> Resource:
         spec=spec,
         problem=problem,
         status=_plain(body.get("status") or {}),
+        pinned=(metadata.get("annotations") or {}).get(PIN_ANNOTATION, ""),
     )
 
 
