@@ -1,0 +1,106 @@
+"""The planner's view of a fleet from objects alone: what engines hold is what status says that they do. Pure.
+
+The same `desired` and `take_snapshot` as in the operator's own rounds; only what they are given is not observed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lora_operator.cache.paths import is_fingerprint
+from lora_operator.desired import Desired, desired
+from lora_operator.inflight import Failures, Ledger
+from lora_operator.observe.cluster import PodRecord, Resource, read_pod, read_resource
+from lora_operator.observe.describe import PodDefaults
+from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.participation import Participants, Participation
+from lora_operator.plugin.reading import Objects
+from lora_operator.resolve import SourceView
+from lora_operator.snapshot import Observed, take_snapshot
+from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.quirks import is_versioned
+from lora_scheduler import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """A moment of the fleet, as far as objects tell."""
+
+    resources: Mapping[str, Resource]
+    participants: Participants
+    desired: Desired
+    snapshot: Snapshot
+
+    @property
+    def pods(self) -> Mapping[str, PodRecord]:
+        """Those that take part, by namespace/name."""
+        return self.participants.pods
+
+
+def read(objects: Objects) -> tuple[dict[str, Resource], dict[str, PodRecord]]:
+    """LoraAdapters and pods, reduced to what is used."""
+    defaults = PodDefaults()
+    resources = {key: read_resource(body) for key, body in objects.adapters.items()}
+    return resources, {key: read_pod(body, defaults) for key, body in objects.pods.items()}
+
+
+def assume(
+    resources: Mapping[str, Resource],
+    records: Mapping[str, PodRecord],
+    node_labels: Mapping[str, Mapping[str, str]],
+    sources: Mapping[str, SourceView],
+) -> Assumed:
+    """Put it together. `sources` are the answers for resources whose status does not name their adapters."""
+    ledger = Ledger()
+    found = Participation().of(records.values(), resources.values(), {}, ledger)
+    wanted = desired(resources.values(), sources)
+    held = _held(resources)
+    views = {key: _view(record, held.get(key, {})) for key, record in found.pods.items()}
+    observed = Observed(
+        pods=found.pods,
+        engines=views,
+        node_labels=node_labels,
+        sizes=lambda name, fingerprint: None,
+        versioned_names=True,
+        leaving=found.leaving,
+    )
+    snapshot = take_snapshot(wanted, observed, ledger, Failures(1.0, 300.0), 0.0)
+    return Assumed(resources, found, wanted, snapshot)
+
+
+def _held(resources: Mapping[str, Resource]) -> dict[str, dict[str, tuple[str, str]]]:
+    """Pod -> engine name -> (name, fingerprint), from status."""
+    held: dict[str, dict[str, tuple[str, str]]] = {}
+    for resource in resources.values():
+        versions = {str(i.get("name")): str(i.get("fingerprint") or "") for i in resource.status.get("adapters") or ()}
+        for assignment in resource.status.get("podAssignments") or ():
+            here = held.setdefault(f"{resource.namespace}/{assignment.get('pod')}", {})
+            engine_names = {e["name"]: e["engineName"] for e in assignment.get("engineNames") or ()}
+            for name in assignment.get("adapters") or ():
+                engine_name = engine_names.get(name, name)
+                here[engine_name] = (name, _fingerprint(engine_name, versions.get(name, "")))
+    return held
+
+
+def _fingerprint(engine_name: str, wanted: str) -> str:
+    """Of what is there: status tells it of the wanted version only, and an engine's name may tell of another."""
+    own = engine_name[-8:] if is_versioned(engine_name) else wanted[:8]
+    fingerprint = wanted if wanted.startswith(own) else own.ljust(16, "0")
+    return fingerprint if is_fingerprint(fingerprint) else "0" * 16
+
+
+def _view(record: PodRecord, held: Mapping[str, tuple[str, str]]) -> EngineView:
+    pod = record.pod
+    root = pod.adapter_root.rstrip("/")
+    models = tuple(
+        EngineModel(engine_name, f"{root}/{name}/{fingerprint}", pod.base_models[0] if pod.base_models else "")
+        for engine_name, (name, fingerprint) in sorted(held.items())
+    )
+    up = pod.container_running and (pod.containers_ready or bool(held))
+    return EngineView(
+        incarnation=incarnation_of(record),
+        state=EngineState.UP if up else EngineState.STARTING,
+        release=pod.release_hint or "",
+        models=models if up else (),
+    )

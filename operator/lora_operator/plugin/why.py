@@ -1,0 +1,80 @@
+"""`kubectl lora why`: pod by pod, why an adapter is there or not."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+
+from lora_operator.plugin import fleet
+from lora_operator.plugin.assumed import Assumed, assume, read
+from lora_operator.plugin.connect import connected
+from lora_operator.plugin.fleet import Line
+from lora_operator.plugin.get import STYLES
+from lora_operator.plugin.reading import from_cluster
+from lora_operator.plugin.screen import BAD, FAINT, GOOD, WORRYING, Screen, in_size
+from lora_scheduler import Reason, explain
+
+HOLDS = "Holds"
+STATUS, PLANNING = "status", "planning"  # where an answer comes from
+_STYLES = {HOLDS: GOOD, Reason.ALREADY_PLACED: GOOD, Reason.NOT_WANTED: FAINT, Reason.WAITING_FOR_ROOM: WORRYING}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One pod's. `source` says whether the operator wrote it into status or it was worked out here."""
+
+    pod: str
+    reason: str
+    message: str
+    source: str
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    async with connected(arguments) as cluster:
+        objects = await from_cluster(cluster)
+    line = fleet.one_adapter(objects.adapters.values(), arguments.name, cluster.where)
+    moment = assume(*read(objects), objects.node_labels, {})
+    found = answers(line, moment)
+    screen = Screen(arguments.output)
+    document = line.document() | {
+        "pods": [{"pod": a.pod, "reason": a.reason, "message": a.message, "source": a.source} for a in found]
+    }
+    screen.show(document, lambda: _draw(screen, line, objects.adapters[f"{line.namespace}/{line.resource}"], found))
+    return 0
+
+
+def answers(line: Line, moment: Assumed) -> list[Answer]:
+    """One for each pod of the adapter's namespace: status has the last word, planning tells the rest."""
+    said = {pod: Answer(pod, reason, message, STATUS) for pod, reason, message in line.refusals}
+    said |= {pod: Answer(pod, HOLDS, "it answers for this adapter", STATUS) for pod in line.pods}
+    key = f"{line.namespace}/{line.resource}/{line.adapter}"
+    if any(adapter.key == key for adapter in moment.snapshot.adapters):
+        for refusal in explain(key, moment.snapshot):
+            namespace, _, pod = refusal.pod.partition("/")
+            if namespace == line.namespace:
+                said.setdefault(pod, Answer(pod, str(refusal.reason), refusal.message, PLANNING))
+    return [said[pod] for pod in sorted(said)]
+
+
+def _draw(screen: Screen, line: Line, body: dict[str, Any], found: list[Answer]) -> None:
+    size = f", {in_size(line.bytes)}, rank {line.rank}" if line.bytes is not None else ""
+    screen.line(f"{line.adapter or '(no adapter yet)'}: LoraAdapter {line.namespace}/{line.resource}{size}")
+    screen.line(f"base model {line.base_model}", FAINT)
+    copies = f"{line.loaded} of {line.wanted} copies answer" if line.adapter else "nothing is known of adapters"
+    screen.line(f"{line.state}: {copies}", STYLES[line.state])
+    if line.message:
+        screen.line(f"{line.reason}: {line.message}")
+    source = fleet.condition(body, "SourceReady")
+    if source and source.get("status") != "True":
+        screen.line(f"source: {source.get('reason')}: {source.get('message')}", WORRYING)
+    screen.line()
+    if not found:
+        screen.line(f"No pod takes part in namespace {line.namespace}.")
+        return
+    rows: list[list[str | Text]] = [
+        [a.pod, Text(a.reason, _STYLES.get(a.reason, BAD)), a.message, a.source] for a in found
+    ]
+    screen.table(["POD", "ANSWER", "WHY", "SAID BY"], rows)
