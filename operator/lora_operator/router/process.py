@@ -49,6 +49,11 @@ async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) 
         watch = Watch(cluster, router.mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
         watching = watch.start()
         stack.push_async_callback(watch.stop)
+        if settings.picker_port:
+            from lora_operator.picking.server import start_picker  # its libraries are an extra
+
+            picker = await start_picker(settings, router.api, router.table, cluster)
+            stack.push_async_callback(picker.stop)
         log.info("router API on port %d: %d adapters", router.port, len(router.table))
         listing = asyncio.create_task(following.keep_listing(settings.relist_seconds), name="re-list")
         stack.callback(listing.cancel)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
-from lora_operator.options import SettingsError, option, read_options
+from lora_operator.options import SettingsError, option, read_options, size
 
 ENVIRONMENT_PREFIX = "LORA_ROUTER_"
 PORT = 8082
@@ -30,6 +31,28 @@ class RouterSettings:
     streams: int = option(1000, "most change streams at a time", int, least=1)
     change_log: int = option(20_000, "changes that are kept for streams to be resumed from", int, least=1)
     relist_seconds: float = option(300.0, "time between two full lists of resources and pods", float, least=1.0)
+    picker_port: int = option(0, "port of the endpoint picker for Envoy (0: off)", int, most=65535)
+    picker_namespace: str = option(
+        "", "the only namespace whose adapters the picker serves (default: what the header x-lora-namespace says, or "
+        "the one that has an adapter of the name)"
+    )  # fmt: skip
+    picker_wait_seconds: float = option(
+        30.0, "how long a request waits for an adapter that is loaded on demand", float, most=120.0
+    )
+    picker_body_bytes: int = option(
+        16 << 20, "largest body of a request through the picker, for example 16Mi", size, least=1
+    )
+    picker_endpoints: int = option(
+        1, "most endpoints in an answer; more than one only for gateways that try them in turn", int, least=1, most=16
+    )
+    picker_tls_cert: str = option("", "certificate that the picker shows, a PEM file that may be renewed in place")
+    picker_tls_key: str = option("", "its private key, a PEM file")
+    picker_self_signed: bool = option(
+        False, "show a certificate that is made at the start, for gateways that encrypt and do not check it", bool
+    )
+    picker_drain_seconds: float = option(
+        5.0, "how long the picker goes on answering after SIGTERM while it says that it is not ready", float, most=300.0
+    )
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
     kubeconfig: str = option("", "kubeconfig file (default: in-cluster account, then KUBECONFIG, then ~/.kube/config)")
@@ -44,4 +67,25 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
     settings = read_options(RouterSettings, arguments, environment, ENVIRONMENT_PREFIX)
     if not all(settings.namespaces):
         raise SettingsError("--namespace: a namespace's name is empty; leave the flag out to watch all namespaces")
+    if settings.picker_port:
+        _check_picker(settings)
     return settings
+
+
+def _check_picker(settings: RouterSettings) -> None:
+    """Raises SettingsError."""
+    try:
+        import_module("lora_operator.picking.server")
+    except ImportError as error:
+        text = f"--picker-port: a library is missing ({error}); install the extra: pip install 'lora-operator[envoy]'"
+        raise SettingsError(text) from error
+    if settings.picker_port == settings.port:
+        raise SettingsError(f"--picker-port: {settings.port} is the port of the router API; choose another")
+    if bool(settings.picker_tls_cert) != bool(settings.picker_tls_key):
+        raise SettingsError("--picker-tls-cert and --picker-tls-key belong together; give both or neither")
+    if settings.picker_tls_cert and settings.picker_self_signed:
+        raise SettingsError("--picker-self-signed: there is a certificate in --picker-tls-cert; give one of the two")
+    if settings.picker_namespace and settings.namespaces and settings.picker_namespace not in settings.namespaces:
+        raise SettingsError(
+            f"--picker-namespace: {settings.picker_namespace} is not watched; name it with --namespace too"
+        )

@@ -1,0 +1,82 @@
+"""What Envoy is told to do, as messages of `ext_proc`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
+
+ENDPOINT_HEADER = "x-gateway-destination-endpoint"
+METADATA_SPACE = "envoy.lb"
+NO_MORE = True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Send it to the first of `addresses` (ip:port) that works. `engine_name`: the model to ask for there; empty: as
+    it is. `kind`: what it was for, for the metrics."""
+
+    kind: str
+    addresses: tuple[str, ...]
+    engine_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Answer it here. `kind` is for metrics and logs, `reason` goes to clients as the error's type."""
+
+    kind: str
+    status: int
+    reason: str
+    message: str
+    retry_after_seconds: int | None = None
+    near: tuple[str, ...] = ()
+
+
+def routed(route: Route, length: int | None) -> ProcessingResponse:
+    """The request's headers name the endpoint; `length` is that of the body where it is another one now."""
+    address = ",".join(route.addresses)
+    answer = ProcessingResponse()
+    headers = answer.request_headers.response.header_mutation.set_headers
+    header = headers.add().header
+    header.key, header.raw_value = ENDPOINT_HEADER, address.encode()
+    if length is not None:
+        header = headers.add().header
+        header.key, header.raw_value = "content-length", b"%d" % length
+    answer.dynamic_metadata[METADATA_SPACE] = {ENDPOINT_HEADER: address}
+    return answer
+
+
+def body(data: bytes, *, ends: bool) -> ProcessingResponse:
+    """The request's body. `ends`: no trailers follow."""
+    answer = ProcessingResponse()
+    sent = answer.request_body.response.body_mutation.streamed_response
+    sent.body, sent.end_of_stream = data, ends
+    return answer
+
+
+def trailers() -> ProcessingResponse:
+    """The request's trailers, as they are."""
+    answer = ProcessingResponse()
+    answer.request_trailers.SetInParent()
+    return answer
+
+
+def refused(refusal: Refusal) -> ProcessingResponse:
+    """An error in the shape that OpenAI-compatible engines give it, so that clients need to know only one."""
+    error = {"message": refusal.message, "type": refusal.reason, "param": "model", "code": refusal.status}
+    if refusal.near:
+        error["near"] = list(refusal.near)
+    answer = ProcessingResponse()
+    immediate = answer.immediate_response
+    immediate.status.code = refusal.status
+    immediate.body = json.dumps({"error": error}).encode()
+    immediate.details = f"lora_operator_{refusal.kind}"
+    told = {"content-type": "application/json"}
+    if refusal.retry_after_seconds is not None:
+        told["retry-after"] = str(refusal.retry_after_seconds)
+    for key, value in told.items():
+        header = immediate.headers.set_headers.add().header
+        header.key, header.raw_value = key, value.encode()
+    return answer

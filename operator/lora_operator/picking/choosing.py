@@ -1,0 +1,145 @@
+"""From a question to a route or a refusal: names are looked up, the router decides, outcomes get their HTTP status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_operator.picking.answers import Refusal, Route
+from lora_operator.picking.asked import NAMESPACE_HEADER
+from lora_operator.picking.bases import Bases
+from lora_operator.router.deciding import NONE, Chosen, Decider, Loading, Outcome, Refused, Unknown
+from lora_operator.router.entries import Entry
+from lora_operator.router.picker import DEFAULT_POLICY
+from lora_operator.router.table import RoutingTable
+
+MOST_WAITING = 1000
+RETRY_SECONDS = 1
+OUTSIDE = "no pod that answers for {} is among the endpoints that the gateway allows"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`model` is empty where the request has no body: any pod will do. `subset`: the endpoints that are allowed."""
+
+    model: str
+    namespace: str
+    subset: frozenset[str] | None
+
+
+class Choosing:
+    """`endpoints`: how many addresses an answer may have, of pods that all know the adapter by the same name."""
+
+    def __init__(
+        self, table: RoutingTable, decider: Decider, bases: Bases, *, wait_seconds: float = 0.0, endpoints: int = 1
+    ) -> None:
+        self._table = table
+        self._decider = decider
+        self._bases = bases
+        self._wait_seconds = wait_seconds
+        self._endpoints = endpoints
+
+    def at_once(self, question: Question) -> Route | Refusal | None:
+        """As things are now; None where the adapter is loaded on demand: `in_time` waits for it."""
+        if not question.model:
+            return self._any(question)
+        namespace = question.namespace or None
+        outcome = self._decider.choose(question.model, namespace, avoid=self._outside(question), policy=DEFAULT_POLICY)
+        if isinstance(outcome, Unknown) and not outcome.namespaces:
+            served = self._base(question)
+            if served is not None:
+                return served
+        entry = outcome.entry if isinstance(outcome, Refused) else None
+        if entry is not None and entry.on_demand and not entry.endpoints:
+            return None
+        return self._answer(question, outcome)
+
+    async def in_time(self, question: Question) -> Route | Refusal:
+        """After asking for the adapter to be loaded, and waiting for it as long as is allowed. Cancel it at will."""
+        if self._decider.waiting >= MOST_WAITING:
+            text = f"{MOST_WAITING} requests wait for adapters already; come again"
+            return Refusal("too_many", 429, "TooManyWaiting", text, RETRY_SECONDS)
+        outcome = await self._decider.decide(
+            question.model, question.namespace or None, avoid=self._outside(question), wait_seconds=self._wait_seconds
+        )
+        return self._answer(question, outcome)
+
+    def _answer(self, question: Question, outcome: Outcome) -> Route | Refusal:
+        if isinstance(outcome, Chosen):
+            return self._route(question, outcome)
+        if isinstance(outcome, Unknown):
+            return _unknown(question, outcome)
+        if isinstance(outcome, Loading):
+            text = f"adapter {outcome.entry.name} is being loaded and did not come in time: {outcome.message}"
+            return Refusal("loading", 503, outcome.reason or "Loading", text, outcome.retry_after_seconds)
+        kind, status = ("too_many", 429) if outcome.kind == "too-many-loads" else ("not_loaded", 503)
+        reason, text = outcome.reason or "NotLoaded", outcome.message
+        if question.subset is not None and outcome.entry is not None and outcome.entry.endpoints:
+            reason, text = "NoneAllowed", OUTSIDE.format(f"adapter {outcome.entry.name}")
+        return Refusal(kind, status, reason, text, outcome.retry_after_seconds)
+
+    def _route(self, question: Question, chosen: Chosen) -> Route | Refusal:
+        first, subset = chosen.endpoint, question.subset
+        if subset is not None and first.address not in subset:  # it came while we waited
+            text = OUTSIDE.format(f"adapter {chosen.entry.name}")
+            return Refusal("not_loaded", 503, "NoneAllowed", text, RETRY_SECONDS)
+        addresses = [first.address]
+        for other in chosen.entry.endpoints if self._endpoints > 1 else ():
+            if len(addresses) == self._endpoints:
+                break
+            allowed = subset is None or other.address in subset
+            if allowed and other.engine_name == first.engine_name and other.address not in addresses:
+                addresses.append(other.address)
+        return Route("adapter", tuple(addresses), first.engine_name)
+
+    def _outside(self, question: Question) -> frozenset[str]:
+        """The pods of the adapter that are not allowed."""
+        if question.subset is None:
+            return NONE
+        return frozenset(
+            one.pod for entry in self._entries(question) for one in entry.endpoints
+            if one.address not in question.subset
+        )  # fmt: skip
+
+    def _entries(self, question: Question) -> list[Entry]:
+        if not question.namespace:
+            return [*self._table.named(question.model)]
+        entry = self._table.get(question.namespace, question.model)
+        return [] if entry is None else [entry]
+
+    def _any(self, question: Question) -> Route | Refusal:
+        if not self._table.loaded:
+            text = "the API server has not been listed yet; ask another replica, or this one again"
+            return Refusal("not_loaded", 503, "NotListedYet", text, RETRY_SECONDS)
+        return self._base(question) or Refusal(
+            "not_loaded", 503, "NoPods", "no pod serves any model here now", RETRY_SECONDS
+        )
+
+    def _base(self, question: Question) -> Route | Refusal | None:
+        """To a pod of the base model of that name, or any; None if no pod serves it."""
+        name = question.model
+        what = f"base model {name}" if name else "any model"
+        namespaces = (question.namespace,) if question.namespace else self._bases.namespaces(name)
+        if len(namespaces) > 1:
+            return _ambiguous(f"several namespaces have pods that serve {what}: {', '.join(namespaces)}")
+        if not namespaces:
+            return None
+        address = self._bases.choose(namespaces[0], name, question.subset)
+        if address is not None:
+            return Route("base" if name else "any", (address,))
+        if question.subset is not None and self._bases.choose(namespaces[0], name, None) is not None:
+            return Refusal("not_loaded", 503, "NoneAllowed", OUTSIDE.format(what), RETRY_SECONDS)
+        return None
+
+
+def _unknown(question: Question, outcome: Unknown) -> Refusal:
+    if outcome.namespaces:
+        return _ambiguous(outcome.message)
+    near = f"; did you mean {', '.join(outcome.near)}?" if outcome.near else ""
+    where = f" in namespace {question.namespace}" if question.namespace else ""
+    text = f"the model {question.model} does not exist{where}: no adapter and no base model has this name{near}"
+    return Refusal("unknown", 404, "NotFoundError", text, near=outcome.near)
+
+
+def _ambiguous(message: str) -> Refusal:
+    hint = f"have the gateway send the header {NAMESPACE_HEADER}, or give the picker one namespace"
+    return Refusal("ambiguous", 400, "AmbiguousModel", f"{message}; {hint}")

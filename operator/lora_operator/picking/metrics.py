@@ -1,0 +1,43 @@
+"""The picker's series, on the router's registry. Labels are what became of requests: never adapters or tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+PREFIX = "lora_operator_picker_"
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0, 10.0, 60.0)
+RESULTS = (
+    "adapter", "base", "any", "unknown", "ambiguous", "not_loaded", "loading", "too_many", "bad", "too_large",
+    "forbidden", "unfinished", "misconfigured", "defect",
+)  # fmt: skip
+
+
+class PickerMetrics:
+    """`requests`: how many are with the picker now; `held_bytes`: of their bodies."""
+
+    def __init__(
+        self, registry: CollectorRegistry, requests: Callable[[], float], held_bytes: Callable[[], float]
+    ) -> None:
+        results = Counter(
+            PREFIX + "requests_total", "Requests that Envoy asked about, by result.", ["result"], registry=registry
+        )
+        self._results = {one: results.labels(one) for one in RESULTS}
+        self._seconds = Histogram(
+            PREFIX + "seconds",
+            "From the end of a request's body to the answer, waiting for a load included.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        for name, text, value in (
+            ("waiting_requests", "Requests that the picker has not answered yet.", requests),
+            ("held_bytes", "Bodies of requests that the picker holds now.", held_bytes),
+        ):
+            Gauge(PREFIX + name, text, registry=registry).set_function(value)
+
+    def answered(self, result: str, seconds: float | None = None) -> None:
+        """`result`: one of RESULTS."""
+        self._results[result].inc()
+        if seconds is not None:
+            self._seconds.observe(seconds)
