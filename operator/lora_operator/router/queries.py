@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from lora_operator.router.entries import Endpoint, Entry
+from lora_operator.router.nearness import near_names
 from lora_operator.router.table import RoutingTable
-
-NEIGHBOURS = 32
-NEAR_NAMES = 3
 
 
 class RoutingError(LookupError):
@@ -67,16 +63,10 @@ def find(table: RoutingTable, name: str, namespace: str | None = None) -> Entry:
         entry = table.get(namespace, name)
         if entry is not None:
             return entry
-        raise UnknownAdapter(name, namespace, _near(table, name, namespace))
+        raise UnknownAdapter(name, namespace, near_names(table, name, namespace))
     entries = [*table.named(name)]
     if len(entries) == 1:
         return entries[0]
     if entries:
         raise AmbiguousAdapter(name, tuple(sorted(entry.namespace for entry in entries)))
-    raise UnknownAdapter(name, None, _near(table, name, None))
-
-
-def _near(table: RoutingTable, name: str, namespace: str | None) -> tuple[str, ...]:
-    """Similar names. Only neighbours are compared: in a large table all of them would cost tenths of a second."""
-    names = [one for one in table.near(name, NEIGHBOURS) if namespace is None or table.get(namespace, one) is not None]
-    return tuple(get_close_matches(name, names, NEAR_NAMES))
+    raise UnknownAdapter(name, None, near_names(table, name))

@@ -38,6 +38,7 @@ class RoutingTable:
         self._entries: dict[Key, Entry] = {}
         self._keys: list[Key] = []  # sorted
         self._names: list[str] = []  # sorted, each once
+        self._text: str | None = None  # all of them, one to a line, in lower case
         self._by_name: dict[str, dict[str, Entry]] = {}  # name -> namespace -> entry
         self._log: deque[Change] = deque(maxlen=log_length)
         self._listeners: dict[object, Callable[[], None]] = {}
@@ -63,10 +64,28 @@ class RoutingTable:
         for index in range(start, len(self._keys)):
             yield self._entries[self._keys[index]]
 
-    def near(self, name: str, count: int) -> list[str]:
-        """Names that stand next to where this one would stand, of whatever namespace."""
-        place = bisect_left(self._names, name)
-        return self._names[max(0, place - count) : place + count]
+    def neighbours(self, name: str, namespace: str | None, count: int) -> list[str]:
+        """The names before and after where this one would stand, `count` each; None is any namespace."""
+        if namespace is None:
+            place = bisect_left(self._names, name)
+            return self._names[max(0, place - count) : place + count]
+        place = bisect_left(self._keys, (namespace, name))
+        keys = self._keys[max(0, place - count) : place + count]
+        return [one for of, one in keys if of == namespace]
+
+    def containing(self, piece: str, count: int) -> list[str]:
+        """At most so many names that have this in them, in whatever case; of whatever namespace."""
+        if self._text is None:
+            self._text = "\n".join(("", *self._names, "")).lower()  # to be searched much faster than name by name
+        found: list[str] = []
+        line, counted = -1, 0
+        place = self._text.find(piece)
+        while place >= 0 and len(found) < count:
+            line += self._text.count("\n", counted, place)
+            found.append(self._names[line])
+            counted = self._text.index("\n", place)
+            place = self._text.find(piece, counted)
+        return found
 
     def update(self, news: Iterable[tuple[Key, Entry | None]]) -> int:
         """Set or remove entries; those that are as they were are no change. Returns how many changed."""
@@ -91,6 +110,7 @@ class RoutingTable:
             del self._keys[bisect_left(self._keys, key)]
             del self._by_name[name][namespace]
             if not self._by_name[name]:
+                self._text = None
                 del self._by_name[name]
                 del self._names[bisect_left(self._names, name)]
             return
@@ -99,6 +119,7 @@ class RoutingTable:
         self._entries[key] = after
         if name not in self._by_name:
             self._by_name[name] = {}
+            self._text = None
             insort(self._names, name)
         self._by_name[name][namespace] = after
 
