@@ -69,6 +69,10 @@ crds: setup  ## Generate the CRD from the models
 crds-check: setup  ## Check that the CRD is what the models generate
 	$(BIN)/python -m lora_operator.api.crdgen --check $(CRD)
 
+.PHONY: metrics
+metrics: setup  ## Write docs/metrics.md from the metrics that operator, router and agent have
+	$(BIN)/python -m lora_operator.metrics_page docs/metrics.md
+
 .PHONY: manifests
 manifests: setup  ## Write what follows from the charts: their schemas and manifests/install (builds Helm at the first time)
 	$(BIN)/python helm/render.py

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from lora_operator.cache.history import Counts
 from lora_operator.cache.statistics import Statistics
-from lora_operator.cache.victims import Evicted
+from lora_operator.cache.victims import Evicted, Why
+from lora_operator.reasons import counted
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
@@ -42,6 +43,10 @@ class FilesMetrics:
             prefix + "cache_oldest_use_timestamp_seconds", "Last use of what was not used the longest.", registry=r
         )
         self._counted = Counts()
+        # an increase from nothing to one is none to Prometheus
+        self._fetches.labels("ok")
+        for why in Why:
+            self._evictions.labels(why.value)
 
     def received(self, count_bytes: int) -> None:
         """See `Meter`."""
@@ -49,11 +54,11 @@ class FilesMetrics:
 
     def retried(self, reason: str) -> None:
         """See `Meter`."""
-        self._retries.labels(reason).inc()
+        self._retries.labels(counted(reason)).inc()
 
     def finished(self, reason: str, size_bytes: int, seconds: float) -> None:
         """See `Meter`."""
-        self._fetches.labels(reason or "ok").inc()
+        self._fetches.labels(counted(reason) if reason else "ok").inc()
         if not reason:
             self._seconds.observe(seconds)
 

@@ -12,7 +12,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from lora_operator.load import ModelLoad
+from lora_operator.observe.engines import EngineState
+from lora_operator.reasons import counted
+from lora_scheduler import UnloadCause
 
+ADAPTER_STATES = ("complete", "moving", "lacking", "rejected")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -49,14 +53,27 @@ class Metrics:
         self._drift = Counter(
             prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
         )
+        self._begin()
+
+    def _begin(self) -> None:
+        """Show what may happen before it has: an increase from nothing to one is none to Prometheus."""
+        self._loads.labels("ok")
+        for cause in UnloadCause:
+            self._unloads.labels(cause.value, "ok")
+        for result in ("ok", "error"):
+            self._status.labels(result)
+        for state in EngineState:
+            self._pods.labels(state.value)
+        for name in ADAPTER_STATES:
+            self._adapters.labels(name)
 
     def load(self, result: str, seconds: float | None) -> None:
-        self._loads.labels(result).inc()
+        self._loads.labels(result if result == "ok" else counted(result)).inc()
         if seconds is not None:
             self._load_seconds.observe(seconds)
 
     def unload(self, cause: str, result: str) -> None:
-        self._unloads.labels(cause, result).inc()
+        self._unloads.labels(cause, result if result == "ok" else counted(result)).inc()
 
     def status_write(self, result: str) -> None:
         self._status.labels(result).inc()

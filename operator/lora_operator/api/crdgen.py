@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from lora_operator.api import v1alpha1 as api
+from lora_operator.generated import write_or_check
 
 HEADER = "# Generated from operator/lora_operator/api by `make crds`: change the models, not this file.\n"
 FILE_NAME = f"{api.PLURAL}.{api.GROUP}.yaml"
@@ -151,20 +149,10 @@ def render() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lora_operator.api.crdgen", description=__doc__)
-    parser.add_argument("path", type=Path, help=f"the file to write, such as crds/{FILE_NAME}")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not what it should be")
-    options = parser.parse_args(arguments)
-    text = render()
-    if not options.check:
-        options.path.write_text(text, encoding="utf-8")
-        return 0
-    current = options.path.read_text(encoding="utf-8") if options.path.exists() else ""
-    difference = difflib.unified_diff(current.splitlines(), text.splitlines(), str(options.path), "models", lineterm="")
-    lines = list(difference)
-    if lines:
-        sys.stderr.write("\n".join([*lines, f"{options.path} is not what the models generate: run make crds", ""]))
-    return 1 if lines else 0
+    """See `write_or_check`."""
+    return write_or_check(
+        arguments, render, module="lora_operator.api.crdgen", text=__doc__ or "", source="models", target="crds"
+    )
 
 
 if __name__ == "__main__":
