@@ -289,4 +289,24 @@ SCHEDULING = [
     *_values("owner", ["team-a", "A.b_c", "o" * 63], ["", "-a", "a/b", "o" * 64]),
 ]  # fmt: skip
 
-CASES = [*REPOSITORIES, *SOURCES, *NAMES, *DEPLOYMENT, *SCHEDULING]
+SELECTION = [
+    *_values("selection.keywords", [["sql"], ["select * from", "*sql", "c++", "数据库", "[pq]ost*"], []],
+             [[f"k{i}" for i in range(51)]]),
+    *(Case(f"{text[:20]!r} is no keyword", {"selection": {"keywords": [text]}}, "spec.selection.keywords[0]",
+           "a keyword is") for text in ("!!!", " x", "a*b*c*d*e*", "x\ty")),
+    *(Case(f"a keyword of {len(text)} characters", {"selection": {"keywords": [text]}}, "spec.selection.keywords[0]")
+      for text in ("k" * 101, "")),
+    *_values("selection.description", ["Writes SQL.\nAlso explains it."], ["", "d" * 1001]),
+    *_values("selection.priority", [-1000, 0, 1000], [-1001, 1001]),
+    Case("single adapters have their own", {"selection": {"adapters": [
+        {"name": "sql", "keywords": ["sql"], "description": "SQL", "priority": 3}, {"name": "chat"}]}}),
+    *_values("selection.adapters", [], [[{"name": f"a{i}"} for i in range(101)]]),
+    Case("a single adapter has fewer of its own", {"selection": {"adapters": [
+        {"name": "sql", "keywords": [f"k{i}" for i in range(26)]}]}}, "spec.selection.adapters[0].keywords"),
+    Case("an adapter is named", {"selection": {"adapters": [{"keywords": ["sql"]}]}},
+         "spec.selection.adapters[0].name"),
+    Case("a single adapter's keywords are looked at too", {"selection": {"adapters": [
+        {"name": "sql", "keywords": ["ok", "!"]}]}}, "spec.selection.adapters[0].keywords[1]", "a keyword is"),
+]  # fmt: skip
+
+CASES = [*REPOSITORIES, *SOURCES, *NAMES, *DEPLOYMENT, *SCHEDULING, *SELECTION]

@@ -64,6 +64,15 @@ ENDPOINT = Shape(
     "credentialsSecretRef",
     max_length=1024,
 )
+_IN_WORD, _WILD = r"[^\s*?\[\x00-\x1f\x7f]", r"[*?\[]"  # of a glob, which may have four wildcards in a word
+_GLOB = rf"{_WILD}{_IN_WORD}*({_WILD}{_IN_WORD}*){{0,3}}"
+_REST = rf"{_IN_WORD}*({_WILD}{_IN_WORD}*){{0,4}}"
+KEYWORD = Shape(
+    rf"([^\s!-/:-@\[-`{{-~\x00-\x1f\x7f]{_REST}|{_GLOB})( +({_IN_WORD}{_REST}|{_GLOB}))* *",
+    "a keyword is a word, a phrase of several words, or either with wildcards (*, ?, [...]; at most four in a word); "
+    "it starts with a letter, a digit or a wildcard",
+    max_length=100,
+)
 REGION = Shape(r"[A-Za-z0-9_-]+", "region has letters, digits, hyphens and underscores", max_length=64)
 
 REPOSITORY = {

@@ -197,6 +197,39 @@ class SchedulingConfig(Model):
     """Spread the copies over the values of this node label."""
 
 
+KeywordList = tuple[Annotated[str, words.KEYWORD], ...]
+Description = Annotated[str, Field(min_length=1, max_length=1000)]
+Precedence = Annotated[int, Field(ge=-1000, le=1000, json_schema_extra={"format": "int32"})]
+
+
+class AdapterSelection(Model):
+    """What requests one adapter is for."""
+
+    name: Annotated[str, words.ADAPTER_NAME]
+    """The adapter's name."""
+    description: Description | None = None
+    """What it is good at, in a sentence or two; instead of the one that all adapters share."""
+    keywords: Annotated[KeywordList, Field(max_length=25), Kubernetes(list_type="set")] = ()
+    """Further keywords, of this adapter alone."""
+    priority: Precedence | None = None
+    """Instead of the one that all adapters share."""
+
+
+class SelectionConfig(Model):
+    """What requests the adapters are for, so that they can be chosen by a request's text."""
+
+    description: Description | None = None
+    """What the adapters are good at, in a sentence or two, which is compared with a text by its meaning."""
+    keywords: Annotated[KeywordList, Field(max_length=50), Kubernetes(list_type="set")] = ()
+    """What a text has that is for them: words, phrases, and either with the wildcards *, ? and [...]."""
+    priority: Precedence = 0
+    """Of adapters that fit equally well, the highest is chosen."""
+    adapters: Annotated[
+        tuple[AdapterSelection, ...], Field(max_length=100), Kubernetes(list_type="map", list_keys=("name",))
+    ] = ()
+    """What is to be said of single adapters, where there are several."""
+
+
 class LoraAdapterSpec(Model):
     """What is wanted."""
 
@@ -218,5 +251,7 @@ class LoraAdapterSpec(Model):
     """On how many pods, and on which."""
     scheduling_config: SchedulingConfig = SchedulingConfig()
     """Priority, preemption, memory and spread."""
+    selection: SelectionConfig | None = None
+    """What requests the adapters are for. Routers choose by it when they are given a text instead of an adapter."""
     owner: Annotated[str, words.OWNER] | None = None
     """The tenant, for quotas and isolation; the namespace when absent."""

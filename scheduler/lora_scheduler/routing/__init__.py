@@ -22,7 +22,7 @@ from lora_scheduler.routing.picking import pick
 from lora_scheduler.routing.policies import POLICIES
 from lora_scheduler.routing.pull import Match, Pending, PullRules, match
 from lora_scheduler.routing.rules import Rules, Weights
-from lora_scheduler.routing.selection import Catalogue, Selection, Topic
+from lora_scheduler.routing.selection import Catalogue, Selection, Topic, problem_of
 
 __all__ = [
     "POLICIES",
@@ -53,4 +53,5 @@ __all__ = [
     "Weights",
     "match",
     "pick",
+    "problem_of",
 ]

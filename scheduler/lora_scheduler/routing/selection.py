@@ -103,6 +103,18 @@ class Catalogue:
                     yield keyword
 
 
+def problem_of(keyword: str) -> str:
+    """Why it cannot be a keyword, and what to do; empty if it can."""
+    if len(keyword) > LONGEST_KEYWORD:
+        return f"has {len(keyword)} characters; {LONGEST_KEYWORD} are the most"
+    words = _split(keyword)
+    if not words:
+        return "has no word in it; take it out"
+    if any(len(_WILD.findall(word)) > MOST_WILDCARDS for word in words):
+        return f"has more than {MOST_WILDCARDS} wildcards in a word; use fewer"
+    return ""
+
+
 def words_of(text: str) -> list[str]:
     """Words as they are compared: case folded, compatibility forms united. `C++`, `C#`, `it's` and `k8s` are words."""
     return _WORD.findall(_folded(text[:MOST_CHARACTERS]))
@@ -128,19 +140,10 @@ def _keywords(number: int, topic: Topic) -> Iterator[_Keyword]:
         )
     seen: set[tuple[str, ...]] = set()
     for text in topic.keywords:
-        if len(text) > LONGEST_KEYWORD:
-            raise InvalidKeywords(
-                f"keyword {text[:20]!r}… of adapter {topic.adapter!r} has {len(text)} characters; "
-                f"{LONGEST_KEYWORD} are the most"
-            )
+        problem = problem_of(text)
+        if problem:
+            raise InvalidKeywords(f"keyword {_shown(text)} of adapter {topic.adapter!r} {problem}")
         words = _split(text)
-        if not words:
-            raise InvalidKeywords(f"keyword {text!r} of adapter {topic.adapter!r} has no word in it; take it out")
-        if any(len(_WILD.findall(word)) > MOST_WILDCARDS for word in words):
-            raise InvalidKeywords(
-                f"keyword {text!r} of adapter {topic.adapter!r} has more than {MOST_WILDCARDS} wildcards in a word; "
-                "use fewer"
-            )
         if words in seen:  # the same thing written twice asks no louder
             continue
         seen.add(words)
@@ -149,6 +152,10 @@ def _keywords(number: int, topic: Topic) -> Iterator[_Keyword]:
             re.compile(translate(word)) if is_wild else word for word, is_wild in zip(words, wild, strict=True)
         )
         yield _Keyword(number, text, patterns, sum(GLOB_WORTH if is_wild else EXACT_WORTH for is_wild in wild))
+
+
+def _shown(keyword: str) -> str:
+    return repr(keyword) if len(keyword) <= LONGEST_KEYWORD else f"{keyword[:20]!r}…"
 
 
 def _split(text: str) -> tuple[str, ...]:
