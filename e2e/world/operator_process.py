@@ -31,11 +31,12 @@ class OperatorProcess:
     ) -> None:
         """`identity` is what would be the pod's name: a restart of the same is the next container of that pod."""
         self.log = log
-        self.health_port, self.metrics_port = _free_port(), _free_port()
+        self.health_port, self.metrics_port, self.router_port = _free_port(), _free_port(), _free_port()
         command = [
             sys.executable, "-m", "lora_operator.cli.main", "run",
             "--kubeconfig", str(kubeconfig), "--adapter-root", str(adapter_root), "--host", "127.0.0.1",
-            "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port), *arguments,
+            "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port),
+            "--router-port", str(self.router_port), *arguments,
         ]  # fmt: skip
         with log.open("ab") as output:
             self.process = subprocess.Popen(

@@ -27,6 +27,7 @@ PIN_ANNOTATION = f"{GROUP}/pinned"
 SERVED_ANNOTATION = f"{GROUP}/served-versions"
 GATE = f"{GROUP}/adapters-loaded"
 POD_LABEL = f"{GROUP}/lora"
+ROUTER_PORT = 8082
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,14 @@ class Settings:
     health_port: int = option(8081, "port of /healthz and /readyz (0: off)", int, most=65535)
     metrics_port: int = option(8080, "port of /metrics (0: off)", int, most=65535)
     router_port: int = option(
-        0, "port of the router API, which `lora-operator router` serves as well (0: off)", int, most=65535
+        ROUTER_PORT,
+        "port of the router API, which `lora-operator router` serves as well (0: off)",
+        int,
+        most=65535,
     )
     load_seconds: float = option(
-        1.0, "with --router-port: time between two looks at an engine's metrics, from which picks know how busy each pod "
-        "is (0: off)", float, most=4.0,
+        1.0, "with --router-port: time between two looks at an engine's metrics, from which picks know how busy each "
+        "pod is (0: off)", float, most=4.0,
     )  # fmt: skip
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))

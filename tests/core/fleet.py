@@ -39,6 +39,7 @@ QUICK = {
     "status_quiet_seconds": 0.01,
     "finalizer_seconds": 60.0,
     "health_port": 0,
+    "router_port": 0,
     "metrics_port": 0,
 }
 Json = dict[str, Any]

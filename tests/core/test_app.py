@@ -55,7 +55,9 @@ async def an_operator(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings:
     monkeypatch.setattr(app, "LIST_RETRY_SECONDS", 0.01)
     async with an_api_server() as api:
         api.lists = {LORA: a_list(), PODS: a_list()}
-        chosen = replace(Settings(), adapter_root=folder, host="127.0.0.1", health_port=0, metrics_port=0)
+        chosen = replace(
+            Settings(), adapter_root=folder, host="127.0.0.1", health_port=0, metrics_port=0, router_port=0
+        )
         running = Running(api, Operator(replace(chosen, **settings), api.kube))
         try:
             yield running

@@ -35,7 +35,8 @@ async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) 
     limits = StreamLimits(settings.heartbeat_seconds, settings.slow_seconds, settings.streams)
     router = Router(
         cluster, kube, namespaces=settings.namespaces, limits=limits, log_length=settings.change_log,
-        load_seconds=settings.load_seconds,
+        load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
+        on_demand_seconds=settings.on_demand_seconds,
     )  # fmt: skip
     following = Following(kube, cluster, settings.namespaces, router.mark)
     async with contextlib.AsyncExitStack() as stack:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from lora_operator.options import SettingsError, option, read_options, size
+from lora_operator.settings import ROUTER_PORT
 
 ENVIRONMENT_PREFIX = "LORA_ROUTER_"
-PORT = 8082
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class RouterSettings:
 
     namespaces: tuple[str, ...] = option((), "watch only these namespaces (repeat; default: all)", tuple)
     host: str = option("0.0.0.0", "address to serve on")  # noqa: S104 - routers come from outside
-    port: int = option(PORT, "port of the router API", int, least=1, most=65535)
+    port: int = option(ROUTER_PORT, "port of the router API", int, least=1, most=65535)
     heartbeat_seconds: float = option(10.0, "time between two events on a quiet stream", float, least=0.05)
     slow_seconds: float = option(
         10.0, "how long a client of the stream may leave its socket full before it is cut off", float, least=0.05
@@ -30,6 +30,14 @@ class RouterSettings:
     )  # fmt: skip
     streams: int = option(1000, "most change streams at a time", int, least=1)
     change_log: int = option(20_000, "changes that are kept for streams to be resumed from", int, least=1)
+    requests_namespace: str = option(
+        "", "as of `lora-operator run`: namespace of the ConfigMap lora-operator-requests (default: that of this pod, "
+        "else lora-operator-system)",
+    )  # fmt: skip
+    on_demand_seconds: float = option(
+        300.0, "as of `lora-operator run`: how long an adapter with loadOnStartup: false is wanted after it was asked "
+        "for; the record of one that is in use is renewed each third of it", float, least=1.0,
+    )  # fmt: skip
     relist_seconds: float = option(300.0, "time between two full lists of resources and pods", float, least=1.0)
     picker_port: int = option(0, "port of the endpoint picker for Envoy (0: off)", int, most=65535)
     picker_namespace: str = option(
