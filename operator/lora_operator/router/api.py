@@ -220,7 +220,7 @@ class RouterApi:
     async def _fleet(self, request: web.Request) -> web.StreamResponse:
         asked = read_query(FleetQuestion, request)
         self._need_table()
-        return _json(self.fleet.answer(asked.since, self._freshness), {"Cache-Control": "no-store"})
+        return _json(await self.fleet.answer(asked.since, self._freshness), {"Cache-Control": "no-store"})
 
     async def _openapi(self, _: web.Request) -> web.StreamResponse:
         return web.Response(text=self._document, content_type="application/json")

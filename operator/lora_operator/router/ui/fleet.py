@@ -6,6 +6,7 @@ has seen gets the difference.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from lora_operator.router.ui.lines import effect_json, pod_json, resource_json
 log = logging.getLogger(__name__)
 
 GONE_REMEMBERED = 10_000
+AT_A_TIME = 200  # objects, a few milliseconds
 
 
 @dataclass(slots=True)
@@ -74,11 +76,13 @@ class Fleet:
         self._records: dict[str, PodRecord] = {}
         self._leaving: frozenset[str] = frozenset()
         self._participation = Participation()
+        self._refreshing = asyncio.Lock()
         self.effects: Callable[[str], Iterable[Effect]] | None = None
 
-    def answer(self, since: str | None, freshness: Freshness) -> bytes:
+    async def answer(self, since: str | None, freshness: Freshness) -> bytes:
         """The model `FleetAnswer`, with what changed after the version `since`, or with all."""
-        self._refresh()
+        async with self._refreshing:
+            await self._refresh()
         seen = self._seen(since)
         from_number = -1 if seen is None else seen
         age = rounded(freshness.age_seconds)
@@ -106,16 +110,17 @@ class Fleet:
             return None
         return [effect_json(effect) for key in self._pods.known for effect in self.effects(key)]
 
-    def _refresh(self) -> None:
-        """Take in what differs from the last time, as one version."""
+    async def _refresh(self) -> None:
+        """Take in what differs from the last time, as one version. Whoever asks for picks is let in meanwhile."""
         resources = {one.key: one for one in self._cluster.adapters.values()}
         records = {one.key: one for one in self._cluster.pods.values()}
         changed = _differing(resources, {key: line.source for key, line in self._resources.known.items()})
         if not changed and records.keys() == self._records.keys() and not _differing(records, self._records):
             return
-        self._records = records
         number, news = self._number + 1, False
-        for key in changed:
+        for at, key in enumerate(changed):
+            if at % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
             resource = resources.get(key)
             if resource is None:
                 self._resources.drop(key, number)
@@ -123,14 +128,16 @@ class Fleet:
             else:
                 news |= self._resources.put(key, resource, number, _written(resource))
         taking_part = self._participation.of(records.values(), resources.values(), {}, Ledger())
-        for key, record in taking_part.pods.items():
+        for at, (key, record) in enumerate(taking_part.pods.items()):
+            if at % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
             line, leaving = self._pods.known.get(key), key in taking_part.leaving
             if line is None or line.source is not record or leaving != (key in self._leaving):
                 news |= self._pods.put(key, record, number, dumped(pod_json(record, leaving)))
         for key in self._pods.known.keys() - taking_part.pods.keys():
             self._pods.drop(key, number)
             news = True
-        self._leaving = taking_part.leaving
+        self._records, self._leaving = records, taking_part.leaving
         self._number += news
         for lines in (self._pods, self._resources):
             while len(lines.gone) > GONE_REMEMBERED:

@@ -74,8 +74,8 @@ function draw() {
   view = filters.apply(derived, found, order);
   showTotals(view);
   matrix.show(view, born);
-  strip.show(view.columns, matrix.size.name === "narrow", chosen.column);
-  problems.show(view.problems);
+  strip.show(view.columns, matrix.overflows, chosen.column);
+  problems.show(view.problems, filters.active ? "Nothing that passes the filters." : "Everything has its place.");
   details.show(derived.rows.get(chosen.row), derived.columns.get(chosen.column));
   const empty = byId("empty");
   empty.hidden = view.rows.length > 0 || feed.state === "connecting";

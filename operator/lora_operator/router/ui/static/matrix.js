@@ -6,12 +6,13 @@ import { bytes } from "./numbers.js";
 
 const SIDE = 300; // px, as --side in the style sheet
 const NEW_MS = 1600;
+const NAME_LENGTH = 15; // characters that a name along a column has room for
 
 // Sizes in px: a wide column has its pod's name across, a narrow one along.
 const SIZES = [
   { name: "wide", column: 150, least: 118, row: 30, head: 92 },
-  { name: "middle", column: 44, least: 30, row: 26, head: 168 },
-  { name: "narrow", column: 22, least: 22, row: 22, head: 158 },
+  { name: "middle", column: 44, least: 30, row: 26, head: 186 },
+  { name: "narrow", column: 22, least: 22, row: 22, head: 182 },
 ];
 
 export class Matrix {
@@ -39,6 +40,7 @@ export class Matrix {
   show(view, born) {
     this.view = view;
     this.born = born;
+    this.groups = grouped(view.columns);
     this.places = new Map(view.columns.map((column, index) => [column.key, index]));
     this.scroller.setAttribute("aria-rowcount", String(view.rows.length + 1));
     this.scroller.setAttribute("aria-colcount", String(view.columns.length + 1));
@@ -65,6 +67,7 @@ export class Matrix {
     this.width = Math.max(this.size.least, Math.min(this.size.column, Math.floor(room / Math.max(count, 1))));
     const { row, head, name } = this.size;
     const total = { width: SIDE + count * this.width, height: this.view.rows.length * row };
+    this.overflows = count * this.width > room;
     this.scroller.dataset.size = name;
     for (const [property, value] of [["--column", this.width], ["--row", row], ["--head", head], ["--all-columns", count * this.width], ["--width", total.width], ["--height", total.height]]) {
       this.scroller.style.setProperty(property, `${value}px`);
@@ -95,6 +98,7 @@ export class Matrix {
     const sight = this.#sight();
     const used = new Set();
     const now = performance.now();
+    if (this.size.name !== "wide") this.#groups(used, sight.columns);
     for (let at = sight.columns[0]; at < sight.columns[1]; at += 1) {
       const column = columns[at];
       const last = at === 0 ? null : columns[at - 1].model;
@@ -121,6 +125,19 @@ export class Matrix {
     this.#cursor();
   }
 
+  // The base models over the columns of their pods.
+  #groups(used, [from, to]) {
+    for (const { model, first, count } of this.groups) {
+      if (first >= to || first + count <= from) continue;
+      const make = () => {
+        const node = el("div", { class: "group" }, el("span", { text: model || "no base model" }));
+        node.style.width = `${count * this.width}px`;
+        return node;
+      };
+      this.#put(used, this.parts.columns, `g ${model} ${first}`, first * this.width, 0, make, `${count} ${this.width}`);
+    }
+  }
+
   // Keep a node for as long as what it shows stays the same; move it where it belongs.
   #put(used, parent, key, left, top, make, shows) {
     used.add(key);
@@ -143,8 +160,8 @@ export class Matrix {
     const wide = this.size.name === "wide";
     const state = column.problems.length ? "Wrong" : column.state;
     return el("div", { class: "column", data: { pod: column.key, state, first: String(first), chosen: String(this.chosen.column === column.key) } },
-      el("span", { class: "name", text: column.name }),
-      wide ? el("span", { class: "sub", text: column.model }) : null,
+      el("span", { class: "name", text: wide ? column.name : short(column.name) }),
+      wide ? el("span", { class: "sub", text: column.model.slice(column.model.lastIndexOf("/") + 1) }) : null,
       el("span", { class: "bars" }, bar("memory", column.usedBytes, column.memoryBytes), bar("slots", column.usedSlots, column.hostSlots)),
       wide ? el("span", { class: "sub", text: `${bytes(column.usedBytes)}${column.memoryBytes === null ? "" : ` of ${bytes(column.memoryBytes)}`}` }) : null,
       wide ? el("span", { class: "sub", text: `${column.usedSlots} of ${column.hostSlots} slots` }) : null);
@@ -270,4 +287,18 @@ export class Matrix {
     const right = event.clientX + 340 > innerWidth;
     tip.style.transform = `translate(${right ? event.clientX - 12 : event.clientX + 14}px, ${Math.min(event.clientY + 16, innerHeight - 120)}px) translateX(${right ? "-100%" : "0"})`;
   }
+}
+
+function grouped(columns) {
+  const groups = [];
+  for (const [index, { model }] of columns.entries()) {
+    if (groups.at(-1)?.model === model) groups.at(-1).count += 1;
+    else groups.push({ model, first: index, count: 1 });
+  }
+  return groups;
+}
+
+// Pods of one set differ at the end of their names.
+function short(name) {
+  return name.length <= NAME_LENGTH ? name : `${name.slice(0, 4)}…${name.slice(5 - NAME_LENGTH)}`;
 }

@@ -11,7 +11,7 @@ export class Problems {
     this.nodes = new Map();
   }
 
-  show(problems) {
+  show(problems, none) {
     byId("problems-count").textContent = count(problems.length);
     byId("problems-count").dataset.any = String(problems.length > 0);
     const by = new Map();
@@ -29,22 +29,27 @@ export class Problems {
     });
     const more = problems.length - list.length;
     const foot = more > 0 ? el("p", { class: "note", text: `and ${count(more)} more: filter to see them` }) : null;
-    const none = problems.length ? null : el("p", { class: "note calm", text: "Everything has its place." });
-    place(byId("problems"), [...list, foot, none].filter(Boolean));
+    const calm = problems.length ? null : el("p", { class: "note calm", text: none });
+    place(byId("problems"), [...list, foot, calm].filter(Boolean));
     this.nodes = kept;
   }
 
   #item(one, open) {
     const copies = one.wanted ? ` · ${one.loaded} of ${one.wanted} copies` : "";
     const what = { adapter: "", resource: "LoraAdapter ", pod: "pod " }[one.kind];
-    const pods = one.pods.map((why) => el("li", {}, el("b", { text: why.pod }), " ", el("span", { class: "reason", text: why.reason }), el("span", { class: "why", text: why.message })));
+    const pods = el("ul");
     const show = el("button", { type: "button", class: "quiet", text: "Show", on: { click: () => this.choose(one) } });
     const node = el("details", { class: "problem", data: { name: one.name, reason: one.reason } },
       el("summary", {}, el("span", { class: "name", text: what + one.name }), el("span", { class: "reason", text: one.reason })),
       el("p", { class: "where", text: `${one.namespace}${one.resource && one.resource !== one.name ? ` · ${one.resource}` : ""} · ${one.model || "no base model"}${copies}` }),
       el("p", { class: "why", text: one.message }),
-      pods.length ? el("ul", {}, ...pods) : null,
+      pods,
       one.kind === "resource" ? null : show);
+    // made when somebody looks: hundreds of adapters times sixteen pods would be most of the page
+    node.addEventListener("toggle", () => {
+      if (!node.open || pods.firstChild) return;
+      pods.append(...one.pods.map((why) => el("li", {}, el("b", { text: why.pod }), " ", el("span", { class: "reason", text: why.reason }), el("span", { class: "why", text: why.message }))));
+    });
     node.open = open;
     return node;
   }

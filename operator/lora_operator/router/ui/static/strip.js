@@ -1,11 +1,17 @@
 // One tile for each pod, for fleets whose columns are not all in sight: how full it is, and whether it is well.
 
 import { byId, el, level } from "./dom.js";
+import { plural } from "./numbers.js";
 import { podWords } from "./words.js";
+
+const MANY = 300; // from here on the tiles are small
 
 export class Strip {
   constructor(choose) {
-    this.node = byId("strip");
+    this.strip = byId("strip");
+    this.words = el("p");
+    this.node = el("div", { class: "tiles", role: "toolbar", "aria-label": "Pods" });
+    this.strip.append(this.words, this.node);
     this.tiles = new Map();
     this.node.addEventListener("click", (event) => {
       const tile = event.target.closest("[data-pod]");
@@ -24,8 +30,11 @@ export class Strip {
   }
 
   show(columns, needed, chosen) {
-    this.node.hidden = !needed;
+    this.strip.hidden = !needed;
     if (!needed) return;
+    this.words.textContent = `${plural(columns.length, "pod")}, as full as their memory or their slots are, whichever is more`;
+    this.node.dataset.many = String(columns.length > MANY);
+    let model = null;
     const used = new Set();
     let before = null;
     for (const pod of columns) {
@@ -48,6 +57,8 @@ export class Strip {
         tile.title = podWords(pod);
         tile.setAttribute("aria-label", podWords(pod));
       }
+      tile.dataset.first = String(pod.model !== model);
+      model = pod.model;
       const next = before ? before.nextSibling : this.node.firstChild;
       if (next !== tile) this.node.insertBefore(tile, next);
       before = tile;
