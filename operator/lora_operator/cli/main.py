@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from lora_operator import __version__
 from lora_operator.options import SettingsError
 
-COMMANDS = ("run", "agent", "router")
+COMMANDS = ("run", "agent", "router", "plan")
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
