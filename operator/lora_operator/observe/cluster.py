@@ -14,7 +14,14 @@ from typing import Any, Generic, TypeVar
 
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
-from lora_operator.settings import FINALIZER, GATE, PIN_ANNOTATION, REFRESH_ANNOTATION, SERVED_ANNOTATION
+from lora_operator.settings import (
+    FINALIZER,
+    GATE,
+    KEYWORDS_ANNOTATION,
+    PIN_ANNOTATION,
+    REFRESH_ANNOTATION,
+    SERVED_ANNOTATION,
+)
 
 Json = Mapping[str, Any]
 
@@ -38,6 +45,7 @@ class Resource:
     spec: LoraAdapterSpec | None
     problem: str
     status: Json
+    keywords: str = ""  # the annotation, see `lora_operator.router.about`
     pinned: str = ""  # the annotation, see `lora_operator.pinned`
 
 
@@ -172,6 +180,7 @@ def read_resource(body: Json) -> Resource:
         spec=spec,
         problem=problem,
         status=_plain(body.get("status") or {}),
+        keywords=(metadata.get("annotations") or {}).get(KEYWORDS_ANNOTATION, ""),
         pinned=(metadata.get("annotations") or {}).get(PIN_ANNOTATION, ""),
     )
 

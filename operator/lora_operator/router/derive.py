@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_operator.observe.cluster import PodRecord, Resource
+from lora_operator.router.about import about_of
 from lora_operator.router.entries import Endpoint, Entry, Why, Withheld
 from lora_operator.vllm.client import Endpoint as EngineAddress
 
@@ -44,6 +45,7 @@ def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
     base_model = resource.spec.base_model if resource.spec is not None else ""
     on_demand = resource.spec is not None and not resource.spec.deployment_config.load_on_startup
     holders = _holders(resource, pods)
+    about = about_of(resource)
     found: dict[str, Entry] = {}
     for name, (reason, message, given_up) in _names(resource, holders).items():
         endpoints, withheld = holders.get(name, ((), ()))
@@ -57,7 +59,7 @@ def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
             continue  # being unloaded, and nobody has it any more
         found[name] = Entry(
             resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld), reason, message,
-            on_demand, given_up,
+            on_demand, given_up, about(name),
         )  # fmt: skip
     return found
 

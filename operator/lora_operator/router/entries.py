@@ -31,6 +31,15 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What requests an adapter is for, as its LoraAdapter says. Keywords are as they were written, fit for use or not."""
+
+    keywords: tuple[str, ...] = ()
+    description: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One adapter by its public name. `reason` and `message` say why there are no endpoints; empty if there are."""
 
@@ -44,6 +53,7 @@ class Entry:
     message: str = ""
     on_demand: bool = False  # it is loaded when somebody asks for it
     given_up: bool = False  # the operator has a reason not to load it, which waiting alone does not mend
+    about: About | None = None  # None: nobody has said what it is for
 
     @property
     def key(self) -> tuple[str, str]:
