@@ -68,7 +68,7 @@ class Cluster:
         """What the Deployment's pod would run: its command line, but for paths and ports, under its account."""
         pod = self.rest.get(f"{DEPLOYMENTS}/{RELEASE}")["spec"]["template"]["spec"]
         (container,) = pod["containers"]
-        other = ("--adapter-root", "--agent-token-file", "--metrics-port", "--health-port")
+        other = ("--adapter-root", "--agent-token-file", "--metrics-port", "--health-port", "--router-port")
         arguments = [one for one in container["args"] if not one.startswith(other)]
         kubeconfig = self.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, pod["serviceAccountName"])
         log = self.world.directory / "operator.log"

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from e2e.controlplane.errors import KubectlError
 from e2e.demo.samples import NAMESPACE
+from e2e.world.world import INSTALLED
 
-UNINSTALL = "kubectl delete -f manifests/install/rbac.yaml -f manifests/install/pod-guard.yaml -f crds/"
+UNINSTALL = f"kubectl delete -f=manifests/install/{{{','.join(INSTALLED[1:])}}}.yaml -f crds/"
 
 Kubectl = Callable[..., str]
 

@@ -96,7 +96,7 @@ class Stage:
         plane = self._timed(what, self._start_plane)
         self._start_runner()
         self.screen.command("kubectl apply --server-side -f crds/")
-        self.screen.command("kubectl apply -f manifests/install/{namespace,rbac,pod-guard}.yaml")
+        self.screen.command("kubectl apply -f=manifests/install/{namespace,rbac,requests,pod-guard}.yaml")
         self._timed("the operator's resource definition, service account and rights", lambda: World.install(plane))
         plane.kubectl("create", "namespace", NAMESPACE)
         plane.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s", namespace=NAMESPACE)

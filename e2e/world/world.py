@@ -21,6 +21,7 @@ from e2e.world.rest import GROUP, Json, Rest, WaitError
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_NAMESPACE = "lora-operator-system"
+INSTALLED = ("namespace", "rbac", "requests", "pod-guard")  # of manifests/install
 SERVICE_ACCOUNT = "lora-operator"
 BASE_MODEL = "tiny"
 
@@ -72,9 +73,8 @@ class World:
         """CRD, namespace, service account and rights, as shipped. Safe to repeat."""
         plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
         plane.kubectl("wait", "--for=condition=Established", "crd/loraadapters.production-stack.vllm-project")
-        plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "namespace.yaml"))
-        plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "rbac.yaml"))
-        plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / "pod-guard.yaml"))
+        for name in INSTALLED:
+            plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / f"{name}.yaml"))
 
     def start_operator(self, *arguments: str, wait: bool = True, identity: str = "") -> OperatorProcess:
         """Run the operator for this world's namespace, under its own service account.

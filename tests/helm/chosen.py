@@ -34,7 +34,7 @@ def _another(item: dataclasses.Field[Any]) -> Any:
     if kind is int:
         return most if most is not None else default + 1_000_000
     if kind is float:
-        return default + 30.5
+        return most if most is not None else default + 30.5
     if kind is size:
         return "50Gi"
     return "/some/where"

@@ -108,6 +108,8 @@ def test_held_to_namespaces_it_has_rights_in_no_other(tmp_path: Path) -> None:
         ("team-b", "lora-operator-source-credentials"),
         (SYSTEM, "lora-operator"),
         (SYSTEM, "lora-operator-let-go"),
+        (SYSTEM, "lora-operator-requests"),
+        (SYSTEM, "lora-operator-router-requests"),
     }
 
 
@@ -139,7 +141,8 @@ def test_agents_beside_the_operator_have_a_token_too(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_the_router_can_be_chosen(tmp_path: Path) -> None:
-    chosen = all_settings(RouterSettings, render.ROUTER_GIVEN)
+    # a certificate that is given and one that is made exclude each other
+    chosen = all_settings(RouterSettings, render.ROUTER_GIVEN) | {"pickerSelfSigned": False}
     values = {"router": {"settings": chosen, "port": 9999}, "watchNamespaces": ["a", "b"]}
     arguments = container(only(template(OPERATOR, tmp_path, values), "Deployment", "lora-operator-router"), "router")[
         "args"
@@ -149,6 +152,39 @@ def test_every_setting_of_the_router_can_be_chosen(tmp_path: Path) -> None:
     got = router_settings(parser.parse_args(arguments), {})
     assert (got.port, got.namespaces) == (9999, ("a", "b"))
     assert as_chosen(got, RouterSettings, render.ROUTER_GIVEN) == chosen
+
+
+@pytest.mark.parametrize(
+    ("router", "leads_to", "port"),
+    [
+        ({}, "router", "8082"),
+        ({"enabled": False}, "operator", "8082"),
+        ({"inOperator": False}, "router", "0"),
+        ({"enabled": False, "inOperator": False}, None, "0"),
+    ],
+)
+def test_the_service_leads_to_routers_of_their_own_or_else_to_the_operators(
+    tmp_path: Path, router: dict[str, Any], leads_to: str | None, port: str
+) -> None:
+    objects = template(OPERATOR, tmp_path, {"router": router})
+    found = [one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Service", "lora-operator-router")]
+    assert [one["spec"]["selector"]["app.kubernetes.io/component"] for one in found] == ([leads_to] if leads_to else [])
+    operator = container(only(objects, "Deployment", "lora-operator"), "operator")
+    assert f"--router-port={port}" in operator["args"]
+    for one in found:
+        pods = only(objects, "Deployment", f"lora-operator{'-router' if leads_to == 'router' else ''}")
+        names = {each["name"] for each in container(pods, str(leads_to))["ports"]}
+        assert one["spec"]["ports"][0]["targetPort"] in names
+        policy = only(objects, "NetworkPolicy", pods["metadata"]["name"])
+        let_in = {each["port"] for rule in policy["spec"]["ingress"] for each in rule["ports"]}
+        assert one["spec"]["ports"][0]["targetPort"] in let_in
+
+
+def test_operator_and_routers_agree_on_how_long_a_request_counts(tmp_path: Path) -> None:
+    objects = template(OPERATOR, tmp_path, {"settings": {"onDemandSeconds": 77}})
+    for name in ("operator", "router"):
+        pods = only(objects, "Deployment", "lora-operator" if name == "operator" else "lora-operator-router")
+        assert "--on-demand-seconds=77" in container(pods, name)["args"]
 
 
 def test_another_release_beside_the_first_has_names_of_its_own(tmp_path: Path) -> None:
