@@ -31,6 +31,7 @@ from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
+from lora_operator.parts import must_go_on
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
 from lora_operator.router.following import Following
@@ -51,10 +52,6 @@ LAST_ROUND_SECONDS = 1.0
 LAST_STATUS_SECONDS = 2.0
 LIST_RETRY_SECONDS = 2.0
 FIRST_RELIST_SECONDS = 5.0
-
-
-class PartEnded(Exception):
-    """A part of the operator that must run for as long as the operator does has ended."""
 
 
 class Operator:
@@ -252,8 +249,7 @@ class Operator:
                     if task in done and isinstance(task.exception(), LeaseLost):
                         grace_seconds = 0.0  # whatever is under way may be another's business by now
                         task.result()
-                    if task in done and task is not stopping:
-                        raise PartEnded(f"the {task.get_name()} has ended by itself") from task.exception()
+                must_go_on((task for task in tasks if task is not stopping), done)
             finally:
                 log.info("stopping: what is under way may end, nothing new is begun")
                 await self.finish(tasks, grace_seconds)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from lora_operator import app, files
-from lora_operator.app import Operator, PartEnded
+from lora_operator.app import Operator
 from lora_operator.handlers import WatchError
+from lora_operator.parts import PartEnded
 from lora_operator.server import ServeError
 from lora_operator.settings import Settings
 from tests.core.api_server import ApiServer, an_api_server

@@ -13,7 +13,8 @@ from lora_operator import logs
 from lora_operator.handlers import WatchError
 from lora_operator.kube import Kube, KubeError
 from lora_operator.options import add_options
-from lora_operator.router.process import PartEnded, run_router
+from lora_operator.parts import PartEnded
+from lora_operator.router.process import run_router
 from lora_operator.router.settings import ENVIRONMENT_PREFIX, RouterSettings, from_arguments
 from lora_operator.server import ServeError
 
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
         "router",
         help="serve the router API alone, until it is told to stop (SIGTERM)",
         description="Reads the status of LoraAdapters and the state of pods, and tells routers which pod answers for "
-        "which adapter. It changes nothing, needs only the right to read, and any number of replicas may run.",
+        "which adapter. It changes nothing but a record of who was asked for; any number of replicas may run.",
     )
     add_options(parser, RouterSettings, ENVIRONMENT_PREFIX)
     parser.set_defaults(main=main)

@@ -12,11 +12,12 @@ import socket
 from typing import Any
 
 from lora_operator import logs
-from lora_operator.app import Operator, PartEnded
+from lora_operator.app import Operator
 from lora_operator.handlers import WatchError
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
+from lora_operator.parts import PartEnded
 from lora_operator.server import ServeError
 from lora_operator.settings import Settings, add_arguments, from_arguments
 

@@ -10,6 +10,7 @@ from lora_operator.handlers import Watch
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
+from lora_operator.parts import must_go_on
 from lora_operator.router.following import Following
 from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings
@@ -18,10 +19,6 @@ from lora_operator.router.streams import StreamLimits
 log = logging.getLogger(__name__)
 
 LIST_RETRY_SECONDS = 2.0
-
-
-class PartEnded(Exception):
-    """A part that must run for as long as the router does has ended."""
 
 
 async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) -> None:
@@ -64,6 +61,4 @@ async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) 
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if watching in done:
             watching.result()
-        for task in (listing, *router.tasks):
-            if task in done:
-                raise PartEnded(f"the {task.get_name()} has ended by itself") from task.exception()
+        must_go_on((listing, *router.tasks), done)
