@@ -18,6 +18,7 @@ from lora_operator.files_metrics import FilesMetrics
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.handlers import Watch
+from lora_operator.home import own_namespace
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.kube import Kube
 from lora_operator.lease import Elector, LeaseLost
@@ -31,6 +32,7 @@ from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
+from lora_operator.observe.requests import Requests
 from lora_operator.parts import must_go_on
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
@@ -125,7 +127,14 @@ class Operator:
         )
         self._following = Following(kube, self.cluster, settings.namespaces, self._mark)
         self._router = (
-            Router(self.cluster, kube, namespaces=settings.namespaces, load_seconds=settings.load_seconds)
+            Router(
+                self.cluster,
+                kube,
+                namespaces=settings.namespaces,
+                load_seconds=settings.load_seconds,
+                requests_namespace=settings.requests_namespace,
+                on_demand_seconds=settings.on_demand_seconds,
+            )
             if settings.router_port
             else None
         )
@@ -156,6 +165,7 @@ class Operator:
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
             nodes=Nodes(kube, self.cluster, self._mark),
             quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
+            requests=Requests(kube, own_namespace(settings.requests_namespace), self._mark),
             sizes=Sizes(self.files.store, self._mark),
             files=self.files,
             ledger=ledger,
@@ -164,7 +174,7 @@ class Operator:
         )
         self.loop = Loop(
             self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names,
-            tracing=self._tracing,
+            on_demand_seconds=settings.on_demand_seconds, tracing=self._tracing,
         )  # fmt: skip
         self.metrics.follow_loads(self.loop.model_loads)
         if self._router is not None:
@@ -295,7 +305,7 @@ class Operator:
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.publisher.stop(LAST_STATUS_SECONDS)
         for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
-                     parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
+                     parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 
     async def _keep_listing(self) -> None:

@@ -15,21 +15,24 @@ from lora_operator.api.v1alpha1 import DeploymentConfig, LoraAdapterSpec
 from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.observe.cluster import Resource
+from lora_operator.ondemand import NO_USE, Use
 from lora_operator.resolve import SourceView
 from lora_operator.sources import FoundAdapter, select
-from lora_scheduler import Adapter, ReplicaPolicy
+from lora_scheduler import Adapter, ReplicaPolicy, yielding
 
 Demands = Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of the adapters of one resource beside what its source says: by name, from status, the pods that
-    they are on and how many copies were wanted; and the demand of all adapters."""
+    """What is known of the adapters of one resource beside what its source says: their age; by name, from status, the
+    pods that they are on and how many copies were wanted; and the demand and the last use of all adapters."""
 
+    age_rank: int
     homes: Mapping[str, frozenset[str]]
     counts: Mapping[str, int]
     demands: Demands | None
+    use: Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +97,18 @@ class Desired:
 
 
 def desired(
-    resources: Iterable[Resource], sources: Mapping[str, SourceView], demands: Demands | None = None
+    resources: Iterable[Resource],
+    sources: Mapping[str, SourceView],
+    demands: Demands | None = None,
+    use: Use = NO_USE,
 ) -> Desired:
     """Expand every resource; the oldest to claim a name in a namespace has it.
 
     `demands`: requests per second by (namespace, public name); what is not in there is unknown, which is not 0. None
-    means that demand is not measured at all.
+    means that demand is not measured at all. `use`: of adapters that are loaded on demand.
     """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
-    expanded = [_expand_safely(r, sources.get(r.key), _age_rank(r), demands) for r in ordered if r.deleted_at is None]
+    expanded = [_expand_safely(r, sources.get(r.key), demands, use) for r in ordered if r.deleted_at is None]
     holders = _holders(expanded)
     found: dict[str, DesiredResource] = {}
     protected: set[tuple[str, str]] = set()
@@ -147,30 +153,30 @@ def _age_rank(resource: Resource) -> int:
         return 0
 
 
-def _expand_safely(resource: Resource, view: SourceView | None, age: int, demands: Demands | None) -> DesiredResource:
+def _expand_safely(resource: Resource, view: SourceView | None, demands: Demands | None, use: Use) -> DesiredResource:
     try:
-        return _expand(resource, view, age, demands)
+        return _expand(resource, view, _Known(_age_rank(resource), _homes(resource), _counts(resource), demands, use))
     except Exception as error:  # a defect, which must not stop the work for all others
         text = f"{type(error).__name__}: {error}; this is a defect of the operator, please report it"
         return DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
 
 
-def _expand(resource: Resource, view: SourceView | None, age: int, demands: Demands | None) -> DesiredResource:
+def _expand(resource: Resource, view: SourceView | None, known: _Known) -> DesiredResource:
     spec = resource.spec
     if spec is None:
         return DesiredResource(resource, SourceState(False, "InvalidSpec", resource.problem), (), ())
+    on_demand = not spec.deployment_config.load_on_startup
     if view is None or (not view.checked and view.resolution is None):
         state = SourceState(None, "Resolving", "the source is being read")
-        return DesiredResource(resource, state, _remembered(resource, spec, age, demands), ())
+        return DesiredResource(resource, state, _remembered(resource, spec, known), (), on_demand)
     if view.resolution is None:
         assert view.error is not None
         state = SourceState(False, view.error.reason, str(view.error))
-        return DesiredResource(resource, state, _remembered(resource, spec, age, demands), ())
-    known = _Known(_homes(resource), _counts(resource), demands)
+        return DesiredResource(resource, state, _remembered(resource, spec, known), (), on_demand)
     wanted = [
         Wanted(
             resource.key,
-            _adapter(resource, spec, age, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
+            _adapter(resource, spec, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
                      item.inspection.features, known),
             item,
         )
@@ -189,13 +195,12 @@ def _expand(resource: Resource, view: SourceView | None, age: int, demands: Dema
         state = SourceState(True, "KeptPreviousVersion", f"a changed version is not usable: {names}"[:1000])
     else:
         state = SourceState(True, "Resolved", f"found {len(wanted)} adapters")
-    return DesiredResource(resource, state, tuple(wanted), tuple(rejected), not spec.deployment_config.load_on_startup)
+    return DesiredResource(resource, state, tuple(wanted), tuple(rejected), on_demand)
 
 
 def _adapter(
     resource: Resource,
     spec: LoraAdapterSpec,
-    age: int,
     name: str,
     fingerprint: str,
     size: int,
@@ -206,6 +211,8 @@ def _adapter(
     deployment, scheduling = spec.deployment_config, spec.scheduling_config
     demand = (known.demands or {}).get((resource.namespace, name))
     declared = scheduling.resource_requirements.memory_bytes
+    used = resource.namespace, name
+    idle = not deployment.load_on_startup and not known.use.wants(used)
     return Adapter(
         key=f"{resource.key}/{name}",
         name=name,
@@ -214,15 +221,16 @@ def _adapter(
         bytes=size if declared is None else declared,
         rank=rank,
         namespace=resource.namespace,
-        priority=scheduling.priority,
+        # what is loaded and not used stays while nobody wants its room; but 0 replicas unload it
+        priority=yielding(known.use.last_used(used)) if idle and deployment.replicas else scheduling.priority,
         preemption=scheduling.preemption_policy,
-        replicas=_replicas(deployment, demand, known, name) if deployment.load_on_startup else 0,
-        replica_policy=deployment.replica_policy if deployment.load_on_startup else ReplicaPolicy.FIXED,
+        replicas=0 if idle else _replicas(deployment, demand, known, name),
+        replica_policy=ReplicaPolicy.FIXED if idle else deployment.replica_policy,
         max_replicas=deployment.max_replicas,
         selector=deployment.pod_selector.for_placement(),
         topology_key=scheduling.topology_key,
         demand=demand,
-        age_rank=age,
+        age_rank=known.age_rank,
         features=features,
         previous_pods=known.homes.get(name, frozenset()),
     )
@@ -253,7 +261,7 @@ def _homes(resource: Resource) -> dict[str, frozenset[str]]:
     return {name: frozenset(found) for name, found in pods.items()}
 
 
-def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: Demands | None) -> tuple[Wanted, ...]:
+def _remembered(resource: Resource, spec: LoraAdapterSpec, known: _Known) -> tuple[Wanted, ...]:
     """What status says was wanted: while the source cannot tell, nothing that works is taken away.
 
     The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
@@ -263,14 +271,13 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, age: int, demands: De
         for item in resource.status.get("adapters") or ()
         if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
     }
-    known = _Known(_homes(resource), _counts(resource), demands)
     source = spec.adapter_source
     chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
     return tuple(
         Wanted(
             resource.key,
             _adapter(
-                resource, spec, age, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
+                resource, spec, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
                 int(noted[name].get("rank") or 1), frozenset(), known,
             ),
             None,

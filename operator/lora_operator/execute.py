@@ -374,10 +374,11 @@ class Executor:
             return
         resource, other = desired.resources.get(victim.resource), desired.adapters.get(unload.on_behalf_of or "")
         if resource is not None and other is not None:
+            why = f"priority {other.adapter.priority} goes before {victim.adapter.priority}"
             text = (
                 f"{victim.adapter.name} leaves pod {unload.pod.partition('/')[2]} to make room for "
-                f"{other.adapter.name} of LoraAdapter {other.resource}: priority {other.adapter.priority} goes before "
-                f"{victim.adapter.priority}"
+                f"{other.adapter.name} of LoraAdapter {other.resource}: "
+                f"{'nobody has used it for a while' if victim.adapter.yields else why}"
             )
             self._recorder.emit(resource.resource, "Normal", "Preempted", text)
 

@@ -6,10 +6,12 @@ Bodies are plain JSON: what is read is a small part of each object, and typed mo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
+from aiohttp import ClientResponse, ClientTimeout
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -179,6 +181,38 @@ class Kube:
                     raise
         return await self._call("PATCH", f"{path}/{name}", body={"data": dict(data)}, content_type=MERGE, fenced=False)
 
+    async def watch_config_map(self, namespace: str, name: str, version: str, seconds: float) -> AsyncGenerator[Json]:
+        """The changes of one ConfigMap since a resource version (from its present state on if that is empty), as the
+        API server tells them: objects with `type` and `object`. Ends after so many seconds. Raises KubeError."""
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
+        query = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(int(seconds))}
+        query |= {"resourceVersion": version} if version else {}
+        try:
+            async with asyncio.timeout(seconds + REQUEST_SECONDS):
+                method, url, headers, _, _ = await self._client.param_serialize(
+                    "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
+                    auth_settings=["BearerToken"],
+                )  # fmt: skip
+                response = await self._client.call_api(
+                    method, url, headers, _request_timeout=ClientTimeout(total=seconds + REQUEST_SECONDS)
+                )
+                async with contextlib.aclosing(_lines(response.response)) as lines:
+                    if response.status >= 400:
+                        text = b"".join([line async for line in lines])
+                        raise KubeError(response.status, f"GET {path}: {response.status} {_message(text)}")
+                    async for line in lines:
+                        yield dict(json.loads(line))
+        except KubeError:
+            raise
+        except Exception as error:  # as in _call
+            raise KubeError(0, f"watching {path}/{name}: {type(error).__name__}: {error}") from error
+
+    async def remove_keys(self, namespace: str, name: str, keys: Iterable[str], version: str) -> None:
+        """Remove keys of exactly this version of a ConfigMap. Raises KubeError: 409 if it is another one by now."""
+        body = {"metadata": {"resourceVersion": version}, "data": dict.fromkeys(keys)}
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        await self._call("PATCH", path, body=body, content_type=MERGE)
+
     async def lease(self, namespace: str, name: str) -> Json:
         return await self._call("GET", f"{_leases(namespace)}/{name}")
 
@@ -232,6 +266,21 @@ class Kube:
         except KubeError as error:
             if error.status != 409:
                 raise
+
+
+async def _lines(response: ClientResponse) -> AsyncGenerator[bytes]:
+    """Lines of any length: aiohttp's own reader refuses long ones."""
+    rest = b""
+    try:
+        async for chunk in response.content.iter_any():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line:
+                    yield line
+        if rest:
+            yield rest
+    finally:
+        response.close()
 
 
 def _leases(namespace: str) -> str:

@@ -23,12 +23,14 @@ from lora_operator.isolate import Isolation
 from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
-from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
+from lora_operator.observe.requests import Requests
+from lora_operator.ondemand import Use
 from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
 from lora_operator.quota import Quotas
@@ -75,6 +77,7 @@ class Parts:
     credentials: SourceCredentials
     nodes: Nodes
     quotas: NamespaceQuotas
+    requests: Requests
     sizes: Sizes
     files: Files
     ledger: Ledger
@@ -85,10 +88,13 @@ class Parts:
 class Loop:
     """Runs rounds for as long as it lives. Others `mark` it dirty, or wait for the `next_round`."""
 
-    def __init__(self, parts: Parts, *, policy: Policy, versioned_names: bool, tracing: Tracing = OFF) -> None:
+    def __init__(
+        self, parts: Parts, *, policy: Policy, versioned_names: bool, on_demand_seconds: float, tracing: Tracing = OFF
+    ) -> None:
         self._parts = parts
         self._policy = policy
         self._versioned_names = versioned_names
+        self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
         self._participation = Participation()
         self._isolation = Isolation()
@@ -134,6 +140,7 @@ class Loop:
             self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
             self._parts.credentials.first_reads(FIRST_LOOKS_SECONDS),
             self._parts.quotas.first_reads(FIRST_LOOKS_SECONDS),
+            self._parts.requests.first_read(FIRST_LOOKS_SECONDS),
         )
         self._follow()
         await asyncio.gather(
@@ -191,6 +198,7 @@ class Loop:
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
         self._quotas = parts.quotas.follow(resources)
+        parts.requests.follow(any(_on_demand(resource) for resource in resources))
         parts.resolver.follow(
             # whose quota is not known yet could get in beyond it, and what is in stays
             [r for r in resources if r.key in parts.resolver.views or not parts.quotas.reads(r.namespace)],
@@ -204,7 +212,9 @@ class Loop:
         started = time.monotonic()
         found = self._follow()
         pods = found.pods
-        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands)
+        use = self._use()
+        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use)
+        parts.requests.tidy(wanted.names, use.seconds, use.now)
         wanted, uses = within(wanted, self._quotas)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
@@ -247,6 +257,12 @@ class Loop:
         parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
 
+    def _use(self) -> Use:
+        """Who was asked for when: by routers, or by those that went past them."""
+        last, used = dict(self._parts.requests.asked), self._parts.activity.used
+        last |= {name: at for name, at in used.items() if at > last.get(name, 0.0)}
+        return Use(last, time.time(), self._on_demand_seconds)
+
     def _count(
         self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], made: Plan
     ) -> None:
@@ -278,3 +294,7 @@ class Loop:
     def plan_age(self) -> float | None:
         """Seconds since the last plan was made."""
         return None if self.last_plan_at is None else time.monotonic() - self.last_plan_at
+
+
+def _on_demand(resource: Resource) -> bool:
+    return resource.spec is not None and not resource.spec.deployment_config.load_on_startup

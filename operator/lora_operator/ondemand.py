@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from lora_operator.artifacts.names import InvalidAdapterName, valid_adapter_name
 
@@ -22,11 +24,34 @@ CONFIG_MAP = "lora-operator-requests"
 MOST_ENTRIES = 8000
 MOST_BYTES = 700_000
 KEY_LENGTH = 32
+REMEMBERED_SECONDS = 7 * 86400.0
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 _LONGEST_VALUE = 512
 _SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """When adapters were last asked for, or used, as far as that is known: `last`, in seconds since the epoch, as is
+    `now`. For so many seconds that makes an adapter on demand wanted."""
+
+    last: Mapping[Name, float]
+    now: float
+    seconds: float
+
+    def wants(self, name: Name) -> bool:
+        """A time that has yet to come, by a clock that is wrong, counts no longer than one in the past."""
+        at = self.last.get(name)
+        return at is not None and abs(self.now - at) <= self.seconds
+
+    def last_used(self, name: Name) -> int:
+        """Whole seconds since the epoch, not after `now`; 0 if nothing is known of it."""
+        return int(min(self.last.get(name, 0.0), self.now))
+
+
+NO_USE = Use(MappingProxyType({}), 0.0, 0.0)
 
 
 def key_of(namespace: str, name: str) -> str:
@@ -47,11 +72,6 @@ def fits(data: Mapping[str, str]) -> bool:
     return len(data) <= MOST_ENTRIES and sum(map(len, data.values())) <= MOST_BYTES
 
 
-def patch_of(entries: Mapping[str, str | None]) -> dict[str, object]:
-    """A JSON merge patch that sets these keys and no others; None removes one."""
-    return {"data": dict(entries)}
-
-
 def read_entries(data: Mapping[str, object] | None) -> tuple[dict[Name, datetime], dict[str, str]]:
     """What a ConfigMap's `data` says: when each adapter was last asked for, and by key what is wrong with the rest."""
     found: dict[Name, datetime] = {}
@@ -64,6 +84,23 @@ def read_entries(data: Mapping[str, object] | None) -> tuple[dict[Name, datetime
         else:
             found[name] = at
     return found, problems
+
+
+def outdated(
+    data: Mapping[str, str], asked: Mapping[Name, float], known: Container[Name], seconds: float, now: float
+) -> list[str]:
+    """The keys that may be removed; `asked` is what makes sense of `data`, in seconds since the epoch, as is `now`.
+
+    For so many seconds a record counts. It stays longer, for the order in which adapters give way, where the adapter is
+    known and the records do not become too many. What makes no sense goes, and so does a time that has yet to come.
+    """
+    crowded = 2 * len(data) > MOST_ENTRIES or 2 * sum(map(len, data.values())) > MOST_BYTES
+    stays = {
+        key_of(*name)
+        for name, at in asked.items()
+        if abs(now - at) <= seconds or (name in known and not crowded and 0 <= now - at <= REMEMBERED_SECONDS)
+    }
+    return [key for key in data if key not in stays]
 
 
 def _read(key: str, value: object) -> tuple[Name, datetime]:

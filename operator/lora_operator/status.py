@@ -252,11 +252,16 @@ def _why_not_loaded(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> 
         return failed[name].code or "Failed", _first(failed)
     if given.source.reason == DELETING:
         return DELETING, given.source.message
+    lacking = [state for state in given.adapters if not state.complete]
     if given.on_demand:
-        return "LoadOnDemand", "loadOnStartup is false: the files are checked, and nothing is loaded yet"
+        cold = [state.name for state in lacking if state.wanted == 0]
+        lacking = [state for state in lacking if state.wanted > 0]
+        if not lacking:
+            more = f" and {len(cold) - 5} more" if len(cold) > 5 else ""
+            text = f"loadOnStartup is false: {', '.join(cold[:5])}{more} will be loaded when somebody asks"
+            return "LoadOnDemand", text
     if all(state.wanted == 0 for state in given.adapters):
         return "ScaledToZero", "replicas is 0"
-    lacking = [state for state in given.adapters if not state.complete]
     if any(state.moving for state in lacking):
         names = ", ".join(_on_its_way(state) for state in lacking[:5])
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""

@@ -32,7 +32,9 @@ class ApiServer:
     bodies: list[Json] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
     lists: dict[str, list[Json]] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)  # by path: every call is refused with it
     raw: dict[str, bytes] = field(default_factory=dict)
+    streams: dict[str, asyncio.Queue[Json | None]] = field(default_factory=dict)  # by path; None ends a watch
     stall: asyncio.Event | None = None
     away: bool = False
     forbid: bool = False
@@ -49,9 +51,12 @@ class ApiServer:
         async with self.seen:
             await self.seen.wait_for(lambda: len(self.calls) >= count)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         body = json.loads(await request.read()) if request.can_read_body else {}
+        if "watch" in request.query:
+            self._end_watch(_watched(request))
+            self.streams[_watched(request)] = asyncio.Queue()
         async with self.seen:
             self.calls.append((request.method, path))
             self.bodies.append(body)
@@ -63,10 +68,12 @@ class ApiServer:
             await self.stall.wait()
         if self.forbid and request.method != "GET":
             return web.json_response({"message": "forbidden"}, status=403)
+        if path in self.statuses:
+            return web.json_response({"message": "refused"}, status=self.statuses[path])
         if path in self.raw:
             return web.Response(body=self.raw[path])
         if request.method == "GET":
-            return self._read(request, path)
+            return await self._stream(request) if "watch" in request.query else self._read(request, path)
         if self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"message": f"refused with {status}"}, status=status)
@@ -81,6 +88,19 @@ class ApiServer:
             return web.json_response(body, status=201)
         return self._patch(path.removesuffix("/status"), body)
 
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """The changes of one object, from now on."""
+        queue = self.streams[_watched(request)]
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        while (event := await queue.get()) is not None:
+            await response.write(json.dumps(event).encode() + b"\n")
+        return response
+
+    def _end_watch(self, path: str) -> None:
+        if path in self.streams:
+            self.streams[path].put_nowait(None)
+
     def _read(self, request: web.Request, path: str) -> web.Response:
         if path in self.lists:
             pages = self.lists[path]
@@ -94,6 +114,8 @@ class ApiServer:
         if known is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
         if "data" in body:  # a merge patch of a ConfigMap
+            if body.get("metadata", {}).get("resourceVersion") not in (None, known["metadata"]["resourceVersion"]):
+                return web.json_response({"message": "somebody wrote it since"}, status=409)
             data = (known.get("data") or {}) | body["data"]
             known["data"] = {key: value for key, value in data.items() if value is not None}
             return web.json_response(self.put(path, known))
@@ -143,8 +165,14 @@ class ApiServer:
         self.put(path, body)
 
     def _tell(self, kind: str, path: str) -> None:
+        if path in self.streams:
+            self.streams[path].put_nowait({"type": kind, "object": json.loads(json.dumps(self.objects[path]))})
         if self.watcher is not None:
             self.watcher(kind, path, json.loads(json.dumps(self.objects[path])))
+
+
+def _watched(request: web.Request) -> str:
+    return f"{request.path}/{request.query['fieldSelector'].removeprefix('metadata.name=')}"
 
 
 @asynccontextmanager
@@ -164,5 +192,7 @@ async def an_api_server() -> AsyncIterator[ApiServer]:
     finally:
         if server.stall is not None:
             server.stall.set()
+        for path in server.streams:
+            server._end_watch(path)
         await server.kube.close()
         await runner.cleanup()

@@ -21,6 +21,7 @@ from e2e.world.adapters import write_adapter
 from lora_operator.app import Operator
 from lora_operator.settings import Settings
 from lora_operator.sources import FoundAdapter
+from lora_scheduler import Adapter
 from tests.core.api_server import ApiServer, an_api_server
 
 GROUP = "production-stack.vllm-project"
@@ -81,6 +82,10 @@ class Fleet:
     async def restart(self) -> None:
         """Another process takes over, which knows nothing of the first."""
         await self.stop()
+        await self.start_anew()
+
+    async def start_anew(self) -> None:
+        """After `stop`, the next process."""
         self.operator = Operator(self.settings, self.api.kube)
         await self.start()
 
@@ -196,7 +201,16 @@ class Fleet:
         """What each engine lists, sorted."""
         return {pod: sorted(engine.adapters) for pod, engine in self.engines.items() if engine.adapters}
 
+    def on(self, pod: str) -> list[str]:
+        return self.listed().get(pod, [])
+
     # adapters
+
+    def adapter(self, name: str) -> Adapter:
+        """What the last round made of the adapter called like its resource."""
+        found = self.operator.loop.last_round
+        assert found is not None
+        return found.desired.adapters[f"ns/{name}/{name}"].adapter
 
     def write(self, path: str, **options: Any) -> Path:
         return write_adapter(self.source / path, base_model="tiny", **({"rank": 2} | options))

@@ -125,7 +125,7 @@ class Pages:
             requests_finished=finished,
             moments=(Moment(1.79e9 + self._now, frozenset({"sql"})),),
         )
-        self.activity._take(record, an_engine(record, ours("sql")), page, self._now)
+        self.activity._take(record, an_engine(record, ours("sql")), page, self._now, 1.8e9 + self._now)
         return {name: value for (_, name), value in (self.activity.demands or {}).items()}
 
 
@@ -142,6 +142,21 @@ def test_an_engine_that_keeps_no_statistics_says_nothing_of_demand() -> None:
     pages = Pages()
     for _ in range(30):
         assert pages.look(None) == {}
+
+
+def test_an_adapter_was_used_when_the_engine_says_so_and_between_two_looks_just_now() -> None:
+    pages = Pages()
+    pages.look(0.0)
+    assert pages.activity.used == {("ns", "sql"): 1.79e9 + 10.0}, "the engine's clock is all that the first look has"
+    pages.look(1.0)
+    assert pages.activity.used == {("ns", "sql"): 1.8e9 + 20.0}
+
+
+def test_nothing_was_used_at_a_time_that_has_yet_to_come() -> None:
+    activity, record = Pages().activity, a_pod("p0")
+    page = EngineMetrics(requests_finished=0.0, moments=(Moment(1.79e9, frozenset({"sql", "other"})),))
+    activity._take(record, an_engine(record, ours("sql")), page, 0.0, 5.0)
+    assert activity.used == {("ns", "sql"): 5.0}
 
 
 async def test_a_quiet_fleet_plans_nothing_and_writes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.demand import Demand, Name
@@ -53,6 +53,7 @@ class Activity:
         self._records: Mapping[str, PodRecord] = {}
         self._wanted: Container[Name] = ()
         self._shares: dict[str, tuple[str, Shares, float]] = {}  # pod -> incarnation, shares, time of the last look
+        self._used: dict[Name, float] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -60,6 +61,12 @@ class Activity:
     def demands(self) -> Mapping[Name, float] | None:
         """Requests per second by namespace and public name, as far as known; None if it is not measured."""
         return self._demand.demands if self._period > 0 else None
+
+    @property
+    def used(self) -> Mapping[Name, float]:
+        """When each adapter was last seen to be busy, in seconds since the epoch; of most that is known after the first
+        look, as engines remember it."""
+        return self._used
 
     def follow(self, records: Mapping[str, PodRecord], wanted: Container[Name]) -> None:
         """Look at exactly these pods from now on, and remember exactly these adapters."""
@@ -77,6 +84,7 @@ class Activity:
     async def _run(self) -> None:
         while True:
             self._demand.keep(self._wanted)
+            self._used = {name: at for name, at in self._used.items() if name in self._wanted}
             for key in [key for key in self._shares if key not in self._records]:
                 del self._shares[key]
             keys = [key for key, view in self._engines.views.items() if view.state is EngineState.UP]
@@ -97,11 +105,11 @@ class Activity:
         if view is not None and record is not None and view.state is EngineState.UP:
             try:
                 self._seen(key, page)
-                self._take(record, view, page, time.monotonic())
+                self._take(record, view, page, time.monotonic(), time.time())
             except Exception:
                 log.exception("reading the metrics of pod %s failed; it is tried again", key)
 
-    def _take(self, record: PodRecord, view: EngineView, page: EngineMetrics, now: float) -> None:
+    def _take(self, record: PodRecord, view: EngineView, page: EngineMetrics, now: float, wall: float) -> None:
         if page.requests_finished is None:
             return  # it keeps no statistics
         life, shares, since = self._shares.get(record.key, ("", Shares(self._half_life), now))
@@ -109,15 +117,26 @@ class Activity:
             shares, since = Shares(self._half_life), now
         self._shares[record.key] = (view.incarnation, shares, now)
         divided = shares.look(page, now)
+        found = [our_model(model, record.pod.adapter_root) for model in view.models]
+        ours = [((record.pod.namespace, model.name), model.engine_name) for model in found if model is not None]
+        self._note_use(ours, shares.busy, page, wall)
         if divided is None:
             return  # the first look at this life of the engine: what it counted so far is older
         listed: set[Name] = set()
         finished: dict[Name, float] = {}
-        for model in view.models:
-            ours = our_model(model, record.pod.adapter_root)
-            if ours is not None:
-                name = (record.pod.namespace, ours.name)
-                listed.add(name)
-                finished[name] = finished.get(name, 0.0) + divided.get(ours.engine_name, 0.0)
+        for name, engine_name in ours:
+            listed.add(name)
+            finished[name] = finished.get(name, 0.0) + divided.get(engine_name, 0.0)
         if self._demand.add(listed, finished, since, now):
             self._changed()
+
+    def _note_use(
+        self, ours: Iterable[tuple[Name, str]], busy: Container[str], page: EngineMetrics, wall: float
+    ) -> None:
+        before: dict[str, float] = {}  # by the engine's clock, which need not be right
+        for moment in reversed(page.moments):
+            before |= dict.fromkeys(moment.adapters, min(moment.at, wall))
+        for name, engine_name in ours:
+            at = wall if engine_name in busy else before.get(engine_name)
+            if at is not None:
+                self._used[name] = max(self._used.get(name, 0.0), at)

@@ -55,6 +55,7 @@ class Shares:
         self._finished = 0.0
         self._newest = -math.inf  # by the engine's clock
         self._ahead = math.inf  # our clock less the engine's, at most
+        self.busy: frozenset[str] = frozenset()  # adapters that were, between the last two looks
 
     def look(self, page: EngineMetrics, now: float) -> Mapping[str, float] | None:
         """Requests finished since the look before, by engine name and BASE; None at the first look.
@@ -68,9 +69,10 @@ class Shares:
             return None
         requests = (page.requests_running or 0) + (page.requests_waiting or 0)
         met = page.active_adapters if requests else frozenset[str]()
+        self.busy = met.union(last)
         self._note(last, met, requests, now, now - before)
         finished = self._finished - count if self._finished >= count else self._finished
-        return self._divide(finished, {*last, *met})
+        return self._divide(finished, self.busy)
 
     def _last_busy(self, page: EngineMetrics, now: float) -> dict[str, float]:
         """Adapters that were busy since the look before, and when last, by our clock."""
@@ -106,7 +108,7 @@ class Shares:
         for name in [name for name, trace in self._traces.items() if trace.seen < FORGOTTEN]:
             del self._traces[name]
 
-    def _divide(self, finished: float, names: set[str]) -> Mapping[str, float]:
+    def _divide(self, finished: float, names: frozenset[str]) -> Mapping[str, float]:
         """Among those that were busy in between: what was not seen had none."""
         if not names:
             return {BASE: finished}

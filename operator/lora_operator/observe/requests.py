@@ -1,0 +1,155 @@
+"""Watches the record of who was asked for, and keeps it small: see `lora_operator.ondemand` for what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Container, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.lease import LeaseLost
+from lora_operator.ondemand import CONFIG_MAP, Name, key_of, outdated, read_entries
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 120.0  # then it is read anew: a connection that has silently broken must not go unnoticed
+RETRY_SECONDS = 1.0
+REFUSED_SECONDS = 30.0  # until it is tried again without the right to
+TIDY_SECONDS = 60.0
+TIDY_ATTEMPTS = 5
+
+
+class Requests:
+    """Knows when each adapter was last asked for, in seconds since the epoch; `changed` is called when that is news.
+
+    What cannot be read keeps its last value, and what makes no sense is ignored.
+    """
+
+    def __init__(self, kube: Kube, namespace: str, changed: Callable[[], None]) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._changed = changed
+        self._values: dict[str, str] = {}  # the data as it was last seen
+        self._asked: dict[Name, float] = {}  # what makes sense of it
+        self._version = ""
+        self._told: set[str] = set()  # keys that make no sense
+        self._said = ""
+        self._task: asyncio.Task[None] | None = None
+        self._read = asyncio.Event()
+        self._tidying: asyncio.Task[None] | None = None
+        self._tidy_at = 0.0
+        self.ignored = 0  # values that made no sense, each counted once
+
+    @property
+    def asked(self) -> Mapping[Name, float]:
+        return MappingProxyType(self._asked)
+
+    def follow(self, needed: bool) -> None:
+        """Watch from now on; not before it is needed, as not everybody gives the right to."""
+        if needed and self._task is None:
+            self._task = asyncio.create_task(self._run(), name="requests for adapters on demand")
+
+    async def first_read(self, timeout: float) -> None:
+        """Wait until it is known who was asked for before this process began."""
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._read.wait()
+
+    def tidy(self, known: Container[Name], seconds: float, now: float) -> None:
+        """Now and then, remove what says nothing any more (see `outdated`); `now` is in seconds since the epoch."""
+        clock = asyncio.get_running_loop().time()
+        if self._task is None or self._tidying is not None or clock - self._tidy_at < TIDY_SECONDS:
+            return
+        self._tidy_at = clock
+        if outdated(self._values, self._asked, known, seconds, now):
+            self._tidying = asyncio.create_task(self._tidy(known, seconds, now), name="tidy up requests")
+
+    async def stop(self) -> None:
+        tasks = [task for task in (self._task, self._tidying) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            pause = RETRY_SECONDS
+            try:
+                await self._follow_changes()
+                self._said = ""
+            except KubeError as error:
+                if error.status == 403:
+                    pause = REFUSED_SECONDS
+                self._tell(error)
+            except Exception:
+                log.exception("reading ConfigMap %s/%s failed; it is tried again", self._namespace, CONFIG_MAP)
+            self._read.set()
+            await asyncio.sleep(pause)
+
+    async def _follow_changes(self) -> None:
+        """Read it, then take in its changes for a while."""
+        try:
+            self._take(await self._kube.config_map(self._namespace, CONFIG_MAP))
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            self._take({})  # routers make it when there is something to say
+        self._read.set()
+        watch = self._kube.watch_config_map(self._namespace, CONFIG_MAP, self._version, WATCH_SECONDS)
+        async with contextlib.aclosing(watch) as events:
+            async for event in events:
+                kind, body = event.get("type"), event.get("object")
+                if kind == "ERROR" or not isinstance(body, dict):
+                    return  # its version is too old, most often
+                if kind in ("ADDED", "MODIFIED", "DELETED"):
+                    self._take({} if kind == "DELETED" else body)
+
+    def _take(self, body: Mapping[str, Any]) -> None:
+        self._version = str((body.get("metadata") or {}).get("resourceVersion") or "")
+        data = body.get("data") or {}
+        news = {key: value for key, value in data.items() if self._values.get(key) != value}
+        gone = self._values.keys() - data.keys()
+        if not news and not gone:
+            return
+        self._values = dict(data)
+        found, problems = read_entries(news)
+        absent = gone | problems.keys()
+        kept = {name: at for name, at in self._asked.items() if key_of(*name) not in absent} if absent else self._asked
+        self._asked = kept | {name: at.timestamp() for name, at in found.items()}
+        self._told -= gone
+        for key in problems.keys() - self._told:
+            self._told.add(key)
+            self.ignored += 1
+            log.warning("ConfigMap %s/%s: %s; it is ignored", self._namespace, CONFIG_MAP, problems[key])
+        self._changed()
+
+    async def _tidy(self, known: Container[Name], seconds: float, now: float) -> None:
+        try:
+            for _ in range(TIDY_ATTEMPTS):
+                keys = outdated(self._values, self._asked, known, seconds, now)
+                if not keys or not self._version:
+                    return
+                try:
+                    # of exactly this version: somebody may be asking for one of them at this moment
+                    await self._kube.remove_keys(self._namespace, CONFIG_MAP, keys, self._version)
+                    return
+                except KubeError as error:
+                    if error.status != 409:
+                        raise
+                    await asyncio.sleep(RETRY_SECONDS)  # until the watch has told what has changed
+        except LeaseLost:
+            return  # whoever leads now does it
+        except KubeError as error:
+            log.warning("ConfigMap %s/%s cannot be tidied up: %s", self._namespace, CONFIG_MAP, error)
+        finally:
+            self._tidying = None
+
+    def _tell(self, error: KubeError) -> None:
+        hint = "; give the service account the right to get, watch and patch it" if error.status == 403 else ""
+        text = f"ConfigMap {self._namespace}/{CONFIG_MAP} cannot be read: {error}{hint}"
+        if text != self._said:
+            self._said = text
+            log.warning("%s; adapters with loadOnStartup: false are loaded by their traffic alone until then", text)

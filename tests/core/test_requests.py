@@ -1,0 +1,191 @@
+"""Who was asked for is known at once, whatever happens to the ConfigMap, the API server or the right to read it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lora_operator.observe import requests
+from lora_operator.observe.requests import Requests
+from lora_operator.ondemand import CONFIG_MAP, entry_of, key_of
+from tests.core.api_server import ApiServer, an_api_server
+
+PATH = f"/api/v1/namespaces/home/configmaps/{CONFIG_MAP}"
+AT = datetime(2026, 11, 21, 17, 50, tzinfo=UTC)
+NOW = AT.timestamp()
+
+
+class Watched:
+    """A record, its watcher, and a way to wait for what the watcher knows."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self.api = api
+        self.news = asyncio.Event()
+        self.requests = Requests(api.kube, "home", self.news.set)
+
+    def put(self, *names: str, ago: float = 0.0, **more: str) -> None:
+        data = dict(entry_of("ns", name, AT - timedelta(seconds=ago)) for name in names)
+        self.api.put(PATH, {"metadata": {"name": CONFIG_MAP}, "data": data | more})
+
+    def names(self) -> list[str]:
+        return sorted(name for _, name in self.requests.asked)
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not done():
+                self.news.clear()
+                if not done():
+                    await self.news.wait()
+
+    async def begin(self) -> None:
+        self.requests.follow(True)
+        await self.requests.first_read(10)
+        await self.api.until_calls(2)  # it was read, and is being watched
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Watched]:
+    async with an_api_server() as api:
+        found = Watched(api)
+        try:
+            yield found
+        finally:
+            await found.requests.stop()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(requests, "REFUSED_SECONDS", 0.01)
+
+
+async def test_knows_at_the_first_read_who_was_asked_for_before() -> None:
+    async with watched() as it:
+        it.put("sql")
+        await it.begin()
+        assert it.requests.asked == {("ns", "sql"): NOW}
+
+
+async def test_nothing_is_read_before_somebody_needs_it() -> None:
+    async with watched() as it:
+        it.requests.follow(False)
+        await it.requests.first_read(10)
+        it.requests.tidy((), 300.0, NOW)
+        assert not it.api.calls
+
+
+async def test_learns_of_changes_and_of_a_record_that_comes_and_goes() -> None:
+    async with watched() as it:
+        await it.begin()
+        assert it.names() == []
+        it.put("sql")
+        await it.until(lambda: it.names() == ["sql"])
+        it.put("sql", "chat")
+        await it.until(lambda: it.names() == ["chat", "sql"])
+        it.put("chat", ago=60)
+        await it.until(lambda: it.names() == ["chat"])
+        assert it.requests.asked["ns", "chat"] == NOW - 60
+        it.api.remove(PATH)
+        await it.until(lambda: it.names() == [])
+
+
+async def test_goes_on_after_the_watch_has_ended_or_its_version_is_too_old() -> None:
+    async with watched() as it:
+        await it.begin()
+        it.api.streams[PATH].put_nowait(None)
+        await it.api.until_calls(4)
+        it.put("sql")
+        await it.until(lambda: it.names() == ["sql"])
+        it.api.streams[PATH].put_nowait({"type": "ERROR", "object": {"code": 410}})
+        await it.api.until_calls(6)
+        it.put("chat")
+        await it.until(lambda: it.names() == ["chat"])
+
+
+async def test_what_is_known_stays_while_the_api_server_is_away_or_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    async with watched() as it:
+        it.put("sql")
+        await it.begin()
+        it.api.away = True
+        it.api.streams[PATH].put_nowait(None)
+        await it.api.until_calls(5)
+        assert it.names() == ["sql"]
+        it.api.away = False
+        it.put("chat")
+        await it.until(lambda: it.names() == ["chat"])
+    assert len([one for one in caplog.records if "cannot be read" in one.message]) == 1
+
+
+async def test_without_the_right_to_read_it_says_what_to_do_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with watched() as it:
+        it.api.statuses[PATH] = 403
+        it.requests.follow(True)
+        await it.requests.first_read(10)
+        await it.api.until_calls(3)
+        assert it.names() == []
+        del it.api.statuses[PATH]
+        it.put("sql")
+        await it.until(lambda: it.names() == ["sql"])
+    (told,) = [one.message for one in caplog.records if "cannot be read" in one.message]
+    assert "the right to get, watch and patch it" in told
+
+
+async def test_what_makes_no_sense_is_told_once_and_counted_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with watched() as it:
+        it.put("sql", bad="?")
+        await it.begin()
+        it.put("sql", "chat", bad="??", **{key_of("ns", "chat"): "?"})
+        await it.until(lambda: it.requests.ignored == 2)
+        it.put("sql", bad="???")
+        await it.until(lambda: it.names() == ["sql"])
+        assert it.requests.ignored == 2
+    assert len([one for one in caplog.records if "ignored" in one.message]) == 2
+
+
+async def test_a_value_that_is_spoiled_counts_no_longer() -> None:
+    async with watched() as it:
+        it.put("sql")
+        await it.begin()
+        it.put(**{key_of("ns", "sql"): "?"})
+        await it.until(lambda: it.names() == [])
+
+
+async def test_tidies_up_what_says_nothing_any_more_and_nothing_else() -> None:
+    async with watched() as it:
+        data = dict(entry_of("ns", name, AT - timedelta(seconds=ago)) for name, ago in (("old", 400), ("new", 1)))
+        it.api.put(PATH, {"metadata": {"name": CONFIG_MAP}, "data": data})
+        await it.begin()
+        it.requests.tidy((), 300.0, NOW)
+        await it.until(lambda: it.names() == ["new"])
+        it.requests.tidy((), 0.1, NOW)  # not again so soon
+        assert it.api.writes() == [PATH]
+
+
+async def test_does_not_remove_what_was_asked_for_anew_in_that_moment() -> None:
+    async with watched() as it:
+        it.put("sql", ago=400)
+        await it.begin()
+        it.api.refuse = [409]
+        it.requests.tidy((), 300.0, NOW)
+        await it.api.until_calls(3)
+        it.put("sql")
+        await it.until(lambda: it.requests.asked["ns", "sql"] == NOW)
+        await asyncio.gather(*filter(None, [it.requests._tidying]))
+        assert it.names() == ["sql"]
+
+
+async def test_a_refusal_to_tidy_up_is_logged_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with watched() as it:
+        it.put("sql", ago=400)
+        await it.begin()
+        it.api.refuse = [403]
+        it.requests.tidy((), 300.0, NOW)
+        await asyncio.gather(*filter(None, [it.requests._tidying]))
+        assert it.names() == ["sql"]
+    assert "cannot be tidied up" in caplog.text
