@@ -4,46 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 
 import pytest
 
 from lora_operator.lease import LeaseLost
-from lora_operator.ondemand import CONFIG_MAP, MOST_ENTRIES, entry_of, key_of, read_entries
+from lora_operator.ondemand import CONFIG_MAP, MOST_ENTRIES, entry_of, key_of
 from lora_operator.router import asking as asking_module
-from lora_operator.router.asking import Asking, NotAccepted
-from tests.core.api_server import ApiServer, an_api_server
-from tests.router.serving import Clock
-
-MAPS = "/api/v1/namespaces/system/configmaps"
-MAP = f"{MAPS}/{CONFIG_MAP}"
-NOW = datetime(2026, 11, 21, 17, 50, tzinfo=UTC)
-
-
-@asynccontextmanager
-async def an_asking(*, there: bool = True) -> AsyncIterator[tuple[ApiServer, Asking, Clock]]:
-    """Writes to an API server on loopback, with the ConfigMap there or not."""
-    clock = Clock()
-    async with an_api_server() as api:
-        if there:
-            api.put(MAP, {"metadata": {"name": CONFIG_MAP, "namespace": "system", "uid": "m"}})
-        asking = Asking(api.kube, "system", clock=clock, wall_clock=lambda: NOW)
-        task = asyncio.create_task(asking.run())
-        try:
-            yield api, asking, clock
-        finally:
-            asking.stop()
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-def recorded(api: ApiServer) -> dict[tuple[str, str], datetime]:
-    found, problems = read_entries(api.objects[MAP].get("data"))
-    assert not problems
-    return found
+from lora_operator.router.asking import NotAccepted
+from tests.router.recording import MAP, MAPS, NOW, an_asking, recorded
 
 
 async def test_a_thousand_who_ask_for_one_adapter_make_one_write() -> None:

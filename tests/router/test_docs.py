@@ -15,6 +15,7 @@ from lora_operator.router.picker import NAMES
 from lora_operator.router.problems import TITLES
 from lora_operator.router.streams import StreamLimits
 from tests.router.fleet import Fleet
+from tests.router.recording import an_asking
 from tests.router.serving import served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "router-api.md").read_text()
@@ -25,7 +26,7 @@ def the_fleet() -> Fleet:
     fleet.pod("vllm-0", "10.0.0.1")
     fleet.pod("vllm-1", "10.0.0.2")
     fleet.adapter("assistants", {"vllm-0": {"sql": "sql", "chat": "chat--5d41402a"}, "vllm-1": {"sql": "sql"}})
-    fleet.adapter("on-demand", names=("poet",), ready=("False", "LoadOnDemand", "nothing is loaded yet"))
+    fleet.adapter("on-demand", names=("poet",), on_demand=True)
     fleet.refresh()
     return fleet
 
@@ -42,7 +43,8 @@ def examples() -> list[tuple[str, str]]:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_every_example_prints_what_the_page_says() -> None:
-    async with served(the_fleet(), StreamLimits(heartbeat_seconds=0.1)) as api:
+    limits = StreamLimits(heartbeat_seconds=0.1)
+    async with an_asking() as (_, asking, _), served(the_fleet(), limits, asking=asking) as api:
         for command, output in examples():
             process = await asyncio.create_subprocess_shell(
                 command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "ROUTER": api.url, "NO_PROXY": "*"}

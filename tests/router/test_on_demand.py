@@ -14,8 +14,8 @@ from lora_operator.router import deciding
 from lora_operator.router.wire import LoadingAnswer, PickAnswer
 from tests.core.api_server import ApiServer
 from tests.router.fleet import Fleet
+from tests.router.recording import an_asking, recorded
 from tests.router.serving import Served, served
-from tests.router.test_asking import an_asking, recorded
 
 POET = {"adapter": "poet"}
 

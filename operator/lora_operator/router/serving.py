@@ -21,6 +21,7 @@ from lora_operator.router.loads import Loads
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
 from lora_operator.router.ui.fleet import Fleet
+from lora_operator.router.waiting_metrics import WaitingMetrics
 from lora_operator.server import ServeError
 from lora_operator.status import StatusInput
 
@@ -39,6 +40,7 @@ class Router:
         self.freshness = Freshness()
         self._asking = Asking(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
         self.api = RouterApi(self.table, self.freshness, Fleet(cluster, self.table.epoch), limits, self._asking)
+        self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
         self._kube = kube
         self._namespaces = namespaces
         picker = self.api.picker
