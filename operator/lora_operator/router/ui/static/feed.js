@@ -41,6 +41,7 @@ export class Feed {
     this.#ask(0);
     setInterval(() => this.#watchdog(), 5000);
     document.addEventListener("visibilitychange", () => document.hidden || this.#ask(0));
+    window.addEventListener("online", () => this.#ask(0));
     window.addEventListener("offline", () => this.#lost("the browser is offline"));
   }
 
@@ -118,6 +119,8 @@ export class Feed {
       const fleet = await answer.json();
       this.apiServer = fleet.apiServer;
       this.#aged(fleet.ageSeconds);
+      // a browser lets some seconds pass before it opens a stream again
+      if (!this.answering && !this.streaming && this.source.readyState !== EventSource.OPEN && this.lostAt) this.#open();
       this.answering = true;
       this.#found();
       if (this.model.take(fleet)) this.changed("model");

@@ -4,7 +4,8 @@ import { bar, byId, el } from "./dom.js";
 import { cellWords, podWords, rowWords, stateWord } from "./words.js";
 import { bytes } from "./numbers.js";
 
-const SIDE = 300; // px, as --side in the style sheet
+const SIDE = 300; // px
+const SMALL_SIDE = 172; // where there is little room
 const NEW_MS = 1600;
 const NAME_LENGTH = 15; // characters that a name along a column has room for
 
@@ -24,6 +25,7 @@ export class Matrix {
     this.view = { rows: [], columns: [] };
     this.size = SIZES[0];
     this.width = SIZES[0].column;
+    this.side = SIDE;
     this.at = { row: 0, column: 0 };
     this.nodes = new Map(); // key -> node, of all kinds
     this.chosen = { row: null, column: null };
@@ -62,18 +64,20 @@ export class Matrix {
 
   #layout() {
     const count = this.view.columns.length;
-    const room = this.scroller.clientWidth - SIDE;
+    this.side = this.scroller.clientWidth < 640 ? SMALL_SIDE : SIDE;
+    this.scroller.dataset.small = String(this.side < SIDE);
+    const room = this.scroller.clientWidth - this.side;
     this.size = SIZES.find((one) => count * one.least <= room) ?? SIZES.at(-1);
     this.width = Math.max(this.size.least, Math.min(this.size.column, Math.floor(room / Math.max(count, 1))));
     const { row, head, name } = this.size;
-    const total = { width: SIDE + count * this.width, height: this.view.rows.length * row };
+    const total = { width: this.side + count * this.width, height: this.view.rows.length * row };
     this.overflows = count * this.width > room;
     this.scroller.dataset.size = name;
-    for (const [property, value] of [["--column", this.width], ["--row", row], ["--head", head], ["--all-columns", count * this.width], ["--width", total.width], ["--height", total.height]]) {
+    for (const [property, value] of [["--side", this.side], ["--column", this.width], ["--row", row], ["--head", head], ["--all-columns", count * this.width], ["--width", total.width], ["--height", total.height]]) {
       this.scroller.style.setProperty(property, `${value}px`);
     }
-    this.at.row = Math.min(this.at.row, this.view.rows.length - 1);
-    this.at.column = Math.min(this.at.column, count - 1);
+    this.at.row = Math.min(this.at.row, Math.max(this.view.rows.length - 1, 0));
+    this.at.column = Math.min(this.at.column, Math.max(count - 1, 0));
     this.#draw();
   }
 
@@ -90,7 +94,7 @@ export class Matrix {
     const { scrollTop, scrollLeft, clientHeight, clientWidth } = this.scroller;
     const span = (from, length, size, count) => [Math.max(Math.floor(from / size) - 3, 0), Math.min(Math.ceil((from + length) / size) + 3, count)];
     const rows = span(scrollTop, clientHeight, this.size.row, this.view.rows.length);
-    return { rows, columns: span(scrollLeft, clientWidth - SIDE, this.width, this.view.columns.length) };
+    return { rows, columns: span(scrollLeft, clientWidth - this.side, this.width, this.view.columns.length) };
   }
 
   #draw() {
@@ -197,9 +201,9 @@ export class Matrix {
     cursor.hidden = false;
     cursor.dataset.side = String(column < 0);
     cursor.dataset.head = String(row < 0);
-    cursor.style.width = `${column < 0 ? SIDE : this.width}px`;
+    cursor.style.width = `${column < 0 ? this.side : this.width}px`;
     cursor.style.height = `${row < 0 ? this.size.head : this.size.row}px`;
-    const left = column < 0 ? this.scroller.scrollLeft : SIDE + column * this.width;
+    const left = column < 0 ? this.scroller.scrollLeft : this.side + column * this.width;
     const top = row < 0 ? this.scroller.scrollTop - this.size.head : row * this.size.row;
     cursor.style.transform = `translate(${left}px, ${top}px)`;
     cursor.setAttribute("aria-label", words);
@@ -209,7 +213,7 @@ export class Matrix {
 
   #scrollTo(row, column) {
     const { scroller, size } = this;
-    const room = { height: scroller.clientHeight - size.head, width: scroller.clientWidth - SIDE };
+    const room = { height: scroller.clientHeight - size.head, width: scroller.clientWidth - this.side };
     if (row >= 0) {
       const top = row * size.row;
       if (top < scroller.scrollTop) scroller.scrollTop = top;
@@ -260,7 +264,7 @@ export class Matrix {
     const y = event.clientY - box.top - this.scroller.clientTop;
     return {
       row: y < this.size.head ? -1 : Math.floor((y - this.size.head + this.scroller.scrollTop) / this.size.row),
-      column: x < SIDE ? -1 : Math.floor((x - SIDE + this.scroller.scrollLeft) / this.width),
+      column: x < this.side ? -1 : Math.floor((x - this.side + this.scroller.scrollLeft) / this.width),
     };
   }
 
