@@ -165,7 +165,7 @@ class Operator:
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
             nodes=Nodes(kube, self.cluster, self._mark),
             quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
-            requests=Requests(kube, own_namespace(settings.requests_namespace), self._mark),
+            requests=Requests(kube, own_namespace(settings.requests_namespace), self._mark, settings.namespaces),
             sizes=Sizes(self.files.store, self._mark),
             files=self.files,
             ledger=ledger,

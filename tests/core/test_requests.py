@@ -23,10 +23,10 @@ NOW = AT.timestamp()
 class Watched:
     """A record, its watcher, and a way to wait for what the watcher knows."""
 
-    def __init__(self, api: ApiServer) -> None:
+    def __init__(self, api: ApiServer, *namespaces: str) -> None:
         self.api = api
         self.news = asyncio.Event()
-        self.requests = Requests(api.kube, "home", self.news.set)
+        self.requests = Requests(api.kube, "home", self.news.set, namespaces)
 
     def put(self, *names: str, ago: float = 0.0, **more: str) -> None:
         data = dict(entry_of("ns", name, AT - timedelta(seconds=ago)) for name in names)
@@ -49,9 +49,9 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched() -> AsyncIterator[Watched]:
+async def watched(*namespaces: str) -> AsyncIterator[Watched]:
     async with an_api_server() as api:
-        found = Watched(api)
+        found = Watched(api, *namespaces)
         try:
             yield found
         finally:
@@ -139,8 +139,8 @@ async def test_what_makes_no_sense_is_told_once_and_counted_once(caplog: pytest.
     async with watched() as it:
         it.put("sql", bad="?")
         await it.begin()
-        it.put("sql", "chat", bad="??", **{key_of("ns", "chat"): "?"})
-        await it.until(lambda: it.requests.ignored == 2)
+        it.put("sql", "math", "chat", bad="??", **{key_of("ns", "chat"): "?"})
+        await it.until(lambda: it.names() == ["math", "sql"])
         it.put("sql", bad="???")
         await it.until(lambda: it.names() == ["sql"])
         assert it.requests.ignored == 2
@@ -164,6 +164,18 @@ async def test_tidies_up_what_says_nothing_any_more_and_nothing_else() -> None:
         await it.until(lambda: it.names() == ["new"])
         it.requests.tidy((), 0.1, NOW)  # not again so soon
         assert it.api.writes() == [PATH]
+
+
+async def test_what_concerns_other_operators_is_no_news_and_stays() -> None:
+    async with watched("mine") as it:
+        it.put("old", ago=400, bad="?")
+        await it.begin()
+        data = dict([entry_of("mine", "sql", AT)]) | dict([entry_of("ns", "old", AT - timedelta(seconds=500))])
+        assert not it.news.is_set()
+        it.api.put(PATH, {"metadata": {"name": CONFIG_MAP}, "data": data | {"bad": "?"}})
+        await it.until(lambda: ("mine", "sql") in it.requests.asked)
+        it.requests.tidy((), 300.0, NOW)
+        assert it.requests._tidying is None
 
 
 async def test_does_not_remove_what_was_asked_for_anew_in_that_moment() -> None:

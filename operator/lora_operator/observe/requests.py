@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -25,12 +25,14 @@ TIDY_ATTEMPTS = 5
 class Requests:
     """Knows when each adapter was last asked for, in seconds since the epoch; `changed` is called when that is news.
 
-    What cannot be read keeps its last value, and what makes no sense is ignored.
+    `watched` are the namespaces whose adapters are our business, all if there are none: other operators may share the
+    record. What cannot be read keeps its last value, and what makes no sense is ignored.
     """
 
-    def __init__(self, kube: Kube, namespace: str, changed: Callable[[], None]) -> None:
+    def __init__(self, kube: Kube, namespace: str, changed: Callable[[], None], watched: Collection[str] = ()) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._watched = watched
         self._changed = changed
         self._values: dict[str, str] = {}  # the data as it was last seen
         self._asked: dict[Name, float] = {}  # what makes sense of it
@@ -65,7 +67,7 @@ class Requests:
         if self._task is None or self._tidying is not None or clock - self._tidy_at < TIDY_SECONDS:
             return
         self._tidy_at = clock
-        if outdated(self._values, self._asked, known, seconds, now):
+        if self._outdated(known, seconds, now):
             self._tidying = asyncio.create_task(self._tidy(known, seconds, now), name="tidy up requests")
 
     async def stop(self) -> None:
@@ -116,20 +118,31 @@ class Requests:
             return
         self._values = dict(data)
         found, problems = read_entries(news)
-        absent = gone | problems.keys()
-        kept = {name: at for name, at in self._asked.items() if key_of(*name) not in absent} if absent else self._asked
-        self._asked = kept | {name: at.timestamp() for name, at in found.items()}
+        before, self._asked = self._asked, {**self._asked, **{name: at.timestamp() for name, at in found.items()}}
+        if absent := gone | problems.keys():
+            self._asked = {name: at for name, at in self._asked.items() if key_of(*name) not in absent}
         self._told -= gone
         for key in problems.keys() - self._told:
             self._told.add(key)
             self.ignored += 1
             log.warning("ConfigMap %s/%s: %s; it is ignored", self._namespace, CONFIG_MAP, problems[key])
-        self._changed()
+        if any(self._ours(name) for name in (*found, *(before.keys() - self._asked.keys()))):
+            self._changed()
+
+    def _ours(self, name: Name) -> bool:
+        return not self._watched or name[0] in self._watched
+
+    def _outdated(self, known: Container[Name], seconds: float, now: float) -> list[str]:
+        keys = outdated(self._values, self._asked, known, seconds, now)
+        if not self._watched:
+            return keys
+        ours = {key_of(*name) for name in self._asked if self._ours(name)}
+        return [key for key in keys if key in ours]
 
     async def _tidy(self, known: Container[Name], seconds: float, now: float) -> None:
         try:
             for _ in range(TIDY_ATTEMPTS):
-                keys = outdated(self._values, self._asked, known, seconds, now)
+                keys = self._outdated(known, seconds, now)
                 if not keys or not self._version:
                     return
                 try:
