@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from lora_operator import __version__
@@ -14,6 +14,7 @@ from lora_operator.router.ui.wire import FleetAnswer
 from lora_operator.router.wire import (
     Adapter,
     AdapterList,
+    AdapterName,
     AdapterPods,
     ChangeEvent,
     Heartbeat,
@@ -52,7 +53,7 @@ def document() -> Json:
 
 def _paths() -> Json:
     name = {
-        "name": "name", "in": "path", "required": True, "schema": {"type": "string"},
+        "name": "name", "in": "path", "required": True, "schema": TypeAdapter(AdapterName).json_schema(),
         "description": "the adapter's public name",
     }  # fmt: skip
     stream = {
@@ -81,6 +82,7 @@ def _paths() -> Json:
     }  # fmt: skip
     page = _plain("webView", "The web view, which shows what is where", "text/html")
     page["parameters"] = [file]
+    page["responses"]["404"] = _answer("The page has no such file", ProblemDocument, MEDIA_TYPE)
     to_page: Json = {"operationId": "toWebView", "summary": "Leads to the web view"}
     to_page["responses"] = {"308": {"description": "To /ui/"}}
     fleet = _operation(
