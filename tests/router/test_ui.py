@@ -45,7 +45,6 @@ class ShownFleet(Fleet):
              "loaded": sum(name in on for on in held.values())}
             for name, (size, wanted) in sizes.items()
         ]  # fmt: skip
-        self.refresh()
 
 
 def a_shown_fleet() -> ShownFleet:
@@ -62,6 +61,7 @@ def a_shown_fleet() -> ShownFleet:
     big = {"code": "NotEnoughMemory", "message": "needs 900 MiB, 704 MiB are free on 1 of 2 pods", "pods": whys}
     fleet.told("large", {"big": (900, 1)}, {}, {"big": big}, ready=("False", "NotEnoughMemory", "big"))
     fleet.told("later", {"poet": (8, 0)}, {}, ready=("False", "LoadOnDemand", "nothing is loaded yet"))
+    fleet.refresh()
     return fleet
 
 
@@ -195,12 +195,14 @@ async def test_loads_and_unloads_appear_while_one_looks(browser: Browser) -> Non
         ledger.end(load)
         held = {"vllm-0": ["chat", "sql"], "vllm-1": ["chat", "sql"], "vllm-2": ["sql"]}
         fleet.told("assistants", {"chat": (256, 2), "sql": (64, 3)}, held)
+        fleet.refresh()
         await expect(tab.page.locator(".cell.loaded[data-adapter$=chat]")).to_have_count(2)
         await expect(tab.page.locator(".column[data-pod$=vllm-1]")).to_contain_text("320 MiB of 1 GiB")
 
         ledger.begin(Effect(*where, Stage.WITHDRAWING, "k", "v", 256 * MIB, 8, "life"))
         held["vllm-1"] = ["sql"]
         fleet.told("assistants", {"chat": (256, 1), "sql": (64, 3)}, held)
+        fleet.refresh()
         await expect(tab.page.locator(".cell.going")).to_have_attribute("data-pod", f"{NAMESPACE}/vllm-1")
         fleet_view.effects = Ledger().on
         await expect(tab.page.locator(".cell.going")).to_have_count(0)
@@ -210,12 +212,16 @@ async def test_loads_and_unloads_appear_while_one_looks(browser: Browser) -> Non
 
 
 async def test_says_since_when_it_is_cut_off_and_goes_on_by_itself(browser: Browser) -> None:
-    async with watched(browser, a_shown_fleet()) as (tab, _):
+    async with watched(browser, a_shown_fleet()) as (tab, api):
         await expect(tab.page.locator("#age")).to_have_text(re.compile(r"table \d.* old"))
         await tab.page.context.set_offline(True)
         await expect(tab.page.locator("#link")).to_have_text(re.compile(r"disconnected since \d\d:\d\d:\d\d: "))
         assert len(await matrix(tab)) == 6  # what was known stays in sight
+        for _ in range(2):
+            api.freshness.missed("no answer")
         await tab.page.context.set_offline(False)
+        await expect(tab.page.locator("#link")).to_have_text("API server does not answer")
+        api.freshness.heard()
         await expect(tab.page.locator("#link")).to_have_text("live")
         tab.errors.clear()  # the browser's own words on requests that failed
 
@@ -225,6 +231,7 @@ async def test_hostile_names_and_messages_are_nothing_but_text(browser: Browser)
     bad = {"code": HOSTILE, "message": HOSTILE, "pods": [{"pod": HOSTILE, "reason": HOSTILE, "message": HOSTILE}]}
     fleet.told("evil", {HOSTILE: (1, 1)}, {"vllm-0": [HOSTILE]}, {HOSTILE: bad}, base_model=HOSTILE)
     fleet.vllm("vllm-4", "10.0.0.5", base_model=HOSTILE, max_loras=HOSTILE)
+    fleet.refresh()
     async with watched(browser, fleet) as (tab, _):
         row = tab.page.locator(".adapter", has_text="onerror")
         await row.hover()
@@ -268,6 +275,7 @@ async def test_a_large_fleet_has_only_what_is_in_sight_in_the_document(browser: 
     for number in range(2000):
         name = f"adapter-{number}"
         fleet.told(name, {name: (16, 1)}, {f"vllm-{number % 300}": [name]})
+    fleet.refresh()
     async with watched(browser, fleet, "#state=loaded") as (tab, _):
         await expect(tab.page.locator("#corner")).to_have_text("2,000 × 300")
         assert await tab.page.locator(".tile").count() == 300

@@ -107,7 +107,10 @@ function showLink() {
   const link = byId("link");
   if (link.dataset.link !== feed.state) link.dataset.link = feed.state;
   document.body.dataset.link = feed.state;
-  if (byId("link-text").textContent !== text) byId("link-text").textContent = text;
+  if (byId("link-text").textContent !== text) {
+    byId("link-text").textContent = text;
+    link.title = text;
+  }
   const age = feed.ageSeconds(performance.now());
   byId("age").textContent = age === null ? "" : `table ${seconds(age)} old`;
 }

@@ -176,7 +176,7 @@ export class Matrix {
       el("i", { class: `mark ${row.state}` }),
       el("span", { class: "name", text: row.name }),
       el("span", { class: "size", text: row.bytes === null ? "" : bytes(row.bytes) }),
-      el("span", { class: "copies", text: row.wanted || row.loaded ? `${row.loaded}/${row.wanted}` : "–" }));
+      el("span", { class: "copies", text: row.wanted ? `${row.loaded}/${row.wanted}` : row.loaded || "–" }));
   }
 
   #cell(row, columnKey, cell, fresh) {

@@ -24,4 +24,4 @@ export function seconds(value) {
 
 export const clock = (date) => date.toLocaleTimeString("en-GB");
 
-export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+export const plural = (number, noun, several = `${noun}s`) => `${count(number)} ${number === 1 ? noun : several}`;

@@ -1,6 +1,6 @@
 // States in words, for tips, details and screen readers.
 
-import { bytes } from "./numbers.js";
+import { bytes, plural } from "./numbers.js";
 
 const CELLS = {
   loaded: "loaded", loading: "loading", going: "going", withheld: "withheld", refused: "refused",
@@ -26,10 +26,16 @@ export function cellWords(row, pod) {
 }
 
 export function rowWords(row) {
-  const copies = `${row.loaded} of ${row.wanted} copies`;
+  const copies = copyWords(row);
   const size = row.bytes === null ? "" : `, ${bytes(row.bytes)}, rank ${row.rank}`;
   const why = row.state === "loaded" || !row.reason ? "" : `; ${row.reason}${row.message ? `: ${row.message}` : ""}`;
   return `${row.namespace}/${row.name}: ${rowState(row)}, ${copies}${size}${why}`;
+}
+
+// An adapter that is loaded on demand may have a copy that nobody wants at present.
+export function copyWords(row) {
+  if (row.wanted) return `${row.loaded} of ${row.wanted} copies`;
+  return row.loaded ? plural(row.loaded, "spare copy", "spare copies") : "no copies wanted";
 }
 
 export function podWords(pod) {
