@@ -54,6 +54,7 @@ def main(environment: Path, root: Path) -> None:
     for package in sorted(packages | {name for name in READ_AS_FILES if installed(name)}):
         copy_package(package, root)
     copy_tree(Path("/etc/ssl/certs"), root)
+    mend_links(root)
     for name, text in (("passwd", PASSWD), ("group", GROUP)):
         (root / "etc" / name).write_text(text)
     temporary = root / "tmp"
@@ -138,18 +139,29 @@ def copy_tree(folder: Path, root: Path, ignore: tuple[str, ...] = ()) -> None:
 
 
 def copy(path: Path, root: Path) -> None:
-    """One file, link or empty folder to its place in the root; a file that a link stands for comes along."""
+    """One file, link or empty folder to its place in the root; see `mend_links` for what a link stands for."""
     target = place(path, root)
     if target.is_symlink() or target.exists():
         return
     if path.is_symlink():
         target.symlink_to(path.readlink())
-        if (real := path.resolve()).is_file():
-            copy(real, root)
     elif path.is_dir():
         target.mkdir()
     elif path.is_file():
         shutil.copy2(path, target)
+
+
+def mend_links(root: Path) -> None:
+    """Links that lead out of what was copied: what they stand for comes along, of folders the licence alone."""
+    for link in [path for path in root.rglob("*") if path.is_symlink()]:
+        *_, real = chain = list(links(Path("/") / link.relative_to(root)))
+        if real.is_file() or (root / real.relative_to("/")).exists():
+            for hop in chain:
+                copy(hop, root)
+        elif (licence := real / "copyright").exists():
+            copy(licence, root)
+        else:
+            link.unlink()
 
 
 def place(path: Path, root: Path) -> Path:
