@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from e2e.behaviours.dashboard import ALERTS, OF_HISTOGRAMS, dashboard_queries, panels, queries, rules, series_in
 from lora_operator.metrics_page import programs
 from tests.observability.alert_cases import CASES, Case
 from tests.observability.promtool import needs_promtool
-from tests.observability.queries import ALERTS, OF_HISTOGRAMS, dashboard_queries, panels, queries, rules, series_in
 
 
 def known_series() -> dict[str, set[str]]:
