@@ -30,24 +30,29 @@ PER_RESOURCE = 10
 PICKS = 20_000
 
 
-def pod_body(number: int, version: int, ready: bool) -> Json:
+def pod_body(number: int, version: int, ready: bool, engine_port: int = 0) -> Json:
+    """With an `engine_port`, on this machine there."""
     return {
         "metadata": {
             "name": f"vllm-{number}", "namespace": NAMESPACE, "uid": f"pod-{number}", "resourceVersion": str(version),
         },
-        "spec": {"containers": [{"name": "vllm", "args": ["--model", "llama", "--enable-lora"]}]},
+        "spec": {"containers": [{"name": "vllm", "args": ["--model=llama", "--enable-lora", f"--port={engine_port or 8000}"]}]},
         "status": {
-            "podIP": f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
+            "podIP": pod_ip(number, engine_port),
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
         },
     }  # fmt: skip
 
 
-def fill(cluster: Cluster, adapters: int, pods: int, copies: int) -> None:
+def pod_ip(number: int, engine_port: int) -> str:
+    return "127.0.0.1" if engine_port else f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+def fill(cluster: Cluster, adapters: int, pods: int, copies: int, engine_port: int = 0) -> None:
     """Adapters on pods drawn at random, ten to a resource, in the shape in which the API server sends them."""
     chance = random.Random(1)
     for number in range(pods):
-        cluster.pods.put(pod_body(number, number + 1, True))
+        cluster.pods.put(pod_body(number, number + 1, True, engine_port))
     for first in range(0, adapters, PER_RESOURCE):
         held: dict[int, list[str]] = {}
         names = [f"adapter-{number:05}" for number in range(first, min(first + PER_RESOURCE, adapters))]
@@ -55,7 +60,7 @@ def fill(cluster: Cluster, adapters: int, pods: int, copies: int) -> None:
             for pod in chance.sample(range(pods), copies):
                 held.setdefault(pod, []).append(name)
         assignments = [
-            {"pod": f"vllm-{pod}", "address": f"10.{pod >> 16}.{pod >> 8 & 255}.{pod & 255}:8000", "adapters": on_it}
+            {"pod": f"vllm-{pod}", "address": f"{pod_ip(pod, engine_port)}:{engine_port or 8000}", "adapters": on_it}
             for pod, on_it in sorted(held.items())
         ]
         status = {"podAssignments": assignments, "adapters": [{"name": name, "rank": 16} for name in names]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.scenarios.agents import agents
 from bench.scenarios.drift import drift
+from bench.scenarios.envoy import envoy
 from bench.scenarios.fetch import fetch
 from bench.scenarios.fleet import fleet
 from bench.scenarios.hang import hang
@@ -31,4 +32,4 @@ SCENARIOS: dict[str, Scenario] = {
     "staleness": staleness,
 }
 
-ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch, "router": router}
+ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch, "router": router, "envoy": envoy}

@@ -36,8 +36,10 @@ class PickerMetrics:
         ):
             Gauge(PREFIX + name, text, registry=registry).set_function(value)
 
-    def answered(self, result: str, seconds: float | None = None) -> None:
+    def answered(self, result: str) -> None:
         """`result`: one of RESULTS."""
         self._results[result].inc()
-        if seconds is not None:
-            self._seconds.observe(seconds)
+
+    def took(self, seconds: float) -> None:
+        """From the end of the body to the answer."""
+        self._seconds.observe(seconds)

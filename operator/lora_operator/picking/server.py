@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpclib.const import Cardinality, Handler
+from grpclib.health.check import ServiceStatus
+from grpclib.health.service import OVERALL, Health
+from grpclib.server import Server
 
 from lora_operator.observe.cluster import Cluster
 from lora_operator.picking.bases import Bases
 from lora_operator.picking.choosing import Choosing
-from lora_operator.picking.exchange import Exchange, Limits
+from lora_operator.picking.exchange import Exchange
+from lora_operator.picking.taking import Limits
 from lora_operator.picking.tls import BadCertificate, Transport
 from lora_operator.router.api import RouterApi
 from lora_operator.router.settings import RouterSettings
@@ -25,79 +29,95 @@ from lora_operator.server import ServeError
 log = logging.getLogger(__name__)
 
 PROCESSOR = "envoy.service.ext_proc.v3.ExternalProcessor"
-READINESS = ("", "readiness", PROCESSOR)
-LIVENESS = "liveness"
-CHUNK_BYTES = 1 << 20  # on top of the largest body: Envoy may send one in a single piece
 CLOSE_SECONDS = 2.0
+BACKLOG = 128
 
 
 class PickerServer:
-    """Serves `exchange` from `start` to `stop`."""
+    """Serves `exchange` from `start` to `stop`. `let_go` has everybody answered who waits for an adapter."""
 
     def __init__(self, exchange: Exchange, let_go: Callable[[], None], *, drain_seconds: float) -> None:
-        """`let_go` has everybody answered who waits for an adapter."""
         self._exchange = exchange
         self._let_go = let_go
         self._drain_seconds = drain_seconds
-        self._health = health.HealthServicer()
+        self._ready = ServiceStatus()
+        self._ready.set(True)
+        processor = _Processor(exchange)
+        # the names that the endpoint picker protocol gives to what can be asked about
+        checks: dict[Any, list[ServiceStatus]] = {_Named("readiness"): [self._ready], _Named("liveness"): []}
+        self._server = Server([processor, Health({OVERALL: [self._ready], processor: [self._ready], **checks})])
         self.port = 0
 
-    async def start(self, host: str, port: int, transport: Transport, message_bytes: int) -> None:
+    async def start(self, host: str, port: int, transport: Transport) -> None:
         """Raises ServeError."""
-        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", message_bytes))
-        self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((_Processor(self._exchange),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        logging.getLogger("grpclib").setLevel(logging.WARNING)  # it tells of each client that goes
         try:
-            secured = transport.credentials()
-            if secured is None:
-                self.port = self._server.add_insecure_port(address)
-            else:
-                self.port = self._server.add_secure_port(address, secured)
+            context = transport.context()
+            opened = _listen(host, port)
         except BadCertificate as error:
             raise ServeError(str(error)) from error
-        except RuntimeError as error:
-            raise ServeError(f"cannot listen on {address}: {error}; choose another --picker-port") from error
-        await self._server.start()
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        await self._ready(health_pb2.HealthCheckResponse.SERVING)
+        except OSError as error:
+            raise ServeError(f"cannot listen on {host}:{port}: {error}; choose another --picker-port") from error
+        self.port = opened.getsockname()[1]
+        await self._server.start(sock=opened, ssl=context, backlog=BACKLOG)
 
     async def stop(self) -> None:
         """Not ready at once, but answering until gateways have noticed; then whoever waits for a load is let go."""
-        await self._ready(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._ready.set(False)
         await asyncio.sleep(self._drain_seconds)
         self._let_go()
-        await self._server.stop(CLOSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._exchange.idle()
+        self._server.close()
+        await self._server.wait_closed()
 
-    async def _ready(self, status: Any) -> None:
-        for name in READINESS:
-            await self._health.set(name, status)
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # named as TCP: asyncio turns Nagle's algorithm off only there, which would add 40 ms to each answer
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
 
 
-class _Processor(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """By hand instead of the generated base class, which has no way to say that messages are read one by one."""
+class _Named:
+    """What health can be asked about beside services."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __mapping__(self) -> dict[str, Any]:
+        return {f"/{self._name}/": None}
+
+
+class _Processor:
+    """The service, as generated code would describe it."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._method = f"/{PROCESSOR}/Process"
-        self._handler = grpc.stream_stream_rpc_method_handler(
-            exchange.process, ProcessingRequest.FromString, ProcessingResponse.SerializeToString
-        )
+        self._exchange = exchange
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self._handler if details.method == self._method else None
+    def __mapping__(self) -> dict[str, Handler]:
+        kind = Cardinality.STREAM_STREAM
+        return {f"/{PROCESSOR}/Process": Handler(self._exchange.process, kind, ProcessingRequest, ProcessingResponse)}
 
 
 async def start_picker(settings: RouterSettings, api: RouterApi, table: RoutingTable, cluster: Cluster) -> PickerServer:
     """Beside a router API whose table is there. On any free port if `picker_port` is 0. Raises ServeError."""
-    limits = Limits(body_bytes=settings.picker_body_bytes)
     choosing = Choosing(
         table, api.decider, Bases(cluster, api.picker), wait_seconds=settings.picker_wait_seconds,
         endpoints=settings.picker_endpoints,
     )  # fmt: skip
+    limits = Limits(settings.picker_body_bytes)
     exchange = Exchange(choosing, settings.picker_namespace, limits, api.metrics.registry)
     server = PickerServer(exchange, api.decider.stop, drain_seconds=settings.picker_drain_seconds)
     transport = Transport(settings.picker_tls_cert, settings.picker_tls_key, settings.picker_self_signed)
-    await server.start(settings.host, settings.picker_port, transport, limits.body_bytes + CHUNK_BYTES)
+    await server.start(settings.host, settings.picker_port, transport)
     log.info("endpoint picker on port %d", server.port)
     return server

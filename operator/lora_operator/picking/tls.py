@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import ssl
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+log = logging.getLogger(__name__)
 
 VALID = timedelta(days=3650)
 EARLIER = timedelta(hours=1)  # clocks differ
@@ -30,66 +34,56 @@ class Transport:
     key_file: str = ""
     self_signed: bool = False
 
-    def credentials(self) -> grpc.ServerCredentials | None:
+    def context(self) -> ssl.SSLContext | None:
         """None: plain text. Raises BadCertificate."""
         if self.cert_file:
-            return _from_files(Path(self.cert_file), Path(self.key_file))
-        return grpc.ssl_server_credentials([_made()]) if self.self_signed else None
+            return _Renewed(Path(self.cert_file), Path(self.key_file)).context()
+        return _made() if self.self_signed else None
 
 
-def _from_files(cert: Path, key: Path) -> grpc.ServerCredentials:
-    """Looked at again at each handshake: cert-manager renews files in place."""
-    pair = _read(cert, key)
-    return grpc.dynamic_ssl_server_credentials(_configuration(pair), _renewed(cert, key, pair), False)
+class _Renewed:
+    """Looks at the files at each handshake: cert-manager and kubelet replace them in place."""
 
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert = cert
+        self._key = key
+        self._stamp: tuple[int, ...] = ()
+        self._current: ssl.SSLContext
 
-def _renewed(
-    cert: Path, key: Path, pair: tuple[bytes, bytes]
-) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
-    known = pair
-
-    def look() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal known
+    def context(self) -> ssl.SSLContext:
+        """Raises BadCertificate."""
         try:
-            found = _read(cert, key)
-        except BadCertificate:
-            return None  # half written: the one before serves on
-        if found == known:
-            return None
-        known = found
-        return _configuration(found)
+            self._stamp = self._look()
+            self._current = _from_files(self._cert, self._key)
+        except OSError as error:  # of which ssl's errors are
+            text = f"--picker-tls-cert {self._cert} and --picker-tls-key {self._key} are no pair of PEM files: {error}"
+            raise BadCertificate(text) from error
+        self._current.sni_callback = self._shake
+        return self._current
 
-    return look
+    def _shake(self, connection: Any, *_: object) -> None:
+        try:
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._stamp, self._current = stamp, _from_files(self._cert, self._key)
+        except OSError as error:
+            log.warning("a renewed certificate cannot be used, the former one is shown: %s", error)
+        connection.context = self._current
 
-
-def _configuration(pair: tuple[bytes, bytes]) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration([pair])
-
-
-def _read(cert: Path, key: Path) -> tuple[bytes, bytes]:
-    """Private key and chain, if they belong together. Raises BadCertificate."""
-    try:
-        chain, secret = cert.read_bytes(), key.read_bytes()
-        public = x509.load_pem_x509_certificate(chain).public_key()
-        private = serialization.load_pem_private_key(secret, None)
-    except (OSError, ValueError, TypeError) as error:
-        raise BadCertificate(
-            f"--picker-tls-cert {cert} and --picker-tls-key {key} are no pair of PEM files: {error}"
-        ) from error
-    if _raw(private.public_key()) != _raw(public):
-        raise BadCertificate(
-            f"the key in {key} is not that of the certificate in {cert}; give the two that were made together"
-        )
-    return secret, chain
+    def _look(self) -> tuple[int, ...]:
+        return tuple(file.stat().st_mtime_ns for file in (self._cert, self._key))
 
 
-def _raw(key: object) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return key.public_bytes(serialization.Encoding.DER, form)  # type: ignore[attr-defined, no-any-return]
+def _from_files(cert: Path, key: Path) -> ssl.SSLContext:
+    """Raises OSError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(cert, key)
+    return context
 
 
-def _made() -> tuple[bytes, bytes]:
-    """Private key and certificate, in memory only."""
+def _made() -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, COMMON_NAME)])
     now = datetime.now(UTC)
@@ -101,9 +95,13 @@ def _made() -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - EARLIER)
         .not_valid_after(now + VALID)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(COMMON_NAME)]), critical=False)
         .sign(key, hashes.SHA256())
     )
     encoding = serialization.Encoding.PEM
     secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return secret, certificate.public_bytes(encoding)
+    with tempfile.TemporaryDirectory() as folder:  # ssl takes files only
+        cert_file, key_file = Path(folder, "tls.crt"), Path(folder, "tls.key")
+        cert_file.write_bytes(certificate.public_bytes(encoding))
+        key_file.write_bytes(secret)
+        return _from_files(cert_file, key_file)

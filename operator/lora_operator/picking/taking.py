@@ -1,0 +1,73 @@
+"""Takes the body of a request in, up to what one request and all together may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
+
+from lora_operator.picking.answers import Refusal
+from lora_operator.picking.messages import Messages
+
+RETRY_SECONDS = 1
+AROUND_BYTES = 64 << 10  # what a message may have around a body: headers, attributes, metadata
+
+
+@dataclass(slots=True)
+class Limits:
+    """`body_bytes`: of one request; `together_bytes`: of all that are being answered, so that bodies cannot fill the
+    memory. `held_bytes` is what they hold now."""
+
+    body_bytes: int
+    together_bytes: int = 256 << 20
+    held_bytes: int = 0
+
+    @property
+    def message_bytes(self) -> int:
+        """Envoy may send a whole body in one piece."""
+        return self.body_bytes + AROUND_BYTES
+
+
+class Taken:
+    """What has come of a body. `whole`: all of it; `trailers`: they ended it."""
+
+    __slots__ = ("_chunks", "_limits", "_size", "trailers", "whole")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self.trailers = False
+        self.whole = False
+
+    async def take(self, messages: Messages) -> Refusal | None:
+        """As far as Envoy sends it, or why it is too much."""
+        limits = self._limits
+        while not self.whole:
+            message = await messages.read(ProcessingRequest)
+            if message is None:
+                return None
+            kind = message.WhichOneof("request")
+            if kind == "request_trailers":
+                self.whole = self.trailers = True
+            elif kind == "request_body":
+                chunk = message.request_body.body
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+                limits.held_bytes += len(chunk)
+                if self._size > limits.body_bytes:
+                    text = f"the body is larger than {limits.body_bytes} bytes; send less, or raise --picker-body-bytes"
+                    return Refusal("too_large", 413, "RequestEntityTooLarge", text)
+                if limits.held_bytes > limits.together_bytes:
+                    text = "too many large requests at a time; come again"
+                    return Refusal("too_many", 429, "TooManyWaiting", text, RETRY_SECONDS)
+                self.whole = message.request_body.end_of_stream
+        return None
+
+    def body(self) -> bytes:
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    def let_go(self) -> None:
+        """It takes no memory any more."""
+        self._limits.held_bytes -= self._size
+        self._size = 0
