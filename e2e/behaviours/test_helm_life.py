@@ -12,17 +12,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.behaviours.asking import RECORD, pick
 from e2e.behaviours.seen import AuditLog
 from e2e.controlplane import ControlPlane
 from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import may_have_helm, run_helm
 from e2e.world import OperatorProcess, Rest, World
 from e2e.world.world import SYSTEM_NAMESPACE, assigned, condition, eventually
+from lora_operator.ondemand import entry_of
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "lora-operator"
@@ -186,6 +189,7 @@ def test_an_upgrade_keeps_the_token_and_the_adapters_and_brings_the_new_definiti
     cluster: Cluster, tmp_path: Path
 ) -> None:
     before, tokens = cluster.world.get("sql"), cluster.tokens()
+    record = cluster.rest.patch(RECORD, {"data": dict([entry_of(TEAM, "another", datetime.now(UTC))])})["data"]
     newer = tmp_path / "lora-operator"
     shutil.copytree(CHART, newer)
     definition = newer / "files" / f"{CRD_NAME}.yaml"
@@ -193,6 +197,7 @@ def test_an_upgrade_keeps_the_token_and_the_adapters_and_brings_the_new_definiti
     cluster.install(chart=newer, replicas=3)
     assert "From a newer chart" in json.dumps(cluster.rest.get(f"{CRD}/{CRD_NAME}"))
     assert cluster.tokens() == tokens
+    assert cluster.rest.get(RECORD)["data"] == record, "a request that was accepted is not lost by an upgrade"
     after = cluster.world.get("sql")
     assert (after["metadata"]["uid"], after["status"]) == (before["metadata"]["uid"], before["status"])
     cluster.install()
@@ -200,13 +205,14 @@ def test_an_upgrade_keeps_the_token_and_the_adapters_and_brings_the_new_definiti
 
 def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explained(cluster: Cluster) -> None:
     world = cluster.world
-    # what has not happened so far: a private source, a new version, a deletion
+    # what has not happened so far: a private source, a new version, a deletion, an adapter on demand
     _private_source(world)
+    _on_demand(world)
     world.adapter("sql", seed=1)
     pod = f"/api/v1/namespaces/{TEAM}/pods/vllm-tiny-0"
     noted = "production-stack.vllm-project/served-versions"
     eventually(lambda: noted in cluster.rest.get(pod)["metadata"]["annotations"], what=("the pod is annotated",))
-    world.kubectl("delete", "la", "private", "--timeout=20s")
+    world.kubectl("delete", "la", "private", "lazy", "--timeout=20s")
     requests = [item for item in _all_requests(cluster) if item["user"]["username"] == ACCOUNT]
     refused = [
         f"{item['verb']} {item['requestURI']}" for item in requests if item["responseStatus"]["code"] in (401, 403)
@@ -298,6 +304,14 @@ def _private_source(world: World) -> None:
     body["spec"]["credentialsSecretRef"] = {"name": "source-credentials"}
     world.kubectl("apply", "-f", "-", input=json.dumps(body))
     world.wait("private", lambda status: condition(status, "SourceReady") == "False")
+
+
+def _on_demand(world: World) -> None:
+    """An adapter that the operator's own router is asked for."""
+    world.adapter("lazy", seed=5)
+    world.apply("lazy", "lazy", deployment={"loadOnStartup": False})
+    world.wait("lazy", lambda status: condition(status, "SourceReady") == "True")
+    assert pick(world, world.operator, "lazy", 20.0)[0] == 200
 
 
 def _all_requests(cluster: Cluster) -> list[Json]:

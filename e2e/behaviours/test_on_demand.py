@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from e2e.behaviours.asking import pick, record
 from e2e.behaviours.client import digest_of
 from e2e.behaviours.folders import many
 from e2e.behaviours.seen import listed, loads, unloads
 from e2e.behaviours.worlds import Worlds
-from e2e.world import EngineProbe, OperatorProcess, World
-from e2e.world.world import SYSTEM_NAMESPACE, condition, eventually
-from lora_operator.ondemand import CONFIG_MAP, entry_of
+from e2e.world import EngineProbe, World
+from e2e.world.world import condition, eventually
 
-RECORD = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{CONFIG_MAP}"
 ALWAYS = ("chat", "sql")
 LONG_AGO = timedelta(hours=1)
-
-
-def record(world: World, *names: str, ago: timedelta = timedelta()) -> None:
-    """What a router writes when somebody asks for these adapters."""
-    at = datetime.now(UTC) - ago
-    world.rest.patch(RECORD, {"data": dict(entry_of(world.namespace, name, at) for name in names)})
-
-
-def pick(world: World, operator: OperatorProcess | None, adapter: str, seconds: float = 0.0) -> tuple[int, Any]:
-    """Ask this operator's router API; (status, body)."""
-    assert operator is not None
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{operator.router_port}/v1/pick",
-        json.dumps({"namespace": world.namespace, "adapter": adapter, "waitSeconds": seconds}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=seconds + 10) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
 
 
 def a_world(worlds: Worlds, lazy: int, **options: Any) -> tuple[World, list[str]]:
