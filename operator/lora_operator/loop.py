@@ -38,7 +38,7 @@ from lora_operator.resolve import Resolver
 from lora_operator.sizes import Sizes
 from lora_operator.snapshot import Observed, our_model, take_snapshot
 from lora_operator.states import status_inputs
-from lora_operator.status import StatusInput, telling_reason
+from lora_operator.status import StatusInput, state_name, telling_reason
 from lora_operator.telling import Teller
 from lora_operator.tracing import OFF, Tracing, reconciling
 from lora_scheduler import Plan, Policy, Snapshot
@@ -267,7 +267,7 @@ class Loop:
         self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], made: Plan
     ) -> None:
         states = [state for given in inputs.values() for state in given.adapters]
-        names = ["complete" if s.complete else "moving" if s.moving else "lacking" for s in states]
+        names = [state_name(state) for state in states]
         names += ["rejected" for resource in resources for _ in resource.rejected]
         refused = [
             str(telling_reason(made.refusals.get(key, ()))) for key, count in made.missing.items() for _ in range(count)

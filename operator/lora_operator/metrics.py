@@ -16,7 +16,7 @@ from lora_operator.observe.engines import EngineState
 from lora_operator.reasons import counted
 from lora_scheduler import UnloadCause
 
-ADAPTER_STATES = ("complete", "moving", "lacking", "rejected")
+ADAPTER_STATES = ("complete", "moving", "lacking", "unwanted", "rejected")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -43,7 +43,10 @@ class Metrics:
         self._plan_time = Gauge(prefix + "last_plan_timestamp_seconds", "When the last plan was made.", registry=r)
         self._pods = Gauge(prefix + "pods", "Pods that take part, by state of their engine.", ["state"], registry=r)
         self._adapters = Gauge(
-            prefix + "adapters", "Adapters, by state: complete, moving, lacking or rejected.", ["state"], registry=r
+            prefix + "adapters",
+            "Adapters, by state; unwanted: on demand and not asked for, or of 0 replicas.",
+            ["state"],
+            registry=r,
         )
         self._refused = Gauge(
             prefix + "unplaced_copies", "Copies that no pod takes, by the most telling reason.", ["reason"], registry=r
@@ -52,6 +55,9 @@ class Metrics:
         self._status = Counter(prefix + "status_writes_total", "Writes of status, by result.", ["result"], registry=r)
         self._drift = Counter(
             prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
+        )
+        self._ignored = Counter(
+            prefix + "ignored_requests_total", "Records of who was asked for that make no sense.", registry=r
         )
         self._begin()
 
@@ -80,6 +86,9 @@ class Metrics:
 
     def drift(self, copies: int) -> None:
         self._drift.inc(copies)
+
+    def request_ignored(self) -> None:
+        self._ignored.inc()
 
     def round(
         self,

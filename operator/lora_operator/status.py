@@ -181,6 +181,15 @@ def failed_adapter(state: AdapterState) -> FailedAdapter | None:
     )
 
 
+def state_name(state: AdapterState) -> str:
+    """For statistics."""
+    if state.complete:
+        return "complete"
+    if state.moving:
+        return "moving"
+    return "lacking" if state.wanted else "unwanted"
+
+
 def telling_reason(refusals: Iterable[Refusal]) -> str:
     """The one reason to show for an adapter."""
     present = {refusal.reason for refusal in refusals}

@@ -7,7 +7,7 @@ import pytest
 
 from lora_operator.desired import Rejected, SourceState
 from lora_operator.events import events_between
-from lora_operator.status import StatusInput, status_of
+from lora_operator.status import StatusInput, state_name, status_of
 from lora_scheduler import Reason, Refusal
 from tests.core.builders import a_state, given
 
@@ -111,6 +111,27 @@ def test_transition_times_stay_where_nothing_changed() -> None:
 )
 def test_nothing_loaded_on_purpose_is_not_ready_and_says_why(wanted: int, extra: Any, reason: str) -> None:
     assert ready(status(given(a_state(wanted=wanted, copies=0), **extra))) == ("False", reason)
+
+
+def test_of_adapters_on_demand_it_says_of_those_that_were_asked_for_what_it_says_of_others() -> None:
+    cold, loaded = a_state("cold", wanted=0, copies=0), a_state("loaded")
+    loading = a_state("loading", copies=0, moving=True)
+    body = status(given(cold, loaded, on_demand=True))
+    assert ready(body) == ("False", "LoadOnDemand") and (body["phase"], body["summary"]) == ("Partial", "1/2")
+    (message,) = [c["message"] for c in body["conditions"] if c["type"] == "Ready"]
+    assert message == "1 of 2 adapters ready: loadOnStartup is false: cold will be loaded when somebody asks"
+    assert ready(status(given(cold, loaded, loading, on_demand=True))) == ("False", "Loading")
+    full = a_state("full", copies=0, missing=1, refusals=(refusal("p0", Reason.NO_FREE_SLOT),))
+    assert ready(status(given(cold, full, on_demand=True))) == ("False", "NoFreeSlot")
+    assert ready(status(given(loaded, on_demand=True))) == ("True", "Ready")
+    many = [a_state(f"a{n}", wanted=0, copies=0) for n in range(7)]
+    (message,) = [c["message"] for c in status(given(*many, on_demand=True))["conditions"] if c["type"] == "Loaded"]
+    assert "a0, a1, a2, a3, a4 and 2 more will be loaded" in message
+
+
+def test_statistics_tell_what_is_lacking_from_what_nobody_wants_now() -> None:
+    states = (a_state(), a_state(copies=0, moving=True), a_state(copies=0), a_state(wanted=0, copies=0))
+    assert [state_name(state) for state in states] == ["complete", "moving", "lacking", "unwanted"]
 
 
 def test_events_tell_of_changes_once() -> None:

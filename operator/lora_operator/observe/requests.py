@@ -25,13 +25,21 @@ TIDY_ATTEMPTS = 5
 class Requests:
     """Knows when each adapter was last asked for, in seconds since the epoch; `changed` is called when that is news.
 
-    `watched` are the namespaces whose adapters are our business, all if there are none: other operators may share the
-    record. What cannot be read keeps its last value, and what makes no sense is ignored.
+    `ignored` is called for each value that makes no sense, once. `watched` are the namespaces whose adapters are our
+    business, all if there are none: other operators may share the record. What cannot be read keeps its last value.
     """
 
-    def __init__(self, kube: Kube, namespace: str, changed: Callable[[], None], watched: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        changed: Callable[[], None],
+        ignored: Callable[[], None],
+        watched: Collection[str] = (),
+    ) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._ignored = ignored
         self._watched = watched
         self._changed = changed
         self._values: dict[str, str] = {}  # the data as it was last seen
@@ -43,7 +51,6 @@ class Requests:
         self._read = asyncio.Event()
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
-        self.ignored = 0  # values that made no sense, each counted once
 
     @property
     def asked(self) -> Mapping[Name, float]:
@@ -124,7 +131,7 @@ class Requests:
         self._told -= gone
         for key in problems.keys() - self._told:
             self._told.add(key)
-            self.ignored += 1
+            self._ignored()
             log.warning("ConfigMap %s/%s: %s; it is ignored", self._namespace, CONFIG_MAP, problems[key])
         if any(self._ours(name) for name in (*found, *(before.keys() - self._asked.keys()))):
             self._changed()
