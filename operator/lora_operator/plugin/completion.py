@@ -73,9 +73,12 @@ def _asked(read: Callable[[Any], Any]) -> Callable[..., list[str]]:
             async with asyncio.timeout(PATIENCE_SECONDS), connected(parsed_args) as cluster:
                 return set(await read(cluster))
 
-        logging.disable()
-        with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
-            return sorted(one for one in asyncio.run(ask()) if one.startswith(prefix))
+        logging.disable()  # nobody types on over a warning
+        try:
+            with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
+                return sorted(one for one in asyncio.run(ask()) if one.startswith(prefix))
+        finally:
+            logging.disable(logging.NOTSET)
         return []
 
     return complete

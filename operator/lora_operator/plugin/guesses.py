@@ -44,7 +44,7 @@ class Answers:
     """By resource; `unknown` says of which nothing is known, and why; `notes` what was assumed."""
 
     views: Mapping[str, SourceView]
-    unknown: Mapping[str, str]
+    unknown: dict[str, str]
     notes: tuple[str, ...]
 
 

@@ -27,7 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(parsed: argparse.Namespace) -> int:
     """Run a parsed command; what goes wrong is told on the standard error."""
     import asyncio
+    import logging
 
+    # what it warns of is told in the error that follows
+    logging.getLogger("kubernetes").addHandler(logging.NullHandler())
     try:
         status: int = asyncio.run(importlib.import_module(parsed.module).run(parsed))
     except PluginError as error:

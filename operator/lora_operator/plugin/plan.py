@@ -29,11 +29,12 @@ async def run(arguments: argparse.Namespace) -> int:
         add_files(objects, [*arguments.filename, *arguments.add], namespace)
         resources, records = read(objects)
         for resource in resources.values():
-            if resource.spec is None:
+            if resource.spec is None and resource.key in objects.applied:
                 raise PluginError(resource.problem)
         answers = await ask_sources(resources.values(), cluster, guess, offline=arguments.offline)
     moment = assume(resources, records, objects.node_labels, answers.views)
-    planned = _planned(arguments, moment, answers.unknown, (*objects.notes, *answers.notes), cluster)
+    unread = {key: resource.problem for key, resource in resources.items() if resource.spec is None}
+    planned = _planned(arguments, moment, unread | answers.unknown, (*objects.notes, *answers.notes), cluster)
     screen = Screen(arguments.output)
     screen.show(planned.document(), lambda: draw(screen, planned))
     return UNPLACED if planned.lacks else 0
@@ -42,7 +43,7 @@ async def run(arguments: argparse.Namespace) -> int:
 def _planned(
     arguments: argparse.Namespace,
     moment: Assumed,
-    unread: dict[str, str] | object,
+    unread: dict[str, str],
     notes: tuple[str, ...],
     cluster: Cluster | None,
 ) -> Planned:
@@ -53,7 +54,6 @@ def _planned(
     if arguments.add_pods:
         snapshot = with_more(snapshot, like or _only_kind(moment.snapshot, where), arguments.add_pods)
     outcome = play(snapshot, policy)
-    assert isinstance(unread, dict)
     return Planned(
         desired=moment.desired,
         start=snapshot,

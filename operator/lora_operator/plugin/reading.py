@@ -24,11 +24,12 @@ PODS_MAX = 10_000
 @dataclass(slots=True)
 class Objects:
     """What a plan is made of. `adapters` and `pods` by namespace/name, so that a later one takes the place of an
-    earlier one; `notes` say what was passed over."""
+    earlier one; `applied` are the LoraAdapters that came from files; `notes` say what was passed over."""
 
     adapters: dict[str, Json] = field(default_factory=dict)
     pods: dict[str, Json] = field(default_factory=dict)
     node_labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    applied: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 
@@ -95,6 +96,7 @@ def _add(found: Objects, document: Json, namespace: str, file: str) -> None:
             return
         body = _applied(document, namespace, found.adapters)
         found.adapters[_key(body)] = body
+        found.applied.add(_key(body))
     elif kind == "Pod":
         body = _applied(document, namespace, found.pods)
         found.pods[_key(body)] = running(body)
