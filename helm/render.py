@@ -37,7 +37,10 @@ GIVEN = frozenset({
     "adapter_root", "namespaces", "agent_token_file", "host", "health_port", "metrics_port", "router_port",
     "lease_name", "lease_namespace", "requests_namespace", "kubeconfig",
 })  # fmt: skip
-ROUTER_GIVEN = frozenset({"namespaces", "host", "port", "requests_namespace", "on_demand_seconds", "kubeconfig"})
+ROUTER_GIVEN = frozenset({
+    "namespaces", "host", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
+    "picker_tls_cert", "picker_tls_key",
+})  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "cache_bytes", "host", "port"})
 # these exist only where Helm is: the token is random, the definition is in crds/
 NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
