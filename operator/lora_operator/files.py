@@ -45,6 +45,7 @@ from lora_scheduler import Plan, Policy, Snapshot, plan
 log = logging.getLogger(__name__)
 
 STORE_SECONDS = 5.0
+MEASURE_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
 Records = Mapping[str, PodRecord]
 Views = Mapping[str, EngineView]
@@ -127,9 +128,20 @@ class Files:
 
     async def look_after(self) -> None:
         """Remove versions from the adapter volume that nobody wants and no engine lists, for as long as it runs."""
+        swept_at = time.monotonic()
         while True:
-            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))
-            await self.sweep()
+            await self._measure()
+            await asyncio.sleep(min(MEASURE_SECONDS, SWEEP_SECONDS) * random.uniform(0.9, 1.1))
+            if time.monotonic() - swept_at >= SWEEP_SECONDS:
+                await self.sweep()
+                swept_at = time.monotonic()
+
+    async def _measure(self) -> None:
+        """Have the metrics say what the adapter volume holds."""
+        try:
+            self._metrics.holds(await self.store.statistics())
+        except StoreError as error:
+            log.debug("the adapter volume cannot be measured: %s", error)
 
     async def sweep(self) -> None:
         """Once, now."""
@@ -138,7 +150,6 @@ class Files:
             return  # an engine that cannot be asked may still need its files
         try:
             await self.store.sweep(keep, older_than_seconds=self._settings.retain_seconds, now=time.time())
-            self._metrics.holds(await self.store.statistics())
         except StoreError as error:
             log.warning("clearing the adapter volume failed: %s", error)
 
