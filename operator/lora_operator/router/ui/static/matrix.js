@@ -9,11 +9,11 @@ const SMALL_SIDE = 172; // where there is little room
 const NEW_MS = 1600;
 const NAME_LENGTH = 15; // characters that a name along a column has room for
 
-// Sizes in px: a wide column has its pod's name across, a narrow one along.
+// Sizes in px: a wide column has its pod's name across; in the others it is along, and the heading as high as it needs.
 const SIZES = [
   { name: "wide", column: 150, least: 118, row: 30, head: 92 },
-  { name: "middle", column: 44, least: 30, row: 26, head: 186 },
-  { name: "narrow", column: 22, least: 22, row: 22, head: 182 },
+  { name: "middle", column: 44, least: 30, row: 26, head: 76, character: 7.2 },
+  { name: "narrow", column: 22, least: 22, row: 22, head: 76, character: 6.8 },
 ];
 
 export class Matrix {
@@ -69,7 +69,9 @@ export class Matrix {
     const room = this.scroller.clientWidth - this.side;
     this.size = SIZES.find((one) => count * one.least <= room) ?? SIZES.at(-1);
     this.width = Math.max(this.size.least, Math.min(this.size.column, Math.floor(room / Math.max(count, 1))));
-    const { row, head, name } = this.size;
+    const { row, name } = this.size;
+    const longest = this.view.columns.reduce((most, one) => Math.max(most, one.name.length), 0);
+    const head = (this.head = this.size.head + Math.round((this.size.character ?? 0) * (Math.min(longest, NAME_LENGTH) + 2)));
     const total = { width: this.side + count * this.width, height: this.view.rows.length * row };
     this.overflows = count * this.width > room;
     this.scroller.dataset.size = name;
@@ -202,9 +204,9 @@ export class Matrix {
     cursor.dataset.side = String(column < 0);
     cursor.dataset.head = String(row < 0);
     cursor.style.width = `${column < 0 ? this.side : this.width}px`;
-    cursor.style.height = `${row < 0 ? this.size.head : this.size.row}px`;
+    cursor.style.height = `${row < 0 ? this.head : this.size.row}px`;
     const left = column < 0 ? this.scroller.scrollLeft : this.side + column * this.width;
-    const top = row < 0 ? this.scroller.scrollTop - this.size.head : row * this.size.row;
+    const top = row < 0 ? this.scroller.scrollTop - this.head : row * this.size.row;
     cursor.style.transform = `translate(${left}px, ${top}px)`;
     cursor.setAttribute("aria-label", words);
     cursor.setAttribute("aria-rowindex", String(row + 2));
@@ -213,7 +215,7 @@ export class Matrix {
 
   #scrollTo(row, column) {
     const { scroller, size } = this;
-    const room = { height: scroller.clientHeight - size.head, width: scroller.clientWidth - this.side };
+    const room = { height: scroller.clientHeight - this.head, width: scroller.clientWidth - this.side };
     if (row >= 0) {
       const top = row * size.row;
       if (top < scroller.scrollTop) scroller.scrollTop = top;
@@ -232,7 +234,7 @@ export class Matrix {
   }
 
   #key(event) {
-    const page = Math.max(Math.floor((this.scroller.clientHeight - this.size.head) / this.size.row) - 1, 1);
+    const page = Math.max(Math.floor((this.scroller.clientHeight - this.head) / this.size.row) - 1, 1);
     const rows = this.view.rows.length - 1;
     const columns = this.view.columns.length - 1;
     const far = event.ctrlKey || event.metaKey;
@@ -263,7 +265,7 @@ export class Matrix {
     const x = event.clientX - box.left - this.scroller.clientLeft;
     const y = event.clientY - box.top - this.scroller.clientTop;
     return {
-      row: y < this.size.head ? -1 : Math.floor((y - this.size.head + this.scroller.scrollTop) / this.size.row),
+      row: y < this.head ? -1 : Math.floor((y - this.head + this.scroller.scrollTop) / this.size.row),
       column: x < this.side ? -1 : Math.floor((x - this.side + this.scroller.scrollLeft) / this.width),
     };
   }
