@@ -210,9 +210,10 @@ what an agent says beyond the known reasons counts as `Other`. A histogram `x` h
 `x_sum` and `x_count`; each counter and histogram also has `x_created`, the Unix time at which it began. Beside what is
 listed here each program has the usual `process_*` and `python_*`.
 
-In the chart: `metrics.serviceMonitor.enabled` has the Prometheus operator scrape the operator,
-`metrics.prometheusRule.enabled` brings the alerts, and `metrics.dashboard.enabled` a Grafana dashboard
-(`helm/lora-operator/files`); agents: `podMonitor` of the chart `vllm-lora`.
+In the chart: `metrics.serviceMonitor.enabled` has the Prometheus operator scrape operator and routers,
+`metrics.prometheusRule.enabled` brings the alerts (`docsUrl`: where their runbook is served), and
+`metrics.dashboard.enabled` a Grafana dashboard (`helm/lora-operator/files`); agents: `podMonitor` of the chart
+`vllm-lora`.
 """
 
 
