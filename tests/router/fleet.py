@@ -49,6 +49,7 @@ class Fleet:
         self, resource: str, pods: Json | None = None, *, names: tuple[str, ...] = (), base_model: str = "llama",
         namespace: str = NAMESPACE, deleting: bool = False, failed: Json | None = None,
         explicit: tuple[str, ...] = (), ready: tuple[str, str, str] = ("True", "Ready", ""),
+        selection: Json | None = None, keywords: str = "",
         on_demand: bool = False, asked: tuple[str, ...] = (), source_ready: bool = True,
     ) -> None:  # fmt: skip
         """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster. `asked`: wanted now."""
@@ -59,6 +60,8 @@ class Fleet:
             engine_names = [{"name": k, "engineName": v} for k, v in held.items() if k != v]
             assignments.append({"pod": pod, "address": address, "adapters": [*held], "engineNames": engine_names})
         metadata = self._metadata(resource, namespace)
+        if keywords:
+            metadata["annotations"] = {f"{GROUP}/keywords": keywords}
         if deleting:
             metadata["deletionTimestamp"] = TIME
         known = {name for held in (pods or {}).values() for name in held} | set(names)
@@ -74,6 +77,7 @@ class Fleet:
         source = {"type": "local", "repository": "/models/x", "adapters": list(explicit)}
         deployment = {"loadOnStartup": not on_demand}
         spec = {"baseModel": base_model, "adapterSource": source, "deploymentConfig": deployment}
+        spec |= {} if selection is None else {"selection": selection}
         self.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
 
     def drop_adapter(self, resource: str, namespace: str = NAMESPACE) -> None:

@@ -208,7 +208,7 @@ class AdapterSelection(Model):
     name: Annotated[str, words.ADAPTER_NAME]
     """The adapter's name."""
     description: Description | None = None
-    """What it is good at, in a sentence or two; instead of the one that all adapters share."""
+    """What it is good at, instead of what is said of all adapters."""
     keywords: Annotated[KeywordList, Field(max_length=25), Kubernetes(list_type="set")] = ()
     """Further keywords, of this adapter alone."""
     priority: Precedence | None = None
@@ -219,7 +219,8 @@ class SelectionConfig(Model):
     """What requests the adapters are for, so that they can be chosen by a request's text."""
 
     description: Description | None = None
-    """What the adapters are good at, in a sentence or two, which is compared with a text by its meaning."""
+    """What the adapters are good at. Each line is compared with a text by its meaning: a first one that says what they
+    do, and some that are requests for them, as users would write them."""
     keywords: Annotated[KeywordList, Field(max_length=50), Kubernetes(list_type="set")] = ()
     """What a text has that is for them: words, phrases, and either with the wildcards *, ? and [...]."""
     priority: Precedence = 0

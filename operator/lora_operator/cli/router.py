@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from lora_operator import logs
@@ -15,6 +16,7 @@ from lora_operator.kube import Kube, KubeError
 from lora_operator.options import add_options
 from lora_operator.parts import PartEnded
 from lora_operator.router.process import run_router
+from lora_operator.router.semantic import EmbeddingModelError, Semantic, load_model
 from lora_operator.router.settings import ENVIRONMENT_PREFIX, RouterSettings, from_arguments
 from lora_operator.server import ServeError
 
@@ -41,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
     except (WatchError, PartEnded) as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
-    except (KubeError, ServeError) as error:
+    except (KubeError, ServeError, EmbeddingModelError) as error:
         log.error("cannot start: %s", error)
         return 1
 
@@ -53,5 +55,9 @@ async def _run(settings: RouterSettings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run_router(settings, await Kube.connect(settings.kubeconfig), stop)
+    semantic = None
+    if settings.embedding_model:
+        # in a thread: a signal must be noticed meanwhile
+        semantic = Semantic(await asyncio.to_thread(load_model, Path(settings.embedding_model)))
+    await run_router(settings, await Kube.connect(settings.kubeconfig), stop, semantic)
     return 0

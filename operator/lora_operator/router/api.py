@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -30,11 +30,15 @@ from lora_operator.router.questions import (
     read_path_name,
     read_query,
 )
+from lora_operator.router.select_answer import select_json, selected
+from lora_operator.router.selecting import Selector
+from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import Selection, StreamLimits, Streams, rounded
 from lora_operator.router.table import RoutingTable
+from lora_operator.router.topics import Topics
 from lora_operator.router.ui.fleet import Fleet
 from lora_operator.router.ui.page import Page
-from lora_operator.router.wire import PickRequest
+from lora_operator.router.wire import PickRequest, SelectRequest, Wire
 
 BODY_BYTES = 64 << 10
 BODY_SECONDS = 10.0
@@ -46,6 +50,7 @@ STREAM_HEADERS = {
     "X-Accel-Buffering": "no",  # some proxies would collect events otherwise
 }
 
+Asked = TypeVar("Asked", bound=Wire)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -54,13 +59,14 @@ class RouterApi:
 
     def __init__(
         self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None,
-        asking: Asking | None = None,
+        asking: Asking | None = None, semantic: Semantic | None = None,
     ) -> None:  # fmt: skip
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
         self.picker = Picker(table)
         self.decider = Decider(table, self.picker, asking)
+        self.selector = Selector(Topics(table), semantic)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
         self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
@@ -70,6 +76,7 @@ class RouterApi:
         """Let go all clients that wait for something."""
         self.streams.stop()
         self.decider.stop()
+        self.selector.stop()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES)
@@ -79,6 +86,7 @@ class RouterApi:
             ("GET", "/v1/adapters/{name}/pods", self._pods),
             ("GET", "/v1/watch", self._watch),
             ("POST", "/v1/pick", self._pick),
+            ("POST", "/v1/select", self._select),
             ("GET", "/v1/fleet", self._fleet),
             ("GET", "/ui", page.redirect),
             ("GET", "/ui/{file:[^/]*}", page.file),
@@ -150,17 +158,7 @@ class RouterApi:
         return _json(self._lines.of(entry)[:-1] + version, self._headers())
 
     async def _pick(self, request: web.Request) -> web.StreamResponse:
-        if request.query_string:
-            raise Problem("bad-request", "POST /v1/pick takes no query parameters; put everything into the body")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await request.read()
-        except TimeoutError as error:
-            raise Problem("body-too-slow", f"the whole body has to come within {BODY_SECONDS:g} s") from error
-        try:
-            asked = PickRequest.model_validate_json(body)
-        except ValidationError as error:
-            raise Problem("bad-request", f"the body: {_first(error)}") from error
+        asked = await _read_body(request, PickRequest)
         policy = asked.policy or DEFAULT_POLICY
         if policy not in NAMES:
             raise Problem("bad-request", f"policy {policy!r} does not exist; use one of {', '.join(NAMES)}")
@@ -178,6 +176,13 @@ class RouterApi:
             headers = self._headers() | {"Retry-After": str(outcome.retry_after_seconds)}
             return _json(dumped(self._loading(outcome)), headers, HTTPStatus.ACCEPTED)
         raise _problem(outcome)
+
+    async def _select(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read_body(request, SelectRequest)
+        self._need_table()
+        found = await selected(self.selector, asked)
+        self.metrics.selected(found.method, adapter=found.subject is not None)
+        return _json(dumped(select_json(found, asked, self.decider, self._table.tag)), self._headers())
 
     def _picked(self, outcome: Chosen) -> dict[str, Any]:
         entry, endpoint = outcome.entry, outcome.endpoint
@@ -246,6 +251,21 @@ class RouterApi:
     async def _exposition(self, _: web.Request) -> web.StreamResponse:
         headers = {"Content-Type": "text/plain; version=0.0.4"}
         return web.Response(body=self.metrics.exposition(), headers=headers)
+
+
+async def _read_body(request: web.Request, model: type[Asked]) -> Asked:
+    """The body as the model has it. Raises Problem."""
+    if request.query_string:
+        raise Problem("bad-request", f"POST {request.path} takes no query parameters; put everything into the body")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError as error:
+        raise Problem("body-too-slow", f"the whole body has to come within {BODY_SECONDS:g} s") from error
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Problem("bad-request", f"the body: {_first(error)}") from error
 
 
 def _json(data: bytes, headers: dict[str, str], status: int = HTTPStatus.OK) -> web.Response:

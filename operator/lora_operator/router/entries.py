@@ -32,7 +32,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What requests an adapter is for, as its LoraAdapter says. Keywords are as they were written, fit for use or not."""
+    """What requests an adapter is for, as its LoraAdapter says. Keywords are as written, fit for use or not."""
 
     keywords: tuple[str, ...] = ()
     description: str = ""

@@ -13,6 +13,7 @@ from lora_operator.router.freshness import Freshness
 from lora_operator.router.table import RoutingTable
 
 PREFIX = "lora_operator_router_"
+PICK_STATUSES = (200, 202, 404, 503)
 PICK_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.01)
 
 
@@ -29,11 +30,20 @@ class RouterMetrics:
         self._picks = Histogram(
             PREFIX + "pick_seconds", "Time to choose an endpoint.", buckets=PICK_SECONDS, registry=self.registry
         )
+        self._selections = Counter(
+            PREFIX + "selections_total", "Texts compared, by what decided and what came of it.", ["method", "chosen"],
+            registry=self.registry,
+        )  # fmt: skip
         self._cut = Counter(
             PREFIX + "streams_ended_total", "Change streams that ended, by reason.", ["reason"], registry=self.registry
         )
         self._children: dict[tuple[str, int], Counter] = {}
         self.registry.register(_State(table, freshness, streams))
+        # an increase from nothing to one is none to Prometheus
+        for status in PICK_STATUSES:
+            self._requests.labels("/v1/pick", str(status))
+        for reason in ("ClientGone", "Stopping", "TooSlow"):
+            self._cut.labels(reason)
 
     def request(self, route: str, status: int) -> None:
         child = self._children.get((route, status))
@@ -43,6 +53,9 @@ class RouterMetrics:
 
     def picked(self, seconds: float) -> None:
         self._picks.observe(seconds)
+
+    def selected(self, method: str, *, adapter: bool) -> None:
+        self._selections.labels(method, "adapter" if adapter else "base").inc()
 
     def stream_ended(self, reason: str) -> None:
         self._cut.labels(reason).inc()

@@ -24,12 +24,14 @@ from lora_operator.router.wire import (
     ProblemDocument,
     Readiness,
     Reset,
+    SelectAnswer,
+    SelectRequest,
     Snapshot,
 )
 
 MODELS: tuple[type[BaseModel], ...] = (
     Adapter, AdapterList, AdapterPods, ChangeEvent, FleetAnswer, Heartbeat, LoadingAnswer, PickAnswer, PickRequest,
-    ProblemDocument, Readiness, Reset, Snapshot,
+    ProblemDocument, Readiness, Reset, SelectAnswer, SelectRequest, Snapshot,
 )  # fmt: skip
 REF = "#/components/schemas/"
 Json = dict[str, Any]
@@ -76,6 +78,8 @@ def _paths() -> Json:
     chosen = _operation("pick", "An endpoint for one request", PickAnswer, [], (400, 404, 408, 413, 503))
     chosen["responses"]["202"] = _answer("It is being loaded; come again after Retry-After", LoadingAnswer)
     chosen["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(PickRequest)}}}
+    selected = _operation("select", "The adapter that a text is for", SelectAnswer, [], (400, 408, 413, 503))
+    selected["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(SelectRequest)}}}
     file = {
         "name": "file", "in": "path", "required": True, "schema": {"type": "string"},
         "description": "a file of the page; empty for the page itself",
@@ -95,6 +99,7 @@ def _paths() -> Json:
         "/v1/adapters/{name}/pods": {"get": pods},
         "/v1/watch": {"get": watch},
         "/v1/pick": {"post": chosen},
+        "/v1/select": {"post": selected},
         "/v1/fleet": {"get": fleet},
         "/ui": {"get": to_page},
         "/ui/{file}": {"get": page},

@@ -23,6 +23,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "not-recorded": (503, "It could not be recorded that the adapter was asked for"),
     "too-many-loads": (503, "Too many adapters are being loaded"),
     "table-not-loaded": (503, "The routing table is not there yet"),
+    "too-many-selections": (503, "Too many texts are being compared"),
     "too-many-streams": (503, "Too many streams are open"),
 }
 

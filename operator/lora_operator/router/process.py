@@ -12,6 +12,7 @@ from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.parts import must_go_on
 from lora_operator.router.following import Following
+from lora_operator.router.semantic import Semantic
 from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.streams import StreamLimits
@@ -21,8 +22,10 @@ log = logging.getLogger(__name__)
 LIST_RETRY_SECONDS = 2.0
 
 
-async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) -> None:
-    """Until `stop` is set.
+async def run_router(
+    settings: RouterSettings, kube: Kube, stop: asyncio.Event, semantic: Semantic | None = None
+) -> None:
+    """Until `stop` is set. `semantic` compares texts by meaning, if the router can do that.
 
     Raises:
         ServeError: the port is taken.
@@ -33,7 +36,7 @@ async def run_router(settings: RouterSettings, kube: Kube, stop: asyncio.Event) 
     router = Router(
         cluster, kube, namespaces=settings.namespaces, limits=limits, log_length=settings.change_log,
         load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
-        on_demand_seconds=settings.on_demand_seconds,
+        on_demand_seconds=settings.on_demand_seconds, semantic=semantic,
     )  # fmt: skip
     following = Following(kube, cluster, settings.namespaces, router.mark)
     async with contextlib.AsyncExitStack() as stack:

@@ -18,6 +18,7 @@ from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.load_metrics import LoadMetrics
 from lora_operator.router.loads import Loads
+from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
 from lora_operator.router.ui.fleet import Fleet
@@ -34,12 +35,13 @@ class Router:
     def __init__(
         self, cluster: Cluster, kube: Kube, *, namespaces: tuple[str, ...] = (), limits: StreamLimits | None = None,
         log_length: int = LOG_LENGTH, requests_namespace: str = "", on_demand_seconds: float = 300.0,
-        load_seconds: float = 0.0,
+        load_seconds: float = 0.0, semantic: Semantic | None = None,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
         self._asking = Asking(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
-        self.api = RouterApi(self.table, self.freshness, Fleet(cluster, self.table.epoch), limits, self._asking)
+        fleet = Fleet(cluster, self.table.epoch)
+        self.api = RouterApi(self.table, self.freshness, fleet, limits, self._asking, semantic)
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
         self._kube = kube
         self._namespaces = namespaces

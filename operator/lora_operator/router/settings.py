@@ -28,6 +28,10 @@ class RouterSettings:
         1.0, "time between two looks at an engine's metrics, from which picks know how busy each pod is (0: off, only "
         "what was handed out counts)", float, most=4.0,
     )  # fmt: skip
+    embedding_model: str = option(
+        "", "folder of a sentence-transformers model, by which POST /v1/select compares texts by meaning; needs the "
+        "extra semantic, and 1 GB of memory (default: none, it compares keywords)",
+    )  # fmt: skip
     streams: int = option(1000, "most change streams at a time", int, least=1)
     change_log: int = option(20_000, "changes that are kept for streams to be resumed from", int, least=1)
     requests_namespace: str = option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from lora_operator.router.entries import Entry, Why
@@ -100,6 +100,77 @@ class LoadingAnswer(Wire):
     base_model: str
     reason: str
     message: str
+    version: Version
+
+
+class MessagePart(BaseModel):
+    """A part of a message; only texts count."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str = "text"
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """A message as OpenAI's chat API has it; what is not named here does not count."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: str
+    content: str | list[MessagePart] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content if part.text)
+        return self.content or ""
+
+
+class SelectRequest(Wire):
+    """Which adapter of a base model is this text for? Give `text`, or the `messages` of a chat."""
+
+    base_model: BaseModelName
+    text: str | None = None
+    messages: Annotated[list[Message] | None, Field(max_length=1000, description="those of the user count")] = None
+    namespace: Annotated[Namespace | None, Field(description="only its adapters; default: of all namespaces")] = None
+    method: Annotated[
+        Literal["keywords", "semantic", "auto"],
+        Field(description="auto: by keywords, then by meaning if that did not say and the router has a model"),
+    ] = "auto"
+    threshold: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1000,
+            description="least score of an adapter: 1 (default) is a whole keyword; a cosine for semantic",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_one_text(self) -> SelectRequest:
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("give text or messages, and not both")
+        return self
+
+
+class SelectAnswer(Wire):
+    """`adapter` null: none reached the threshold, ask the base model. `score`, `matched`: of the best one all the same.
+
+    `endpoint`: a pod for the request. Where no pod answers for the adapter, `reason` and `message` say why.
+    """
+
+    adapter: str | None
+    namespace: str | None = None
+    base_model: str
+    method: Literal["keywords", "semantic"]
+    score: float
+    matched: Annotated[
+        list[str], Field(description="keywords that were found, or the line of a description that is nearest")
+    ]
+    endpoint: PodAnswer | None = None
+    reason: str | None = None
+    message: str | None = None
     version: Version
 
 
