@@ -51,8 +51,8 @@ def read_body(raw: bytes) -> Body:
         raise BadBody(f'the body is not JSON ({said}); send a JSON object with a member "model"') from error
     if not spans:
         raise BadBody('the body has no "model"; name the adapter or the base model there')
-    if not isinstance(model, str) or not model:
-        raise BadBody("\"model\" in the body is not a name; give the adapter's or the base model's as a string")
+    if not isinstance(model, str) or not 0 < len(model) <= NAME_LENGTH:
+        raise BadBody(f'"model" in the body is not a name; give a string of 1 to {NAME_LENGTH} characters')
     return Body(text, model, tuple(spans))
 
 
