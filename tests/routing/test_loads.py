@@ -130,6 +130,14 @@ def test_metrics_that_nobody_asks_for_do_not_pile_up() -> None:
     assert len(pool._ages) <= 7
 
 
+def test_tells_which_pods_there_are_and_how_old_their_metrics_are() -> None:
+    index = an_index(a_pod("p1", load=busy(3, at=2.0)), a_pod("p2"))
+    assert index.endpoints() == [a_pod("p1", load=busy(3, at=2.0)), a_pod("p2")]
+    assert [index.observed_at(pod) for pod in ("p1", "p2", "gone")] == [2.0, None, None]
+    index.observe("p2", busy(1, at=4.0), now=4.0)
+    assert index.observed_at("p2") == 4.0
+
+
 def test_an_empty_pool_has_no_load() -> None:
     index = an_index(a_pod("p1", state=DRAINING))
     assert mean_of(index) == 0

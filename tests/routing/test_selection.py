@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_scheduler.routing import Catalogue, InvalidKeywords, Selection, Topic
+from lora_scheduler.routing import Catalogue, InvalidKeywords, Selection, Topic, problem_of
 from lora_scheduler.routing.selection import MOST_CHARACTERS, words_of
 
 SQL = Topic("sql", ("sql", "select * from", "join tables", "postgres*"))
@@ -96,6 +96,12 @@ def test_what_is_beyond_the_limit_of_a_text_does_not_count() -> None:
 def test_keywords_that_cannot_be_used_are_refused_by_adapter(topics: list[Topic], words: str) -> None:
     with pytest.raises(InvalidKeywords, match=words):
         Catalogue(topics)
+
+
+@pytest.mark.parametrize("keyword", ["sql", "a b", "*", "a*b*c*d*", "x" * 100])
+def test_a_keyword_that_is_fit_for_use_has_no_problem(keyword: str) -> None:
+    assert problem_of(keyword) == ""
+    Catalogue([Topic("a", (keyword,))])
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan"), float("inf")])
