@@ -16,10 +16,10 @@ from rich.text import Text
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.plugin.assumed import assume, read
 from lora_operator.plugin.connect import Cluster, connected
-from lora_operator.plugin.problems import FAILED
+from lora_operator.plugin.problems import FAILED, PluginError
 from lora_operator.plugin.reach import NoAnswer, Reach, reaching
 from lora_operator.plugin.reading import from_cluster
-from lora_operator.plugin.screen import BAD, Screen, a_table, bar
+from lora_operator.plugin.screen import BAD, Screen, a_table, bar, clean
 from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
 from lora_operator.vllm.quirks import public_name
 
@@ -48,9 +48,13 @@ async def run(arguments: argparse.Namespace) -> int:
         with Live(_picture(looks), console=screen.console, screen=True, auto_refresh=False) as shown:
             while True:
                 await asyncio.sleep(arguments.seconds)
-                before = {one.pod.key: one for one in looks}
-                looks = await look(cluster, reach, before, arguments.seconds)
-                shown.update(_picture(looks), refresh=True)
+                problem = ""
+                try:
+                    before = {one.pod.key: one for one in looks}
+                    looks = await look(cluster, reach, before, arguments.seconds)
+                except PluginError as error:
+                    problem = str(error)  # it may come back; what was seen last stays on the screen
+                shown.update(_picture(looks, problem), refresh=True)
 
 
 async def look(cluster: Cluster, reach: Reach, before: dict[str, Look], seconds: float) -> list[Look]:
@@ -123,8 +127,9 @@ OF_PODS = ("POD", "RUNNING", "WAITING", "ENDED", "KV CACHE", "BUSY WITH")
 OF_ADAPTERS = ("ADAPTER", "BUSY ON", "WAITING THERE", "PODS")
 
 
-def _picture(looks: Sequence[Look]) -> Group:
-    return Group(a_table(OF_PODS, _of_pods(looks)), Text(), a_table(OF_ADAPTERS, _of_adapters(looks)))
+def _picture(looks: Sequence[Look], problem: str = "") -> Group:
+    pods, adapters = a_table(OF_PODS, _of_pods(looks)), a_table(OF_ADAPTERS, _of_adapters(looks))
+    return Group(pods, Text(), adapters, *([Text(), Text(clean(problem), BAD)] if problem else ()))
 
 
 def _draw(screen: Screen, looks: Sequence[Look], where: str) -> None:
