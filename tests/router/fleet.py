@@ -50,7 +50,7 @@ class Fleet:
         namespace: str = NAMESPACE, deleting: bool = False, failed: Json | None = None,
         explicit: tuple[str, ...] = (), ready: tuple[str, str, str] = ("True", "Ready", ""),
         selection: Json | None = None, keywords: str = "",
-        on_demand: bool = False, asked: tuple[str, ...] = (), source_ready: bool = True,
+        on_demand: bool = False, asked: tuple[str, ...] = (), source_ready: bool = True, replicas: int = 1,
     ) -> None:  # fmt: skip
         """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster. `asked`: wanted now."""
         assignments = []
@@ -75,7 +75,7 @@ class Fleet:
             ],
         }
         source = {"type": "local", "repository": "/models/x", "adapters": list(explicit)}
-        deployment = {"loadOnStartup": not on_demand}
+        deployment = {"loadOnStartup": not on_demand, "replicas": replicas}
         spec = {"baseModel": base_model, "adapterSource": source, "deploymentConfig": deployment}
         spec |= {} if selection is None else {"selection": selection}
         self.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})

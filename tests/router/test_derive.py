@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,42 @@ def test_a_table_that_followed_every_change_equals_one_that_begins_now() -> None
         assert replayed.get(key) == change.before
         replayed[key] = change.after
     assert {key: entry for key, entry in replayed.items() if entry} == {e.key: e for e in fleet.table.after()}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "given_up"),
+    [
+        ({}, "LoadOnDemand", False),
+        ({"asked": ("poet",)}, "Loading", False),
+        ({"asked": ("poet",), "ready": ("False", "NoMatchingPods", "no pod")}, "NoMatchingPods", False),
+        ({"ready": ("False", "Loading", "loading bard"), "asked": ("bard",)}, "LoadOnDemand", False),
+        ({"failed": {"bard": {"code": "X"}}, "ready": ("False", "X", "bard")}, "LoadOnDemand", False),
+        (
+            {"failed": {"bard": {"code": "X"}}, "ready": ("False", "X", "bard"), "asked": ("bard", "poet")},
+            "Loading", False,
+        ),
+        ({"failed": {"poet": {"code": "RankTooHigh", "message": "rank 64"}}}, "RankTooHigh", True),
+        ({"replicas": 0}, "ScaledToZero", True),
+        ({"names": (), "explicit": ("poet",), "ready": ("Unknown", "Resolving", "")}, "Resolving", False),
+        ({"names": (), "explicit": ("poet",), "ready": ("False", "Gone", ""), "source_ready": False}, "Gone", True),
+        ({"explicit": ("poet",), "ready": ("False", "NotFound", ""), "source_ready": False}, "LoadOnDemand", False),
+    ],
+)  # fmt: skip
+def test_of_an_adapter_on_demand_it_is_known_whether_asking_for_it_helps(
+    said: dict[str, Any], reason: str, given_up: bool
+) -> None:
+    fleet = Fleet()
+    fleet.adapter("lazy", **({"names": ("bard", "poet"), "on_demand": True} | said))
+    fleet.refresh()
+    entry = fleet.table.get(NAMESPACE, "poet")
+    assert entry is not None and entry.on_demand
+    assert (entry.reason, entry.given_up) == (reason, given_up)
+
+
+def test_a_copy_on_a_pod_that_comes_back_is_worth_waiting_for_though_another_was_refused() -> None:
+    fleet = Fleet()
+    fleet.pod("vllm-0", "10.0.0.1", ready=False)
+    fleet.adapter("lazy", {"vllm-0": {"poet": "poet"}}, on_demand=True, failed={"poet": {"code": "NoFreeSlot"}})
+    fleet.refresh()
+    entry = fleet.table.get(NAMESPACE, "poet")
+    assert entry is not None and (entry.reason, entry.given_up) == ("PodsNotReady", False)

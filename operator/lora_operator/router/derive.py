@@ -6,19 +6,15 @@ before an unload. Pods are looked at as well, for they say first that they are a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lora_operator.observe.cluster import PodRecord, Resource
 from lora_operator.router.about import about_of
+from lora_operator.router.absence import ANSWERS, CONFLICT, Absence, absences, is_on_demand, items_of
 from lora_operator.router.entries import Endpoint, Entry, Why, Withheld
 from lora_operator.vllm.client import Endpoint as EngineAddress
 
-NOT_LOADED = "NotLoaded"
-CONFLICT = "Conflict"  # of those that were refused a name that another resource has
-LOAD_ON_DEMAND = ("LoadOnDemand", "it is loaded when it is asked for")
-LOADING = ("Loading", "it was asked for and is on its way")
 PODS_NOT_READY = "PodsNotReady"
 
 
@@ -43,30 +39,28 @@ def view_of(record: PodRecord) -> PodView:
 def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
     """By public name, every adapter that the resource is known to stand for."""
     base_model = resource.spec.base_model if resource.spec is not None else ""
-    on_demand = resource.spec is not None and not resource.spec.deployment_config.load_on_startup
+    on_demand = is_on_demand(resource)
     holders = _holders(resource, pods)
     about = about_of(resource)
     found: dict[str, Entry] = {}
-    for name, (reason, message, given_up) in _names(resource, holders).items():
+    for name, why in absences(resource, holders).items():
         endpoints, withheld = holders.get(name, ((), ()))
         if endpoints:
-            reason = message = ""
-            given_up = False
+            why = ANSWERS
         elif withheld:
-            reason = PODS_NOT_READY
-            message = "; ".join(f"{one.pod} is {_WORDS[one.state]}" for one in withheld[:4])
+            why = Absence(PODS_NOT_READY, "; ".join(f"{one.pod} is {_WORDS[one.state]}" for one in withheld[:4]))
         elif resource.deleted_at is not None:
             continue  # being unloaded, and nobody has it any more
         found[name] = Entry(
-            resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld), reason, message,
-            on_demand, given_up, about(name),
+            resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld),
+            why.reason, why.message, on_demand, why.given_up, about(name),
         )  # fmt: skip
     return found
 
 
 def pods_named(resource: Resource) -> set[str]:
     """Keys of the pods on whose state the lines of this resource depend."""
-    return {f"{resource.namespace}/{item.get('pod')}" for item in _items(resource, "podAssignments")}
+    return {f"{resource.namespace}/{item.get('pod')}" for item in items_of(resource, "podAssignments")}
 
 
 def merged(entries: Iterable[Entry]) -> Entry:
@@ -86,7 +80,7 @@ _WORDS = {Why.NOT_READY: "not ready", Why.TERMINATING: "about to go"}
 
 def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoint], list[Withheld]]]:
     found: dict[str, tuple[list[Endpoint], list[Withheld]]] = {}
-    for item in _items(resource, "podAssignments"):
+    for item in items_of(resource, "podAssignments"):
         name, address = str(item.get("pod")), str(item.get("address") or "")
         pod = pods(f"{resource.namespace}/{name}")
         if pod is None or not address or pod.address != address:
@@ -100,48 +94,3 @@ def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoi
             else:
                 withheld.append(Withheld(name, why))
     return found
-
-
-def _names(resource: Resource, holders: Iterable[str]) -> dict[str, tuple[str, str, bool]]:
-    """Name -> why it is not loaded, if it is not, and whether it was given up."""
-    ready = _condition(resource, "Ready")
-    plain = (
-        str(ready.get("reason") or NOT_LOADED) if ready.get("status") != "True" else NOT_LOADED,
-        str(ready.get("message") or "no pod has it loaded"),
-        False,
-    )
-    names = dict.fromkeys(holders, plain)
-    spec = resource.spec
-    on_demand = spec is not None and not spec.deployment_config.load_on_startup
-    if spec is not None:
-        # what the source cannot show is not loaded by asking for it
-        lost = on_demand and _condition(resource, "SourceReady").get("status") == "False"
-        names |= dict.fromkeys(spec.adapter_source.adapters, (*plain[:2], lost))
-    failed = {
-        str(item["name"]): (
-            str(item.get("code") or item.get("reason") or "Failed"),
-            str(item.get("message") or item.get("reason") or ""),
-            True,
-        )
-        for item in _items(resource, "failedAdapters")
-        if item.get("name")
-    }
-    of_another = any(plain[0] == code for code, _, _ in failed.values())
-    for item in _items(resource, "adapters"):
-        if not item.get("name"):
-            continue
-        said = plain
-        if on_demand and not item.get("replicas"):
-            said = (*LOAD_ON_DEMAND, False)
-        elif on_demand and (of_another or ready.get("status") == "True"):
-            said = (*LOADING, False)
-        names[str(item["name"])] = said
-    return names | failed
-
-
-def _condition(resource: Resource, kind: str) -> Mapping[str, Any]:
-    return next((one for one in _items(resource, "conditions") if one.get("type") == kind), {})
-
-
-def _items(resource: Resource, field: str) -> Iterable[Mapping[str, Any]]:
-    return resource.status.get(field) or ()
