@@ -43,12 +43,12 @@ async def test_shows_what_kubectl_says_as_it_changes_and_outlives_its_server(wor
             assert await shown(tab) == by_kubectl(world) == {("sql", "vllm-0"), ("sql", "vllm-1")}
 
             world.apply("chat", "chat")
-            await expect(tab.page.locator(".cell.loaded[data-adapter$='/chat']")).to_have_count(1, timeout=20_000)
+            await expect(tab.page.locator(".cell.loaded[data-adapter$='/chat']")).to_have_count(1)
             world.wait_ready("chat")
             assert await shown(tab) == by_kubectl(world)
 
             world.apply("wide", "wide")
-            await expect(tab.page.locator("#problems .problem")).to_contain_text("RankTooHigh", timeout=20_000)
+            await expect(tab.page.locator("#problems .problem")).to_contain_text("RankTooHigh")
 
             world.kubectl("delete", "la", "sql")
             await expect(tab.page.locator(".adapter[data-adapter$='/sql']")).to_have_count(0)

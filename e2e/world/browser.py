@@ -13,6 +13,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 20_000  # for what the page is to show
 # a profile of its own comes with each start
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -39,7 +40,7 @@ class Tab:
 
     async def live(self) -> None:
         """Until the page has its data and follows what changes."""
-        await expect(self.page.locator("body")).to_have_attribute("data-link", "live", timeout=20_000)
+        await expect(self.page.locator("body")).to_have_attribute("data-link", "live")
 
 
 @asynccontextmanager
@@ -48,6 +49,7 @@ async def a_browser() -> AsyncIterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("no Chromium is installed; on Debian: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
         try:
