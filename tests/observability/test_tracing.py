@@ -65,6 +65,29 @@ async def test_what_a_plan_begins_is_one_trace(tmp_path: Path, collector: Collec
     assert {span.service for span in collector.spans} == {"lora-operator"}
 
 
+async def test_a_load_that_had_to_wait_belongs_to_the_plan_that_it_was_begun_by(
+    tmp_path: Path, collector: Collector
+) -> None:
+    async with a_fleet(tmp_path, pods=1, otlp_endpoint=collector.url) as fleet:
+        fleet.write("first")
+        fleet.apply("first", "first")
+        await fleet.until(lambda: fleet.ready("first"))
+        await fleet.rounds()  # from now on the engine serves, and loads one at a time
+        late = fleet.engines["p0"].faults.add("late", "load")
+        for name in ("one", "two"):
+            fleet.write(f"both/{name}")
+        fleet.apply("both", "both")
+        await fleet.until(lambda: len(fleet.parts.ledger) == 1 and late.hits)
+        await fleet.rounds()
+        fleet.engines["p0"].faults.clear()
+        await fleet.until(lambda: fleet.ready("both"))
+        await asyncio.to_thread(fleet.operator._tracing.close)
+    assert {" / ".join(collector.above(span)) for span in named(collector, "load adapter")} == {
+        "reconcile / load adapter"
+    }
+    assert len({span.trace for span in named(collector, "load adapter")}) == 3
+
+
 async def test_a_load_that_fails_says_for_what_reason_and_no_more(tmp_path: Path, collector: Collector) -> None:
     async with a_fleet(tmp_path, pods=1, otlp_endpoint=collector.url) as fleet:
         fleet.engines["p0"].faults.add("status", "load")
