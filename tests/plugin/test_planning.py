@@ -228,6 +228,15 @@ async def test_an_urgent_adapter_takes_the_room_of_another(lora: Lora, api: ApiS
     assert "makes room for a higher priority (urgent)" in said.out
 
 
+async def test_an_adapter_on_demand_that_is_loaded_is_not_unloaded_by_a_plan(lora: Lora, api: ApiServer) -> None:
+    on_demand = {"deploymentConfig": {"loadOnStartup": False}}
+    show(api, [an_adapter("rare", {"rare": ["vllm-0"]}, wanted=1, spec=on_demand)], [a_pod("vllm-0")])
+    said = await lora("plan")
+    assert (said.status, said.out.splitlines()[-1]) == (0, "Nothing to do.")
+    show(api, [an_adapter("rare", {"rare": []}, wanted=0, spec=on_demand)], [a_pod("vllm-0")])
+    assert (await lora("plan")).out.splitlines()[-1] == "Nothing to do."
+
+
 async def test_pods_that_differ_have_to_be_named(lora: Lora, api: ApiServer) -> None:
     show(api, [an_adapter("sql")], [a_pod("vllm-0"), a_pod("vllm-1", slots=8)])
     said = await lora("plan", "--add-pods", "1")

@@ -5,7 +5,7 @@ The same `desired` and `take_snapshot` as in the operator's own rounds; only wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lora_operator.cache.paths import is_fingerprint
@@ -14,6 +14,7 @@ from lora_operator.inflight import Failures, Ledger
 from lora_operator.observe.cluster import PodRecord, Resource, read_pod, read_resource
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.ondemand import Use
 from lora_operator.participation import Participants, Participation
 from lora_operator.plugin.reading import Objects
 from lora_operator.resolve import SourceView
@@ -54,7 +55,7 @@ def assume(
     """Put it together. `sources` are the answers for resources whose status does not name their adapters."""
     ledger = Ledger()
     found = Participation().of(records.values(), resources.values(), {}, ledger)
-    wanted = desired(resources.values(), sources)
+    wanted = desired(resources.values(), sources, None, _used(resources.values()))
     held = _held(resources)
     views = {key: _view(record, held.get(key, {})) for key, record in found.pods.items()}
     observed = Observed(
@@ -67,6 +68,17 @@ def assume(
     )
     snapshot = take_snapshot(wanted, observed, ledger, Failures(1.0, 300.0), 0.0)
     return Assumed(resources, found, wanted, snapshot)
+
+
+def _used(resources: Iterable[Resource]) -> Use:
+    """What is loaded now counts as used just now: when adapters on demand were last asked for is not in status."""
+    loaded = {
+        (resource.namespace, str(name)): 1.0
+        for resource in resources
+        for assignment in resource.status.get("podAssignments") or ()
+        for name in assignment.get("adapters") or ()
+    }
+    return Use(loaded, now=1.0, seconds=1.0)
 
 
 def _held(resources: Mapping[str, Resource]) -> dict[str, dict[str, tuple[str, str]]]:

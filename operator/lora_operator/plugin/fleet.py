@@ -108,7 +108,7 @@ def _state(
         return UNKNOWN
     if complete:
         return READY
-    if wanted == 0 and not loaded:
+    if wanted == 0:
         on_demand = (spec.get("deploymentConfig") or {}).get("loadOnStartup") is False
         return ON_DEMAND if on_demand else OFF
     return LOADING
