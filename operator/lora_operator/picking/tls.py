@@ -83,7 +83,8 @@ def _from_files(cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _made() -> ssl.SSLContext:
+def make_pair() -> tuple[bytes, bytes]:
+    """A certificate that vouches for itself, and its key, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, COMMON_NAME)])
     now = datetime.now(UTC)
@@ -100,8 +101,13 @@ def _made() -> ssl.SSLContext:
     )
     encoding = serialization.Encoding.PEM
     secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(encoding), secret
+
+
+def _made() -> ssl.SSLContext:
+    certificate, secret = make_pair()
     with tempfile.TemporaryDirectory() as folder:  # ssl takes files only
         cert_file, key_file = Path(folder, "tls.crt"), Path(folder, "tls.key")
-        cert_file.write_bytes(certificate.public_bytes(encoding))
+        cert_file.write_bytes(certificate)
         key_file.write_bytes(secret)
         return _from_files(cert_file, key_file)

@@ -1,0 +1,157 @@
+"""The picker's server: what it says of its health, how it ends, what it shows over TLS, what it cannot start with."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from grpclib.client import Channel
+from grpclib.health.v1.health_grpc import HealthStub
+from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from lora_operator.cli.main import parser
+from lora_operator.options import SettingsError
+from lora_operator.picking import tls
+from lora_operator.picking.server import PROCESSOR, start_picker
+from lora_operator.router.settings import RouterSettings, from_arguments
+from lora_operator.server import ServeError
+from tests.picking.gateway import Gateway, picking
+from tests.router.fleet import a_fleet
+from tests.router.recording import an_asking
+from tests.router.serving import served
+from tests.router.test_on_demand import until_waiting
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+
+async def health(channel: Channel, service: str) -> int:
+    return int((await HealthStub(channel).Check(HealthCheckRequest(service=service))).status)
+
+
+async def test_a_picker_that_ends_says_so_first_and_answers_on_and_then_lets_go_who_waits() -> None:
+    fleet = a_fleet()
+    fleet.adapter("cold", names=("poet",), on_demand=True)
+    fleet.refresh()
+    async with an_asking() as (_, asking, _), picking(fleet, asking, drain_seconds=60.0) as it:
+        for name in ("", "readiness", "liveness", PROCESSOR):
+            assert await health(it.gateway.channel, name) == SERVING
+        asked = asyncio.create_task(it.gateway.ask({"model": "poet"}))
+        await until_waiting(it.served, 1)
+        async with HealthStub(it.gateway.channel).Watch.open() as watched:
+            await watched.send_message(HealthCheckRequest(service=PROCESSOR), end=True)
+            said = await watched.recv_message()
+            assert said is not None and said.status == SERVING
+            stopping = asyncio.create_task(it.server.stop())
+            said = await watched.recv_message()
+            assert said is not None and said.status == NOT_SERVING
+            await watched.cancel()
+        assert await health(it.gateway.channel, "liveness") == SERVING
+        assert (await it.gateway.ask({"model": "sql"})).endpoint
+        stopping.cancel()
+        it.server._drain_seconds = 0.0
+        await it.server.stop()
+        told = await asked
+        assert told.status == 503 and int(told.headers["retry-after"]) >= 1
+        with pytest.raises(OSError):
+            await Gateway(it.server.port).ask({"model": "sql"})
+
+
+def shown(context: ssl.SSLContext, port: int) -> x509.Certificate:
+    """The certificate that a client is shown."""
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as secured:
+        found = secured.getpeercert(binary_form=True)
+        assert found is not None and secured.selected_alpn_protocol() == "h2"
+        return x509.load_der_x509_certificate(found)
+
+
+def unchecking() -> ssl.SSLContext:
+    """As gateways do: encrypted, and nobody asks who it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def write_pair(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[str, str]:
+    """A certificate for that name, in files that may be there already."""
+    monkeypatch.setattr(tls, "COMMON_NAME", name)
+    cert, key = tls.make_pair()
+    (folder / "tls.crt").write_bytes(cert)
+    (folder / "tls.key").write_bytes(key)
+    return str(folder / "tls.crt"), str(folder / "tls.key")
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    return str(certificate.subject.rfc4514_string())
+
+
+async def test_gateways_that_encrypt_are_shown_a_certificate_that_is_made_at_the_start() -> None:
+    async with picking(a_fleet(), self_signed=True) as it:
+        secured = Gateway(it.server.port, unchecking())
+        assert (await secured.ask({"model": "chat"})).model == "chat--1234"
+        secured.channel.close()
+
+
+async def test_a_certificate_that_is_renewed_is_shown_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = write_pair(tmp_path, monkeypatch, "first")
+    async with picking(a_fleet(), tls_cert=cert, tls_key=key) as it:
+        assert name_of(await asyncio.to_thread(shown, unchecking(), it.server.port)) == "CN=first"
+        write_pair(tmp_path, monkeypatch, "second")
+        assert name_of(await asyncio.to_thread(shown, unchecking(), it.server.port)) == "CN=second"
+        (tmp_path / "tls.key").write_text("half writ")
+        assert name_of(await asyncio.to_thread(shown, unchecking(), it.server.port)) == "CN=second"
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    fleet = a_fleet()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServeError, match=f"cannot listen on 127.0.0.1:{port}.*--picker-port"):
+            async with served(fleet) as api:
+                settings = replace(RouterSettings(), host="127.0.0.1", picker_port=port)
+                await start_picker(settings, api.api, fleet.table, fleet.cluster)
+
+
+async def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = write_pair(tmp_path, monkeypatch, "x")
+    (tmp_path / "other").mkdir()
+    _, other = write_pair(tmp_path / "other", monkeypatch, "y")
+    for wrong in ({"tls_cert": cert, "tls_key": other}, {"tls_cert": f"{cert}x", "tls_key": key}):
+        with pytest.raises(ServeError, match="no pair of PEM files"):
+            async with picking(a_fleet(), **wrong):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--picker-port 8082", "is the port of the router API"),
+        ("--picker-port 9002 --picker-tls-cert x", "belong together"),
+        ("--picker-port 9002 --picker-tls-cert x --picker-tls-key y --picker-self-signed", "give one of the two"),
+        ("--picker-port 9002 --picker-namespace a --namespace b", "a is not watched"),
+        ("--picker-port 9002 --picker-wait-seconds 1000", "--picker-wait-seconds: 1000"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(flags: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        from_arguments(parser("router").parse_args(["router", *flags.split()]), {})
+
+
+def test_a_picker_without_its_libraries_is_refused_with_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["grpclib"] = None
+from lora_operator.cli.main import main
+sys.exit(main(["router", "--picker-port", "9002"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "pip install 'lora-operator[envoy]'" in done.stderr
