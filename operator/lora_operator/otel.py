@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
 from opentelemetry import context, trace
@@ -19,6 +20,7 @@ from lora_operator.tracing import Parent, Value
 
 CLOSE_SECONDS = 3.0
 SEND_SECONDS = 5.0
+MOST_ROUNDS = 16  # that something may still be begun under
 _STANDARD_NAMES = {"url": "url.full"}
 
 
@@ -34,6 +36,7 @@ class OtelTracing:
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("lora_operator", __version__)
         self._propagator = TraceContextTextMapPropagator()
+        self._rounds: OrderedDict[trace.Span, tuple[int, int, int]] = OrderedDict()  # began, planned, ended
 
     @classmethod
     def over_http(cls, url: str | None, service: str, instance: str = "") -> OtelTracing:
@@ -44,6 +47,7 @@ class OtelTracing:
     @contextlib.contextmanager
     def span(self, name: str, *, under: Parent = None, **attributes: Value | None) -> Iterator[object]:
         parent = trace.set_span_in_context(under) if isinstance(under, trace.Span) else None
+        self._send_round(under if isinstance(under, trace.Span) else trace.get_current_span())
         with self._tracer.start_as_current_span(
             name, parent, attributes=_named(attributes), record_exception=False, set_status_on_exception=False
         ) as span:
@@ -54,10 +58,25 @@ class OtelTracing:
                 self.failed(str(getattr(error, "reason", "") or type(error).__name__))
                 raise
 
-    def past(self, name: str, seconds: float, **attributes: Value | None) -> None:
-        ended = time.time_ns()
-        span = self._tracer.start_span(name, attributes=_named(attributes), start_time=ended - int(seconds * 1e9))
-        span.end(ended)
+    @contextlib.contextmanager
+    def round(self, plan_seconds: float, **attributes: Value | None) -> Iterator[object]:
+        planned = time.time_ns()
+        began = planned - int(plan_seconds * 1e9)
+        span = self._tracer.start_span("reconcile", attributes=_named(attributes), start_time=began)
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            yield span
+        # a span that is never ended is never sent
+        self._rounds[span] = began, planned, time.time_ns()
+        while len(self._rounds) > MOST_ROUNDS:
+            self._rounds.popitem(last=False)
+
+    def _send_round(self, span: trace.Span) -> None:
+        """Something is begun under it: if it is a round, it is of interest now."""
+        times = self._rounds.pop(span, None)
+        if times is not None:
+            began, planned, ended = times
+            self._tracer.start_span("plan", trace.set_span_in_context(span), start_time=began).end(planned)
+            span.end(ended)
 
     def failed(self, reason: str) -> None:
         span = trace.get_current_span()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -37,8 +37,9 @@ class Tracing(Protocol):
         An exception that leaves it marks it as failed."""
         ...  # pragma: no cover
 
-    def past(self, name: str, seconds: float, **attributes: Value | None) -> None:
-        """A span that ends now, and began so long ago."""
+    def round(self, plan_seconds: float, **attributes: Value | None) -> AbstractContextManager[object]:
+        """A planning round, whose plan is made, and took so long: "reconcile" and in it "plan". Nothing is sent of
+        rounds that nothing is begun under, now or later: there are many of them."""
         ...  # pragma: no cover
 
     def failed(self, reason: str) -> None:
@@ -70,8 +71,8 @@ class _Off:
     def span(self, name: str, *, under: Parent = None, **attributes: Value | None) -> AbstractContextManager[object]:
         return self._NOTHING
 
-    def past(self, name: str, seconds: float, **attributes: Value | None) -> None:
-        """Nothing."""
+    def round(self, plan_seconds: float, **attributes: Value | None) -> AbstractContextManager[object]:
+        return self._NOTHING
 
     def failed(self, reason: str) -> None:
         """Nothing."""
@@ -138,13 +139,9 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"[:URL_CHARACTERS]
 
 
-@contextlib.contextmanager
-def reconciling(tracing: Tracing, plan: Plan, seconds: float) -> Iterator[None]:
-    """Around the execution of a plan that took so long to make: what it begins belongs to one trace. A plan that wants
-    nothing leaves none, as there are many of them."""
+def reconciling(tracing: Tracing, plan: Plan, seconds: float) -> AbstractContextManager[object]:
+    """Around the execution of a plan that took so long to make: what it begins belongs to one trace."""
     if tracing is OFF or not plan.actions:
-        yield
-        return
-    with tracing.span("reconcile", actions=len(plan.actions), waiting=len(plan.waiting)):
-        tracing.past("plan", seconds, actions=len(plan.actions), missing=sum(plan.missing.values()))
-        yield
+        return contextlib.nullcontext()
+    missing = sum(plan.missing.values())
+    return tracing.round(seconds, actions=len(plan.actions), waiting=len(plan.waiting), missing=missing)
