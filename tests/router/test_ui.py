@@ -48,7 +48,8 @@ class ShownFleet(Fleet):
 
 
 def a_shown_fleet() -> ShownFleet:
-    """Three pods: `sql` on all, one of which is not ready; `chat` on the first; `big` nowhere; `poet` on demand."""
+    """Three pods: `sql` on all, one of which is not ready; `chat` on the first; `big` has no place, `tone` waits for a
+    pod, and `poet` is loaded on demand."""
     fleet = ShownFleet()
     fleet.vllm("vllm-0", "10.0.0.1")
     fleet.vllm("vllm-1", "10.0.0.2")
@@ -61,6 +62,7 @@ def a_shown_fleet() -> ShownFleet:
     big = {"code": "NotEnoughMemory", "message": "needs 900 MiB, 704 MiB are free on 1 of 2 pods", "pods": whys}
     fleet.told("large", {"big": (900, 1)}, {}, {"big": big}, ready=("False", "NotEnoughMemory", "big"))
     fleet.told("later", {"poet": (8, 0)}, {}, ready=("False", "LoadOnDemand", "nothing is loaded yet"))
+    fleet.told("patient", {"tone": (8, 1)}, {}, ready=("False", "PodNotReady", "tone: pod is not ready"))
     fleet.refresh()
     return fleet
 
@@ -115,7 +117,7 @@ async def test_a_status_that_cannot_be_read_hides_nothing_of_the_others() -> Non
     async with served(fleet) as api:
         answer = await fleet_of(api)
         reasons = {one.name: (one.reason, one.message) for one in answer.resources}
-        assert reasons["broken"] == ("InvalidSpec", "its status cannot be read") and len(reasons) == 4
+        assert reasons["broken"] == ("InvalidSpec", "its status cannot be read") and len(reasons) == 5
 
 
 async def test_the_page_is_served_under_rules_that_allow_nothing_from_elsewhere() -> None:
@@ -173,7 +175,7 @@ async def test_shows_which_adapter_is_where_how_full_pods_are_and_what_has_no_pl
         pods = await tab.texts(".column")
         assert len(pods) == 3 and "320 MiB of 1 GiB" in pods[0] and "2 of 8 slots" in pods[0]
         states = await tab.page.locator(".adapter").evaluate_all("all => all.map(one => one.dataset.state)")
-        assert states == ["notplaced", "loaded", "cold", "withheld"]  # big, chat, poet, sql
+        assert states == ["notplaced", "loaded", "cold", "withheld", "waiting"]  # big, chat, poet, sql, tone
         assert await tab.texts("#problems .problem summary .name") == ["big"]
         await tab.page.click("#problems .problem summary")
         whys = " ".join(await tab.texts("#problems li"))
@@ -265,7 +267,7 @@ async def test_works_from_the_keyboard_alone(browser: Browser) -> None:
         await expect(tab.page.locator(".column")).to_have_count(1)
         assert tab.page.url.endswith("#text=chat")
         await keys.press("Escape")
-        await expect(tab.page.locator(".adapter")).to_have_count(4)
+        await expect(tab.page.locator(".adapter")).to_have_count(5)
 
 
 async def test_a_large_fleet_has_only_what_is_in_sight_in_the_document(browser: Browser) -> None:

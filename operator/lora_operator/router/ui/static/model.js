@@ -1,7 +1,11 @@
 // All that is known of the fleet, and what follows from it: rows (adapters), columns (pods) and what stands between.
 
 // Reasons of an adapter that is not loaded and has no trouble.
-const CALM = { Loading: "loading", NotSeenYet: "loading", LoadOnDemand: "cold", ScaledToZero: "cold", Deleting: "going" };
+const CALM = {
+  Loading: "loading", NotSeenYet: "waiting", LoadOnDemand: "cold", ScaledToZero: "cold", Deleting: "going",
+  // these heal by waiting
+  PodNotReady: "waiting", PodTerminating: "waiting", WaitingForRoom: "waiting",
+};
 const LOADS = new Set(["Fetching", "Loading"]);
 const PRESENT = new Set(["AlreadyPlaced", "NotWanted"]);
 export const COLLATOR = new Intl.Collator("en", { numeric: true });
@@ -143,7 +147,7 @@ function put(row, there, cell) {
   else there.usedBytes += size;
 }
 
-// The one state of an adapter, with its reason: loaded, loading, going, withheld, cold or notplaced.
+// The one state of an adapter, with its reason: loaded, loading, waiting, going, withheld, cold or notplaced.
 function judge(row) {
   const states = new Set([...row.cells.values()].map((cell) => cell.state));
   const say = (state, reason = "", message = "") => Object.assign(row, { state, reason, message });

@@ -6,7 +6,7 @@ const CELLS = {
   loaded: "loaded", loading: "loading", going: "going", withheld: "withheld", refused: "refused",
 };
 const ROWS = {
-  loaded: "loaded", loading: "loading", going: "going", withheld: "withheld", cold: "on demand", notplaced: "not placed",
+  loaded: "loaded", loading: "loading", going: "going", withheld: "withheld", cold: "on demand", waiting: "waiting", notplaced: "not placed",
 };
 const STAGES = { Fetching: "fetching", Loading: "loading", Withdrawing: "withdrawn", Unloading: "unloading", Terminating: "pod ends", NotReady: "not ready" };
 
