@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from bench.figures import Figure, percentile
 from bench.router.clients import Watcher, load, pick_request, pods_request
+from bench.router.engines import engines, page
 from bench.scenarios.ready import LOAD
 from e2e.controlplane import ControlPlane
 from e2e.world import World
@@ -25,6 +26,7 @@ from e2e.world.world import SERVICE_ACCOUNT, SYSTEM_NAMESPACE, eventually
 ADAPTERS, PODS, COPIES = 10_000, 1_000, 2
 REQUESTS, CONNECTIONS, CHANGES = 10_000, 8, 100
 WITHDRAW_SECONDS = 0.2
+LOOK_SECONDS = 8.0
 
 
 def router(directory: Path, runs: int) -> list[Figure]:
@@ -54,6 +56,24 @@ def router(directory: Path, runs: int) -> list[Figure]:
         Figure("pod changes -> stream's client knows", changes, "s", "p99 <= 0.1", "", percentile(changes, 99) <= 0.1),
         Figure(f"memory of a router, {size}", (told["all_mb"],), "MB", "", note=made),
         Figure(f"first table, {size}", (told["derive_seconds"],), "s", ""),
+        *_loads(),
+    ]  # fmt: skip
+
+
+def _loads() -> list[Figure]:
+    """What it costs to know how busy the engines are, and how old that knowledge is."""
+    with engines() as port:
+        command = [sys.executable, "-m", "bench.router.looks", str(port), str(PODS), str(LOOK_SECONDS)]
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
+    each = f"{len(page()) / 1000:.0f} kB a page; reading it takes {1e6 * told['parse_seconds']:.0f} us of that"
+    every = f"each asked every {told['period_seconds']:g} s"
+    return [
+        Figure("a look at an engine's load", (1e6 * told["cpu_seconds"] / told["looks"],), "us", "", note=each),
+        Figure(f"loads of {PODS} pods", (100 * told["cpu_seconds"] / told["wall_seconds"],), "% of a core", "",
+               note=every),
+        Figure(f"oldest load of {PODS} pods", (told["oldest_seconds"],), "s", "<= 10", "",
+               told["oldest_seconds"] <= 10, "older ones do not count"),
+        Figure(f"loads of {PODS} pods into the index", (1e6 * told["observe_seconds"],), "us", "", note="each"),
     ]  # fmt: skip
 
 
