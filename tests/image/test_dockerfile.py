@@ -1,4 +1,4 @@
-"""The Dockerfile fits the project, the charts and Pod Security. That it builds and runs is shown by `make image-proof`."""
+"""The Dockerfile fits the project, the charts and Pod Security. That it builds and runs: `make image-proof`."""
 
 from __future__ import annotations
 
