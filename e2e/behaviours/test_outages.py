@@ -126,7 +126,7 @@ def test_started_before_the_api_server_it_waits_for_it(own_worlds: Worlds) -> No
     world.apply("sql", "sql")
     world.plane.stop_api_server()
     operator = world.start_operator(wait=False)
-    eventually(lambda: "cannot be written: " in log_of(world), what=("it says that it waits for its Lease",))
+    eventually(lambda: "cannot list what to look after" in log_of(world), what=("it says what it waits for",))
     assert operator.fetch("/healthz") == "no plan yet\n"
     assert _status_of(operator, "/readyz") == 503
     world.plane.start_api_server()
