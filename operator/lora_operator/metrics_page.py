@@ -23,6 +23,7 @@ from lora_operator.metrics import ADAPTER_STATES, Metrics
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import EngineState
+from lora_operator.picking.metrics import RESULTS, PickerMetrics
 from lora_operator.reasons import KNOWN, OF_ENGINES, OTHER
 from lora_operator.router.api import RouterApi
 from lora_operator.router.loads import DEFECT, NO_LOAD, OK
@@ -33,6 +34,7 @@ from lora_scheduler import Reason, UnloadCause
 WHERE = {
     "The operator": "port 8080 (`--metrics-port`)",
     "The router": "the port of the router API (`--port`, in `run` `--router-port`)",
+    "The endpoint picker": "the port of the router API, where there is a picker (`--picker-port`)",
     "The agent": "port 8090 (`--port`), without the token",
 }
 # what each registry has beside ours, from the client library
@@ -97,6 +99,7 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("router_load_looks_total", "result"): _named(OK, NO_LOAD, DEFECT, *OF_ENGINES),
         ("router_selections_total", "method"): _named("auto", "keywords", "semantic"),
         ("router_selections_total", "chosen"): _named("adapter", "base"),
+        ("picker_requests_total", "result"): _named(*RESULTS),
         ("router_streams_ended_total", "reason"): _named("ClientGone", "Stopping", "TooSlow"),
     }
 
@@ -155,9 +158,12 @@ def registries() -> dict[str, CollectorRegistry]:
     metrics = Metrics()
     FilesMetrics(metrics.registry)
     metrics.follow_loads(lambda: {"base": ModelLoad(0.0, 1.0)})
+    picker = CollectorRegistry()
+    PickerMetrics(picker, lambda: 0.0, lambda: 0.0)
     return {
         "The operator": metrics.registry,
         "The router": _router().metrics.registry,
+        "The endpoint picker": picker,
         "The agent": AgentMetrics().registry,
     }
 
