@@ -29,6 +29,11 @@ def clear(pods: Iterable[PodLedger], allotment: Allotment, allotments: Mapping[s
     return pod
 
 
+def clearable(pod: PodLedger, allotment: Allotment, allotments: Mapping[str, Allotment]) -> bool:
+    """Whether `clear` could make room there, or has begun to."""
+    return _price(pod, allotment, allotments) is not None
+
+
 def _price(pod: PodLedger, allotment: Allotment, allotments: Mapping[str, Allotment]) -> Cost | None:
     slots, size = pod.shortage(allotment.adapter.bytes)
     if slots > 0 or size > 0:

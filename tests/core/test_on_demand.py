@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from lora_operator import loop
 from lora_operator.desired import desired
+from lora_operator.observe.requests import Requests
 from lora_operator.ondemand import CONFIG_MAP, Use, entry_of
 from lora_scheduler import ReplicaPolicy, yielding
 from tests.core.builders import a_resource, a_source, found
@@ -95,6 +97,21 @@ async def test_a_request_from_before_a_restart_is_not_lost(tmp_path: Path) -> No
         somebody_asks(fleet, "sql")
         await fleet.start_anew()
         await fleet.until(lambda: fleet.ready("sql"))
+
+
+async def test_nothing_is_planned_before_the_record_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, read = asyncio.Event(), asyncio.Event()
+
+    async def held(self: Requests, timeout: float) -> None:
+        reading.set()
+        await read.wait()
+
+    monkeypatch.setattr(Requests, "first_read", held)
+    async with a_fleet(tmp_path, pods=1, **LASTING) as fleet:
+        await asyncio.wait_for(reading.wait(), 10)
+        assert fleet.operator.loop.last_round is None
+        read.set()
+        await fleet.until(lambda: fleet.operator.loop.last_round is not None)
 
 
 async def test_stays_when_nobody_asks_any_more_and_survives_a_restart(tmp_path: Path) -> None:

@@ -167,6 +167,36 @@ def test_copies_that_follow_demand_and_copies_on_every_pod_take_its_room() -> No
         assert unloads(made) == [("idle", "p2")] and made.assignments[wanting.key] == ("p1", "p2")
 
 
+def test_leaves_so_that_an_overloaded_pod_can_give_up_a_copy() -> None:
+    busy = [an_adapter(f"busy{n}", demand=4.0) for n in range(3)]
+    unused, other = idle("i1", 1000), idle("i2", 2000)
+    pods = [
+        holding(a_pod("p1", slots=3), *(a_copy(one) for one in busy)),
+        holding(a_pod("p2", slots=2), a_copy(unused), a_copy(other)),
+    ]
+    snapshot = a_snapshot(*busy, unused, other, *pods)
+    made = plan(snapshot)
+    assert unloads(made) == [("i1", "p2")] and not loads(made) and not made.overloads
+    going = replace(pods[1], residents=(a_copy(unused, state=UNLOADING), a_copy(other)))
+    assert not plan(a_snapshot(*busy, unused, other, pods[0], going)).actions, "one is leaving, and that is enough"
+    settled, _ = run(snapshot)
+    assert sorted(len(where(settled, one.key)) for one in busy) == [1, 1, 1]
+    assert sum(where(settled, one.key) == ["p2"] for one in busy) == 1 and where(settled, "i2") == ["p2"]
+
+
+def test_stays_where_an_overloaded_pod_can_give_up_a_copy_to_free_room_or_to_nobody() -> None:
+    busy = [an_adapter(f"busy{n}", demand=4.0) for n in range(2)]
+    unused = idle()
+    full = holding(a_pod("p1", slots=3), *(a_copy(one) for one in busy))
+    taken = holding(a_pod("p2", slots=1), a_copy(unused))
+    made = plan_for(*busy, unused, full, taken, a_pod("p3", slots=1))
+    assert not unloads(made) and len(loads(made)) == 1
+    picky = [replace(one, selector=GOLD) for one in busy]
+    gold = replace(full, labels={"tier": "gold"})
+    made = plan_for(*picky, unused, gold, taken)
+    assert not made.actions and made.overloads
+
+
 def test_gets_its_copies_when_it_is_used_again() -> None:
     used = an_adapter("idle", replicas=2)
     made = plan_for(used, holding(a_pod("p1"), a_copy(used)), a_pod("p2"))

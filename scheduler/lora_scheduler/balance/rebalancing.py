@@ -7,13 +7,14 @@ with the larger load or in the more crowded domain (retention): hence a copy onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
+from lora_scheduler.clearing import clear, clearable
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Obstacle, Overload, Reason
+from lora_scheduler.model import YIELDING, Obstacle, Overload, Reason
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
@@ -60,6 +61,17 @@ class Rebalancing:
         """Whether the other pod can load it at once."""
         return free_slots(pod) > 0 and free_bytes(pod) >= copy.adapter.bytes and self.shifting.may_go(copy, pod)
 
+    def could_take(self, copy: Copy, pod: PodLedger) -> bool:
+        """Whether the other pod can load it once copies that nobody uses have left."""
+        allotments = self.shifting.fleet.allotments
+        return clearable(pod, allotments[copy.adapter.key], allotments) and self.shifting.may_go(copy, pod)
+
+    def make_room(self, copy: Copy, pod: PodLedger) -> None:
+        """Let what nobody uses leave the pod: a later round finds the room, and moves the copy there."""
+        allotments = self.shifting.fleet.allotments
+        clear([pod], allotments[copy.adapter.key], allotments)
+        self.budget -= 1
+
     def move(self, copy: Copy, pod: PodLedger) -> None:
         """Begin to load a copy there, for which this one goes later."""
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
@@ -86,6 +98,11 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
                 # selectors may keep much load on few pods: what is above the limit there can still be divided
                 less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
                 step = _best_step(pod, copies, loads, less, moves)
+            if step is None and moves.budget > 0 and copies and moves.shifting.fleet.lowest_priority < YIELDING:
+                later = _best_move(pod, copies, loads, limits, moves.could_take)
+                if later is not None:
+                    moves.make_room(later.copy, later.pod)
+                    break
             if step is None:
                 # where no demand is known, a load is a number of copies, and nobody suffers from it
                 if any(copy.adapter.demand is not None for copy in pod.copies.values()):
@@ -133,7 +150,7 @@ def _best_step(
     pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, moves: Rebalancing
 ) -> _Step | None:
     """What brings the pod below the limit with the fewest loads, or else what relieves it most for each load."""
-    move = _best_move(pod, copies, loads, limits, moves)
+    move = _best_move(pod, copies, loads, limits, moves.takes)
     excess = pod.load - limits.least
     if moves.budget < 2 or (move is not None and move.relief >= excess):
         return move
@@ -144,15 +161,13 @@ def _best_step(
 
 
 def _best_move(
-    pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, moves: Rebalancing
+    pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, takes: Callable[[Copy, PodLedger], bool]
 ) -> _Step | None:
     """A copy just large enough, or else as large as possible, to the least loaded pod that can take it."""
     excess = pod.load - limits.least
     for copy in sorted(copies, key=lambda c: _by_relief(c.share, excess)):
         if copy.share > limits.worth_it:
-            pod_for_it = next(
-                (other for other in loads.cooler(limits.high - copy.share) if moves.takes(copy, other)), None
-            )
+            pod_for_it = next((other for other in loads.cooler(limits.high - copy.share) if takes(copy, other)), None)
             if pod_for_it is not None:
                 return _Step(copy, pod_for_it, copy.share)
     return None

@@ -22,7 +22,7 @@ LONGEST_KEYWORD = 100
 MOST_WILDCARDS = 4  # of one word: matching takes time that grows with each
 EXACT_WORTH, GLOB_WORTH = 1.0, 0.5  # per word: the more a keyword says, the more its being there means
 
-_PREFIX = 3  # characters by which globs are looked up, so that a word is not tried with all of them
+_FRAGMENT = 3  # characters by which globs are looked up, so that a word is not tried with all of them
 _WORD = re.compile(r"[^\W_]+(?:[-'’_.+#]*[^\W_]+|[+#]+)*")
 _PATTERN = re.compile(r"\S+")
 _WILD = re.compile(r"[*?\[]")
@@ -47,11 +47,26 @@ class Selection:
     matched: tuple[str, ...] = ()
 
 
+class _Glob:
+    """A word with wildcards. Compiled when it is first tried: most never are."""
+
+    __slots__ = ("_pattern", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._pattern: re.Pattern[str] | None = None
+
+    def matches(self, word: str) -> bool:
+        if self._pattern is None:
+            self._pattern = re.compile(translate(self.text))
+        return self._pattern.match(word) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Keyword:
     topic: int
     text: str
-    words: tuple[str | re.Pattern[str], ...]
+    words: tuple[str | _Glob, ...]
     worth: float
 
 
@@ -60,15 +75,19 @@ class Catalogue:
 
     def __init__(self, topics: Iterable[Topic]) -> None:
         self._topics = sorted(topics, key=lambda topic: topic.adapter)
-        self._by_word: dict[str, list[_Keyword]] = {}  # by the first word that is no glob, with its place
-        self._globs: dict[str, list[_Keyword]] = {}  # begin with a glob, by what it has before the first wildcard
+        self._by_word: dict[str, list[_Keyword]] = {}  # by the first word, where that is no glob
+        # those that begin with a glob: by a fragment of it, and by the glob, as many may have the same
+        self._globs: dict[str, dict[str, tuple[_Glob, list[_Keyword]]]] = {}
         for number, topic in enumerate(self._topics):
             if number and topic.adapter == self._topics[number - 1].adapter:
                 raise InvalidKeywords(f"adapter {topic.adapter!r} is there twice; give all its keywords at once")
             for keyword in _keywords(number, topic):
                 first = keyword.words[0]
-                where, key = (self._by_word, first) if isinstance(first, str) else (self._globs, _prefix(keyword.text))
-                where.setdefault(key, []).append(keyword)
+                if isinstance(first, str):
+                    self._by_word.setdefault(first, []).append(keyword)
+                else:
+                    alike = self._globs.setdefault(_fragment(first.text), {})
+                    alike.setdefault(first.text, (first, []))[1].append(keyword)
 
     def select(self, text: str, threshold: float = 1.0) -> Selection:
         """The adapter whose keywords in the text are worth most together, if that is `threshold` or more.
@@ -95,12 +114,18 @@ class Catalogue:
         globbed: dict[str, list[_Keyword]] = {}  # a text repeats its words
         for at, word in enumerate(words):
             if word not in globbed:
-                likely = (self._globs.get(prefix, ()) for prefix in {word[:length] for length in range(_PREFIX + 1)})
-                globbed[word] = [one for some in likely for one in some if _matches(one.words[0], word)]
+                globbed[word] = [*self._globbed(word)] if self._globs else []
             for keyword in (*self._by_word.get(word, ()), *globbed[word]):
                 following = words[at : at + len(keyword.words)]
                 if len(following) == len(keyword.words) and all(map(_matches, keyword.words[1:], following[1:])):
                     yield keyword
+
+    def _globbed(self, word: str) -> Iterator[_Keyword]:
+        """Those that begin with a glob that this word matches."""
+        for fragment in {word[at : at + length] for length in range(_FRAGMENT + 1) for at in range(len(word))} | {""}:
+            for glob, keywords in self._globs.get(fragment, {}).values():
+                if glob.matches(word):
+                    yield from keywords
 
 
 def problem_of(keyword: str) -> str:
@@ -124,13 +149,15 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def _prefix(keyword: str) -> str:
-    """What each word begins with that its first word matches, as far as that is looked up."""
-    return _WILD.split(_split(keyword)[0])[0][:_PREFIX]
+def _fragment(glob: str) -> str:
+    """A few characters that every word has somewhere that it matches."""
+    if "[" in glob:
+        return _WILD.split(glob)[0][:_FRAGMENT]  # what stands in brackets is a choice
+    return max(_WILD.split(glob), key=len)[:_FRAGMENT]
 
 
-def _matches(pattern: str | re.Pattern[str], word: str) -> bool:
-    return pattern == word if isinstance(pattern, str) else pattern.match(word) is not None
+def _matches(pattern: str | _Glob, word: str) -> bool:
+    return pattern == word if isinstance(pattern, str) else pattern.matches(word)
 
 
 def _keywords(number: int, topic: Topic) -> Iterator[_Keyword]:
@@ -148,10 +175,8 @@ def _keywords(number: int, topic: Topic) -> Iterator[_Keyword]:
             continue
         seen.add(words)
         wild = [_WILD.search(word) is not None for word in words]
-        patterns = tuple(
-            re.compile(translate(word)) if is_wild else word for word, is_wild in zip(words, wild, strict=True)
-        )
-        yield _Keyword(number, text, patterns, sum(GLOB_WORTH if is_wild else EXACT_WORTH for is_wild in wild))
+        parts = tuple(_Glob(word) if is_wild else word for word, is_wild in zip(words, wild, strict=True))
+        yield _Keyword(number, text, parts, sum(GLOB_WORTH if is_wild else EXACT_WORTH for is_wild in wild))
 
 
 def _shown(keyword: str) -> str:
