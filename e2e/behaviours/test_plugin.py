@@ -88,9 +88,10 @@ def test_people_see_where_adapters_are_and_why_not_and_what_would_be(
     more = world.directory / "more.yaml"
     more.write_text(json.dumps(world.manifest("chat", "chat", deployment={"replicas": 3})))
     world.adapter("chat")
-    status, said = ask("plan", "--add", str(more), "--pods-needed", "-o", "json")
+    status, said = ask("plan", "--add", str(more), "--pods-needed", "--direct", "-o", "json")
     assert status == 3
     planned = json.loads(said)
+    assert planned["notes"] == []
     assert {(step["action"], step["adapter"]) for step in planned["steps"]} == {("load", "chat")}
     assert {item["adapter"].rpartition("/")[2]: item["missing"] for item in planned["unplaced"]} == {
         "chat": 1,

@@ -38,6 +38,8 @@ def _why(parser: argparse.ArgumentParser) -> None:
 
 def _pods(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pod", nargs="?", help="only this pod")
+    parser.add_argument("--ask", action="store_true", help="ask engines what they hold (right: get pods/proxy)")
+    _reach(parser)
 
 
 def _reach(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +103,9 @@ def plan_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", choices=POLICIES, default="balanced", help="placement policy (default: balanced)")
     parser.add_argument(
-        "--offline", action="store_true", help="ask no source of adapters that are not known from status"
+        "--offline", action="store_true", help="ask neither engines what they hold nor sources: status has to do"
     )
+    _reach(parser)
     parser.add_argument(
         "--rank", type=_positive, metavar="N", help="rank to assume for adapters whose files cannot be looked at"
     )
@@ -125,8 +128,9 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 PLAN = Command(
     "plan", "plan", "what the operator would do now, or with other pods and adapters, without doing it",
     "Computes what the operator's own planning would: what is loaded and unloaded, step by step, and what has no place "
-    "and why. Changes nothing. What engines hold is taken from status; what is not known there (sizes and ranks of new "
-    "adapters) is asked of the source with your rights. Quotas, measured demand and failed loads are not counted.",
+    "and why. Changes nothing. Engines are asked what they hold (right: get pods/proxy), else status tells; sizes "
+    "and ranks of new adapters are asked of the source with your rights. Quotas, measured demand and failed loads are "
+    "not counted.",
     """
   kubectl lora plan                                  # what would be done now
   kubectl lora plan --add new-adapters.yaml          # if these were applied

@@ -1,12 +1,13 @@
-"""The planner's view of a fleet from objects alone: what engines hold is what status says that they do. Pure.
+"""The planner's view of a fleet from objects: what an engine holds is what it said, or what status says of it. Pure.
 
-The same `desired` and `take_snapshot` as in the operator's own rounds; only what they are given is not observed here.
+The same `desired` and `take_snapshot` as in the operator's own rounds; only what they are given comes from elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.desired import Desired, desired
@@ -16,6 +17,7 @@ from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
 from lora_operator.ondemand import Use
 from lora_operator.participation import Participants, Participation
+from lora_operator.plugin.asking import Engine
 from lora_operator.plugin.reading import Objects
 from lora_operator.resolve import SourceView
 from lora_operator.snapshot import Observed, take_snapshot
@@ -51,13 +53,15 @@ def assume(
     records: Mapping[str, PodRecord],
     node_labels: Mapping[str, Mapping[str, str]],
     sources: Mapping[str, SourceView],
+    engines: Mapping[str, Engine] = MappingProxyType({}),
 ) -> Assumed:
-    """Put it together. `sources` are the answers for resources whose status does not name their adapters."""
+    """Put it together. `sources` are the answers for resources whose status does not name their adapters, `engines`
+    those of the pods that could be asked."""
     ledger = Ledger()
     found = Participation().of(records.values(), resources.values(), {}, ledger)
     wanted = desired(resources.values(), sources, None, _used(resources.values()))
     held = _held(resources)
-    views = {key: _view(record, held.get(key, {})) for key, record in found.pods.items()}
+    views = {key: _view(record, held.get(key, {}), engines.get(key)) for key, record in found.pods.items()}
     observed = Observed(
         pods=found.pods,
         engines=views,
@@ -102,8 +106,10 @@ def _fingerprint(engine_name: str, wanted: str) -> str:
     return fingerprint if is_fingerprint(fingerprint) else "0" * 16
 
 
-def _view(record: PodRecord, held: Mapping[str, tuple[str, str]]) -> EngineView:
+def _view(record: PodRecord, held: Mapping[str, tuple[str, str]], engine: Engine | None) -> EngineView:
     pod = record.pod
+    if engine is not None:
+        return EngineView(incarnation_of(record), EngineState.UP, engine.release, engine.models)
     root = pod.adapter_root.rstrip("/")
     models = tuple(
         EngineModel(engine_name, f"{root}/{name}/{fingerprint}", pod.base_models[0] if pod.base_models else "")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 
+from lora_operator.plugin.asking import Asked, ask_engines
 from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import Cluster, connected
 from lora_operator.plugin.guesses import Guess, ask_sources
 from lora_operator.plugin.planned import Planned, draw
 from lora_operator.plugin.problems import BAD_COMMAND_LINE, UNPLACED, PluginError, unknown
+from lora_operator.plugin.reach import reaching
 from lora_operator.plugin.reading import Objects, add_files, from_cluster
 from lora_operator.plugin.screen import Screen
 from lora_operator.plugin.trial import kinds, needs, play, with_more, without
@@ -31,10 +33,16 @@ async def run(arguments: argparse.Namespace) -> int:
         for resource in resources.values():
             if resource.spec is None and resource.key in objects.applied:
                 raise PluginError(resource.problem)
+        asked = Asked()
+        if cluster is not None and not arguments.offline:
+            reach = await stack.enter_async_context(reaching(cluster, arguments))
+            asked = await ask_engines(reach, assume(resources, records, objects.node_labels, {}).pods)
         answers = await ask_sources(resources.values(), cluster, guess, offline=arguments.offline)
-    moment = assume(resources, records, objects.node_labels, answers.views)
+    moment = assume(resources, records, objects.node_labels, answers.views, asked.engines)
     unread = {key: resource.problem for key, resource in resources.items() if resource.spec is None}
-    planned = _planned(arguments, moment, unread | answers.unknown, (*objects.notes, *answers.notes), cluster)
+    planned = _planned(
+        arguments, moment, unread | answers.unknown, (*objects.notes, *asked.notes, *answers.notes), cluster
+    )
     screen = Screen(arguments.output)
     screen.show(planned.document(), lambda: draw(screen, planned))
     return UNPLACED if planned.lacks else 0

@@ -8,18 +8,25 @@ from typing import Any
 from rich.text import Text
 
 from lora_operator.observe.cluster import PodRecord
+from lora_operator.plugin.asking import ask_engines
 from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.problems import unknown
+from lora_operator.plugin.reach import reaching
 from lora_operator.plugin.reading import from_cluster
-from lora_operator.plugin.screen import BAD, GOOD, Screen, bar, in_size
+from lora_operator.plugin.screen import BAD, GOOD, WORRYING, Screen, bar, in_size
 from lora_scheduler import Pod
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with connected(arguments) as cluster:
+    async with connected(arguments) as cluster, reaching(cluster, arguments) as reach:
         objects = await from_cluster(cluster)
-    moment = assume(*read(objects), objects.node_labels, {})
+        resources, records = read(objects)
+        moment = assume(resources, records, objects.node_labels, {})
+        notes: list[str] = []
+        if arguments.ask or arguments.direct:
+            asked = await ask_engines(reach, moment.pods)
+            moment, notes = assume(resources, records, objects.node_labels, {}, asked.engines), asked.notes
     pods = list(moment.snapshot.pods)
     if arguments.pod is not None:
         names = [moment.pods[pod.key].pod.name for pod in pods]
@@ -33,6 +40,8 @@ async def run(arguments: argparse.Namespace) -> int:
         if not pods:
             screen.line(f"No pods take part {cluster.where}. {HOW_TO_TAKE_PART}")
             return
+        for note in notes:
+            screen.line(f"note: {note}", WORRYING)
         columns = ["POD", "BASE MODEL", "STATE", "ADAPTERS", "", "MEMORY", "", "MAX RANK"]
         columns = ["NAMESPACE"] * everywhere + columns + (["NODE", "HOLDS"] if screen.wide else [])
         screen.table(columns, (_cells(moment.pods[pod.key], pod, screen.wide, everywhere) for pod in pods))
