@@ -110,6 +110,45 @@ async def test_the_fleet_is_told_once_and_then_only_what_changed() -> None:
             assert (await fleet_of(api, f"?since={strange}")).whole
 
 
+async def test_shows_pods_for_as_long_as_they_take_part_or_hold_something() -> None:
+    fleet = a_shown_fleet()
+    async with served(fleet) as api:
+
+        async def shown() -> dict[str, bool]:
+            """Pod -> whether it is being rid of what it holds; also to who asked before."""
+            nonlocal version
+            news, whole = await fleet_of(api, f"?since={version}"), await fleet_of(api)
+            known.update({one.name: one.leaving for one in news.pods})
+            for gone in news.pods_gone:
+                del known[gone.name]
+            version = news.version
+            assert known == {one.name: one.leaving for one in whole.pods}
+            return {name: leaving for name, leaving in known.items() if name != "vllm-2"}
+
+        version, known = "", dict[str, bool]()
+        assert await shown() == {"vllm-0": False, "vllm-1": False}
+        fleet.pod("vllm-1", "10.0.0.2")  # without its label
+        assert await shown() == {"vllm-0": False, "vllm-1": True}
+        fleet.told("assistants", {"chat": (256, 1), "sql": (64, 3)}, {"vllm-0": ["chat", "sql"], "vllm-2": ["sql"]})
+        assert await shown() == {"vllm-0": False}
+
+        # one that has no label, and that status names, or a podSelector matches
+        fleet.told("assistants", {"chat": (256, 1), "sql": (64, 3)}, {"vllm-0": ["chat", "sql"], "database-0": ["sql"]})
+        assert await shown() == {"vllm-0": False, "database-0": True}
+        labelled = fleet._metadata("plain-0", NAMESPACE) | {"labels": {"app": "plain"}}
+        fleet.cluster.pods.put({"metadata": labelled, "spec": {"containers": [{"name": "vllm"}]}, "status": {}})
+        fleet.told("assistants", {"chat": (256, 1), "sql": (64, 3)}, {"vllm-0": ["chat", "sql"]})
+        assert await shown() == {"vllm-0": False}
+        for label, found in (("plain", {"plain-0": False}), ("fancy", {})):
+            spec = {
+                "baseModel": "llama",
+                "adapterSource": {"type": "local", "repository": "/models/x"},
+                "deploymentConfig": {"podSelector": {"matchLabels": {"app": label}}},
+            }
+            fleet.cluster.adapters.put({"metadata": fleet._metadata("picky", NAMESPACE), "spec": spec})
+            assert await shown() == {"vllm-0": False} | found
+
+
 async def test_a_status_that_cannot_be_read_hides_nothing_of_the_others() -> None:
     fleet = a_shown_fleet()
     fleet.told("broken", {"odd": (1, 1)}, {})
