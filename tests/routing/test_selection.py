@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_scheduler.routing import Catalogue, InvalidKeywords, Selection, Topic, problem_of
+from lora_scheduler.routing import Catalogue, InvalidKeywords, Selection, Topic, problem_of, selection
 from lora_scheduler.routing.selection import MOST_CHARACTERS, words_of
 
 SQL = Topic("sql", ("sql", "select * from", "join tables", "postgres*"))
@@ -79,6 +79,14 @@ def test_no_keywords_select_nothing() -> None:
     assert Catalogue([]).select("sql") == Catalogue([Topic("a", ())]).select("sql") == Selection(None, 0.0)
 
 
+def test_no_text_costs_more_than_a_bounded_number_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = Catalogue([Topic(f"a{number}", (f"*{number}*", "plain")) for number in range(10)])
+    monkeypatch.setattr(selection, "MOST_TRIES", 10)
+    assert catalogue.select("x5", threshold=0.5).adapter == "a5"
+    assert catalogue.select("0123456789 x5", threshold=0.5).matched == ("*0*",)
+    assert catalogue.select("0123456789 plain").score == 1.5  # plain words are always found
+
+
 def test_what_is_beyond_the_limit_of_a_text_does_not_count() -> None:
     assert CATALOGUE.select("x " * (MOST_CHARACTERS // 2) + "sql").adapter is None
 
@@ -119,7 +127,25 @@ def test_any_text_is_answered_and_the_order_of_adapters_does_not_matter(text: st
     assert Catalogue(usable).select(text) == Catalogue(sorted(usable, key=lambda topic: topic.adapter)).select(text)
 
 
-@pytest.mark.parametrize("glob", ["*", "*sql", "p*", "po*", "pos*", "post*", "[p]ost*", "?ost*", "postgresql*"])
+@pytest.mark.parametrize(
+    "glob",
+    [
+        "*",
+        "*sql",
+        "p*",
+        "po*",
+        "pos*",
+        "post*",
+        "[p]ost*",
+        "*gre*q*",
+        "p*l",
+        "*[p]ost*",
+        "*q?",
+        "?*?",
+        "?ost*",
+        "postgresql*",
+    ],
+)
 def test_globs_are_found_however_much_they_have_before_the_first_wildcard(glob: str) -> None:
     assert Catalogue([Topic("a", (glob,))]).select("my postgresql", threshold=0.5).adapter == "a"
     assert Catalogue([Topic("a", (f"{glob} now",))]).select("postgresql now").matched == (f"{glob} now",)

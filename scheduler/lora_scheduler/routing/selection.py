@@ -20,6 +20,7 @@ MOST_CHARACTERS = 16_384  # of a text: what comes after does not count
 MOST_KEYWORDS = 100  # of one adapter
 LONGEST_KEYWORD = 100
 MOST_WILDCARDS = 4  # of one word: matching takes time that grows with each
+MOST_TRIES = 100_000  # of globs with the words of one text; later words are then compared without globs
 EXACT_WORTH, GLOB_WORTH = 1.0, 0.5  # per word: the more a keyword says, the more its being there means
 
 _FRAGMENT = 3  # characters by which globs are looked up, so that a word is not tried with all of them
@@ -112,20 +113,23 @@ class Catalogue:
 
     def _found(self, words: Sequence[str]) -> Iterator[_Keyword]:
         globbed: dict[str, list[_Keyword]] = {}  # a text repeats its words
+        tries = 0
         for at, word in enumerate(words):
             if word not in globbed:
-                globbed[word] = [*self._globbed(word)] if self._globs else []
+                likely = self._likely(word) if tries < MOST_TRIES else []
+                tries += len(likely)
+                globbed[word] = [one for glob, keywords in likely if glob.matches(word) for one in keywords]
             for keyword in (*self._by_word.get(word, ()), *globbed[word]):
                 following = words[at : at + len(keyword.words)]
                 if len(following) == len(keyword.words) and all(map(_matches, keyword.words[1:], following[1:])):
                     yield keyword
 
-    def _globbed(self, word: str) -> Iterator[_Keyword]:
-        """Those that begin with a glob that this word matches."""
-        for fragment in {word[at : at + length] for length in range(_FRAGMENT + 1) for at in range(len(word))} | {""}:
-            for glob, keywords in self._globs.get(fragment, {}).values():
-                if glob.matches(word):
-                    yield from keywords
+    def _likely(self, word: str) -> list[tuple[_Glob, list[_Keyword]]]:
+        """Globs that this word may match, with the keywords that begin with them."""
+        if not self._globs:
+            return []
+        fragments = {word[at : at + length] for length in range(1, _FRAGMENT + 1) for at in range(len(word))}
+        return [one for fragment in ("", *sorted(fragments)) for one in self._globs.get(fragment, {}).values()]
 
 
 def problem_of(keyword: str) -> str:
