@@ -57,11 +57,11 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def a_router(world: World, kubeconfig: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def a_router(world: World, kubeconfig: Path, port: int, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`lora-operator router` as a process of its own; its URL once it answers."""
     command = [
         sys.executable, "-m", "lora_operator.cli.main", "router", "--kubeconfig", str(kubeconfig), "--host",
-        "127.0.0.1", "--port", str(port), "--namespace", world.namespace, "--log-format", "console",
+        "127.0.0.1", "--port", str(port), "--namespace", world.namespace, "--log-format", "console", *more,
     ]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     with (world.directory / "router.log").open("ab") as log:

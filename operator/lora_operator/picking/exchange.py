@@ -94,7 +94,7 @@ class Exchange:
         self._metrics.took(time.perf_counter() - started)
         if isinstance(answer, Refusal):
             return await _refuse(messages, answer)
-        await messages.write(*_sent(headers, taken, answer, body, raw))
+        await messages.end(*_sent(headers, taken, answer, body, raw))
         return answer.kind
 
 
@@ -112,7 +112,7 @@ def _sent(headers: Headers, taken: Taken, route: Route, body: Body | None, raw: 
 
 
 async def _refuse(messages: Messages, refusal: Refusal) -> str:
-    await messages.write(answers.refused(refusal))
+    await messages.end(answers.refused(refusal))
     return refusal.kind
 
 

@@ -6,6 +6,7 @@ here, over the stream that it hands out.
 
 from __future__ import annotations
 
+from asyncio import Transport
 from typing import Any
 
 from grpclib.const import Status
@@ -42,11 +43,46 @@ class Messages:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message has {size} bytes; at most {self._most_bytes} may be")
         return kind.FromString(await self._wire.recv_data(size))
 
-    async def write(self, *messages: Any) -> None:
-        """All of them, at once."""
+    async def end(self, *messages: Any) -> None:
+        """Say all that and hang up, as one piece.
+
+        A gateway that shows answers to its picker would otherwise do so if the engine was faster than the end of this
+        conversation, and what it had shown by then would be lost: nobody sends it back.
+        """
         await self._stream.send_initial_metadata()
         frames = []
         for message in messages:
             data = message.SerializeToString()
             frames += [b"\0", len(data).to_bytes(4, "big"), data]
-        await self._wire.send_data(b"".join(frames))
+        whole, wire = b"".join(frames), self._wire
+        most = wire._h2_connection.max_outbound_frame_size
+        if len(whole) > most:
+            await wire.send_data(whole[:-most])
+            whole = whole[-most:]
+        if wire.id is None or wire._h2_connection.local_flow_control_window(wire.id) < len(whole):
+            await wire.send_data(whole)  # in parts, as the gateway has room for them
+            return
+        transport, held = wire._transport, _Held(wire._transport)
+        wire._transport = held  # type: ignore[assignment]
+        try:
+            await wire.send_data(whole)
+            await self._stream.send_trailing_metadata()
+        finally:
+            wire._transport = transport
+            transport.write(held.data)
+
+
+class _Held:
+    """Keeps back what is written for a moment."""
+
+    __slots__ = ("_transport", "data")
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
