@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 from lora_operator.router.picker import NAMES
 from lora_operator.router.problems import TITLES
 from lora_operator.router.streams import StreamLimits
+from tests.router.examples import examples, try_examples
 from tests.router.fleet import Fleet
 from tests.router.recording import an_asking
 from tests.router.serving import served
@@ -31,31 +29,12 @@ def the_fleet() -> Fleet:
     return fleet
 
 
-def examples() -> list[tuple[str, str]]:
-    """(command, what it prints)."""
-    blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    return [
-        (command, output)
-        for block in blocks
-        for command, output in re.findall(r"^\$ (.*?)\n(.*?)(?=^\$ |\Z)", block, re.DOTALL | re.MULTILINE)
-    ]
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_every_example_prints_what_the_page_says() -> None:
     limits = StreamLimits(heartbeat_seconds=0.1)
     async with an_asking() as (_, asking, _), served(the_fleet(), limits, asking=asking) as api:
-        for command, output in examples():
-            process = await asyncio.create_subprocess_shell(
-                command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "ROUTER": api.url, "NO_PROXY": "*"}
-            )
-            said = (await process.communicate())[0].decode()
-            if output.startswith("{"):
-                assert json.loads(said) == json.loads(output), command
-            else:
-                beginning, cut, _ = output.partition("…")
-                assert said.startswith(beginning) if cut else said == output, command
-    assert len(examples()) >= 8
+        await try_examples(PAGE, api)
+    assert len(examples(PAGE)) >= 8
 
 
 def test_the_python_example_works(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lora_operator.cli.router import _run
 from lora_operator.router.selecting import Method, Selector
 from lora_operator.router.semantic import BATCH, EmbeddingModelError, Semantic, load_model
+from lora_operator.router.settings import RouterSettings
 from lora_operator.router.topics import Topics
 from lora_operator.router.wire import ProblemDocument, SelectAnswer
 from lora_operator.router.worker import Busy, Worker
+from tests.router.examples import examples, try_examples
 from tests.router.fleet import NAMESPACE, Fleet
 from tests.router.serving import Served, served
 
@@ -286,3 +293,24 @@ def test_a_model_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path, mo
 
 def test_every_method_of_the_wire_is_one() -> None:
     assert {*Method} == {"keywords", "semantic", "auto"}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_the_examples_of_the_page_give_what_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    fleet = Fleet(epoch="1f0c2a9b")
+    fleet.pod("vllm-0", "10.0.0.1")
+    fleet.adapter("la-sql", {"vllm-0": {"sql": "sql--5d41402a"}}, selection=SQL)
+    said = yaml.safe_load(block)["spec"]["selection"]
+    fleet.adapter("la-law", names=("labour", "rent", "sales"), selection=said, ready=("False", "Pending", "no room"))
+    fleet.refresh()
+    async with served(fleet) as api:
+        await try_examples(page, api)
+    assert len(examples(page)) == 3
+
+
+async def test_a_router_that_is_to_have_a_model_and_has_none_does_not_start(tmp_path: Path) -> None:
+    settings = replace(RouterSettings(), embedding_model=str(tmp_path))
+    with pytest.raises(EmbeddingModelError, match="--embedding-model"):
+        await _run(settings)
