@@ -267,6 +267,17 @@ async def test_says_since_when_it_is_cut_off_and_goes_on_by_itself(browser: Brow
         tab.errors.clear()  # the browser's own words on requests that failed
 
 
+async def test_a_page_that_stays_open_takes_what_a_newer_router_has_for_it(browser: Browser) -> None:
+    async with watched(browser, a_shown_fleet()) as (tab, api):
+        await tab.page.clock.install()
+        await tab.page.reload()
+        await tab.live()
+        api.api._page.tag = "newer"
+        async with tab.page.expect_event("load"):
+            await tab.page.clock.fast_forward(61_000)
+        await tab.live()
+
+
 async def test_hostile_names_and_messages_are_nothing_but_text(browser: Browser) -> None:
     fleet = a_shown_fleet()
     bad = {"code": HOSTILE, "message": HOSTILE, "pods": [{"pod": HOSTILE, "reason": HOSTILE, "message": HOSTILE}]}

@@ -37,7 +37,7 @@ from lora_operator.router.streams import Selection, StreamLimits, Streams, round
 from lora_operator.router.table import RoutingTable
 from lora_operator.router.topics import Topics
 from lora_operator.router.ui.fleet import Fleet
-from lora_operator.router.ui.page import Page
+from lora_operator.router.ui.page import VERSION_HEADER, Page
 from lora_operator.router.wire import PickRequest, SelectRequest, Wire
 
 BODY_BYTES = 64 << 10
@@ -64,6 +64,7 @@ class RouterApi:
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
+        self._page = Page()
         self.picker = Picker(table)
         self.decider = Decider(table, self.picker, asking)
         self.selector = Selector(Topics(table), semantic)
@@ -80,7 +81,6 @@ class RouterApi:
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES)
-        page = Page()
         routes: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/v1/adapters", self._adapters),
             ("GET", "/v1/adapters/{name}/pods", self._pods),
@@ -88,8 +88,8 @@ class RouterApi:
             ("POST", "/v1/pick", self._pick),
             ("POST", "/v1/select", self._select),
             ("GET", "/v1/fleet", self._fleet),
-            ("GET", "/ui", page.redirect),
-            ("GET", "/ui/{file:[^/]*}", page.file),
+            ("GET", "/ui", self._page.redirect),
+            ("GET", "/ui/{file:[^/]*}", self._page.file),
             ("GET", "/openapi.json", self._openapi),
             ("GET", "/healthz", self._healthz),
             ("GET", "/readyz", self._readyz),
@@ -225,7 +225,10 @@ class RouterApi:
     async def _fleet(self, request: web.Request) -> web.StreamResponse:
         asked = read_query(FleetQuestion, request)
         self._need_table()
-        return _json(await self.fleet.answer(asked.since, self._freshness), {"Cache-Control": "no-store"})
+        return _json(
+            await self.fleet.answer(asked.since, self._freshness),
+            {"Cache-Control": "no-store", VERSION_HEADER: self._page.tag},
+        )
 
     async def _openapi(self, _: web.Request) -> web.StreamResponse:
         return web.Response(text=self._document, content_type="application/json")

@@ -17,6 +17,7 @@ CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+VERSION_HEADER = "X-Web-View"  # of what the page asks: it loads itself anew when a newer router answers
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -30,7 +31,7 @@ HEADERS = {
 
 
 class Page:
-    """All files, read once."""
+    """All files, read once. `tag` changes with any of them."""
 
     def __init__(self) -> None:
         folder = resources.files("lora_operator.router.ui") / "static"
@@ -41,6 +42,8 @@ class Page:
                 data = item.read_bytes()
                 tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
                 self._files[item.name] = data, HEADERS | {"Content-Type": content_type, "ETag": tag}
+        everything = b"".join(self._files[name][0] for name in sorted(self._files))
+        self.tag = hashlib.sha256(everything).hexdigest()[:16]
 
     async def redirect(self, _: web.Request) -> web.StreamResponse:
         """To the folder; relative, as whoever passes requests on may have put something before the path."""

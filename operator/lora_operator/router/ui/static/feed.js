@@ -7,6 +7,7 @@ const BUSY_MS = 400; // while something is under way
 const SOON_MS = 120; // after a change
 const SILENT_MS = 30000; // the stream has a heartbeat every ten seconds
 const RETRY_MS = 1000;
+const RELOAD_MS = 60000; // least time between two reloads
 
 export class Feed {
   // `changed(what)` is called when the model has news or the connection is another; never more than that.
@@ -117,6 +118,7 @@ export class Feed {
       const answer = await fetch(FLEET + since, { signal: AbortSignal.timeout(10000), cache: "no-store" });
       if (!answer.ok) throw new Error((await answer.json()).detail ?? `status ${answer.status}`);
       const fleet = await answer.json();
+      this.#follow(answer.headers.get("X-Web-View"));
       this.apiServer = fleet.apiServer;
       this.#aged(fleet.ageSeconds);
       // a browser lets some seconds pass before it opens a stream again
@@ -133,6 +135,14 @@ export class Feed {
     this.askAt = Infinity;
     if (wished < Infinity) this.#ask(wished);
     else if (!document.hidden) this.#ask(this.model.busy ? BUSY_MS : IDLE_MS);
+  }
+
+  // A page that stays open for weeks has to take what a newer router has for it; not again and again while old and
+  // new routers answer in turn.
+  #follow(tag) {
+    this.tag ??= tag;
+    if (tag === this.tag || performance.now() < RELOAD_MS) return;
+    location.reload();
   }
 
   #aged(ageSeconds) {
