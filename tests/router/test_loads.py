@@ -19,8 +19,10 @@ from e2e.vllm_sim import Engine, serve
 from lora_operator.router.load_metrics import LoadMetrics
 from lora_operator.router.loads import NO_LOAD, OK, STALE_SECONDS, Ages, Loads, load_of
 from lora_operator.router.picker import DEFAULT_POLICY, Picker
+from lora_operator.router.serving import Router
 from lora_operator.vllm.client import Timeouts
 from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
+from tests.core.api_server import an_api_server
 from tests.router.fleet import NAMESPACE, Fleet
 
 QUICK = Timeouts(connect=1.0, metrics=0.5)
@@ -275,3 +277,51 @@ async def test_the_metrics_name_no_pod() -> None:
         ):
             assert line in text
         assert "vllm-0" not in text
+
+
+async def test_a_whole_router_asks_the_engines_of_its_table_and_tells_how_many_answer() -> None:
+    fleet = Fleet()
+    async with AsyncExitStack() as stack, an_api_server() as api:
+        engine = await serve(["--model", "tiny", "--enable-lora", "--sim-startup-seconds", "0", "--port", "0"])
+        stack.push_async_callback(engine.stop)
+        fleet.pod("vllm-0", "127.0.0.1", says={"port": str(engine.port), "base-model": "tiny"})
+        fleet.adapter("la", {"vllm-0": {"sql": "sql"}}, base_model="tiny")
+        router = Router(fleet.cluster, api.kube, load_seconds=0.05)
+        await router.start("127.0.0.1", 0)
+        stack.push_async_callback(router.stop)
+        router.listed()
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        text = ""
+        async with asyncio.timeout(20):
+            while 'lora_operator_router_pods{load="fresh"} 1.0' not in text:
+                text = await (await session.get(f"http://127.0.0.1:{router.port}/metrics")).text()
+        assert router.loads.ages().stale == 0
+        found = router.api.picker.index.endpoint(f"{NAMESPACE}/vllm-0")
+        assert found is not None and (found.host_slots, found.base_model) == (1, f"{NAMESPACE}/tiny")
+        fleet.drop_pod("vllm-0")
+        router.mark()
+        async with asyncio.timeout(20):
+            while 'lora_operator_router_pods{load="fresh"} 0.0' not in text:
+                text = await (await session.get(f"http://127.0.0.1:{router.port}/metrics")).text()
+
+
+async def test_no_engine_is_asked_where_the_period_is_nothing() -> None:
+    async with a_play(period_seconds=0.0) as play:
+        engine = await play.engine("vllm-0")
+        play.place("sql", "vllm-0")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert play.pick("sql") == "vllm-0"
+        assert (engine.journal.calls["metrics"], play.loads.ages()) == (0, Ages(0, 0, 0.0))
+
+
+async def test_a_page_that_somebody_else_has_read_counts_and_is_not_read_again_at_once() -> None:
+    async with a_play(period_seconds=4.0) as play:
+        engine = await play.engine("vllm-0")
+        play.place("sql", "vllm-0")
+        play.loads._follow(play.clock())
+        play.loads.heard(f"{NAMESPACE}/vllm-0", EngineMetrics(requests_running=3, requests_waiting=2))
+        assert (play.load("vllm-0"), engine.journal.calls["metrics"]) == (5, 0)
+        assert play.loads._watched[f"{NAMESPACE}/vllm-0"].due > play.clock() + 3.0
+        play.loads.heard(f"{NAMESPACE}/nobody", EngineMetrics(requests_running=3))
+        assert play.results == {OK: 1}
