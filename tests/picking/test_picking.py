@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from hyperframe.frame import DataFrame, Frame, HeadersFrame
 
 from tests.picking.gateway import picking
 from tests.router.fleet import Fleet, a_fleet
@@ -55,6 +57,33 @@ async def test_a_large_body_in_many_pieces_comes_through_whole() -> None:
     async with picking(a_fleet()) as it:
         told = await it.gateway.ask({"prompt": "x" * 3_000_000, "model": "chat"}, chunks=300)
         assert told.model == "chat--1234" and len(told.body) > 3_000_000
+
+
+async def test_the_conversation_ends_in_the_same_piece_as_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    write = _SelectorSocketTransport.write
+
+    def noted(self: object, data: bytes) -> None:
+        written.append(bytes(data))
+        write(self, data)
+
+    async with picking(a_fleet()) as it:
+        monkeypatch.setattr(_SelectorSocketTransport, "write", noted)
+        for size in (10, 100_000):
+            written.clear()
+            await it.gateway.ask({"prompt": "x" * size, "model": "chat"})
+            (piece,) = [one for one in written if b"chat--1234" in one]
+            body, end = frames_of(piece)
+            assert (type(body), type(end)) == (DataFrame, HeadersFrame) and "END_STREAM" in end.flags
+
+
+def frames_of(data: bytes) -> list[Frame]:
+    found = []
+    while data:
+        frame, size = Frame.parse_frame_header(memoryview(data)[:9])
+        found.append(frame)
+        data = data[9 + size :]
+    return found
 
 
 async def test_trailers_behind_a_body_go_on_after_it() -> None:
