@@ -24,8 +24,13 @@ def record(world: World, *names: str, ago: timedelta = timedelta()) -> None:
 def pick(world: World, operator: OperatorProcess | None, adapter: str, seconds: float = 0.0) -> tuple[int, Any]:
     """Ask this operator's router API; (status, body)."""
     assert operator is not None
+    return pick_at(f"http://127.0.0.1:{operator.router_port}", world, adapter, seconds)
+
+
+def pick_at(url: str, world: World, adapter: str, seconds: float = 0.0) -> tuple[int, Any]:
+    """Ask the router API that answers there; (status, body)."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{operator.router_port}/v1/pick",
+        f"{url}/v1/pick",
         json.dumps({"namespace": world.namespace, "adapter": adapter, "waitSeconds": seconds}).encode(),
         {"Content-Type": "application/json"},
     )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.behaviours.asking import pick_at
 from e2e.behaviours.client import digest_of
 from e2e.behaviours.routing_traffic import RoutedTraffic
 from e2e.behaviours.worlds import Worlds
@@ -26,7 +27,7 @@ from e2e.world.world import ROOT, SYSTEM_NAMESPACE, assigned, condition, eventua
 
 IN_SERVICE = "example.com/in-service"
 LETS_GO = ("--withdraw-seconds", "0.3")
-RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
 @pytest.fixture(scope="module")
@@ -185,15 +186,15 @@ def test_of_a_pod_that_is_killed_only_its_own_requests_are_lost_and_none_hears_4
     assert tally.weights["sql"] == versions
 
 
-def test_the_leader_and_who_stands_by_answer_routers_alike(worlds: Worlds) -> None:
-    ports = [a_port(), a_port()]
-    world = worlds(2, operator=("--router-port", str(ports[0])))
-    second = world.start_operator("--router-port", str(ports[1]), identity="another")
+def test_the_leader_who_stands_by_and_a_router_of_its_own_answer_alike(worlds: Worlds, reader: Path) -> None:
+    world = worlds(2, operator=())
+    first, second = world.operator, world.start_operator(identity="another")
+    assert first is not None
     try:
         world.adapter("sql")
         world.apply("sql", "sql", deployment={"replicas": 2})
         world.wait_ready("sql")
-        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        urls = [f"http://127.0.0.1:{one.router_port}" for one in (first, second)]
 
         def pods(url: str) -> list[str]:
             found = get(f"{url}/v1/adapters?namespace={world.namespace}&baseModel=tiny")["adapters"]
@@ -204,6 +205,14 @@ def test_the_leader_and_who_stands_by_answer_routers_alike(worlds: Worlds) -> No
         world.kubectl("delete", "la", "sql")
         for url in urls:
             eventually(lambda url=url: pods(url) == [], what=[f"{url} has forgotten"])  # type: ignore[misc]
+        # of what is loaded on demand, a router of its own asks with its own rights, and no others
+        world.adapter("lazy")
+        world.apply("lazy", "lazy", deployment={"loadOnStartup": False})
+        with a_router(world, reader, a_port()) as (url, _):
+            eventually(lambda: pick_at(url, world, "lazy", 20.0)[0] == 200, what=["it is loaded when asked for"])
+            urls.append(url)
+            for each in urls:
+                eventually(lambda each=each: len(pods(each)) == 1, what=[f"{each} knows"])  # type: ignore[misc]
         assert "standing by" in second.tail() and "started:" not in second.tail()
     finally:
         second.stop()
