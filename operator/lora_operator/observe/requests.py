@@ -85,10 +85,12 @@ class Requests:
 
     async def _run(self) -> None:
         while True:
-            pause = RETRY_SECONDS
+            pause, began = RETRY_SECONDS, asyncio.get_running_loop().time()
             try:
                 await self._follow_changes()
                 self._said = ""
+                if asyncio.get_running_loop().time() - began > RETRY_SECONDS:
+                    pause = 0.0  # its time was over: whoever is asked for meanwhile need not wait
             except KubeError as error:
                 if error.status == 403:
                     pause = REFUSED_SECONDS
