@@ -39,7 +39,7 @@ GIVEN = frozenset({
 })  # fmt: skip
 ROUTER_GIVEN = frozenset({
     "namespaces", "host", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
-    "picker_tls_cert", "picker_tls_key",
+    "picker_tls_cert", "picker_tls_key", "picker_self_signed",
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "cache_bytes", "host", "port"})
 # these exist only where Helm is: the token is random, the definition is in crds/

@@ -142,7 +142,7 @@ def test_agents_beside_the_operator_have_a_token_too(tmp_path: Path) -> None:
 
 def test_every_setting_of_the_router_can_be_chosen(tmp_path: Path) -> None:
     chosen = all_settings(RouterSettings, render.ROUTER_GIVEN)
-    chosen |= {"pickerSelfSigned": False, "pickerNamespace": "a"}  # what goes with a certificate, and what is watched
+    chosen |= {"pickerNamespace": "a"}  # one that is watched
     values = {"router": {"settings": chosen, "port": 9999}, "watchNamespaces": ["a", "b"]}
     arguments = container(only(template(OPERATOR, tmp_path, values), "Deployment", "lora-operator-router"), "router")[
         "args"

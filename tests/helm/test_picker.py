@@ -33,8 +33,17 @@ def test_the_picker_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert [one["name"] for one in only(objects, "Service", NAME)["spec"]["ports"]] == ["http"]
 
 
+def test_the_picker_encrypts_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, picker={"enabled": True})
+    assert settings_of(objects).picker_self_signed
+    assert "appProtocol" not in only(objects, "Service", NAME)["spec"]["ports"][1]
+    with pytest.raises(HelmError, match="plainText and tlsSecret"):
+        rendered(tmp_path, picker={"enabled": True, "plainText": True, "tlsSecret": "x"})
+
+
 def test_the_picker_is_reached_by_gateways_as_plain_http2(tmp_path: Path) -> None:
-    objects = rendered(tmp_path, picker={"enabled": True, "port": 9003, "clients": GATEWAYS})
+    objects = rendered(tmp_path, picker={"enabled": True, "port": 9003, "plainText": True, "clients": GATEWAYS})
+    assert not settings_of(objects).picker_self_signed
     assert settings_of(objects).picker_port == 9003
     port = {one["name"]: one for one in only(objects, "Service", NAME)["spec"]["ports"]}["picker"]
     assert (port["port"], port["appProtocol"]) == (9003, "kubernetes.io/h2c")
