@@ -50,9 +50,7 @@ async def test_where_it_is_forbidden_one_engine_is_asked_and_status_counts_for_a
     api.statuses[f"{PODS}/vllm-0:8000/proxy/v1/models"] = 403
     said = await lora("plan")
     assert said.status == 0
-    assert (
-        "note: what vllm-0, vllm-1, vllm-2 and 2 more hold is taken from status: refused; ask for the right" in said.out
-    )
+    assert "note: status tells what is on vllm-0, vllm-1, vllm-2 and 2 more: refused; ask for the right" in said.out
     assert sum("/proxy/" in path for _, path in api.calls) == 1
 
 
@@ -63,4 +61,4 @@ async def test_an_engine_whose_answer_makes_no_sense_does_not_hide_the_others(lo
     answering(api, "vllm-1")
     said = await lora("plan", "-o", "json")
     assert [(step["action"], step["pod"]) for step in said.document["steps"]] == [("load", "team-a/vllm-1")]
-    assert "what vllm-0 hold is taken from status: its answer is not vLLM's" in said.document["notes"][0]
+    assert "status tells what is on vllm-0: its answer is not vLLM's" in said.document["notes"][0]

@@ -13,6 +13,7 @@ from lora_operator.plugin.problems import PluginError, unknown
 from lora_operator.plugin.reach import NoAnswer, Reach, token_of
 
 T = TypeVar("T")
+LIST = "`kubectl get pods -A` lists all"
 
 
 async def with_agents(cluster: Cluster, pod: str | None) -> list[PodDescription]:
@@ -22,7 +23,7 @@ async def with_agents(cluster: Cluster, pod: str | None) -> list[PodDescription]
     if pod is not None:
         named = [one for one in pods if one.name == pod]
         if not named:
-            raise unknown("pod", pod, cluster.where, (one.name for one in pods))
+            raise unknown("pod", pod, cluster.where, (one.name for one in pods), LIST)
         pods = named
     found = [one for one in pods if one.agent_port is not None and one.phase == "Running"]
     if not found and pod is not None:

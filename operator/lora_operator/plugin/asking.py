@@ -49,7 +49,7 @@ async def ask_engines(reach: Reach, records: Mapping[str, PodRecord]) -> Asked:
             silent.setdefault(str(answer), []).append(record.pod.name)
     for why, names in silent.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        asked.notes.append(f"what {', '.join(names[:NAMED])}{more} hold is taken from status: {why}")
+        asked.notes.append(f"status tells what is on {', '.join(names[:NAMED])}{more}: {why}")
     return asked
 
 

@@ -29,7 +29,9 @@ async def run(arguments: argparse.Namespace) -> int:
             said = f"{what} stays: {problem}" if what else f"not asked: {problem}"
             screen.line(f"{pod.name}: {said if problem else f'{what} removed'}", BAD if problem else GOOD)
     if not failed and not any(answer for _, answer in found):
-        raise unknown("cached adapter", arguments.name, "on these disks", seen)
+        raise unknown(
+            "cached adapter", arguments.name, "on these disks", seen, "`kubectl lora cache` shows what there is"
+        )
     return FAILED if failed else 0
 
 

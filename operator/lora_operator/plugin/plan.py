@@ -10,6 +10,7 @@ from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import Cluster, connected
 from lora_operator.plugin.guesses import Guess, ask_sources
 from lora_operator.plugin.planned import Planned, draw
+from lora_operator.plugin.pods import KIND, LIST
 from lora_operator.plugin.problems import BAD_COMMAND_LINE, UNPLACED, PluginError, unknown
 from lora_operator.plugin.reach import reaching
 from lora_operator.plugin.reading import Objects, add_files, from_cluster
@@ -76,7 +77,7 @@ def _pod(snapshot: Snapshot, name: str, where: str) -> Pod:
     """The pod of that name, which may have its namespace before a slash. Raises PluginError."""
     found = [pod for pod in snapshot.pods if name in (pod.key, pod.key.rpartition("/")[2])]
     if not found:
-        raise unknown("pod that takes part called", name, where, (pod.key.rpartition("/")[2] for pod in snapshot.pods))
+        raise unknown(KIND, name, where, (pod.key.rpartition("/")[2] for pod in snapshot.pods), LIST)
     if len(found) > 1:
         raise PluginError(f"several namespaces have a pod {name}; write {found[0].key}")
     return found[0]

@@ -32,7 +32,7 @@ async def run(arguments: argparse.Namespace) -> int:
         names = [moment.pods[pod.key].pod.name for pod in pods]
         pods = [pod for pod in pods if moment.pods[pod.key].pod.name == arguments.pod]
         if not pods:
-            raise unknown("pod that takes part called", arguments.pod, cluster.where, names)
+            raise unknown(KIND, arguments.pod, cluster.where, names, LIST)
     screen = Screen(arguments.output)
     everywhere = not cluster.namespaces
 
@@ -50,6 +50,7 @@ async def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+KIND, LIST = "pod that takes part called", "`kubectl lora pods -A` lists them"
 HOW_TO_TAKE_PART = "They need the label production-stack.vllm-project/lora=enabled, or to match a podSelector."
 
 

@@ -15,10 +15,12 @@ class PluginError(Exception):
         self.status = status
 
 
-def unknown(kind: str, name: str, where: str, known: Iterable[str]) -> PluginError:
-    """There is no such thing; names that are like it are shown."""
+def unknown(
+    kind: str, name: str, where: str, known: Iterable[str], otherwise: str = "`kubectl lora get -A` lists all"
+) -> PluginError:
+    """There is no such thing; names that are like it are shown, or what to do `otherwise`."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, sorted(set(known)), 3)
-    hint = f"did you mean {', '.join(near)}?" if near else "`kubectl lora get -A` lists all"
+    hint = f"did you mean {', '.join(near)}?" if near else otherwise
     return PluginError(f"there is no {kind} {name} {where}; {hint}")

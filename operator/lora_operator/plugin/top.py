@@ -16,6 +16,7 @@ from rich.text import Text
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.plugin.assumed import assume, read
 from lora_operator.plugin.connect import Cluster, connected
+from lora_operator.plugin.get import PODS_SHOWN, in_short
 from lora_operator.plugin.problems import FAILED, PluginError
 from lora_operator.plugin.reach import NoAnswer, Reach, reaching
 from lora_operator.plugin.reading import from_cluster
@@ -93,7 +94,7 @@ def _of_pods(looks: Sequence[Look]) -> list[list[str | Text]]:
     for one in looks:
         metrics = one.metrics
         if metrics is None:
-            rows.append([one.pod.pod.name, Text(f"no answer: {one.problem}", BAD)])
+            rows.append([one.pod.pod.name, Text("no answer", BAD)])
             continue
         cache = metrics.kv_cache_usage
         rows.append(
@@ -129,7 +130,17 @@ OF_ADAPTERS = ("ADAPTER", "BUSY ON", "WAITING THERE", "PODS")
 
 def _picture(looks: Sequence[Look], problem: str = "") -> Group:
     pods, adapters = a_table(OF_PODS, _of_pods(looks)), a_table(OF_ADAPTERS, _of_adapters(looks))
-    return Group(pods, Text(), adapters, *([Text(), Text(clean(problem), BAD)] if problem else ()))
+    said = [*_problems(looks), *([problem] if problem else [])]
+    return Group(pods, Text(), adapters, *(Text(clean(one), BAD) for one in said))
+
+
+def _problems(looks: Sequence[Look]) -> list[str]:
+    """Each only once: what is wrong with one pod is often wrong with all."""
+    pods: dict[str, list[str]] = {}
+    for one in looks:
+        if one.problem:
+            pods.setdefault(one.problem, []).append(one.pod.pod.name)
+    return [f"{in_short(tuple(names), PODS_SHOWN)}: {problem}" for problem, names in pods.items()]
 
 
 def _draw(screen: Screen, looks: Sequence[Look], where: str) -> None:
@@ -139,6 +150,8 @@ def _draw(screen: Screen, looks: Sequence[Look], where: str) -> None:
     screen.table(OF_PODS, _of_pods(looks))
     screen.line()
     screen.table(OF_ADAPTERS, _of_adapters(looks))
+    for problem in _problems(looks):
+        screen.line(problem, BAD)
 
 
 def _document(one: Look) -> dict[str, Any]:
