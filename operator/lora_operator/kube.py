@@ -23,6 +23,7 @@ FINALIZER_MANAGER = "lora-operator-finalizer"
 REQUEST_SECONDS = 10.0
 LIST_SECONDS = 60.0
 LEASE_SECONDS = 5.0
+RECORD_SECONDS = 3.0  # somebody waits for it
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -166,20 +167,29 @@ class Kube:
         path = f"/api/v1/namespaces/{namespace}/configmaps"
         body: Json = {"data": dict(data)}
         try:
-            return await self._call("PATCH", f"{path}/{name}", body=body, content_type=MERGE, fenced=False)
+            return await self._call(
+                "PATCH", f"{path}/{name}", body=body, content_type=MERGE, timeout=RECORD_SECONDS, fenced=False
+            )
         except KubeError as error:
             if error.status != 404:
                 raise
             body |= {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
             body["data"] = {key: value for key, value in data.items() if value is not None}
             try:
-                return await self._call("POST", path, body=body, fenced=False)
+                return await self._call("POST", path, body=body, timeout=RECORD_SECONDS, fenced=False)
             except KubeError as second:
                 if second.status == 403:
                     raise error from second
                 if second.status != 409:
                     raise
-        return await self._call("PATCH", f"{path}/{name}", body={"data": dict(data)}, content_type=MERGE, fenced=False)
+        return await self._call(
+            "PATCH",
+            f"{path}/{name}",
+            body={"data": dict(data)},
+            content_type=MERGE,
+            timeout=RECORD_SECONDS,
+            fenced=False,
+        )
 
     async def watch_config_map(self, namespace: str, name: str, version: str, seconds: float) -> AsyncGenerator[Json]:
         """The changes of one ConfigMap since a resource version (from its present state on if that is empty), as the

@@ -139,6 +139,33 @@ async def test_without_the_api_server_nobody_is_told_that_it_is_being_loaded() -
         assert (await api.post("/v1/pick", POET))[0] == 200
 
 
+async def test_who_waits_goes_on_waiting_while_the_api_server_is_away() -> None:
+    async with an_asking() as (kube_api, asking, clock), served(a_cold_fleet(), asking=asking) as api:
+        waiting = asyncio.create_task(api.post("/v1/pick", {**POET, "waitSeconds": 60}))
+        await until_waiting(api, 1)
+        kube_api.away = True
+        clock.now += 30  # it is time to record it once more
+        calls = len(kube_api.calls)
+        api.fleet.adapter("lazy", names=("bard", "poet"), on_demand=True, asked=("poet",))
+        api.fleet.refresh()
+        await kube_api.until_calls(calls + 1)
+        await until_waiting(api, 1)
+        load(api.fleet, "vllm-0")
+        assert (await waiting)[0] == 200
+
+
+async def test_a_wait_ends_in_time_though_the_api_server_says_nothing() -> None:
+    async with an_asking() as (kube_api, asking, clock), served(a_cold_fleet(), asking=asking) as api:
+        waiting = asyncio.create_task(api.post("/v1/pick", {**POET, "waitSeconds": 0.5}))
+        await until_waiting(api, 1)
+        kube_api.stall = asyncio.Event()
+        clock.now += 30
+        api.fleet.adapter("lazy", names=("bard", "poet"), on_demand=True, asked=("poet",))
+        api.fleet.refresh()
+        assert (await waiting)[0] == 202
+        assert not kube_api.stall.is_set()
+
+
 async def test_clients_that_go_free_their_places() -> None:
     async with cold() as (api, _), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         asks = [

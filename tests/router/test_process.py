@@ -21,6 +21,7 @@ from lora_operator.router.settings import RouterSettings, from_arguments
 from lora_operator.server import ServeError
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.test_app import LORA, PODS, NoWatch, a_list
+from tests.router.recording import MAP, MAPS
 
 
 def a_resource(*pods: str, version: str = "4") -> dict[str, Any]:
@@ -70,7 +71,9 @@ async def a_router(monkeypatch: pytest.MonkeyPatch, port: int, *pods: str) -> As
     async with an_api_server() as api, aiohttp.ClientSession() as session:
         api.lists = {LORA: a_list(a_resource(*pods)), PODS: a_list(*(a_pod(pod) for pod in pods))}
         stop = asyncio.Event()
-        settings = replace(RouterSettings(), host="127.0.0.1", port=port, relist_seconds=0.05)
+        settings = replace(
+            RouterSettings(), host="127.0.0.1", port=port, relist_seconds=0.05, requests_namespace="system"
+        )
         task = asyncio.create_task(run_router(settings, api.kube, stop))
         try:
             yield Running(api, stop, task, f"http://127.0.0.1:{port}", session)
@@ -122,6 +125,32 @@ async def test_until_the_first_list_works_it_is_not_ready(
         await router.api.until_calls(2)
         await router.until("/v1/adapters", lambda status, body: status == 503)
         assert "apply the CustomResourceDefinition" in caplog.text
+
+
+async def test_it_ends_in_order_while_requests_wait_for_an_adapter(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    lazy = a_resource()
+    lazy["spec"]["deploymentConfig"] = {"loadOnStartup": False}
+    async with a_router(monkeypatch, unused_tcp_port) as router:
+        router.api.lists[LORA] = a_list(lazy, version="9")
+        await router.until("/v1/adapters/sql/pods", lambda status, _: status == 200)
+        ask = {"adapter": "sql", "waitSeconds": 100}
+        asks = [asyncio.create_task(router.session.post(f"{router.url}/v1/pick", json=ask)) for _ in range(20)]
+        await until_text(router, "lora_operator_router_waiting_picks 20.0")
+        router.stop.set()
+        await router.task
+        assert {(await one).status for one in asks} == {202}
+        assert router.api.writes() == [MAP, MAPS]  # looked for in vain, and made
+
+
+async def until_text(router: Running, line: str) -> None:
+    """Until the metrics say so."""
+    async with asyncio.timeout(20):
+        while True:
+            async with router.session.get(f"{router.url}/metrics") as answer:
+                if line in await answer.text():
+                    return
 
 
 async def test_it_ends_when_the_watch_ends(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:

@@ -105,6 +105,7 @@ class Decider:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + min(wait_seconds, MOST_WAIT_SECONDS)
+        recorded = False
         while True:
             outcome = self.choose(name, namespace, policy, key, avoid)
             entry = outcome.entry if isinstance(outcome, Refused) else None
@@ -112,11 +113,13 @@ class Decider:
                 return outcome
             asking = self._asking if entry.on_demand else None
             if asking is not None and asking.due(entry.key):
-                try:
-                    await asking.ask(entry.key)
-                except NotAccepted as error:
-                    return Refused(error.kind, error.reason, str(error), entry)
-                continue  # it may have come meanwhile
+                refused = await _ask(asking, entry, deadline if recorded else None)
+                if refused is None:
+                    recorded = True
+                    continue  # it may have come meanwhile
+                if not recorded:
+                    return refused
+            recorded = asking is not None
             left = deadline - clock()
             if left <= 0 or entry.given_up or self._stopping or self.waiting >= MOST_WAITING:
                 if asking is None or entry.given_up:
@@ -167,6 +170,18 @@ class Decider:
             for future in self._waiting.pop(key, ()):
                 if not future.done():
                     future.set_result(None)
+
+
+async def _ask(asking: Asking, entry: Entry, until: float | None) -> Refused | None:
+    """Have it recorded, by a time of the loop's clock; None if it is."""
+    try:
+        async with asyncio.timeout_at(until):
+            await asking.ask(entry.key)
+    except NotAccepted as error:
+        return Refused(error.kind, error.reason, str(error), entry)
+    except TimeoutError:
+        return Refused("not-recorded", "ApiServerAway", "the API server has not answered in time", entry)
+    return None
 
 
 def not_found(error: UnknownAdapter | AmbiguousAdapter) -> Unknown:
