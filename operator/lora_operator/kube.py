@@ -165,31 +165,25 @@ class Kube:
         Raises KubeError: 404 if it is not there and may not be made either.
         """
         path = f"/api/v1/namespaces/{namespace}/configmaps"
-        body: Json = {"data": dict(data)}
-        try:
-            return await self._call(
-                "PATCH", f"{path}/{name}", body=body, content_type=MERGE, timeout=RECORD_SECONDS, fenced=False
-            )
-        except KubeError as error:
-            if error.status != 404:
-                raise
-            body |= {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
-            body["data"] = {key: value for key, value in data.items() if value is not None}
+        change: Json = {"data": dict(data)}
+        kept = {key: value for key, value in data.items() if value is not None}
+        new: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": kept}
+        while True:
             try:
-                return await self._call("POST", path, body=body, timeout=RECORD_SECONDS, fenced=False)
-            except KubeError as second:
-                if second.status == 403:
-                    raise error from second
-                if second.status != 409:
+                return await self._call(
+                    "PATCH", f"{path}/{name}", body=change, content_type=MERGE, timeout=RECORD_SECONDS, fenced=False
+                )
+            except KubeError as error:
+                if error.status != 404:
                     raise
-        return await self._call(
-            "PATCH",
-            f"{path}/{name}",
-            body={"data": dict(data)},
-            content_type=MERGE,
-            timeout=RECORD_SECONDS,
-            fenced=False,
-        )
+                missing = error
+            try:
+                return await self._call("POST", path, body=new, timeout=RECORD_SECONDS, fenced=False)
+            except KubeError as error:
+                if error.status == 403:
+                    raise missing from error
+                if error.status != 409:  # somebody was faster: then it is there now
+                    raise
 
     async def watch_config_map(self, namespace: str, name: str, version: str, seconds: float) -> AsyncGenerator[Json]:
         """The changes of one ConfigMap since a resource version (from its present state on if that is empty), as the
