@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,8 +109,22 @@ def make_pair() -> tuple[bytes, bytes]:
 
 def _made() -> ssl.SSLContext:
     certificate, secret = make_pair()
-    with tempfile.TemporaryDirectory() as folder:  # ssl takes files only
-        cert_file, key_file = Path(folder, "tls.crt"), Path(folder, "tls.key")
-        cert_file.write_bytes(certificate)
-        key_file.write_bytes(secret)
-        return _from_files(cert_file, key_file)
+    with _as_file(certificate + secret) as file:
+        return _from_files(file, file)
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[Path]:
+    """ssl takes files only, and a pod may have no place to write to."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            yield Path(file.name)
+        return
+    number = os.memfd_create("certificate")
+    try:
+        os.write(number, data)
+        yield Path(f"/proc/self/fd/{number}")
+    finally:
+        os.close(number)
