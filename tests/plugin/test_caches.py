@@ -108,6 +108,8 @@ async def test_a_pin_is_an_annotation_of_the_lora_adapter(lora: Lora, api: ApiSe
     assert written() == "chat"
     assert (await lora("pin", "poet")).status == 0
     assert written() == "chat,poet"
+    assert [line["pinned"] for line in (await lora("get", "assistants", "-o", "json")).document] == [True, True]
+    assert [line["pinned"] for line in (await lora("get", "sql", "-o", "json")).document] == [True]
     assert (await lora("unpin", "chat")).out == "loraadapter/assistants: chat is not pinned\n"
     assert written() == "poet"
     assert (await lora("pin", "assistants")).out == "loraadapter/assistants: all of its adapters are pinned\n"

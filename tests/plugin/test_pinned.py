@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from lora_operator.delivery.agent_client import AgentClient
 from lora_operator.desired import desired
 from lora_operator.pinned import ALL, pinned, pinned_names, write
 from lora_operator.resolve import SourceView, request_of
 from lora_operator.settings import PIN_ANNOTATION
 from lora_operator.sources import Resolution
+from lora_operator.vllm.answers import Endpoint
 from tests.core.builders import V1, a_resource, found
 from tests.core.fleet import ADAPTERS, Fleet, a_fleet
 
@@ -50,6 +56,24 @@ def test_the_wanted_versions_of_the_named_adapters_are_pinned() -> None:
     assert pins("true") == {("a", V1), ("b", V1)}
     assert pins("b,unknown") == {("b", V1)}
     assert pins("false") == frozenset()
+
+
+async def test_an_agent_from_before_there_were_pins_is_told_what_is_loaded_all_the_same() -> None:
+    told: list[Any] = []
+
+    async def loaded(request: web.Request) -> web.Response:
+        told.append(await request.json())
+        if "pinned" in told[-1]:
+            return web.json_response({"reason": "BadRequest", "message": "pinned: extra_forbidden"}, status=400)
+        return web.json_response({"versions": told[-1]["versions"]})
+
+    app = web.Application()
+    app.router.add_put("/v1/loaded", loaded)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        client = AgentClient(session, lambda: "t0ken-of-the-agents")
+        held = await client.loaded(Endpoint(server.host, server.port or 0), [("a", V1)], [("b", V1)])
+    assert [(one.name, one.fingerprint) for one in held.versions] == [("a", V1)]
+    assert [sorted(body) for body in told] == [["pinned", "versions"], ["versions"]]
 
 
 def annotate(fleet: Fleet, value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from lora_operator.plugin.arguments import COMMANDS, parser
 from lora_operator.plugin.completion import candidates
 from lora_operator.plugin.completion import main as complete
 from lora_operator.plugin.main import main
+from tests.core.api_server import ApiServer
+from tests.plugin.a_fleet import fill
 
 HEAVY = ("aiohttp", "kubernetes", "pydantic", "rich", "yaml", "asyncio", "lora_scheduler", "boto3", "argcomplete")
 
@@ -66,6 +69,15 @@ def test_kubectl_is_told_whether_files_may_come_instead(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "refresh\n:4\n"
     complete(["migrate", ""])
     assert capsys.readouterr().out.endswith(":0\n")
+
+
+async def test_names_of_the_cluster_are_completed(api: ApiServer, kubeconfig: Path) -> None:
+    fill(api)
+    flag = ["--kubeconfig", str(kubeconfig)]
+    names = ["assistants", "chat", "on-demand", "poet", "rare", "sql", "wide"]
+    assert await asyncio.to_thread(candidates, ["why", *flag], "") == names
+    assert await asyncio.to_thread(candidates, ["evict", *flag, "--pod"], "vllm") == ["vllm-0", "vllm-1"]
+    assert await asyncio.to_thread(candidates, ["get", *flag, "--context"], "a") == ["away"]
 
 
 def test_names_of_a_cluster_that_is_away_are_simply_not_offered(

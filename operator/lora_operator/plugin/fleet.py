@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_operator.pinned import ALL, pinned_names
 from lora_operator.plugin.problems import PluginError, unknown
+from lora_operator.settings import PIN_ANNOTATION
 
 Json = Mapping[str, Any]
 
@@ -31,6 +33,7 @@ class Line:
     reason: str
     message: str
     refusals: tuple[tuple[str, str, str], ...]  # (pod, reason, message)
+    pinned: bool
 
     def document(self) -> dict[str, Any]:
         """For programs."""
@@ -48,6 +51,7 @@ class Line:
             "fingerprint": self.fingerprint or None,
             "reason": self.reason,
             "message": self.message,
+            "pinned": self.pinned,
             "refusals": [{"pod": pod, "reason": why, "message": text} for pod, why, text in self.refusals],
         }
 
@@ -67,6 +71,7 @@ def _of(body: Json) -> list[Line]:
 
 def _line(body: Json, name: str, item: Json, failed: Json | None) -> Line:
     spec, status = body.get("spec") or {}, body.get("status") or {}
+    pins = pinned_names((body["metadata"].get("annotations") or {}).get(PIN_ANNOTATION, ""))
     loaded, wanted = int(item.get("loaded") or 0), int(item.get("replicas") or 0)
     ready = condition(body, "Ready")
     complete = wanted > 0 and name in (status.get("loadedAdapters") or ())
@@ -80,7 +85,7 @@ def _line(body: Json, name: str, item: Json, failed: Json | None) -> Line:
         resource=body["metadata"]["name"],
         adapter=name,
         base_model=str(spec.get("baseModel") or ""),
-        state=_state(spec, ready, loaded, wanted, complete, failed is not None, bool(name)),
+        state=_state(spec, ready, wanted, complete, failed is not None, bool(name)),
         loaded=loaded,
         wanted=wanted,
         pods=tuple(
@@ -96,12 +101,11 @@ def _line(body: Json, name: str, item: Json, failed: Json | None) -> Line:
         refusals=tuple(
             (p["pod"], p["reason"], p.get("message", "")) for p in (failed or {}).get("pods") or ()
         ),
+        pinned=bool(name) and (ALL in pins or name in pins),
     )  # fmt: skip
 
 
-def _state(
-    spec: Json, ready: Json, loaded: int, wanted: int, complete: bool, failed: bool, named: bool
-) -> str:  # fmt: skip
+def _state(spec: Json, ready: Json, wanted: int, complete: bool, failed: bool, named: bool) -> str:
     if failed or (not named and ready.get("status") == "False"):
         return FAILED
     if not named:

@@ -37,7 +37,7 @@ def draw(screen: Screen, found: list[Line], everywhere: bool, where: str) -> Non
         screen.line(f"No LoraAdapters {where}.")
         return
     columns = ["ADAPTER", "LORAADAPTER", "BASE MODEL", "COPIES", "STATE", "PODS"]
-    wide = ["RANK", "SIZE", "VERSION", "MESSAGE"] if screen.wide else []
+    wide = ["RANK", "SIZE", "VERSION", "PINNED", "MESSAGE"] if screen.wide else []
     screen.table(
         ["NAMESPACE"] * everywhere + columns + wide,
         ([line.namespace] * everywhere + _cells(line, screen.wide) for line in found),
@@ -58,6 +58,7 @@ def _cells(line: Line, wide: bool) -> list[str | Text]:
             str(line.rank or "-"),
             in_size(line.bytes) if line.bytes is not None else "-",
             line.fingerprint[:8] or "-",
+            "yes" if line.pinned else "-",
             line.message,
         ]
     return cells
