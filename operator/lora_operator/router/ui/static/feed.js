@@ -134,7 +134,7 @@ export class Feed {
     const wished = Math.max(this.askAt - performance.now(), 0); // while we waited
     this.askAt = Infinity;
     if (wished < Infinity) this.#ask(wished);
-    else if (!document.hidden) this.#ask(this.model.busy ? BUSY_MS : IDLE_MS);
+    else if (!document.hidden) this.#ask(this.model.busy && this.answering ? BUSY_MS : IDLE_MS);
   }
 
   // A page that stays open for weeks has to take what a newer router has for it; not again and again while old and
