@@ -128,6 +128,9 @@ async def test_changes_of_what_is_said_count_at_once() -> None:
         fleet.drop_adapter("la-sql")
         fleet.refresh()
         assert (await ask(api, "cypher")).adapter is None
+        fleet.adapter("la-new", names=("graph",), keywords="cypher")
+        fleet.refresh()
+        assert (await ask(api, "cypher")).adapter == "graph"
 
 
 def test_a_table_that_changed_more_than_its_log_holds_is_read_anew() -> None:
