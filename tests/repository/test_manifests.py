@@ -63,7 +63,9 @@ def test_the_command_line_is_one_that_the_operator_takes() -> None:
     add_arguments(parser)
     settings = from_arguments(parser.parse_args(container["args"]), {})
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"metrics": settings.metrics_port, "health": settings.health_port}
+    assert ports == {
+        "metrics": settings.metrics_port, "health": settings.health_port, "router": settings.router_port,
+    }  # fmt: skip
     assert str(settings.adapter_root) in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
@@ -73,6 +75,15 @@ def test_operators_that_stand_by_may_write_one_kind_of_object_in_their_own_names
     assert the("Role")["metadata"]["namespace"] == "lora-operator-system"
     (container,) = the("Deployment")["spec"]["template"]["spec"]["containers"]
     assert {item["name"] for item in container["env"]} == {"POD_NAME", "POD_NAMESPACE"}
+
+
+def test_the_record_of_requests_is_the_one_object_that_operator_and_routers_change_together() -> None:
+    assert "data" not in the("ConfigMap", "lora-operator-requests"), "an upgrade would throw away what was asked for"
+    verbs = {"lora-operator-requests": {"get", "watch", "patch"}, "lora-operator-router-requests": {"get", "patch"}}
+    for name, wanted in verbs.items():
+        (rule,) = the("Role", name)["rules"]
+        assert (rule["resources"], rule["resourceNames"]) == (["configmaps"], ["lora-operator-requests"])
+        assert set(rule["verbs"]) == wanted
 
 
 @pytest.mark.parametrize(
