@@ -137,6 +137,8 @@ async def test_a_pick_without_a_pod_says_why_and_when_to_come_again() -> None:
         ("/v1/adapters?limit=100000", "limit: "),
         ("/v1/adapters?continue=xyz", "continue is no token"),
         ("/v1/adapters?continue=" + "A" * 2000, "continue: "),
+        ("/v1/adapters?continue=%C3%A9", "continue: String should match"),
+        ("/v1/watch?lastEventId=%C3%A9", "lastEventId: String should match"),
         ("/v1/adapters?namespace=Team_A", "namespace: "),
         ("/v1/adapters?baseModel=" + "m" * 600, "baseModel: "),
         ("/v1/adapters?includeUnloaded=perhaps", "includeUnloaded: "),

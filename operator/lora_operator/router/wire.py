@@ -15,7 +15,7 @@ Namespace = Annotated[str, StringConstraints(min_length=1, max_length=63, patter
 BaseModelName = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 PodName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 Limit = Annotated[int, Field(ge=1, le=1000)]
-Token = Annotated[str, StringConstraints(max_length=1024)]
+Token = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[!-~]*$")]
 Version = Annotated[str, Field(description="`epoch-number`; equal versions, equal tables. Opaque to clients.")]
 
 
