@@ -64,8 +64,8 @@ class Operator:
         self._kube = kube
         self._elector = elector
         kube.fence = self._check_lease
+        self._tracing = tracing_to(settings.otlp_endpoint, "lora-operator")  # first: it may refuse what was chosen
         self._session = new_session()
-        self._tracing = tracing_to(settings.otlp_endpoint, "lora-operator")
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
         client = EngineClient(
