@@ -123,10 +123,9 @@ def show(api: ApiServer, adapters: list[Json], pods: list[Json]) -> None:
     api.lists[PODS] = [{"metadata": {"resourceVersion": "1"}, "items": pods}]
     for body in adapters:
         api.objects[f"{ADAPTERS}/{body['metadata']['name']}"] = body
-    for body in pods:
-        node = body["spec"]["nodeName"]
-        labels = {"kubernetes.io/hostname": node, "topology.kubernetes.io/zone": "a"}
-        api.objects[f"/api/v1/nodes/{node}"] = {"metadata": {"name": node, "uid": node, "labels": labels}}
+    labels = {"topology.kubernetes.io/zone": "a"}
+    nodes = [{"metadata": {"name": body["spec"]["nodeName"], "labels": labels}} for body in pods]
+    api.lists["/api/v1/nodes"] = [{"metadata": {}, "items": nodes}]
 
 
 def _metrics(running: int, adapters: str) -> str:

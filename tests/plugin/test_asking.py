@@ -62,3 +62,11 @@ async def test_an_engine_whose_answer_makes_no_sense_does_not_hide_the_others(lo
     said = await lora("plan", "-o", "json")
     assert [(step["action"], step["pod"]) for step in said.document["steps"]] == [("load", "team-a/vllm-1")]
     assert "status tells what is on vllm-0: its answer is not vLLM's" in said.document["notes"][0]
+
+
+async def test_without_the_right_to_see_nodes_a_plan_says_what_it_lacks(lora: Lora, api: ApiServer) -> None:
+    show(api, [an_adapter("sql", {"sql": ["vllm-0"]})], [a_pod("vllm-0")])
+    api.statuses["/api/v1/nodes"] = 403
+    said = await lora("plan", "--offline")
+    assert said.status == 0
+    assert "note: labels of nodes are not known, and copies not spread over zones" in said.out

@@ -50,6 +50,11 @@ class Cluster(Kube):
             raise explained(error, "list pods") from error
         return sorted(found, key=_order)
 
+    async def labels_of_nodes(self) -> dict[str, Mapping[str, str]]:
+        """By node, all in one list: a fleet may have a thousand. Raises KubeError."""
+        found, _ = await self._list(["/api/v1/nodes"])
+        return {body["metadata"]["name"]: body["metadata"].get("labels") or {} for body in found}
+
     async def annotate(self, namespace: str, name: str, annotations: Mapping[str, str | None]) -> None:
         """Set annotations of a LoraAdapter; None removes one. Raises PluginError."""
         body = {"metadata": {"annotations": dict(annotations)}}

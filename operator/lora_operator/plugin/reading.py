@@ -40,13 +40,10 @@ async def from_cluster(cluster: Cluster) -> Objects:
         found.adapters[_key(body)] = body
     for body in await cluster.all_pods():
         found.pods[_key(body)] = body
-    names = {str((body.get("spec") or {}).get("nodeName") or "") for body in found.pods.values()} - {""}
-    for name in sorted(names):
-        try:
-            found.node_labels[name] = (await cluster.node(name))["metadata"].get("labels") or {}
-        except KubeError as error:
-            found.notes.append(f"labels of nodes are not known, and so not spread over zones ({error})")
-            break
+    try:
+        found.node_labels.update(await cluster.labels_of_nodes())
+    except KubeError as error:
+        found.notes.append(f"labels of nodes are not known, and copies not spread over zones: {error}")
     return found
 
 
