@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from e2e.behaviours.asking import pick
 from e2e.behaviours.seen import AuditLog, listed, loads, log_of, unloads
 from e2e.behaviours.worlds import Worlds, operator_kubeconfig
 from e2e.controlplane import ControlPlane
@@ -93,8 +94,10 @@ def test_without_an_api_server_the_operator_keeps_adapters_loaded_and_goes_on_wh
     own_worlds: Worlds,
 ) -> None:
     world = own_worlds(2)
-    for index, name in enumerate(("sql", "goes", "new")):
+    for index, name in enumerate(("sql", "goes", "new", "lazy")):
         world.adapter(name, seed=index)
+    world.apply("lazy", "lazy", deployment={"loadOnStartup": False})
+    world.wait("lazy", lambda status: condition(status, "SourceReady") == "True")
     for name in ("sql", "goes"):
         world.apply(name, name, deployment={"replicas": 2})
         world.wait_ready(name)
@@ -107,6 +110,8 @@ def test_without_an_api_server_the_operator_keeps_adapters_loaded_and_goes_on_wh
     assert engine.unload("sql") == 200
     eventually(lambda: "sql" in engine.models(), what=("it is loaded again",))
     assert operator.fetch("/healthz").startswith("ok")
+    status, body = pick(world, operator, "lazy")
+    assert (status, body["reason"]) == (503, "ApiServerAway"), "nobody is told that it is on its way"
 
     world.plane.start_api_server()
     world.apply("new", "new", deployment={"replicas": 2})
@@ -118,6 +123,7 @@ def test_without_an_api_server_the_operator_keeps_adapters_loaded_and_goes_on_wh
     assert operator.process.poll() is None, operator.tail()
     assert "Traceback" not in log_of(world)
     assert unloads(world) == {("vllm-0", "sql"): 1, ("vllm-0", "goes"): 1, ("vllm-1", "goes"): 1}
+    eventually(lambda: pick(world, operator, "lazy", 20.0)[0] == 200, what=("lazy is loaded when it is asked for",))
 
 
 def test_started_before_the_api_server_it_waits_for_it(own_worlds: Worlds) -> None:
