@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import signal
@@ -14,6 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+
+from e2e.world.forked import ForkedCommand, die_with_parent
 
 
 class OperatorProcess:
@@ -27,27 +28,35 @@ class OperatorProcess:
         arguments: Sequence[str] = (),
         *,
         detached: bool = False,
+        forked: bool = False,
         identity: str = "operator",
     ) -> None:
-        """`identity` is what would be the pod's name: a restart of the same is the next container of that pod."""
+        """`identity` is what would be the pod's name: a restart of the same is the next container of that pod.
+
+        `forked` saves the second that an interpreter of its own takes to start; one that is detached has its own.
+        """
         self.log = log
         self.health_port, self.metrics_port, self.router_port = _free_port(), _free_port(), _free_port()
-        command = [
-            sys.executable, "-m", "lora_operator.cli.main", "run",
-            "--kubeconfig", str(kubeconfig), "--adapter-root", str(adapter_root), "--host", "127.0.0.1",
+        given = [
+            "run", "--kubeconfig", str(kubeconfig), "--adapter-root", str(adapter_root), "--host", "127.0.0.1",
             "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port),
             "--router-port", str(self.router_port), *arguments,
         ]  # fmt: skip
+        environment = {**os.environ, "POD_NAME": identity, "POD_NAMESPACE": "lora-operator-system"}
+        self.process: ForkedCommand | subprocess.Popen[bytes]
+        if forked and not detached:
+            self.process = ForkedCommand(given, environment=environment, log=log)
+            return
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command,
-                env={**os.environ, "POD_NAME": identity, "POD_NAMESPACE": "lora-operator-system"},
+                [sys.executable, "-m", "lora_operator.cli.main", *given],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 # an interrupt on the terminal is for the owner, who ends everything in order
                 start_new_session=True,
-                preexec_fn=None if detached else _die_with_parent,
+                preexec_fn=None if detached else die_with_parent,
             )
 
     def wait_ready(self, timeout: float = 30.0) -> None:
@@ -103,7 +112,3 @@ def _free_port() -> int:
             except OSError:
                 continue
             return port
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -91,7 +91,7 @@ class World:
         )  # fmt: skip
         name = identity or f"operator-{self.namespace}"
         log = self.directory / (f"{identity}.log" if identity else "operator.log")
-        operator = OperatorProcess(kubeconfig, self.volume, log, given, identity=name)
+        operator = OperatorProcess(kubeconfig, self.volume, log, given, identity=name, forked=True)
         if not identity:
             self.operator = operator
         if wait:
