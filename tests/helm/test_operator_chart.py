@@ -166,9 +166,11 @@ def test_every_setting_of_the_router_can_be_chosen(tmp_path: Path) -> None:
 def test_the_service_leads_to_routers_of_their_own_or_else_to_the_operators(
     tmp_path: Path, router: dict[str, Any], leads_to: str | None, port: str
 ) -> None:
-    objects = template(OPERATOR, tmp_path, {"router": router})
+    objects = template(OPERATOR, tmp_path, {"router": router, "metrics": {"serviceMonitor": {"enabled": True}}})
     found = [one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Service", "lora-operator-router")]
     assert [one["spec"]["selector"]["app.kubernetes.io/component"] for one in found] == ([leads_to] if leads_to else [])
+    scraped = [one["metadata"]["name"] for one in objects if one["kind"] == "ServiceMonitor"]
+    assert scraped == ["lora-operator", *(["lora-operator-router"] if leads_to else [])]
     operator = container(only(objects, "Deployment", "lora-operator"), "operator")
     assert f"--router-port={port}" in operator["args"]
     for one in found:
