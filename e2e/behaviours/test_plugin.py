@@ -16,9 +16,10 @@ from e2e.behaviours.from_stores import apply, offer
 from e2e.behaviours.worlds import Worlds
 from e2e.demo.uploads import WebUpload
 from e2e.world import World
-from e2e.world.world import eventually
+from e2e.world.world import ROOT, eventually
 from lora_operator.plugin.main import main
 
+PEERS = ROOT / "tests" / "plugin" / "peers"
 Lora = Callable[..., tuple[int, str]]
 
 
@@ -52,7 +53,7 @@ def documents(answer: tuple[int, str]) -> Any:
 
 
 def test_people_see_where_adapters_are_and_why_not_and_what_would_be(
-    worlds: Worlds, lora: Callable[[World], Lora]
+    worlds: Worlds, lora: Callable[[World], Lora], capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = worlds(2, max_loras=2, max_cpu_loras=3, annotations={"production-stack.vllm-project/lora-memory": "1Gi"})
     ask = lora(world)
@@ -99,6 +100,10 @@ def test_people_see_where_adapters_are_and_why_not_and_what_would_be(
     }
     assert [(need["pods"], need["placed"], need["enough"]) for need in planned["podsNeeded"]] == [(1, 1, False)]
     assert "chat" not in world.engine("vllm-0").models()
+
+    main(["migrate", *(str(PEERS / name) for name in ("production-stack.yaml", "lora-syncer.yaml"))])
+    taken = world.kubectl("apply", "--dry-run=server", "-f", "-", input=capsys.readouterr().out)
+    assert taken.count("created (server dry run)") == 4
 
     status, said = ask("plan", "--remove-pod", "vllm-1")
     assert status == 3

@@ -160,6 +160,7 @@ def test_colours_are_for_terminals_and_those_who_want_them(monkeypatch: pytest.M
         return stream.getvalue()
 
     assert "\x1b[" in shown(Terminal())
+    monkeypatch.setenv("FORCE_COLOR", "1")  # some set it for all that they run
     assert shown(io.StringIO()) == "Ready\n"
     monkeypatch.setenv("NO_COLOR", "1")
     assert shown(Terminal()) == "Ready\n"

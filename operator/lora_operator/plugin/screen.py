@@ -25,7 +25,7 @@ class Screen:
         self._stream = stream or sys.stdout
         self.console = Console(
             file=self._stream,
-            color_system=None if os.environ.get("NO_COLOR") else "auto",
+            color_system="auto" if self._stream.isatty() and not os.environ.get("NO_COLOR") else None,
             width=width if width is not None else None if self._stream.isatty() else WIDE,
             markup=False,
             highlight=False,
