@@ -37,6 +37,9 @@ def clearable(pod: PodLedger, allotment: Allotment, allotments: Mapping[str, All
 def _price(pod: PodLedger, allotment: Allotment, allotments: Mapping[str, Allotment]) -> Cost | None:
     slots, size = pod.shortage(allotment.adapter.bytes)
     if slots > 0 or size > 0:
+        lowest = pod.lowest_priority()
+        if lowest is None or lowest >= YIELDING:
+            return None  # as of most pods: to be found out quickly
         return cheapest(weaker(pod, YIELDING, allotments), slots, size, allotments)
     return COMING if _are_leaving(pod, allotments) else None
 

@@ -184,6 +184,22 @@ def test_leaves_so_that_an_overloaded_pod_can_give_up_a_copy() -> None:
     assert sum(where(settled, one.key) == ["p2"] for one in busy) == 1 and where(settled, "i2") == ["p2"]
 
 
+def test_leaves_so_that_copies_can_be_spread_again() -> None:
+    zone = "topology.kubernetes.io/zone"
+    spread, unused, other = an_adapter(replicas=2, topology_key=zone), idle("i1", 1000), idle("i2", 2000)
+    close = [holding(a_pod(f"p{n}", slots=1, node_labels={zone: "z1"}), a_copy(spread)) for n in (1, 2)]
+    apart = holding(a_pod("p3", slots=2, node_labels={zone: "z2"}), a_copy(unused), a_copy(other))
+    snapshot = a_snapshot(spread, unused, other, *close, apart)
+    made = plan(snapshot)
+    assert unloads(made) == [("i1", "p3")] and not loads(made)
+    going = replace(apart, residents=(a_copy(unused, state=UNLOADING), a_copy(other)))
+    assert not plan(a_snapshot(spread, unused, other, *close, going)).actions, "one is leaving, and that is enough"
+    settled, _ = run(snapshot)
+    assert "p3" in where(settled) and len(where(settled)) == 2 and where(settled, "i2") == ["p3"]
+    firm = replace(other, priority=3)
+    assert not plan(a_snapshot(spread, unused, firm, *close, holding(a_pod("p3", slots=1), a_copy(firm)))).actions
+
+
 def test_stays_where_an_overloaded_pod_can_give_up_a_copy_to_free_room_or_to_nobody() -> None:
     busy = [an_adapter(f"busy{n}", demand=4.0) for n in range(2)]
     unused = idle()

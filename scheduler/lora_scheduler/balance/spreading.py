@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.rebalancing import Rebalancing
 from lora_scheduler.balance.shifting import free_slots
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.model import YIELDING
 
 
 def respread(fleet: Fleet, moves: Rebalancing) -> None:
     """Begin moves from the most crowded domain to one that has at least two copies less."""
     places: dict[tuple[int, str], Places] = {}
+    unused: dict[tuple[int, str], Places] = {}
+    clearing = fleet.lowest_priority < YIELDING
     for allotment in fleet.close_together():
         if moves.budget <= 0:
             return
         kind = id(allotment.group), allotment.adapter.topology_key
         if kind not in places:
             places[kind] = Places(allotment.group.targets, allotment.adapter.topology_key)
-        found = _best_move(allotment, places[kind], moves)
+        found = _best_move(allotment, places[kind], moves, moves.takes)
         if found is not None:
             moves.move(*found)
+        elif clearing:
+            if kind not in unused:
+                unused[kind] = Places(allotment.group.targets, allotment.adapter.topology_key, full=True)
+            found = _best_move(allotment, unused[kind], moves, moves.could_take)
+            if found is not None:
+                moves.make_room(*found)
 
 
 class Places:
-    """Where the pods of a group stand that had a free slot when this round first asked: only fewer have one later."""
+    """Where the pods of a group stand that had a free slot when this round first asked: only fewer have one later. With
+    `full`, those too that had none."""
 
-    def __init__(self, targets: Iterable[PodLedger], topology_key: str) -> None:
+    def __init__(self, targets: Iterable[PodLedger], topology_key: str, *, full: bool = False) -> None:
         self._open: dict[str, list[PodLedger]] = {}
         for pod in targets:
-            if free_slots(pod) > 0:
+            if full or free_slots(pod) > 0:
                 self._open.setdefault(pod.domain(topology_key), []).append(pod)
 
     def with_at_most(self, count: int, counts: Mapping[str, int]) -> Iterator[PodLedger]:
@@ -42,7 +52,9 @@ class Places:
                 yield from pods
 
 
-def _best_move(allotment: Allotment, places: Places, moves: Rebalancing) -> tuple[Copy, PodLedger] | None:
+def _best_move(
+    allotment: Allotment, places: Places, moves: Rebalancing, takes: Callable[[Copy, PodLedger], bool]
+) -> tuple[Copy, PodLedger] | None:
     topology_key = allotment.adapter.topology_key
     domains = {key: copy.ledger.domain(topology_key) for key, copy in allotment.kept.items()}
     counts = Counter(domains.values())
@@ -53,7 +65,7 @@ def _best_move(allotment: Allotment, places: Places, moves: Rebalancing) -> tupl
     copy = max(copies, key=lambda c: (c.ledger.load, c.ledger.key))
     if not moves.at_rest(copy):
         return None
-    possible = [pod for pod in places.with_at_most(most - 2, counts) if moves.takes(copy, pod)]
+    possible = [pod for pod in places.with_at_most(most - 2, counts) if takes(copy, pod)]
     if not possible:
         return None
     return copy, min(possible, key=lambda pod: (counts[pod.domain(topology_key)], pod.load, pod.key))
