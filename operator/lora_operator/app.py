@@ -235,9 +235,10 @@ class Operator:
             watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
             stack.push_async_callback(watch.stop)
             watching: asyncio.Future[None] | None = None
+            listing: asyncio.Task[None] | None = None
             if self._router is not None:
                 # who stands by answers routers as well, and so has to see what there is
-                watching = await self._serve_routers(self._router, watch, stack, stop)
+                watching, listing = await self._serve_routers(self._router, watch, stack, stop)
             if self._elector is not None:
                 if not await self._lead(self._elector, stop, watching):
                     return
@@ -248,7 +249,7 @@ class Operator:
                 watching = watching or watch.start()
                 await self.files.start()
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
-                tasks.append(asyncio.create_task(self._keep_listing(), name="re-list"))
+                tasks.append(listing or asyncio.create_task(self._keep_listing(), name="re-list"))
                 tasks += self._router.tasks if self._router is not None else ()
                 tasks.append(asyncio.create_task(self.files.look_after(), name="sweep"))
                 log.info(
@@ -272,16 +273,16 @@ class Operator:
 
     async def _serve_routers(
         self, router: Router, watch: Watch, stack: contextlib.AsyncExitStack, stop: asyncio.Event
-    ) -> asyncio.Future[None]:
-        """Answer routers from now on; the future is the watch's."""
+    ) -> tuple[asyncio.Future[None], asyncio.Task[None]]:
+        """Answer routers from now on; returns what ends with the watch, and with the lists beside it."""
         await router.start(self._settings.host, self._settings.router_port)
         stack.push_async_callback(router.stop)
         await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
         if not stop.is_set():
             router.listed()
-        listing = asyncio.create_task(self._keep_listing(), name="re-list while standing by")
+        listing = asyncio.create_task(self._keep_listing(), name="re-list")
         stack.callback(listing.cancel)
-        return watch.start()
+        return watch.start(), listing
 
     @staticmethod
     async def _lead(elector: Elector, stop: asyncio.Event, watching: asyncio.Future[None] | None) -> bool:

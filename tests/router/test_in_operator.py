@@ -1,0 +1,23 @@
+"""`lora-operator run` answers routers too."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.core.test_app import an_operator
+
+
+async def test_the_operator_answers_routers_and_lists_once_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    async with an_operator(tmp_path, monkeypatch, router_port=unused_tcp_port) as running:
+        running.start()
+        await running.planned()
+        url = f"http://127.0.0.1:{unused_tcp_port}/readyz"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert (answer.status, (await answer.json())["apiServer"]) == (200, "Reachable")
+        assert [task.get_name() for task in asyncio.all_tasks()].count("re-list") == 1
