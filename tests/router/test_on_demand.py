@@ -105,6 +105,9 @@ async def test_one_that_the_operator_has_given_up_is_refused_at_once_with_its_re
         for status, body in (await waiting, await api.post("/v1/pick", {**POET, "waitSeconds": 60})):
             assert (status, body["type"]) == (503, "urn:lora-operator:router:not-loaded")
             assert (body["reason"], body["detail"][-18:]) == ("RankTooHigh", "rank 64 exceeds 16")
+        kube_api.away = True
+        assert (await api.post("/v1/pick", POET))[1]["reason"] == "RankTooHigh"
+        kube_api.away = False
         status, body = await api.post("/v1/pick", {"adapter": "bard"})  # the reason is not its own
         assert (status, body["reason"]) == (202, "LoadOnDemand")
         assert recorded(kube_api).keys() == {("team-a", "poet"), ("team-a", "bard")}

@@ -112,6 +112,10 @@ class Decider:
             if entry is None or entry.endpoints:
                 return outcome
             asking = self._asking if entry.on_demand else None
+            if entry.given_up:
+                if asking is not None:
+                    asking.used(entry.key)  # there may be room or another pod for it later, while it is wanted
+                return outcome
             if asking is not None and asking.due(entry.key):
                 refused = await _ask(asking, entry, deadline if recorded else None)
                 if refused is None:
@@ -121,10 +125,8 @@ class Decider:
                     return refused
             recorded = asking is not None
             left = deadline - clock()
-            if left <= 0 or entry.given_up or self._stopping or self.waiting >= MOST_WAITING:
-                if asking is None or entry.given_up:
-                    return outcome
-                return Loading(entry, entry.reason, entry.message)
+            if left <= 0 or self._stopping or self.waiting >= MOST_WAITING:
+                return outcome if asking is None else Loading(entry, entry.reason, entry.message)
             await self._change(entry.key, left if asking is None else min(left, asking.dedup_seconds))
 
     async def _change(self, key: Key, seconds: float) -> None:
