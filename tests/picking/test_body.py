@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_operator.picking.body import BadBody, read_body
+from lora_operator.picking.body import MOST_MEMBERS, MOST_VALUES, BadBody, read_body
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -50,6 +50,11 @@ def test_a_model_deeper_in_the_body_is_something_else() -> None:
     assert read.with_model("x") == b'{"tools": [{"model": "no"}], "model": "x", "meta": {"model": "no"}}'
 
 
+def test_places_are_those_of_bytes_and_any_white_space_is_skipped_at_once() -> None:
+    raw = '{"é": "\U0001f600",%s"model": "ä", "ü": 1, "model": "ö"}'.encode() % (b" \r\n\t" * 1000)
+    assert read_body(raw).with_model("x") == raw.replace("ä".encode(), b"x").replace("ö".encode(), b"x")
+
+
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
@@ -70,6 +75,9 @@ def test_a_model_deeper_in_the_body_is_something_else() -> None:
         (b'{"model": "%s"}' % (b"a" * 513), "not a name"),
         ('{"model": "a"}'.encode("utf-16"), "not UTF-8"),
         (b'{"model": "\xff"}', "not UTF-8"),
+        (b'{"model": "a", "n": %s}' % (b"1" * 5000), "not JSON"),
+        (b'{"model": "a", "x": [%s1]}' % (b"{}," * MOST_VALUES), "too many parts"),
+        (b'{"model": "a"%s}' % (b', "x": 1' * MOST_MEMBERS), "members"),
         (b'--boundary\r\nContent-Disposition: form-data; name="model"\r\n\r\na', "not JSON"),
     ],
 )

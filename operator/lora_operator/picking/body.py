@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
 
 _DECODER = json.JSONDecoder()
 NAME_LENGTH = 512
-_SPACE = " \t\n\r"
+# What a few bytes of JSON become in memory is twenty times as large, and all other requests wait while it is read.
+MOST_VALUES = 1_000_000
+MOST_MEMBERS = 1000
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class BadBody(Exception):
@@ -17,19 +21,19 @@ class BadBody(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """`spans`: where in `text` the values of `model` stand. Engines take the last one, whoever else looks may not."""
+    """`spans`: where in `raw` the values of `model` stand. Engines take the last one, whoever else looks may not."""
 
-    text: str
+    raw: bytes
     model: str
     spans: tuple[tuple[int, int], ...]
 
     def with_model(self, name: str) -> bytes:
         """The same body with another model, wherever it names one."""
-        said, at, parts = json.dumps(name), 0, []
+        said, at, parts = json.dumps(name).encode(), 0, []
         for start, end in self.spans:
-            parts += [self.text[at:start], said]
+            parts += [self.raw[at:start], said]
             at = end
-        return "".join([*parts, self.text[at:]]).encode()
+        return b"".join([*parts, self.raw[at:]])
 
 
 def read_body(raw: bytes) -> Body:
@@ -38,8 +42,10 @@ def read_body(raw: bytes) -> Body:
     Parsed by member rather than as a whole, so that numbers, order and duplicates reach the engine as they came.
 
     Raises:
-        BadBody: it is no JSON object in UTF-8, or has no `model`, or one that is no name.
+        BadBody: it is no JSON object in UTF-8, or has too many values, or no `model`, or one that is no name.
     """
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MOST_VALUES:  # at least as many as there are values
+        raise BadBody(f"the body has too many parts: more than {MOST_VALUES} commas and brackets; send less")
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -53,13 +59,14 @@ def read_body(raw: bytes) -> Body:
         raise BadBody('the body has no "model"; name the adapter or the base model there')
     if not isinstance(model, str) or not 0 < len(model) <= NAME_LENGTH:
         raise BadBody(f'"model" in the body is not a name; give a string of 1 to {NAME_LENGTH} characters')
-    return Body(text, model, tuple(spans))
+    return Body(raw, model, tuple(spans if text.isascii() else _in_bytes(text, spans)))
 
 
 def _members(text: str) -> tuple[object, list[tuple[int, int]]]:
     """The value of the last `model` and where all of them stand. Raises ValueError, IndexError."""
     model: object = None
     spans: list[tuple[int, int]] = []
+    members = 0
     at = _expect(text, _skip(text, 0), "{")
     if text[at] == "}":
         at += 1
@@ -70,6 +77,9 @@ def _members(text: str) -> tuple[object, list[tuple[int, int]]]:
             name, at = scanstring(text, at + 1, True)
             at = _expect(text, _skip(text, at), ":")
             value, end = _DECODER.raw_decode(text, at)
+            members += 1
+            if members > MOST_MEMBERS:
+                raise BadBody(f"the body has more than {MOST_MEMBERS} members; send a request as the engine knows it")
             if name == "model":
                 model = value
                 spans.append((at, end))
@@ -83,11 +93,22 @@ def _members(text: str) -> tuple[object, list[tuple[int, int]]]:
     return model, spans
 
 
+def _in_bytes(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same places in UTF-8, in one pass."""
+    found, seen, size = [], 0, 0
+    for start, end in spans:
+        first = size + len(text[seen:start].encode())
+        size = first + len(text[start:end].encode())
+        seen = end
+        found.append((first, size))
+    return found
+
+
 def _skip(text: str, at: int) -> int:
     """The next place that is no white space."""
-    while at < len(text) and text[at] in _SPACE:
-        at += 1
-    return at
+    found = _SPACE.match(text, at)
+    assert found is not None  # it matches nothing at all too
+    return found.end()
 
 
 def _expect(text: str, at: int, sign: str) -> int:

@@ -16,10 +16,10 @@ AROUND_BYTES = 64 << 10  # what a message may have around a body: headers, attri
 @dataclass(slots=True)
 class Limits:
     """`body_bytes`: of one request; `together_bytes`: of all that are being answered, so that bodies cannot fill the
-    memory. `held_bytes` is what they hold now."""
+    memory (what is sent on is there a few times more for a moment). `held_bytes` is what they hold now."""
 
     body_bytes: int
-    together_bytes: int = 256 << 20
+    together_bytes: int = 128 << 20
     held_bytes: int = 0
 
     @property
@@ -65,7 +65,9 @@ class Taken:
         return None
 
     def body(self) -> bytes:
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        if len(self._chunks) > 1:
+            self._chunks = [b"".join(self._chunks)]  # and not both: it may have to wait for an adapter
+        return self._chunks[0] if self._chunks else b""
 
     def let_go(self) -> None:
         """It takes no memory any more."""
