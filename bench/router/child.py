@@ -32,11 +32,12 @@ PICKS = 20_000
 
 def pod_body(number: int, version: int, ready: bool, engine_port: int = 0) -> Json:
     """With an `engine_port`, on this machine there."""
+    arguments = ["--model=llama", "--enable-lora", f"--port={engine_port or 8000}"]
     return {
         "metadata": {
             "name": f"vllm-{number}", "namespace": NAMESPACE, "uid": f"pod-{number}", "resourceVersion": str(version),
         },
-        "spec": {"containers": [{"name": "vllm", "args": ["--model=llama", "--enable-lora", f"--port={engine_port or 8000}"]}]},
+        "spec": {"containers": [{"name": "vllm", "args": arguments}]},
         "status": {
             "podIP": pod_ip(number, engine_port),
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],

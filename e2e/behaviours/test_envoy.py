@@ -48,10 +48,10 @@ def a_picker(world: World, kubeconfig: Path, *more: str) -> Iterator[tuple[int, 
         yield port, process
 
 
-def status_of(url: str, path: str, body: Any = None) -> tuple[int, Any, Any]:
+def status_of(url: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
     """Status, headers, and the body read as JSON where it is."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"} | headers)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.headers, json.loads(answer.read())
@@ -120,7 +120,8 @@ def test_requests_through_envoy_reach_the_pod_that_holds_their_adapter(
         status, headers, body = status_of(envoy.url, "/v1/completions", {"model": "huge", "prompt": "x"})
         assert (status, body["error"]["type"]) == (503, "RankTooHigh") and headers["Retry-After"]
         assert status_of(envoy.url, "/v1/load_lora_adapter", {"model": BASE_MODEL, "lora_name": "x"})[0] == 403
-        assert status_of(envoy.url, "/v1/models")[0] == 200
+        nowhere = {"x-gateway-destination-endpoint": "127.0.0.1:9"}
+        assert status_of(envoy.url, "/v1/models", **nowhere)[0] == 200
 
         # loaded on demand: the request waits for it
         assert client.complete(lazy).weights == digest_of(world.source / "many" / lazy)
@@ -131,3 +132,5 @@ def test_requests_through_envoy_reach_the_pod_that_holds_their_adapter(
         body = {"model": "sql", "prompt": "x"}
         assert status_of(envoy.url, "/v1/completions", body)[0] == 500
         assert status_of(watching.url, "/v1/completions", body)[0] in (500, 503)
+        wish = {"x-gateway-destination-endpoint": world.engine("vllm-0").address}
+        assert status_of(watching.url, "/v1/models", **wish)[0] == 503

@@ -72,6 +72,14 @@ def _listener(port: int, filters: list[dict[str, Any]]) -> dict[str, Any]:
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gateway",
         normalize_path=True,
+        # a client that could send this header would choose where a request goes while no picker answers
+        early_header_mutation_extensions=[
+            _typed(
+                "removal",
+                "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                mutations=[{"remove": HEADER}],
+            )
+        ],
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         http_filters=[*filters, _typed("router", "filters.http.router.v3.Router")],
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
+from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
 ENDPOINT_HEADER = "x-gateway-destination-endpoint"
 METADATA_SPACE = "envoy.lb"
-NO_MORE = True
+OVERWRITE = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,9 @@ def routed(route: Route, length: int | None) -> ProcessingResponse:
     address = ",".join(route.addresses)
     answer = ProcessingResponse()
     headers = answer.request_headers.response.header_mutation.set_headers
-    header = headers.add().header
-    header.key, header.raw_value = ENDPOINT_HEADER, address.encode()
+    _set(headers, ENDPOINT_HEADER, address)  # whatever the client may have sent under that name
     if length is not None:
-        header = headers.add().header
-        header.key, header.raw_value = "content-length", b"%d" % length
+        _set(headers, "content-length", str(length))
     answer.dynamic_metadata[METADATA_SPACE] = {ENDPOINT_HEADER: address}
     return answer
 
@@ -77,6 +77,10 @@ def refused(refusal: Refusal) -> ProcessingResponse:
     if refusal.retry_after_seconds is not None:
         told["retry-after"] = str(refusal.retry_after_seconds)
     for key, value in told.items():
-        header = immediate.headers.set_headers.add().header
-        header.key, header.raw_value = key, value.encode()
+        _set(immediate.headers.set_headers, key, value)
     return answer
+
+
+def _set(headers: Any, key: str, value: str) -> None:
+    option = headers.add(append_action=OVERWRITE)
+    option.header.key, option.header.raw_value = key, value.encode()

@@ -49,7 +49,8 @@ class Messages:
         A gateway that shows answers to its picker would otherwise do so if the engine was faster than the end of this
         conversation, and what it had shown by then would be lost: nobody sends it back.
         """
-        await self._stream.send_initial_metadata()
+        if not self._wire.closable:
+            return  # nobody listens any more
         frames = []
         for message in messages:
             data = message.SerializeToString()
@@ -57,19 +58,33 @@ class Messages:
         whole, wire = b"".join(frames), self._wire
         most = wire._h2_connection.max_outbound_frame_size
         if len(whole) > most:
+            await self._stream.send_initial_metadata()
             await wire.send_data(whole[:-most])
             whole = whole[-most:]
-        if wire.id is None or wire._h2_connection.local_flow_control_window(wire.id) < len(whole):
-            await wire.send_data(whole)  # in parts, as the gateway has room for them
+        if not self._takes(len(whole)):
+            await self._say(whole)  # in parts, as the gateway has room for them
             return
+        # nothing waits in here, so that nothing else is written meanwhile: the order of headers matters in HTTP/2
         transport, held = wire._transport, _Held(wire._transport)
         wire._transport = held  # type: ignore[assignment]
         try:
-            await wire.send_data(whole)
+            await self._say(whole)
             await self._stream.send_trailing_metadata()
         finally:
             wire._transport = transport
             transport.write(held.data)
+
+    async def _say(self, data: bytes) -> None:
+        if not self._stream._send_initial_metadata_done:
+            await self._stream.send_initial_metadata()
+        await self._wire.send_data(data)
+
+    def _takes(self, size: int) -> bool:
+        """Whether so much can be sent now, in one frame."""
+        wire = self._wire
+        if wire.id is None or not wire.connection.write_ready.is_set():
+            return False
+        return wire._h2_connection.local_flow_control_window(wire.id) >= size
 
 
 class _Held:
