@@ -213,6 +213,15 @@ def test_the_leader_who_stands_by_and_a_router_of_its_own_answer_alike(worlds: W
             urls.append(url)
             for each in urls:
                 eventually(lambda each=each: len(pods(each)) == 1, what=[f"{each} knows"])  # type: ignore[misc]
-        assert "standing by" in second.tail() and "started:" not in second.tail()
+            assert "standing by" in second.tail() and "started:" not in second.tail()
+            # with nobody left who leads, a container that is restarted has nothing: its pod is named no longer
+            first.kill()
+            second.kill()
+            (holder,) = pods(url)
+            world.pods.kill_container(world.namespace, holder)
+            lazy = f"{url}/v1/adapters/lazy/pods"
+            restarted = [{"pod": holder, "state": "Restarted"}]
+            eventually(lambda: get(lazy).get("withheld") == restarted, what=["it is withheld though it is ready"])
+            assert get(lazy)["pods"] == []
     finally:
         second.stop()

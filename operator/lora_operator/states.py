@@ -134,7 +134,8 @@ def _answering(
             if ours is None or ours.engine_name in leaving:
                 continue
             address = str(Endpoint(record.pod.ip or "", record.pod.port))
-            found.append((ours.name, ours.fingerprint, Copy(key, address, ours.engine_name, current=True)))
+            copy = Copy(key, address, ours.engine_name, current=True, container=record.pod.container_mark)
+            found.append((ours.name, ours.fingerprint, copy))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 
 from lora_operator.api.v1alpha1 import (
     AdapterStatus,
@@ -36,6 +37,7 @@ class Copy:
     address: str
     engine_name: str
     current: bool
+    container: str = ""  # PodDescription.container_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +333,7 @@ def _stamp(condition: Condition, generation: int, before: Mapping[str, object], 
 
 
 def _assignments(states: Iterable[AdapterState]) -> tuple[PodAssignment, ...]:
-    pods: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    pods: dict[str, tuple[Copy, list[tuple[str, str]]]] = {}
     for state in states:
         chosen: dict[str, Copy] = {}
         for copy in state.copies:
@@ -339,15 +341,16 @@ def _assignments(states: Iterable[AdapterState]) -> tuple[PodAssignment, ...]:
             if copy.pod not in chosen or copy.current:
                 chosen[copy.pod] = copy
         for copy in chosen.values():
-            pods.setdefault(copy.pod, (copy.address, []))[1].append((state.name, copy.engine_name))
+            pods.setdefault(copy.pod, (copy, []))[1].append((state.name, copy.engine_name))
     return tuple(
         PodAssignment(
             pod=_bare(pod),
-            address=address,
+            address=copy.address,
+            container=copy.container or None,
             adapters=tuple(sorted(name for name, _ in names)),
             engine_names=tuple(EngineName(name=n, engine_name=e) for n, e in sorted(names) if n != e),
         )
-        for pod, (address, names) in sorted(pods.items())
+        for pod, (copy, names) in sorted(pods.items(), key=itemgetter(0))
     )
 
 

@@ -92,7 +92,9 @@ def test_a_resource_that_is_being_deleted_says_what_still_answers_and_keeps_its_
     made = plan(snapshot, Policy())
     given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)[going.key]
     status = status_of(given, noted, datetime(2026, 1, 1, tzinfo=UTC)).to_dict()
-    assert status["podAssignments"] == [{"pod": "p0", "address": "127.0.0.9:8000", "adapters": ["sql"]}]
+    assert status["podAssignments"] == [
+        {"pod": "p0", "address": "127.0.0.9:8000", "container": "c-p0", "adapters": ["sql"]}
+    ]
     assert [item["name"] for item in status["adapters"]] == ["sql", "taken"]
     ready = next(c for c in status["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"], status["observedGeneration"]) == ("False", "Deleting", 3)

@@ -28,8 +28,10 @@ class Fleet:
     def pod(
         self, name: str, ip: str = "10.0.0.1", *, ready: bool = True, terminating: bool = False,
         namespace: str = NAMESPACE, uid: str = "", says: Mapping[str, str] | None = None,
+        container: str = "",
     ) -> None:  # fmt: skip
-        """`says`: annotations by their last part, such as `port`; a pod that says anything takes part by its label."""
+        """`says`: annotations by their last part, such as `port`; a pod that says anything takes part by its label.
+        `container`: the id of the one that runs."""
         metadata: Json = self._metadata(name, namespace)
         if uid:
             metadata["uid"] = uid
@@ -39,7 +41,9 @@ class Fleet:
         if terminating:
             metadata["deletionTimestamp"] = TIME
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-        status = {"podIP": ip, "phase": "Running", "conditions": conditions}
+        status: Json = {"podIP": ip, "phase": "Running", "conditions": conditions}
+        if container:
+            status["containerStatuses"] = [{"name": "vllm", "containerID": container, "state": {"running": {}}}]
         self.cluster.pods.put({"metadata": metadata, "spec": {"containers": [{"name": "vllm"}]}, "status": status})
 
     def drop_pod(self, name: str, namespace: str = NAMESPACE) -> None:
@@ -58,7 +62,10 @@ class Fleet:
             record = self.cluster.pods.get(f"{namespace}/{pod}")
             address = f"{record.pod.ip}:{record.pod.port}" if record is not None else "10.9.9.9:8000"
             engine_names = [{"name": k, "engineName": v} for k, v in held.items() if k != v]
-            assignments.append({"pod": pod, "address": address, "adapters": [*held], "engineNames": engine_names})
+            item = {"pod": pod, "address": address, "adapters": [*held], "engineNames": engine_names}
+            if record is not None and record.pod.container_mark:
+                item["container"] = record.pod.container_mark
+            assignments.append(item)
         metadata = self._metadata(resource, namespace)
         if keywords:
             metadata["annotations"] = {f"{GROUP}/keywords": keywords}

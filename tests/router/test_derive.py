@@ -45,6 +45,30 @@ def test_a_pod_that_is_gone_or_has_another_address_than_status_says_is_no_endpoi
     assert fleet.pods_of("sql") == []
 
 
+def test_a_pod_whose_container_was_replaced_is_withheld_until_status_speaks_of_the_new_one() -> None:
+    fleet = Fleet()
+    for container in ("containerd://aaaaaaaaaaaa1111", "containerd://bbbbbbbbbbbb2222"):
+        fleet.pod("vllm-0", container=container)
+        fleet.refresh()
+        if container.startswith("containerd://b"):
+            entry = fleet.table.get(NAMESPACE, "sql")
+            assert entry is not None and not entry.endpoints
+            assert entry.withheld == (Withheld("vllm-0", Why.RESTARTED),)
+            assert entry.message == "vllm-0 is restarted and empty"
+        fleet.adapter("one", {"vllm-0": {"sql": "sql"}})
+        fleet.refresh()
+        assert fleet.pods_of("sql") == ["vllm-0"]
+
+
+def test_a_status_of_an_older_operator_says_nothing_of_containers_and_counts() -> None:
+    fleet = Fleet()
+    fleet.pod("vllm-0")
+    fleet.adapter("one", {"vllm-0": {"sql": "sql"}})
+    fleet.pod("vllm-0", container="containerd://aaaaaaaaaaaa1111")
+    fleet.refresh()
+    assert fleet.pods_of("sql") == ["vllm-0"]
+
+
 def test_what_status_no_longer_names_is_no_endpoint_though_its_pod_is_fine() -> None:
     fleet = a_fleet()
     fleet.adapter("two", {"vllm-1": {"sql": "sql"}}, names=("chat",), ready=("False", "Loading", "loading chat"))

@@ -24,6 +24,7 @@ RANK_MAX = 4096
 MEMORY_BYTES_MAX = 2**62
 PROBLEMS_MAX = 10
 VALUE_SHOWN_MAX = 60
+MARK_LENGTH = 12  # as kubectl and crictl shorten ids
 
 T = TypeVar("T")
 
@@ -89,6 +90,11 @@ class PodDescription:
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
     lora_disabled: str | None  # why vLLM there cannot load adapters, where the pod shows that it cannot
     problems: tuple[str, ...]
+
+    @property
+    def container_mark(self) -> str:
+        """The first characters of the id of its container (after `containerd://`), empty if it has none yet."""
+        return (self.container_id or "").rpartition("://")[2][:MARK_LENGTH]
 
     @property
     def lora_enabled(self) -> bool:

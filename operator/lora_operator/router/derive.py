@@ -20,11 +20,12 @@ PODS_NOT_READY = "PodsNotReady"
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """What routing depends on about a pod. `address` is empty before it has one."""
+    """What routing depends on about a pod. `address` is empty before it has one, as is `container`."""
 
     address: str
     ready: bool
     terminating: bool
+    container: str = ""
 
 
 PodsByKey = Callable[[str], PodView | None]
@@ -33,7 +34,7 @@ PodsByKey = Callable[[str], PodView | None]
 def view_of(record: PodRecord) -> PodView:
     pod = record.pod
     address = str(EngineAddress(pod.ip, pod.port)) if pod.ip else ""
-    return PodView(address, pod.ready, pod.terminating)
+    return PodView(address, pod.ready, pod.terminating, pod.container_mark)
 
 
 def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
@@ -75,7 +76,17 @@ def merged(entries: Iterable[Entry]) -> Entry:
     return replace(first, endpoints=tuple(endpoints[pod] for pod in sorted(endpoints))) if others else first
 
 
-_WORDS = {Why.NOT_READY: "not ready", Why.TERMINATING: "about to go"}
+_WORDS = {Why.NOT_READY: "not ready", Why.TERMINATING: "about to go", Why.RESTARTED: "restarted and empty"}
+
+
+def _why_not(pod: PodView, container: str) -> Why | None:
+    """`container`: the one that status speaks of; empty in a status of an older operator."""
+    if pod.terminating:
+        return Why.TERMINATING
+    if not pod.ready:
+        return Why.NOT_READY
+    # where nobody leads just now, nobody takes back what was said of the engine before
+    return Why.RESTARTED if container and pod.container and container != pod.container else None
 
 
 def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoint], list[Withheld]]]:
@@ -86,7 +97,7 @@ def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoi
         if pod is None or not address or pod.address != address:
             continue  # gone, or another pod has its name by now
         engine_names = {pair.get("name"): pair.get("engineName") for pair in item.get("engineNames") or ()}
-        why = Why.TERMINATING if pod.terminating else None if pod.ready else Why.NOT_READY
+        why = _why_not(pod, str(item.get("container") or ""))
         for adapter in item.get("adapters") or ():
             endpoints, withheld = found.setdefault(str(adapter), ([], []))
             if why is None:

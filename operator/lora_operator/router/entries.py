@@ -11,6 +11,7 @@ class Why(StrEnum):
 
     NOT_READY = "NotReady"
     TERMINATING = "Terminating"
+    RESTARTED = "Restarted"  # and nobody has said since what it holds
 
 
 @dataclass(frozen=True, slots=True)

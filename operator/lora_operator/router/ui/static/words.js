@@ -8,7 +8,8 @@ const CELLS = {
 const ROWS = {
   loaded: "loaded", loading: "loading", going: "going", withheld: "withheld", cold: "on demand", waiting: "waiting", notplaced: "not placed",
 };
-const STAGES = { Fetching: "fetching", Loading: "loading", Withdrawing: "withdrawn", Unloading: "unloading", Terminating: "pod ends", NotReady: "not ready" };
+const STAGES = { Fetching: "fetching", Loading: "loading", Withdrawing: "withdrawn", Unloading: "unloading", Terminating: "pod ends", NotReady: "not ready",
+  Restarted: "restarted and empty" };
 
 export const stateWord = (cell) => (cell.state === "refused" ? cell.why : STAGES[cell.why] ?? CELLS[cell.state]);
 export const rowState = (row) => ROWS[row.state] ?? row.state;
