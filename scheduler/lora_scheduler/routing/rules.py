@@ -45,7 +45,7 @@ class Rules:
     choices: int = 2
     scan: int = 8
     epsilon: float = 0.25
-    slack: float = 8.0
+    slack: float = 4.0
     gain: float = 1.0
     affinity: float = 0.999
     weights: Weights = DEFAULT_WEIGHTS
