@@ -159,6 +159,15 @@ def test_nothing_was_used_at_a_time_that_has_yet_to_come() -> None:
     assert activity.used == {("ns", "sql"): 5.0}
 
 
+async def test_pages_are_shared_with_whoever_else_wants_them(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1, **QUICK) as fleet:
+        pages: list[tuple[str, int | None]] = []
+        fleet.parts.activity._seen = lambda pod, page: pages.append((pod, page.requests_running))
+        await served(fleet, "sql")
+        await fleet.until(lambda: pages)
+        assert pages[0] == ("ns/p0", 0)
+
+
 async def test_a_quiet_fleet_plans_nothing_and_writes_nothing(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=2, **QUICK) as fleet:
         await served(fleet, "sql", "chat")

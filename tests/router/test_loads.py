@@ -171,9 +171,12 @@ async def test_an_engine_that_fails_is_asked_less_and_less_and_at_once_when_its_
         await play.until(lambda: play.load("vllm-0") == 0 and play.loads.ages().fresh == 1)
 
 
-async def test_what_is_no_engine_has_no_load_and_hurts_nobody() -> None:
+@asynccontextmanager
+async def a_page(text: str) -> AsyncIterator[int]:
+    """The port of a server that has this page instead of an engine's."""
+
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(text="vllm:num_requests_running NaN\n<html>" * 9)
+        return web.Response(text=text)
 
     app = web.Application()
     app.router.add_get("/metrics", answer)
@@ -181,16 +184,30 @@ async def test_what_is_no_engine_has_no_load_and_hurts_nobody() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with a_play() as play:
-            await play.engine("vllm-0")
-            play.pod("vllm-1", runner.addresses[0][1])
-            play.place("sql", "vllm-0", "vllm-1")
-            await play.busy("vllm-0", 3)
-            await play.until(lambda: play.results[NO_LOAD] > 0)
-            assert (play.load("vllm-0"), play.load("vllm-1")) == (3, 3)
-            assert play.results[OK] > 0
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+async def test_what_is_no_engine_has_no_load_and_hurts_nobody() -> None:
+    async with a_page("vllm:num_requests_running NaN\n<html>" * 9) as port, a_play() as play:
+        await play.engine("vllm-0")
+        play.pod("vllm-1", port)
+        play.place("sql", "vllm-0", "vllm-1")
+        await play.busy("vllm-0", 3)
+        await play.until(lambda: play.results[NO_LOAD] > 0)
+        assert (play.load("vllm-0"), play.load("vllm-1")) == (3, 3)
+        assert play.results[OK] > 0
+
+
+async def test_a_page_may_be_long_but_not_endless() -> None:
+    line = "vllm:num_requests_running 4.0\n"
+    async with a_page(line + "x" * 300_000) as long, a_page(line + "x" * (9 << 20)) as endless, a_play() as play:
+        play.pod("vllm-0", long)
+        play.pod("vllm-1", endless)
+        play.see()
+        await play.until(lambda: play.results[OK] > 0 and play.results["EngineAnswerInvalid"] > 0)
+        assert play.load("vllm-0") == 4
 
 
 async def test_the_answer_stays_a_holder_while_another_pod_has_room_and_the_wish_is_counted() -> None:

@@ -6,6 +6,7 @@ which vLLM changes between releases. Every request has a time-out and every answ
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,6 +44,7 @@ __all__ = ["Endpoint", "EngineClient", "EngineModel", "LoadOutcome", "Timeouts",
 # One entry of /v1/models takes about 600 bytes, and 10,000 names on a pod are far beyond what vLLM can hold.
 LIST_BYTES_MAX = 16 * 2**20
 METRICS_BYTES_MAX = 8 * 2**20
+METRICS_BYTES_AT_ONCE = 256 * 2**10  # takes some milliseconds to read
 ANSWER_BYTES_MAX = 64 * 2**10
 # uvicorn closes a connection that was idle for 5 s: let go first, so that no load is sent into a closing one
 KEEPALIVE_SECONDS = 4.0
@@ -139,8 +141,10 @@ class EngineClient:
 
     async def metrics(self, endpoint: Endpoint) -> EngineMetrics:
         """Activity and load, from the engine's Prometheus page."""
-        answer = await self._get(endpoint, "/metrics", self._timeouts.metrics, METRICS_BYTES_MAX)
-        return parse_metrics(answer.body.decode("utf-8", "replace"))
+        body = (await self._get(endpoint, "/metrics", self._timeouts.metrics, METRICS_BYTES_MAX)).body
+        if len(body) > METRICS_BYTES_AT_ONCE:  # no single engine may hold the event loop up
+            return await asyncio.to_thread(_read_metrics, body)
+        return _read_metrics(body)
 
     async def load(self, endpoint: Endpoint, name: str, path: str) -> LoadOutcome:
         """Load the adapter in folder `path` (as the engine sees it) under `name`.
@@ -326,6 +330,10 @@ class EngineClient:
                 "the Secret that holds its key",
             )
         return answer
+
+
+def _read_metrics(body: bytes) -> EngineMetrics:
+    return parse_metrics(body.decode("utf-8", "replace"))
 
 
 class _TooLarge(Exception):
