@@ -18,6 +18,7 @@ from typing import IO, Any
 from bench.figures import Figure, percentile
 from bench.router.clients import Watcher, load, pick_request, pods_request
 from bench.router.engines import engines, page
+from bench.router.keywords import selections
 from bench.scenarios.ready import LOAD
 from e2e.controlplane import ControlPlane
 from e2e.world import World
@@ -57,6 +58,7 @@ def router(directory: Path, runs: int) -> list[Figure]:
         Figure(f"memory of a router, {size}", (told["all_mb"],), "MB", "", note=made),
         Figure(f"first table, {size}", (told["derive_seconds"],), "s", ""),
         *_loads(),
+        *selections(),
     ]  # fmt: skip
 
 
