@@ -87,7 +87,7 @@ def _listener(port: int, filters: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _picker(mode: str, response_mode: str, fail_open: bool, namespace: str) -> dict[str, Any]:
-    grpc: dict[str, Any] = {"envoy_grpc": {"cluster_name": "picker"}, "timeout": "5s"}
+    grpc: dict[str, Any] = {"envoy_grpc": {"cluster_name": "picker"}}
     if namespace:
         grpc["initial_metadata"] = [{"key": "x-lora-namespace", "value": namespace}]
     duplex = "FULL_DUPLEX_STREAMED"
@@ -97,7 +97,6 @@ def _picker(mode: str, response_mode: str, fail_open: bool, namespace: str) -> d
         "filters.http.ext_proc.v3.ExternalProcessor",
         grpc_service=grpc,
         failure_mode_allow=fail_open,
-        message_timeout="40s",
         processing_mode={
             "request_header_mode": "SEND",
             "request_body_mode": mode,

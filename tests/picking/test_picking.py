@@ -175,6 +175,27 @@ async def test_a_message_that_no_gateway_sends_is_not_taken_in() -> None:
         assert caught.value.status is Status.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\0\0\0\0\4\xff\xff\xff\xff", Status.INVALID_ARGUMENT),
+        (b"\0\0\0\0\x20\x12", Status.INVALID_ARGUMENT),  # announced 32 bytes, and hung up after one
+        (b"\1\0\0\0\1x", Status.UNIMPLEMENTED),
+        (b"\0\xff\xff\xff\xff", Status.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_what_no_gateway_says_is_refused_and_the_others_are_served_on(sent: bytes, status: Status) -> None:
+    async with picking(a_fleet()) as it:
+        with pytest.raises(GRPCError) as caught:
+            async with asyncio.timeout(20), it.gateway._process.open() as stream:
+                await stream.send_request()
+                await stream._stream.send_data(sent, end_stream=True)
+                stream._end_done = True
+                await stream.recv_message()
+        assert caught.value.status is status
+        assert (await it.gateway.ask({"model": "sql"})).status == 0
+
+
 async def test_one_gateway_cannot_fill_the_memory_with_bodies_that_never_end() -> None:
     async with picking(a_fleet()) as it:
         it.server._exchange._limits.together_bytes = 10_000

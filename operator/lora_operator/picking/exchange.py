@@ -13,6 +13,7 @@ from typing import Any
 
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
+from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 from prometheus_client import CollectorRegistry
 
@@ -58,8 +59,8 @@ class Exchange:
         result = "unfinished"
         try:
             result = await self._answer(first, messages, taken)
-        except Exception:
-            result = "defect"
+        except Exception as error:
+            result = "bad" if isinstance(error, GRPCError) else "defect"
             raise
         finally:
             taken.let_go()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from asyncio import Transport
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
@@ -33,15 +34,19 @@ class Messages:
 
     async def read(self, kind: Any) -> Any:
         """The next message; None after the last. Raises GRPCError where it cannot be taken."""
-        prefix = await self._wire.recv_data(PREFIX)
-        if not prefix:
-            return None
-        if prefix[0]:
-            raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not understood; send them as they are")
-        size = int.from_bytes(prefix[1:], "big")
-        if size > self._most_bytes:
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message has {size} bytes; at most {self._most_bytes} may be")
-        return kind.FromString(await self._wire.recv_data(size))
+        try:
+            prefix = await self._wire.recv_data(PREFIX)
+            if not prefix:
+                return None
+            if prefix[0]:
+                raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not understood; send them as they are")
+            size = int.from_bytes(prefix[1:], "big")
+            if size > self._most_bytes:
+                text = f"a message has {size} bytes; at most {self._most_bytes} may be"
+                raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+            return kind.FromString(await self._wire.recv_data(size))
+        except (AssertionError, DecodeError) as error:  # the library asserts that what was announced has come
+            raise GRPCError(Status.INVALID_ARGUMENT, f"this is no {kind.DESCRIPTOR.full_name}") from error
 
     async def end(self, *messages: Any) -> None:
         """Say all that and hang up, as one piece.
