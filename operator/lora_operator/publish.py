@@ -17,7 +17,7 @@ from lora_operator.api.v1alpha1 import ConditionType
 from lora_operator.events import Recorder, events_between
 from lora_operator.kube import Kube, KubeError
 from lora_operator.metrics import Metrics
-from lora_operator.observe.cluster import Cluster, Resource
+from lora_operator.observe.cluster import Cluster, Resource, version_of
 from lora_operator.status import StatusInput, status_of
 
 log = logging.getLogger(__name__)
@@ -171,6 +171,8 @@ class Publisher:
                 self._metrics.status_write("ok")
                 log.debug("status of %s written", key, extra={"resource": key})
                 self._cluster.adapters.put(body)
+                # as good as it can be: an older definition drops fields that it does not know, each time
+                self._compared[key] = (given, version_of(body))
                 for event in events_between(before, after):
                     self._recorder.emit(resource, *event)
                 if draft.given == given:

@@ -38,6 +38,7 @@ class ApiServer:
     stall: asyncio.Event | None = None
     away: bool = False
     forbid: bool = False
+    unknown_fields: tuple[str, ...] = ()  # of status: dropped, as a definition does that does not know them
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
     version: int = 100
     kube: Kube = field(init=False)
@@ -127,7 +128,7 @@ class ApiServer:
             if path.startswith("/api/v1/"):  # strategic merge: conditions are a map by type
                 self._merge_conditions(known["status"], body["status"])
             else:
-                known["status"] = body["status"]
+                known["status"] = {k: v for k, v in body["status"].items() if k not in self.unknown_fields}
         answer = json.loads(json.dumps(self.put(path, known)))
         if known["metadata"].get("deletionTimestamp") and not known["metadata"].get("finalizers"):
             self.remove(path)

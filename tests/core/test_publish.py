@@ -80,6 +80,21 @@ async def test_what_is_new_is_written_once_and_costs_nothing_again() -> None:
         assert len(desk.api.calls) == 1
 
 
+async def test_what_an_older_definition_drops_is_not_written_again_and_again() -> None:
+    async with a_desk() as desk:
+        desk.api.unknown_fields = ("summary",)
+        desk.offer(READY)
+        await desk.idle()
+        assert "summary" not in desk.status
+        for _ in range(5):
+            desk.offer(READY)
+            await desk.idle()
+        assert len(desk.api.calls) == 1
+        desk.offer(LOADING)
+        await desk.idle()
+        assert len(desk.api.calls) == 2
+
+
 async def test_a_new_process_writes_nothing_that_is_there_already() -> None:
     async with a_desk() as desk:
         desk.offer(READY)
