@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -85,6 +86,22 @@ def test_no_text_costs_more_than_a_bounded_number_of_tries(monkeypatch: pytest.M
     assert catalogue.select("x5", threshold=0.5).adapter == "a5"
     assert catalogue.select("0123456789 x5", threshold=0.5).matched == ("*0*",)
     assert catalogue.select("0123456789 plain").score == 1.5  # plain words are always found
+
+
+def test_phrases_that_begin_alike_and_words_without_end_cost_no_more_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: Counter[str] = Counter()
+    matches = selection._matches
+
+    def counted(pattern: str | selection._Glob, word: str) -> bool:
+        looks[word] += 1
+        return matches(pattern, word)
+
+    monkeypatch.setattr(selection, "_matches", counted)
+    monkeypatch.setattr(selection, "MOST_LOOKS", 10)
+    many = Catalogue([Topic(f"a{n}", ("sql", f"sql topic {n}")) for n in range(5)])
+    assert many.select("sql topic 3 " + "sql " * 1000).matched == ("sql", "sql topic 3")
+    assert looks.total() < 20
+    assert Catalogue([Topic("a", ("x*y",))]).select("x" + "z" * 200 + "y").adapter is None
 
 
 def test_what_is_beyond_the_limit_of_a_text_does_not_count() -> None:

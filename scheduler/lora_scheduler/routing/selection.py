@@ -20,6 +20,8 @@ MOST_CHARACTERS = 16_384  # of a text: what comes after does not count
 MOST_KEYWORDS = 100  # of one adapter
 LONGEST_KEYWORD = 100
 MOST_WILDCARDS = 4  # of one word: matching takes time that grows with each
+MOST_LOOKS = 200_000  # at phrases that may begin at a word of one text; later words then begin none
+LONGEST_WORD = 200  # of a text, for globs: a longer one is no word, and takes long to compare
 MOST_TRIES = 100_000  # of globs with the words of one text; later words are then compared without globs
 EXACT_WORTH, GLOB_WORTH = 1.0, 0.5  # per word: the more a keyword says, the more its being there means
 
@@ -112,21 +114,30 @@ class Catalogue:
         return sum(worths.values()), max(worths.values()), self._topics[number].priority, -number
 
     def _found(self, words: Sequence[str]) -> Iterator[_Keyword]:
-        globbed: dict[str, list[_Keyword]] = {}  # a text repeats its words
-        tries = 0
+        phrases: dict[str, list[_Keyword]] = {}  # of several words, by the word of the text that they may begin with
+        tries = looks = 0
         for at, word in enumerate(words):
-            if word not in globbed:
+            if word not in phrases:  # a text repeats its words
                 likely = self._likely(word) if tries < MOST_TRIES else []
                 tries += len(likely)
-                globbed[word] = [one for glob, keywords in likely if glob.matches(word) for one in keywords]
-            for keyword in (*self._by_word.get(word, ()), *globbed[word]):
+                globbed = (one for glob, keywords in likely if glob.matches(word) for one in keywords)
+                phrases[word] = []
+                for keyword in (*self._by_word.get(word, ()), *globbed):
+                    if len(keyword.words) == 1:
+                        yield keyword
+                    else:
+                        phrases[word].append(keyword)
+            if looks >= MOST_LOOKS:
+                continue
+            looks += len(phrases[word])
+            for keyword in phrases[word]:
                 following = words[at : at + len(keyword.words)]
                 if len(following) == len(keyword.words) and all(map(_matches, keyword.words[1:], following[1:])):
                     yield keyword
 
     def _likely(self, word: str) -> list[tuple[_Glob, list[_Keyword]]]:
         """Globs that this word may match, with the keywords that begin with them."""
-        if not self._globs:
+        if not self._globs or len(word) > LONGEST_WORD:
             return []
         fragments = {word[at : at + length] for length in range(1, _FRAGMENT + 1) for at in range(len(word))}
         return [one for fragment in ("", *sorted(fragments)) for one in self._globs.get(fragment, {}).values()]
