@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -94,6 +95,19 @@ async def test_a_proxy_that_may_not_be_used_is_told_and_one_silent_agent_hides_n
     assert said.status == 0
     assert "ask for the right get on pods/proxy, or use --direct" in said.out
     assert ["vllm-0", "sql"] in [line[:2] for line in said.lines]
+
+
+@pytest.mark.parametrize("field", ["fingerprint", "name", "state"])
+async def test_an_agent_that_is_none_leads_the_user_nowhere_else(lora: Lora, api: ApiServer, field: str) -> None:
+    show(api, [], [a_pod("vllm-0")])
+    fill(api)
+    disk = json.loads(api.raw[f"{PODS}/vllm-0:8090/proxy/v1/adapters"])
+    disk["entries"][0][field] = 7 if field == "state" else "../../../../../../team-b/secrets/theirs"
+    api.raw[f"{PODS}/vllm-0:8090/proxy/v1/adapters"] = json.dumps(disk).encode()
+    name = disk["entries"][0]["name"]
+    said = await lora("evict", name, "--pod", "vllm-0")
+    assert (said.status, "vllm-0: not asked: its agent's answer makes no sense" in said.out) == (1, True)
+    assert {method for method, _ in api.calls} == {"GET"}
 
 
 async def test_a_pin_is_an_annotation_of_the_lora_adapter(lora: Lora, api: ApiServer) -> None:

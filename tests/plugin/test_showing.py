@@ -6,6 +6,7 @@ import io
 
 import pytest
 import yaml
+from rich.text import Text
 
 from lora_operator.plugin.screen import Screen, bar, in_size, in_time
 from tests.core.api_server import ApiServer
@@ -178,3 +179,20 @@ def test_amounts_are_short() -> None:
     assert [in_size(n) for n in (0, 999, 1536, 80 << 20, 3 << 40)] == ["0", "999", "1.5Ki", "80Mi", "3.0Ti"]
     assert [in_time(s) for s in (5, 119, 120, 7300, 9e5)] == ["5s", "119s", "2m", "2h", "10d"]
     assert [str(bar(used, 4)) for used in (0, 2, 5)] == ["··········", "█████·····", "██████████"]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+async def test_what_others_write_steers_no_terminal(lora: Lora, api: ApiServer, output: str) -> None:
+    steering = "\x1b]0;title\x07\x9b2J\u202e\x7f"
+    show(api, [an_adapter("new", {}, ready=("False", f"Bad{steering}", steering))], [])
+    said = await lora("get", "-o", output)
+    assert said.out.replace("\n", "").isprintable() and "Bad" in said.out
+    if output == "json":
+        assert steering in said.document[0]["reason"]
+    assert (await lora("why", steering)).err.rstrip("\n").isprintable()
+
+
+def test_cells_with_colours_steer_no_terminal_either() -> None:
+    shown = io.StringIO()
+    Screen(stream=shown).table(("A",), [[Text("x\x1b[2Jy", "red")]])
+    assert shown.getvalue() == "A\nx?[2Jy\n"

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from lora_operator.cache.paths import is_fingerprint, is_name
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
 from lora_operator.plugin.connect import Cluster
 from lora_operator.plugin.problems import PluginError, unknown
@@ -14,6 +15,7 @@ from lora_operator.plugin.reach import NoAnswer, Reach, token_of
 
 T = TypeVar("T")
 LIST = "`kubectl get pods -A` lists all"
+NO_SENSE = "its agent's answer makes no sense: are both of the same version?"
 
 
 async def with_agents(cluster: Cluster, pod: str | None) -> list[PodDescription]:
@@ -59,5 +61,21 @@ async def entries(reach: Reach, pod: PodDescription, token: str) -> dict[str, ob
     """What is on the agent's disk, as `agent.wire.ListBody` says it. Raises NoAnswer."""
     body = await reach.agent("GET", pod, "/v1/adapters", token)
     if not isinstance(body, dict) or not isinstance(body.get("entries"), list):
-        raise NoAnswer("its agent's answer makes no sense: are both of the same version?")
+        raise NoAnswer(NO_SENSE)
+    if not all(map(_makes_sense, body["entries"])):
+        raise NoAnswer(NO_SENSE)
     return body
+
+
+def _makes_sense(entry: object) -> bool:
+    """Whoever may start a pod may answer as an agent: name and version become parts of paths that are asked with the
+    user's own rights."""
+    if not isinstance(entry, dict):
+        return False
+    sizes = (entry.get("sizeBytes"), entry.get("doneBytes"), entry.get("lastUsed") or 0)
+    return (
+        is_name(str(entry.get("name")))
+        and is_fingerprint(str(entry.get("fingerprint")))
+        and isinstance(entry.get("state"), str)
+        and all(isinstance(size, int | float) for size in sizes)
+    )

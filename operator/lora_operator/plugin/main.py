@@ -34,7 +34,9 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         status: int = asyncio.run(importlib.import_module(parsed.module).run(parsed))
     except PluginError as error:
-        sys.stderr.write(f"error: {error}\n")
+        from lora_operator.plugin.screen import clean
+
+        sys.stderr.write(f"error: {clean(str(error))}\n")
         return error.status
     except KeyboardInterrupt:
         return INTERRUPTED

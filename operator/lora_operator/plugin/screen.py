@@ -39,7 +39,7 @@ class Screen:
     def show(self, document: Any, draw: Callable[[], None]) -> None:
         """The document for programs, or what `draw` prints for people."""
         if self.output == "json":
-            self._stream.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            self._stream.write(as_json(document))
         elif self.output == "yaml":
             self._stream.write(as_yaml(document))
         else:
@@ -65,8 +65,15 @@ def a_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Tab
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
+        table.add_row(*(_cell(one) for one in row))
     return table
+
+
+def _cell(content: str | Text) -> Text:
+    if not isinstance(content, Text):
+        return Text(clean(content))
+    content.plain = clean(content.plain)  # as long as before, so that the colours stay where they are
+    return content
 
 
 def clean(text: str) -> str:
@@ -100,9 +107,25 @@ def in_time(seconds: float) -> str:
     return f"{max(int(seconds), 0)}s"
 
 
+def as_json(document: Any) -> str:
+    """With what would steer a terminal written as JSON escapes: it leaves most of that as it is."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if not _is_shown_as_it_is(text):
+        text = "".join(one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    return text + "\n"
+
+
 def as_yaml(document: Any, *, several: bool = False) -> str:
     """YAML in the order given; `several`: the documents of a list."""
     import yaml
 
-    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False}
-    return str(yaml.safe_dump_all(document, **options) if several else yaml.safe_dump(document, **options))
+    def written(**options: Any) -> str:
+        options |= {"sort_keys": False, "default_flow_style": False}
+        return str(yaml.safe_dump_all(document, **options) if several else yaml.safe_dump(document, **options))
+
+    text = written(allow_unicode=True)
+    return text if _is_shown_as_it_is(text) else written(allow_unicode=False)
+
+
+def _is_shown_as_it_is(text: str) -> bool:
+    return text.replace("\n", "").isprintable()
