@@ -66,8 +66,9 @@ format: setup  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format
 
 .PHONY: crds
-crds: setup  ## Generate the CRD from the models
+crds: setup  ## Generate the CRD and docs/crd-reference.md from the models
 	$(BIN)/python -m lora_operator.api.crdgen $(CRD)
+	$(BIN)/python -m lora_operator.api.reference docs/crd-reference.md
 
 .PHONY: crds-check
 crds-check: setup  ## Check that the CRD is what the models generate

@@ -22,7 +22,7 @@ def code_of(page: str, *languages: str) -> Iterator[str]:
 
 def prose_of(page: str) -> str:
     """The page without fences and code."""
-    return re.sub(r"`[^`\n]*`", "", _FENCE.sub("", PAGES[page]))
+    return re.sub(r"``.*?``|`[^`\n]*`", "", _FENCE.sub("", PAGES[page]))
 
 
 def links_of(page: str) -> Iterator[str]:

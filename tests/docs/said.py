@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -19,7 +20,7 @@ from tests.observability.test_events_page import declared, said_in_code
 
 ROOT = Path(__file__).parents[2]
 WORD = re.compile(r"[A-Z][a-z0-9]+([A-Z][a-z0-9]*)*")
-# Where reasons are written as they are, and the other words there that look like one: a new word is looked at by somebody.
+# Where reasons are written as they are, and the other words there that look like one.
 PLACES = (
     "gates.py", "observe/credentials.py", "picking/choosing.py", "picking/exchange.py", "picking/taking.py",
     "router/absence.py", "router/asking.py", "router/derive.py", "router/entries.py", "status.py",
@@ -33,20 +34,21 @@ def alerts() -> list[str]:
     return [rule["alert"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
 
 
-def all_reasons() -> set[str]:
+@cache
+def all_reasons() -> frozenset[str]:
     """Every one that status, Events, metrics, the log or an answer of the router can give."""
     found = {*KNOWN, OTHER, DELETING, NO_MATCHING_PODS, NOT_ENOUGH_PODS, OVERLOADED}
     found |= {one.value for one in (*Reason, *RefusedReason, *Obstacle)}
     found |= reasons() | {reason for _, reason in said_in_code()} | set(declared())
-    return found | set(_written())
+    return frozenset(found | set(_written()))
 
 
 def _written() -> Iterator[str]:
     for place in PLACES:
         for node in ast.walk(ast.parse((PACKAGE / place).read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and WORD.fullmatch(node.value):
-                if node.value not in NO_REASONS:
-                    yield node.value
+            word = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(word, str) and WORD.fullmatch(word) and word not in NO_REASONS:
+                yield word
     tree = ast.parse((PACKAGE / "desired.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SourceState":

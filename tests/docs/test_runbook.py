@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tests.delivery.reasons_in_code import PACKAGE
 from tests.docs.pages import PAGES
-from tests.docs.said import PACKAGE, alerts, all_reasons
+from tests.docs.said import alerts, all_reasons
 
 PAGE = PAGES["docs/runbook.md"]
 HEADINGS = [line[4:].split(", ") for line in PAGE.splitlines() if line.startswith("### ")]

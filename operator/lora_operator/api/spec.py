@@ -144,7 +144,7 @@ class AdapterSource(Model):
     """The names to select; one that the source does not have is reported in status.failedAdapters. Empty selects
     all."""
     max_adapters: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] = 100
-    """Refuse to expand to more adapters than this."""
+    """The most adapters that this resource may stand for; if the source has more that are selected, it is refused."""
 
 
 class SecretReference(Model):
@@ -161,23 +161,26 @@ class DeploymentConfig(Model):
     rules: ClassVar[tuple[Rule, ...]] = words.DEPLOYMENT_RULES
 
     replicas: Annotated[int, Field(ge=0, le=2000, json_schema_extra={"format": "int32"})] = 1
-    """Copies of each adapter, on distinct pods; 0 unloads."""
+    """Copies of each adapter, on distinct pods; 0 unloads. Under replicaPolicy Auto, the least."""
     replica_policy: ReplicaPolicy = ReplicaPolicy.FIXED
     """Fixed: as many as replicas says. AllPods: one on every eligible pod. Auto: follows demand between replicas and
     maxReplicas."""
     max_replicas: Annotated[int, Field(ge=1, le=2000, json_schema_extra={"format": "int32"})] | None = None
     """The most copies of each adapter under replicaPolicy Auto."""
     load_on_startup: bool = True
-    """False: known, checked and ready on request, but loaded only when first asked for."""
+    """False: the adapters are read and checked, and loaded when a router is asked for them; unused ones make room for
+    others."""
     pod_selector: Annotated[PodSelector, Kubernetes(map_type="atomic")] = PodSelector()
-    """Which pods may hold the adapters; empty selects all that serve the base model."""
+    """Which pods of this namespace may hold the adapters; empty selects those that take part by their label and serve
+    the base model."""
 
 
 class ResourceRequirements(Model):
     """What one copy of an adapter takes."""
 
     memory: Annotated[int | str, _MemoryQuantity()] | None = None
-    """Memory of one copy; measured from the adapter's files when absent."""
+    """Memory of one copy, which counts against the pod's lora-memory: bytes, or a quantity such as 512Mi. Measured from
+    the adapter's files when absent."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -188,13 +191,14 @@ class SchedulingConfig(Model):
     """How the adapters compete for room, and how their copies are spread."""
 
     priority: Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000, json_schema_extra={"format": "int32"})] = 0
-    """The higher goes first."""
+    """Who gets room that is scarce: adapters of a higher priority first."""
     preemption_policy: PreemptionPolicy = PreemptionPolicy.LOWER_PRIORITY
-    """LowerPriority: may take the room of adapters of lower priority. None: waits for free room."""
+    """LowerPriority: may take the room of adapters of strictly lower priority. None: waits for free room."""
     resource_requirements: ResourceRequirements = ResourceRequirements()
-    """What one copy takes."""
+    """What one copy takes of a pod."""
     topology_key: Annotated[str, words.LABEL_KEY] = "kubernetes.io/hostname"
-    """Spread the copies over the values of this node label."""
+    """Spread the copies of each adapter over the values of this label of nodes, for example
+    topology.kubernetes.io/zone."""
 
 
 KeywordList = tuple[Annotated[str, words.KEYWORD], ...]
@@ -255,4 +259,4 @@ class LoraAdapterSpec(Model):
     selection: SelectionConfig | None = None
     """What requests the adapters are for. Routers choose by it when they are given a text instead of an adapter."""
     owner: Annotated[str, words.OWNER] | None = None
-    """The tenant, for quotas and isolation; the namespace when absent."""
+    """Whose quota the adapters count for, where the owner has one in this namespace; the namespace when absent."""

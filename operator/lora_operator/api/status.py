@@ -114,7 +114,8 @@ class PodAssignment(Model):
     address: Annotated[str, Cut(64)] | None = None
     """Where the pod's engine answers, as ip:port."""
     container: Annotated[str, Cut(64)] | None = None
-    """The first characters of the id of the engine's container: one that was started since has forgotten its adapters."""
+    """The first characters of the id of the engine's container: one that was started since has forgotten its
+    adapters."""
     adapters: Annotated[tuple[Name, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """The adapters on it."""
     engine_names: Annotated[tuple[EngineName, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
