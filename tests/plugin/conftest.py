@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from lora_operator.plugin.arguments import parser
+from lora_operator.plugin.main import complain
 from lora_operator.plugin.problems import PluginError
 from tests.core.api_server import ApiServer, an_api_server
 from tests.plugin.a_fleet import NAMESPACE
@@ -84,8 +84,7 @@ def lora(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> Lora:
         try:
             status = await importlib.import_module(parsed.module).run(parsed)
         except PluginError as error:
-            sys.stderr.write(f"error: {error}\n")
-            status = error.status
+            status = complain(error)
         return Said(status, *capsys.readouterr())
 
     return run

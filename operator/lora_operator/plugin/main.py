@@ -34,10 +34,7 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         status: int = asyncio.run(importlib.import_module(parsed.module).run(parsed))
     except PluginError as error:
-        from lora_operator.plugin.screen import clean
-
-        sys.stderr.write(f"error: {clean(str(error))}\n")
-        return error.status
+        return complain(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -45,6 +42,14 @@ def run(parsed: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return status
+
+
+def complain(error: PluginError) -> int:
+    """Say what went wrong; returns the exit status."""
+    from lora_operator.plugin.screen import clean
+
+    sys.stderr.write(f"error: {clean(str(error))}\n")
+    return error.status
 
 
 if __name__ == "__main__":
