@@ -240,6 +240,10 @@ async def test_further_endpoints_are_named_where_the_gateway_can_try_them() -> N
         assert set(told.endpoint.split(",")) == {"10.0.0.1:8000", "10.0.0.2:8000"}
         assert told.metadata["envoy.lb"]["x-gateway-destination-endpoint"] == told.endpoint
         assert (await it.gateway.ask({"model": "chat"})).endpoint == "10.0.0.1:8000"
+        it.fleet.adapter("two", {"vllm-0": {"sql": "sql"}, "vllm-1": {"sql": "sql--2"}})
+        it.fleet.refresh()
+        # one body has one model: a pod that knows the adapter by another name is no replacement
+        assert (await it.gateway.ask({"model": "sql"})).endpoint in ("10.0.0.1:8000", "10.0.0.2:8000")
 
 
 def two_teams() -> Fleet:
@@ -294,6 +298,17 @@ async def test_an_adapter_on_demand_is_asked_for_and_waited_for() -> None:
         fleet.refresh()
         for told in await asyncio.gather(*asked):
             assert (told.endpoint, told.model) == ("10.0.0.2:8000", "poet-7")
+
+
+async def test_an_adapter_that_comes_where_the_gateway_does_not_allow_is_not_chosen() -> None:
+    fleet = a_cold_fleet()
+    async with an_asking() as (_, asking, _), picking(fleet, asking) as it:
+        asked = asyncio.create_task(it.gateway.ask({"model": "poet"}, subset=["10.0.0.1:8000"]))
+        await until_waiting(it.served, 1)
+        fleet.adapter("cold", {"vllm-1": {"poet": "poet"}}, on_demand=True)
+        fleet.refresh()
+        told = await asked
+        assert (told.status, told.error["type"]) == (503, "NoneAllowed")
 
 
 async def test_whoever_waits_too_long_is_told_to_come_again() -> None:
