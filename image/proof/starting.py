@@ -30,6 +30,10 @@ SCRIPTS = {
     "the hook on uninstall imports": "import kubernetes, kubernetes.client, kubernetes.config",
     "helm test opens an address": "import urllib.request; urllib.request.urlopen('data:,x').read()",
     "there are certificates": "import ssl; assert len(ssl.create_default_context().get_ca_certs()) > 100",
+    "the web view is there": (
+        "from importlib.resources import files; "
+        "assert files('lora_operator.router.ui').joinpath('static/index.html').is_file()"
+    ),
     "there are time zones": "import zoneinfo; zoneinfo.ZoneInfo('Europe/Berlin')",
     "nothing can be written": (
         "import os, sys; places = ['/', '/etc', '/usr', '/opt/lora-operator', '/tmp']; "
