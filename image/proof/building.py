@@ -58,9 +58,10 @@ class Builder:
         return Built(Path(self._buildah("mount", container)), config)
 
     def close(self) -> None:
-        """Give the roots back. Images stay."""
+        """Give the roots back. The last image stays, and the stand-in."""
         while self._containers:
             self._buildah("rm", self._containers.pop())
+        self._buildah("rmi", "--prune")
 
     def _make_stand_in(self) -> None:
         """Debian's smallest system with Python 3.11 and pip where the base image has them."""
