@@ -14,6 +14,8 @@ from cryptography import x509
 from grpclib.client import Channel
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, StreamEnded, StreamReset
 
 from lora_operator.cli.main import parser
 from lora_operator.options import SettingsError
@@ -60,6 +62,28 @@ async def test_a_picker_that_ends_says_so_first_and_answers_on_and_then_lets_go_
         assert told.status == 503 and int(told.headers["retry-after"]) >= 1
         with pytest.raises(OSError):
             await Gateway(it.server.port).ask({"model": "sql"})
+
+
+async def test_a_burst_on_a_new_connection_is_answered_whole() -> None:
+    wire = H2Connection()
+    wire.initiate_connection()
+    path = (":path", f"/{PROCESSOR}/Process")
+    fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), path, ("te", "trailers")]
+    for _ in range(300):
+        fields_of_one = [*fields, ("content-type", "application/grpc")]
+        wire.send_headers(wire.get_next_available_stream_id(), fields_of_one, end_stream=True)
+    ended = 0
+    async with picking(a_fleet()) as it, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.server.port)
+        writer.write(wire.data_to_send())  # all before the picker has said anything
+        while ended < 300:
+            said = await reader.read(1 << 16)
+            assert said, "the picker has hung up"
+            for event in wire.receive_data(said):
+                assert not isinstance(event, ConnectionTerminated | StreamReset)
+                ended += isinstance(event, StreamEnded)
+            writer.write(wire.data_to_send())
+        writer.close()
 
 
 def shown(context: ssl.SSLContext, port: int) -> x509.Certificate:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from asyncio import BaseTransport
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,9 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, 
 from grpclib.const import Cardinality, Handler
 from grpclib.health.check import ServiceStatus
 from grpclib.health.service import OVERALL, Health
+from grpclib.protocol import H2Protocol
 from grpclib.server import Server
+from h2.settings import SettingCodes
 
 from lora_operator.observe.cluster import Cluster
 from lora_operator.picking.bases import Bases
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 PROCESSOR = "envoy.service.ext_proc.v3.ExternalProcessor"
 CLOSE_SECONDS = 2.0
 BACKLOG = 128
+MOST_STREAMS = 10_000  # on one connection; how many may wait, and how much they may hold, is limited elsewhere
 
 
 class PickerServer:
@@ -45,7 +49,7 @@ class PickerServer:
         processor = _Processor(exchange)
         # the names that the endpoint picker protocol gives to what can be asked about
         checks: dict[Any, list[ServiceStatus]] = {_Named("readiness"): [self._ready], _Named("liveness"): []}
-        self._server = Server([processor, Health({OVERALL: [self._ready], processor: [self._ready], **checks})])
+        self._server = _ManyStreams([processor, Health({OVERALL: [self._ready], processor: [self._ready], **checks})])
         self.port = 0
 
     async def start(self, host: str, port: int, transport: Transport) -> None:
@@ -85,6 +89,24 @@ def _listen(host: str, port: int) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+class _Protocol(H2Protocol):
+    """Takes more requests on one connection than the 100 that the library does. A gateway that opens one for a burst
+    does not know the limit yet, and a request beyond it ends the connection with all the others."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        wire = self.connection._connection
+        wire.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MOST_STREAMS})
+        wire.local_settings.acknowledge()  # from now on, not from when the gateway has heard of it
+        self.connection.flush()
+
+
+class _ManyStreams(Server):
+    def _protocol_factory(self) -> H2Protocol:
+        made = super()._protocol_factory()
+        return _Protocol(made.handler, made.config, made.h2_config)
 
 
 class _Named:
