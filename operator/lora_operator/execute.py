@@ -28,6 +28,7 @@ from lora_operator.observe.engines import Engines, EngineState, EngineView, inca
 from lora_operator.served import ServedNames
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
+from lora_operator.tellers import Tellers
 from lora_operator.tracing import OFF, Parent, Tracing
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
@@ -51,7 +52,7 @@ class Limits:
 
 class Executor:
     """Carries out plans. `changed` is called whenever something began or ended; `flush` returns when the status of a
-    resource says what is under way on the pods at the moment of the call."""
+    resource says what is under way on the pods at the moment of the call, and raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Executor:
         self._flush = flush
         self._changed = changed
         self._desired: Desired | None = None
+        self._tellers = Tellers(cluster, None)
         self._loads: dict[str, deque[Load]] = {}
         self._unloads: dict[str, deque[Unload]] = {}
         self._tasks: dict[asyncio.Task[None], Effect] = {}
@@ -96,6 +98,7 @@ class Executor:
     def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
         self._desired = desired
+        self._tellers = Tellers(self._cluster, desired)
         self._planned = self._tracing.here()
         self._loads.clear()
         self._unloads.clear()
@@ -308,11 +311,13 @@ class Executor:
         pod = effect.pod
         try:
             wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
-            if wanted is not None:
-                # routers must have let go before the engine answers 404
-                others = self._answers_elsewhere(effect)
-                await self._flush(wanted.resource)
+            # routers must have let go before the engine answers 404
+            others = self._answers_elsewhere(effect)
+            told = self._tellers.of(pod, public_name(effect.engine_name), wanted)
+            await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
+            if told:
                 await asyncio.sleep(self._limits.withdraw_seconds)
+            if wanted is not None:
                 if unload.cause is UnloadCause.SURPLUS and others and not self._answers_elsewhere(effect):
                     log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
                     return
@@ -329,6 +334,9 @@ class Executor:
             log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
         except EngineError as error:
             await self._unload_failed(effect, unload, error)
+        except KubeError as error:
+            # it goes on answering; the next round plans this again
+            log.warning("not unloading %s from %s yet: routers cannot be told: %s", effect.engine_name, pod, error)
         except Exception as error:
             log.exception("unloading %s from %s failed unexpectedly", effect.engine_name, pod, extra=_fields(effect))
             await self._unload_failed(effect, unload, error)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 FLUSH_SECONDS = 2.0
 PROGRESS_SECONDS = 1.0
+TOO_MANY = 429
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
 
 Status = Mapping[str, Any]
@@ -39,6 +40,7 @@ class _Draft:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    refused: bool = False  # by an API server that is there
 
 
 class Publisher:
@@ -90,7 +92,8 @@ class Publisher:
                 del table[key]
 
     async def flush(self, key: str) -> None:
-        """Wait until what was offered last is written (bounded: an API server that is away holds nothing up)."""
+        """Wait until what was offered last is written, for a bounded time; one that the API server does not take holds
+        nothing up. Raises KubeError where the API server is away: what was said before stands, and is acted on."""
         draft = self._drafts.get(key)
         if draft is None or draft.task is None:
             return
@@ -100,6 +103,8 @@ class Publisher:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await draft.settled.wait()
         except TimeoutError:
+            if not draft.refused:
+                raise KubeError(0, f"status of {key} could not be written within {FLUSH_SECONDS:g} s") from None
             log.warning("status of %s could not be written within %g s; going on", key, FLUSH_SECONDS)
 
     async def stop(self, grace_seconds: float) -> None:
@@ -161,12 +166,13 @@ class Publisher:
                     if error.status in (404, 409):
                         return  # gone, or another resource has its name by now
                     failures += 1
+                    draft.refused = 400 <= error.status < 500 and error.status != TOO_MANY
                     self._metrics.status_write("error")
                     pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
                     log.warning("status of %s was not written, again in %g s: %s", key, pause, error)
                     draft.due = loop.time() + pause
                     continue
-                failures = 0
+                failures, draft.refused = 0, False
                 self._written_at[key] = loop.time()
                 self._metrics.status_write("ok")
                 log.debug("status of %s written", key, extra={"resource": key})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lora_operator import execute
+from lora_operator import execute, publish
 from lora_operator.inflight import EVERYWHERE
 from tests.core.fleet import Fleet, a_fleet
 
@@ -83,6 +84,46 @@ async def test_status_lets_go_of_a_pod_before_its_engine_does(tmp_path: Path) ->
         assert fleet.engines[leaving].adapters == ["sql"]
         fleet.engines[leaving].faults.clear()
         await fleet.until(lambda: fleet.listed() == {next(iter(fleet.assigned("la"))): ["sql"]})
+
+
+@pytest.mark.parametrize("change", ["deleted", "emptied"])
+async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_does(change: str, tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("many/sql")
+        fleet.write("many/chat")
+        fleet.apply("la", "many")
+        await fleet.until(lambda: fleet.ready("la"))
+        hang = fleet.engines["p0"].faults.add("hang", "unload")
+        if change == "deleted":
+            fleet.delete("la")
+        else:
+            shutil.rmtree(fleet.source / "many/sql")
+        stall = fleet.stall()
+        await fleet.until(lambda: any(e.engine_name == "sql" for e in fleet.parts.ledger.on("ns/p0")))
+        await fleet.until(lambda: fleet.parts.publisher._drafts)
+        assert not hang.hits and "sql" in fleet.assigned("la")["p0"], "status still says it"
+        fleet.api.stall = None
+        stall.set()
+        await fleet.until(lambda: hang.hits)
+        assert "sql" not in fleet.assigned("la").get("p0", [])
+        fleet.engines["p0"].faults.clear()
+        await fleet.until(lambda: "sql" not in fleet.on("p0"))
+
+
+async def test_what_routers_cannot_be_told_of_stays_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
+    async with a_fleet(tmp_path, pods=2) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: fleet.ready("la"))
+        fleet.apply("la", "sql", replicas=1)
+        fleet.api.away = True
+        await fleet.until(lambda: caplog.text.count("routers cannot be told") >= 2)
+        assert all("unload" not in engine.journal.calls for engine in fleet.engines.values())
+        fleet.api.away = False
+        await fleet.until(lambda: fleet.listed() == fleet.assigned("la") and len(fleet.listed()) == 1)
 
 
 async def test_a_surplus_copy_stays_when_the_other_one_dies_in_the_last_moment(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from lora_operator import publish
 from lora_operator.events import Recorder
+from lora_operator.kube import KubeError
 from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.describe import PodDefaults
@@ -149,13 +150,26 @@ async def test_a_flush_returns_when_the_last_offer_is_written() -> None:
         await desk.publisher.flush("ns/nobody")
 
 
-async def test_a_flush_does_not_wait_for_ever_for_an_api_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flush_tells_after_a_while_that_the_api_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.02)
     async with a_desk() as desk:
         desk.api.stall = asyncio.Event()
         desk.offer(READY)
-        await desk.publisher.flush("ns/la")
+        with pytest.raises(KubeError, match="status of ns/la could not be written"):
+            await desk.publisher.flush("ns/la")
         desk.api.stall.set()
+
+
+async def test_a_flush_does_not_wait_for_ever_for_an_api_server_that_refuses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publish, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(publish, "RETRY_SECONDS", (3600.0,))
+    async with a_desk() as desk:
+        desk.api.refuse = [422]
+        desk.offer(READY)
+        await desk.publisher.flush("ns/la")
+        assert "going on" in caplog.text
 
 
 async def test_a_refused_write_is_tried_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
