@@ -96,11 +96,22 @@ def test_every_target_of_make_on_a_page_exists() -> None:
         assert wrong == [], page
 
 
+def test_every_file_that_the_architecture_names_exists() -> None:
+    files = {
+        str(path.relative_to(ROOT))
+        for folder in ("operator", "scheduler", "tests", "helm")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)", PAGES["docs/architecture.md"]))
+    assert len(named) > 20
+    assert sorted(one for one in named if not any(f"/{file}".endswith(f"/{one}") for file in files)) == []
+
+
 def test_every_value_of_the_charts_on_a_page_exists() -> None:
     charts = [json.loads(path.read_text()) for path in sorted(ROOT.glob("helm/*/values.schema.json"))]
     found = 0
     for page, text in PAGES.items():
-        for written in re.findall(r"`([a-z][A-Za-z]*(?:\.[a-z][A-Za-z]*)+)[`:=]", text):
+        for written in re.findall(r"`([a-z][A-Za-z]*(?:\.[a-z][A-Za-z]*)+)(?<!\.py)[`:=]", text):
             first, *rest = written.split(".")
             of_charts = [chart for chart in charts if first in chart["properties"]]
             if of_charts:
