@@ -34,6 +34,7 @@ from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
 from lora_operator.parts import must_go_on
+from lora_operator.preconditions import Preconditions, rights_to_act
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
 from lora_operator.router.following import Following
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 LAST_ROUND_SECONDS = 1.0
 LAST_STATUS_SECONDS = 2.0
-LIST_RETRY_SECONDS = 2.0
+LIST_RETRY_SECONDS = 1.0
 FIRST_RELIST_SECONDS = 5.0
 
 
@@ -125,7 +126,15 @@ class Operator:
             fence=self._check_lease,
             tracing=self._tracing,
         )
-        self._following = Following(kube, self.cluster, settings.namespaces, self._mark)
+        self._needs = Preconditions(
+            kube,
+            rights_to_act(
+                settings.namespaces,
+                own_namespace(settings.requests_namespace),
+                own_namespace(settings.lease_namespace) if elector is not None else "",
+            ),
+        )
+        self._following = Following(kube, self.cluster, settings.namespaces, self._mark, self._needs.why)
         self._router = (
             Router(
                 self.cluster,
@@ -187,9 +196,14 @@ class Operator:
             # the leader need not wait until its own words come back from the API server
             self.loop.tell = self._router.ahead
             self._router.show_under_way(ledger.on)
+            self._router.api.lacks = self._needs.why
 
     def _stands_by(self) -> bool:
-        return self._elector is not None and self._elector.standing_by()
+        """One that lacks something is not ready to: a roll-out that takes a right away stops at its first pod."""
+        return self._elector is not None and self._elector.standing_by() and not self._needs.why()
+
+    def _unready(self) -> str:
+        return self._needs.why() or self.loop.unready()
 
     def _check_lease(self) -> None:
         if self._elector is not None:
@@ -223,13 +237,16 @@ class Operator:
             stack.push_async_callback(self.files.stop)
             if settings.health_port:
                 health = await serve_health(
-                    settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self.loop.unready,
+                    settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self._unready,
                     standing_by=self._stands_by, max_age=settings.plan_max_age,
                 )  # fmt: skip
                 stack.push_async_callback(health.cleanup)
             if settings.metrics_port:
                 metrics = await serve_metrics(settings.host, settings.metrics_port, self.metrics)
                 stack.push_async_callback(metrics.cleanup)
+            await self._needs.look()
+            looking = asyncio.create_task(self._needs.keep_looking(), name="look for what is missing")
+            stack.callback(looking.cancel)
             self._recorder.start()
             stack.push_async_callback(self._recorder.stop)
             watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
@@ -248,6 +265,7 @@ class Operator:
                 await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
                 watching = watching or watch.start()
                 await self.files.start()
+                tasks.append(looking)
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
                 tasks.append(listing or asyncio.create_task(self._keep_listing(), name="re-list"))
                 tasks += self._router.tasks if self._router is not None else ()

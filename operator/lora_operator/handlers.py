@@ -12,6 +12,7 @@ from typing import Any
 
 import kopf
 
+from lora_operator.logs import REFUSALS
 from lora_operator.observe.cluster import Cache, Cluster
 from lora_operator.settings import GROUP, PLURAL, VERSION
 
@@ -23,6 +24,9 @@ class Backoffs(Iterable[float]):
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((0.1, 0.2, 0.5, 1.0, 2.0), itertools.repeat(5.0))
+
+
+AGAIN_SECONDS = 1.0
 
 
 class WatchError(Exception):
@@ -44,6 +48,7 @@ class Watch:
         self._namespaces = namespaces
         self._kubeconfig = kubeconfig
         self._stop = threading.Event()
+        self._run_ends = threading.Event()  # of kopf, which is started again when it was refused
         self._ended: asyncio.Future[None] | None = None
 
     def start(self) -> asyncio.Future[None]:
@@ -60,10 +65,15 @@ class Watch:
 
         def run() -> None:
             error: BaseException | None = None
-            try:
-                asyncio.run(self._watch(loop))
-            except BaseException as caught:
-                error = caught
+            while not self._stop.is_set():
+                error = None
+                try:
+                    asyncio.run(self._watch(loop))
+                except BaseException as caught:
+                    error = caught
+                if getattr(error, "status", None) not in REFUSALS:
+                    break
+                self._stop.wait(AGAIN_SECONDS)
             # our loop may be closed if the process ends in a hurry
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, error)
@@ -74,12 +84,16 @@ class Watch:
     async def stop(self) -> None:
         """End the watch."""
         self._stop.set()
+        self._run_ends.set()
         if self._ended is not None:
             await asyncio.wait({self._ended}, timeout=5.0)
             if self._ended.done() and not self._ended.cancelled():
                 self._ended.exception()  # it was told to end: how no longer matters
 
     async def _watch(self, ours: asyncio.AbstractEventLoop) -> None:
+        self._run_ends = threading.Event()
+        if self._stop.is_set():
+            return
         try:
             await kopf.operator(
                 registry=register(
@@ -89,10 +103,10 @@ class Watch:
                 standalone=True,
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
-                stop_flag=self._stop,
+                stop_flag=self._run_ends,
             )
         finally:
-            self._stop.set()  # a thread of kopf's waits for it, and asyncio.run waits for that thread
+            self._run_ends.set()  # a thread of kopf's waits for it, and asyncio.run waits for that thread
 
     def _take(self, kind: str, event: kopf.RawEvent) -> None:
         body = event["object"]

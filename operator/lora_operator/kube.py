@@ -24,6 +24,7 @@ REQUEST_SECONDS = 10.0
 LIST_SECONDS = 60.0
 LEASE_SECONDS = 5.0
 RECORD_SECONDS = 3.0  # somebody waits for it
+LOOK_SECONDS = 3.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -47,6 +48,7 @@ class Kube:
         self.fence: Callable[[], None] = lambda: (
             None
         )  # called before each write but those that any replica may do; raises to refuse it
+        self.refused: Callable[[], None] = lambda: None  # called when a right or the definition may be missing
 
     @classmethod
     async def connect(cls, kubeconfig: str = "") -> Kube:
@@ -108,6 +110,9 @@ class Kube:
             # may not be readable: all of it means "no answer"
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
+            # 500 is what a status gets that has fields which the definition does not know
+            if response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}")):
+                self.refused()
             raise KubeError(response.status, f"{method} {path}: {response.status} {_message(text)}")
         try:
             return dict(json.loads(text)) if text else {}
@@ -140,6 +145,42 @@ class Kube:
         base = f"/apis/{GROUP}/{VERSION}"
         path = f"{base}/namespaces/{namespaces[0]}/{PLURAL}" if namespaces else f"{base}/{PLURAL}"
         await self._call("GET", path, query={"limit": "1"}, timeout=timeout)
+
+    async def version(self) -> Json:
+        """What the API server says about itself: `gitVersion`, `major`, `minor`. Raises KubeError."""
+        return await self._call("GET", "/version", timeout=LOOK_SECONDS)
+
+    async def serves(self, group: str, version: str, plural: str) -> bool:
+        """Whether there is such a resource. Raises KubeError."""
+        try:
+            found = await self._call("GET", f"/apis/{group}/{version}", timeout=LOOK_SECONDS)
+        except KubeError as error:
+            if error.status == 404:
+                return False
+            raise
+        return any(one.get("name") == plural for one in found.get("resources") or [])
+
+    async def schemas(self, group: str, version: str) -> Json:
+        """The OpenAPI schemas of an API group by their full names; none if they are not published (yet).
+
+        Raises:
+            KubeError: they could not be read.
+        """
+        try:
+            document = await self._call("GET", f"/openapi/v3/apis/{group}/{version}", timeout=LOOK_SECONDS)
+        except KubeError as error:
+            if error.status == 404:
+                return {}
+            raise
+        return dict((document.get("components") or {}).get("schemas") or {})
+
+    async def may(self, attributes: Json) -> bool:
+        """Whether we have this right, as `resourceAttributes` of a SelfSubjectAccessReview. Raises KubeError."""
+        spec = {"resourceAttributes": attributes}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = await self._call("POST", path, body=body, timeout=LOOK_SECONDS, fenced=False)  # changes nothing
+        return bool((answer.get("status") or {}).get("allowed"))
 
     async def list_adapters(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
         """All LoraAdapters, and the resource version from which on they may be out of date."""

@@ -8,6 +8,7 @@ import re
 import sys
 from datetime import UTC, datetime
 
+REFUSALS = frozenset({401, 403, 404})  # of a watch: the definition or a right has gone, and may come back
 _NUMBERS = re.compile(r"\d+")
 FIELDS = ("pod", "adapter", "version", "resource")
 
@@ -66,5 +67,6 @@ def configure(log_format: str, level: str) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """That kopf is not in the main thread is as intended."""
-    return "OS signals are ignored" not in record.getMessage()
+    """That kopf is not in the main thread is as intended; of a watch that is refused the preconditions tell."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "OS signals are ignored" not in record.getMessage() and getattr(error, "status", None) not in REFUSALS

@@ -20,6 +20,7 @@ from kubernetes.aio.client.configuration import Configuration
 from lora_operator.kube import Kube
 
 Json = dict[str, Any]
+GROUP_VERSION = "production-stack.vllm-project/v1alpha1"
 
 
 @dataclass
@@ -38,6 +39,9 @@ class ApiServer:
     stall: asyncio.Event | None = None
     away: bool = False
     forbid: bool = False
+    release: tuple[int, int] = (1, 36)
+    defined: Json | None = field(default_factory=dict)  # the definition's schema, none if it is not there
+    denied: set[str] = field(default_factory=set)  # rights that are said not to be there: "verb resource"
     unknown_fields: tuple[str, ...] = ()  # of status: dropped, as a definition does that does not know them
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
     version: int = 100
@@ -55,6 +59,8 @@ class ApiServer:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         body = json.loads(await request.read()) if request.can_read_body else {}
+        if (about := self._about(path, body)) is not None and not self.away:
+            return web.json_response(about)
         if "watch" in request.query:
             self._end_watch(_watched(request))
             self.streams[_watched(request)] = asyncio.Queue()
@@ -88,6 +94,21 @@ class ApiServer:
         if request.method == "POST":
             return web.json_response(body, status=201)
         return self._patch(path.removesuffix("/status"), body)
+
+    def _about(self, path: str, body: Json) -> Json | None:
+        """What it says of itself and of our rights; such calls are not counted."""
+        major, minor = self.release
+        if path == "/version":
+            return {"gitVersion": f"v{major}.{minor}.0", "major": str(major), "minor": f"{minor}+"}
+        if path == f"/apis/{GROUP_VERSION}":
+            return {"resources": [{"name": "loraadapters"}] if self.defined is not None else []}
+        if path == f"/openapi/v3/apis/{GROUP_VERSION}":
+            return {"components": {"schemas": {"a.b.v1alpha1.LoraAdapter": self.defined} if self.defined else {}}}
+        if path.endswith("/selfsubjectaccessreviews"):
+            asked = body["spec"]["resourceAttributes"]
+            what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+            return {"status": {"allowed": f"{asked['verb']} {what}" not in self.denied}}
+        return None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """The changes of one object, from now on."""

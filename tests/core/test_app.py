@@ -97,14 +97,14 @@ async def test_it_plans_until_it_is_told_to_stop(tmp_path: Path, monkeypatch: py
         assert NoWatch.made.stopped
 
 
-async def test_it_waits_for_an_api_server_that_refuses_and_says_what_to_do(
+async def test_it_waits_for_an_api_server_that_refuses_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with an_operator(tmp_path, monkeypatch) as running:
         lists, running.api.lists = running.api.lists, {}
         running.start()
         await running.until(lambda: len(running.api.calls) > 3)
-        assert caplog.text.count("apply the CustomResourceDefinition") == 1
+        assert caplog.text.count("cannot list what to look after") == 1
         running.api.lists = lists
         await running.planned()
 

@@ -120,11 +120,13 @@ async def test_until_the_first_list_works_it_is_not_ready(
     monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with a_router(monkeypatch, unused_tcp_port) as router:
-        router.api.lists = {}
-        await router.until("/readyz", lambda status, body: status == 503 and not body["ready"])
+        router.api.lists, router.api.defined = {}, None
+        body = await router.until("/readyz", lambda status, body: status == 503 and "is missing" in body["message"])
+        assert not body["ready"]
         await router.api.until_calls(2)
         await router.until("/v1/adapters", lambda status, body: status == 503)
-        assert "apply the CustomResourceDefinition" in caplog.text
+        assert caplog.messages == [body["message"]]
+        assert "apply crds/" in body["message"]
 
 
 async def test_it_ends_in_order_while_requests_wait_for_an_adapter(

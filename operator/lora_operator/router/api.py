@@ -64,6 +64,7 @@ class RouterApi:
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
+        self.lacks: Callable[[], str] = lambda: ""  # what whoever fills the table cannot do without
         self._page = Page()
         self.picker = Picker(table)
         self.decider = Decider(table, self.picker, asking)
@@ -238,8 +239,8 @@ class RouterApi:
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         age, away = rounded(self._freshness.age_seconds), self._freshness.away
-        message = "" if self._table.loaded else "the API server has not been listed yet"
-        if away and self._table.loaded:
+        message = self.lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
+        if away and self._table.loaded and not message:
             message = f"the API server does not answer; the table is as it was {age:g} s ago"
         body = {
             "ready": self._table.loaded,

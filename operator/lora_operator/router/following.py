@@ -16,13 +16,24 @@ FIRST_RELIST_SECONDS = 5.0
 
 
 class Following:
-    """Lists into `cluster`; `changed` is called when a list had news."""
+    """Lists into `cluster`; `changed` is called when a list had news.
 
-    def __init__(self, kube: Kube, cluster: Cluster, namespaces: tuple[str, ...], changed: Callable[[], None]) -> None:
+    `why` tells what is known to be missing: a list that fails says nothing more then.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        cluster: Cluster,
+        namespaces: tuple[str, ...],
+        changed: Callable[[], None],
+        why: Callable[[], str] = lambda: "",
+    ) -> None:
         self._kube = kube
         self._cluster = cluster
         self._namespaces = namespaces
         self._changed = changed
+        self._why = why
 
     async def list(self) -> bool:
         """Whether there was news. Raises KubeError."""
@@ -40,12 +51,8 @@ class Following:
                     self._changed()
                 return
             except KubeError as error:
-                hint = {
-                    403: "; the service account lacks rights, see manifests/install/rbac.yaml",
-                    404: "; apply the CustomResourceDefinition in crds/ first",
-                }.get(error.status, "")
-                if str(error) != said:
-                    log.error("cannot list what to look after, trying again: %s%s", error, hint)
+                if str(error) != said and not self._why():
+                    log.error("cannot list what to look after, trying again: %s", error)
                     said = str(error)
                 await asyncio.sleep(retry_seconds)
 
@@ -60,4 +67,5 @@ class Following:
                 if await self.list():
                     self._changed()
             except KubeError as error:
-                log.warning("the periodic list failed, the watches go on: %s", error)
+                if not self._why():
+                    log.warning("the periodic list failed, the watches go on: %s", error)

@@ -40,7 +40,8 @@ class Freshness:
 
     def missed(self, why: object) -> None:
         self._failed += 1
-        if self._failed == AWAY_AFTER:
+        # of one that answers, but refuses, the preconditions tell
+        if self._failed == AWAY_AFTER and getattr(why, "status", 0) not in (403, 404):
             log.warning("the API server does not answer, the table stays as it was: %s", why)
 
     async def keep_looking(self, kube: Kube, namespaces: tuple[str, ...]) -> None:

@@ -7,10 +7,12 @@ import contextlib
 import logging
 
 from lora_operator.handlers import Watch
+from lora_operator.home import own_namespace
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.parts import must_go_on
+from lora_operator.preconditions import Preconditions, rights_to_answer
 from lora_operator.router.following import Following
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.serving import Router
@@ -19,7 +21,7 @@ from lora_operator.router.streams import StreamLimits
 
 log = logging.getLogger(__name__)
 
-LIST_RETRY_SECONDS = 2.0
+LIST_RETRY_SECONDS = 1.0
 
 
 async def run_router(
@@ -38,11 +40,16 @@ async def run_router(
         load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
         on_demand_seconds=settings.on_demand_seconds, semantic=semantic,
     )  # fmt: skip
-    following = Following(kube, cluster, settings.namespaces, router.mark)
+    needs = Preconditions(kube, rights_to_answer(settings.namespaces, own_namespace(settings.requests_namespace)))
+    router.api.lacks = needs.why
+    following = Following(kube, cluster, settings.namespaces, router.mark, needs.why)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(kube.close)
         await router.start(settings.host, settings.port)
         stack.push_async_callback(router.stop)
+        await needs.look()
+        looking = asyncio.create_task(needs.keep_looking(), name="look for what is missing")
+        stack.callback(looking.cancel)
         await following.list_until_it_works(stop, LIST_RETRY_SECONDS)
         if stop.is_set():
             return
@@ -60,8 +67,8 @@ async def run_router(
         stack.callback(listing.cancel)
         stopping = asyncio.create_task(stop.wait(), name="stop flag")
         stack.callback(stopping.cancel)
-        waits: list[asyncio.Future[object]] = [stopping, watching, listing, *router.tasks]  # type: ignore[list-item]
+        waits: list[asyncio.Future[object]] = [stopping, watching, listing, looking, *router.tasks]  # type: ignore[list-item]
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if watching in done:
             watching.result()
-        must_go_on((listing, *router.tasks), done)
+        must_go_on((listing, looking, *router.tasks), done)
