@@ -7,8 +7,9 @@ import contextlib
 import logging
 import socket
 from asyncio import BaseTransport
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from grpclib.const import Cardinality, Handler
@@ -28,6 +29,9 @@ from lora_operator.router.api import RouterApi
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.table import RoutingTable
 from lora_operator.server import ServeError
+
+if TYPE_CHECKING:
+    from grpclib._typing import IServable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ class PickerServer:
         processor = _Processor(exchange)
         # the names that the endpoint picker protocol gives to what can be asked about
         checks: dict[Any, list[ServiceStatus]] = {_Named("readiness"): [self._ready], _Named("liveness"): []}
-        self._server = _ManyStreams([processor, Health({OVERALL: [self._ready], processor: [self._ready], **checks})])
+        self._server = _Serving([processor, Health({OVERALL: [self._ready], processor: [self._ready], **checks})])
         self.port = 0
 
     async def start(self, host: str, port: int, transport: Transport) -> None:
@@ -102,11 +106,31 @@ class _Protocol(H2Protocol):
         wire.local_settings.acknowledge()  # from now on, not from when the gateway has heard of it
         self.connection.flush()
 
+    def hang_up(self) -> None:
+        """Say so first: then it is no broken connection to the gateway."""
+        if not self.connection.is_closing():
+            self.connection._connection.close_connection()
+            self.connection.flush()
+            self.connection.close()
 
-class _ManyStreams(Server):
+
+class _Serving(Server):
+    """Also closes connections that are open, where the library leaves them to whoever opened them."""
+
+    def __init__(self, handlers: Collection[IServable]) -> None:
+        super().__init__(handlers)
+        self._open = WeakSet[_Protocol]()
+
     def _protocol_factory(self) -> H2Protocol:
         made = super()._protocol_factory()
-        return _Protocol(made.handler, made.config, made.h2_config)
+        protocol = _Protocol(made.handler, made.config, made.h2_config)
+        self._open.add(protocol)
+        return protocol
+
+    def close(self) -> None:
+        super().close()
+        for protocol in [*self._open]:
+            protocol.hang_up()
 
 
 class _Named:
