@@ -259,4 +259,4 @@ class LoraAdapterSpec(Model):
     selection: SelectionConfig | None = None
     """What requests the adapters are for. Routers choose by it when they are given a text instead of an adapter."""
     owner: Annotated[str, words.OWNER] | None = None
-    """Whose quota the adapters count for, where the owner has one in this namespace; the namespace when absent."""
+    """Whose quota, if that owner has one, the adapters count for beside the namespace's."""
