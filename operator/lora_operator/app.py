@@ -296,10 +296,11 @@ class Operator:
         await router.start(self._settings.host, self._settings.router_port)
         stack.push_async_callback(router.stop)
         await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
-        if not stop.is_set():
-            router.listed()
         listing = asyncio.create_task(self._keep_listing(), name="re-list")
         stack.callback(listing.cancel)
+        if stop.is_set():  # before anything was listed: a watch that has only begun takes seconds to end
+            return asyncio.get_running_loop().create_future(), listing
+        router.listed()
         return watch.start(), listing
 
     @staticmethod

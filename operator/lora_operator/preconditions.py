@@ -39,8 +39,10 @@ class Right:
     namespace: str = ""
     name: str = ""
 
-    def __str__(self) -> str:
-        what = f"{self.verb} {self.resource}" + (f" {self.name}" if self.name else "")
+    @property
+    def where(self) -> str:
+        """All but the verb."""
+        what = self.resource + (f" {self.name}" if self.name else "")
         return what + (f" in namespace {self.namespace}" if self.namespace else "")
 
 
@@ -148,9 +150,13 @@ class Preconditions:
 
     async def _granted(self) -> str:
         answers = await asyncio.gather(*(self._may(right) for right in self._rights))
-        absent = [str(right) for right, may in zip(self._rights, answers, strict=True) if not may]
-        if not absent:
+        verbs: dict[str, list[str]] = {}
+        for right, may in zip(self._rights, answers, strict=True):
+            if not may:
+                verbs.setdefault(right.where, []).append(right.verb)
+        if not verbs:
             return ""
+        absent = [f"{'/'.join(given)} {where}" for where, given in verbs.items()]
         return f"the service account may not {_some(absent)}: give it the chart's Roles, or manifests/install/rbac.yaml"
 
     async def _may(self, right: Right) -> bool:

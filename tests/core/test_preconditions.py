@@ -36,12 +36,12 @@ async def test_missing_rights_are_named_in_one_line_and_the_line_is_not_repeated
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with an_api_server() as api:
-        api.denied = {"patch loraadapters/status", "watch pods"}
+        api.denied = {"patch loraadapters/status", "watch pods", "list pods"}
         needs = of_an_operator(api, "team")
         await needs.look()
         await needs.look()
         (line,) = caplog.messages
-        assert "may not patch loraadapters/status in namespace team, watch pods in namespace team: give" in line
+        assert "may not patch loraadapters/status in namespace team, list/watch pods in namespace team: give" in line
         assert needs.why() == line
         api.denied = set()
         caplog.set_level("INFO")

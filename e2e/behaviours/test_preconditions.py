@@ -1,0 +1,126 @@
+"""What operator and router cannot do without is missing: they say so once, are not ready, and heal by themselves."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e.behaviours.seen import log_of
+from e2e.behaviours.worlds import Worlds, operator_kubeconfig
+from e2e.controlplane import ControlPlane
+from e2e.world import World
+from e2e.world.forked import ForkedCommand
+from e2e.world.world import ROOT, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, eventually
+
+INSTALL = ROOT / "manifests" / "install"
+DEFINITION = "crd/loraadapters.production-stack.vllm-project"
+NOT_DEFINED = "the CustomResourceDefinition loraadapters.production-stack.vllm-project is missing: apply crds/"
+NO_RIGHTS = "the service account may not list/watch"
+
+
+@pytest.fixture(scope="module")
+def bare_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane with the operator's account, and without its rights and the definition."""
+    with ControlPlane.start(tmp_path_factory.mktemp("bare-plane")) as plane:
+        if plane.existing:
+            pytest.skip("the definition of an existing cluster is not ours to remove")
+        plane.kubectl("apply", "-f", str(INSTALL / "namespace.yaml"))
+        plane.kubectl("create", "serviceaccount", SERVICE_ACCOUNT, namespace=SYSTEM_NAMESPACE)
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def bare_worlds(bare_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    made = Worlds(bare_plane, tmp_path_factory.mktemp("bare-worlds"), operator_kubeconfig(bare_plane))
+    yield made
+    made.close()
+
+
+def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bare_worlds: Worlds) -> None:
+    world = bare_worlds(1, operator=None)
+    plane = world.plane
+    operator = world.start_operator(wait=False)
+    ready = f"http://127.0.0.1:{operator.health_port}/readyz"
+    with a_router(world, operator_kubeconfig(plane)) as router:
+        for url in (ready, router):
+            eventually(lambda url=url: NOT_DEFINED in unready(url) and NO_RIGHTS in unready(url), what=(url,))
+        assert "and 1 more: give it the chart's Roles, or manifests/install/rbac.yaml" in unready(ready)
+        for name in ("rbac", "requests"):
+            plane.kubectl("apply", "-f", str(INSTALL / f"{name}.yaml"))
+        (shipped,) = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")]
+        older = copy.deepcopy(shipped)
+        del older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["selection"]
+        define(world, older)
+        for url in (ready, router):
+            eventually(lambda url=url: "older version, without spec.selection: apply" in said(url), what=(url,))
+            assert NO_RIGHTS not in said(url)
+        define(world, shipped)
+        operator.wait_ready()
+        eventually(lambda: unready(router) == "", what=("the router is ready",))
+        world.adapter("sql")
+        world.apply("sql", "sql")
+        world.wait_ready("sql")
+
+        world.kubectl("delete", DEFINITION, "--timeout=20s")
+        eventually(lambda: NOT_DEFINED in unready(ready), what=("the operator says that it is gone",))
+        assert unready(router) == "", "the router goes on with the table that it has"
+        define(world, shipped)
+        operator.wait_ready()
+        world.apply("sql", "sql")
+        world.wait_ready("sql")
+        assert operator.process.poll() is None
+    for log in (log_of(world), (world.directory / "router.log").read_text()):
+        complaints = [line for line in log.splitlines() if " ERROR " in line or " WARNING " in line]
+        assert len(complaints) <= 5, complaints
+        assert "Traceback" not in log
+
+
+def define(world: World, body: object) -> None:
+    world.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body))
+
+
+@contextmanager
+def a_router(world: World, kubeconfig: Path) -> Iterator[str]:
+    """`lora-operator router`, from its start on; the URL of its readiness."""
+    port = 10_000 + os.getpid() % 20_000
+    given = ["router", "--kubeconfig", str(kubeconfig), "--host", "127.0.0.1", "--port", str(port),
+             "--namespace", world.namespace, "--log-format", "console"]  # fmt: skip
+    environment = {**os.environ, "POD_NAMESPACE": SYSTEM_NAMESPACE}
+    process = ForkedCommand(given, environment=environment, log=world.directory / "router.log")
+    try:
+        yield f"http://127.0.0.1:{port}/readyz"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def unready(url: str) -> str:
+    """What it says while it is not ready."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
+    except OSError:
+        return "(no answer yet)"
+
+
+def said(url: str) -> str:
+    """What it says, ready or not."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
