@@ -314,7 +314,12 @@ class Executor:
             # routers must have let go before the engine answers 404
             others = self._answers_elsewhere(effect)
             told = self._tellers.of(pod, public_name(effect.engine_name), wanted)
-            await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
+            try:
+                await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
+            except KubeError as error:
+                # it goes on answering; the next round plans this again
+                log.warning("not unloading %s from %s yet: routers cannot be told: %s", effect.engine_name, pod, error)
+                return
             if told:
                 await asyncio.sleep(self._limits.withdraw_seconds)
             if wanted is not None:
@@ -334,9 +339,6 @@ class Executor:
             log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
         except EngineError as error:
             await self._unload_failed(effect, unload, error)
-        except KubeError as error:
-            # it goes on answering; the next round plans this again
-            log.warning("not unloading %s from %s yet: routers cannot be told: %s", effect.engine_name, pod, error)
         except Exception as error:
             log.exception("unloading %s from %s failed unexpectedly", effect.engine_name, pod, extra=_fields(effect))
             await self._unload_failed(effect, unload, error)

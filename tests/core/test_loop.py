@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator import publish
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -167,17 +168,20 @@ async def test_a_resource_that_goes_while_its_adapter_is_being_loaded_leaves_not
         await fleet.until(lambda: fleet.listed() == {} and not len(fleet.parts.ledger))
 
 
-async def test_an_api_server_that_is_away_delays_a_deletion_and_nothing_else(tmp_path: Path) -> None:
+async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.ready("la"))
         fleet.api.away = True
         fleet.delete("la")
-        await fleet.until(lambda: fleet.listed() == {})
-        assert fleet.exists("la")
+        await fleet.until(lambda: "routers cannot be told" in caplog.text)
+        assert fleet.listed() == {"p0": ["sql"]} and fleet.exists("la")
         fleet.api.away = False
-        await fleet.until(lambda: not fleet.exists("la"))
+        await fleet.until(lambda: not fleet.exists("la") and fleet.listed() == {})
 
 
 async def test_a_defect_in_a_load_is_told_and_tried_again_at_the_pace_of_failures(
