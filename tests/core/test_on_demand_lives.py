@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lora_operator.desired import desired
 from lora_operator.observe.cluster import Resource
 from lora_operator.ondemand import Use
-from lora_scheduler import Load, Plan, ReplicaPolicy, Unload, UnloadCause, plan
+from lora_scheduler import Load, Plan, ReplicaPolicy, UnloadCause, plan
 from tests.core.builders import a_resource, a_source, found
 from tests.scheduler.builders import GIB, a_pod
 from tests.scheduler.world import World
@@ -41,6 +41,8 @@ class Life:
         }
         self.periods = {name: dice.choice(periods) for name in names}
         self.last: dict[tuple[str, str], float] = {}
+        self.idle: set[str] = set()
+        self.off = {f"{r.key}/{r.name}" for r in self.resources if r.spec and not r.spec.deployment_config.replicas}
         self.now = 1_800_000_000
 
     def _resource(self, age: int, name: str) -> Resource:
@@ -66,6 +68,11 @@ class Life:
         use = Use(dict(self.last), self.now, WANTED_SECONDS)
         made = desired(self.resources, self.sources, None, use)
         self.world.adapters = {key: wanted.adapter for key, wanted in made.adapters.items()}
+        self.idle = {
+            key
+            for key, wanted in made.adapters.items()
+            if made.resources[wanted.resource].on_demand and not use.wants(("ns", wanted.adapter.name))
+        }
 
     def come_to_rest(self, check: Callable[[Plan], None]) -> Plan:
         for _ in range(30):
@@ -79,15 +86,18 @@ class Life:
         raise AssertionError(f"the same requests move things for ever: {made.actions}")
 
     def check(self, made: Plan) -> None:
-        """Nobody who is wanted goes for one of the same or a lower priority, and nobody comes who is not wanted."""
+        """Nobody who is wanted goes for one of the same or a lower priority, and nobody comes who is not wanted, or
+        goes while nobody wants the room."""
         adapters = self.world.adapters
         for action in made.actions:
             if isinstance(action, Load):
-                assert not adapters[action.adapter].yields
-            elif isinstance(action, Unload) and action.cause is UnloadCause.PREEMPTED:
-                victim, other = adapters[action.adapter or ""], adapters[action.on_behalf_of or ""]
-                follows_demand = victim.replica_policy is ReplicaPolicy.AUTO
-                assert victim.yields or victim.priority < other.priority or follows_demand
+                assert action.adapter not in self.idle
+                continue
+            left = adapters[action.adapter or ""]
+            assert action.adapter not in self.idle - self.off or action.cause is UnloadCause.PREEMPTED
+            if action.cause is UnloadCause.PREEMPTED:
+                other, follows_demand = adapters[action.on_behalf_of or ""], left.replica_policy is ReplicaPolicy.AUTO
+                assert action.adapter in self.idle or left.priority < other.priority or follows_demand
 
     def assert_who_is_wanted_has_what_there_is(self, made: Plan) -> None:
         """At rest, nobody is refused where only those hold the room whom nobody uses."""
