@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +15,8 @@ from playwright.async_api import Browser, expect
 
 from e2e.world.browser import Tab, a_browser, a_tab
 from lora_operator.inflight import Effect, Ledger, Stage
+from lora_operator.router.freshness import Freshness
+from lora_operator.router.ui.fleet import Fleet as View
 from lora_operator.router.ui.page import HEADERS
 from lora_operator.router.ui.wire import FleetAnswer
 from tests.router.fleet import NAMESPACE, Fleet
@@ -318,6 +322,35 @@ async def test_works_from_the_keyboard_alone(browser: Browser) -> None:
         assert tab.page.url.endswith("#text=chat")
         await keys.press("Escape")
         await expect(tab.page.locator(".adapter")).to_have_count(5)
+
+
+async def test_whoever_goes_while_the_data_are_written_leaves_them_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = a_shown_fleet()
+    shown = View(fleet.cluster, "epoch")
+    began, go, at_a_time, most = threading.Event(), threading.Event(), 0, 0
+    take = View._take
+
+    def slowly(self: View, *what: Any) -> bool:
+        nonlocal at_a_time, most
+        at_a_time += 1
+        most = max(most, at_a_time)
+        began.set()
+        go.wait(10)
+        news = take(self, *what)
+        at_a_time -= 1
+        return news
+
+    monkeypatch.setattr(View, "_take", slowly)
+    first = asyncio.create_task(shown.answer(None, Freshness()))
+    await asyncio.to_thread(began.wait, 10)
+    first.cancel()
+    second = asyncio.create_task(shown.answer(None, Freshness()))
+    await asyncio.sleep(0)
+    go.set()
+    told = FleetAnswer.model_validate_json(await second)
+    assert (most, told.version, len(told.pods)) == (1, "epoch-1", 3)
+    with pytest.raises(asyncio.CancelledError):
+        await first
 
 
 async def test_a_large_fleet_has_only_what_is_in_sight_in_the_document(browser: Browser) -> None:

@@ -101,9 +101,14 @@ class Fleet:
         pods = _Changes.between(self._seen_pods, {one.key: one for one in self._cluster.pods.values()})
         if resources or pods:
             # picks are not to wait for it; what is read there is frozen
-            news = await asyncio.to_thread(self._take, resources, pods, self._number + 1)
-            self._seen_resources, self._seen_pods = resources.now, pods.now
-            self._number += news
+            taking = asyncio.ensure_future(asyncio.to_thread(self._take, resources, pods, self._number + 1))
+            try:
+                await asyncio.shield(taking)
+            finally:
+                # the thread ends what it began, also where whoever asked has gone: two at a time would spoil it
+                await asyncio.wait((taking,))
+                self._number += taking.result()
+                self._seen_resources, self._seen_pods = resources.now, pods.now
 
     def _take(self, resources: _Changes[Resource], pods: _Changes[PodRecord], number: int) -> bool:
         """Write what changed; whether any of it is news."""
