@@ -147,16 +147,21 @@ async def test_the_first_plan_can_wait_for_the_labels() -> None:
         await made.stop()
 
 
-async def test_a_node_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_node_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
     monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.0)
     async with an_api_server() as api:
         cluster = Cluster(PodDefaults())
         api.objects["/api/v1/nodes/a"] = {"metadata": {"name": "a", "labels": {"zone": "1"}}}
-        api.raw["/api/v1/nodes/a"] = b"nonsense"
+        if refused:  # as by an API server that has just started
+            api.statuses["/api/v1/nodes/a"] = 403
+        else:
+            api.raw["/api/v1/nodes/a"] = b"nonsense"
         made = Nodes(api.kube, cluster, lambda: None)
         made.follow({"a"})
         await until(lambda: not made._tasks)
-        del api.raw["/api/v1/nodes/a"]
+        api.raw.clear()
+        api.statuses.clear()
         made.follow({"a"})
         await until(lambda: cluster.node_labels)
         await made.stop()

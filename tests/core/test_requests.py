@@ -65,7 +65,7 @@ async def watched(*namespaces: str) -> AsyncIterator[Watched]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(requests, "REFUSED_SECONDS", 0.01)
+    monkeypatch.setattr(requests, "REFUSED_SECONDS", 0.02)
 
 
 async def test_knows_at_the_first_read_who_was_asked_for_before() -> None:
@@ -123,6 +123,18 @@ async def test_what_is_known_stays_while_the_api_server_is_away_or_refuses(caplo
         it.put("chat")
         await it.until(lambda: it.names() == ["chat"])
     assert len([one for one in caplog.records if "cannot be read" in one.message]) == 1
+
+
+async def test_an_api_server_that_refuses_for_a_moment_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "REFUSED_SECONDS", 3600.0)  # only whoever refuses again and again is asked so late
+    async with watched() as it:
+        it.put("sql")
+        it.api.statuses[PATH] = 403
+        it.requests.follow(True)
+        await it.requests.first_read(10)
+        await it.api.until_calls(2)
+        del it.api.statuses[PATH]
+        await it.until(lambda: it.names() == ["sql"])
 
 
 async def test_without_the_right_to_read_it_says_what_to_do_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,12 +26,14 @@ class Nodes:
         self._changed = changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._due: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}  # until the next try, of those that could not be read
 
     def follow(self, names: set[str]) -> None:
         """Know the labels of exactly these nodes."""
         for name in [name for name in self._due if name not in names]:
             self._cluster.node_labels.pop(name, None)
             del self._due[name]
+            self._pauses.pop(name, None)
         now = time.monotonic()
         for name in names:
             if name not in self._tasks and self._due.get(name, 0.0) <= now:
@@ -52,11 +54,15 @@ class Nodes:
             body = await self._kube.node(name)
             labels = dict(body["metadata"].get("labels") or {})
             self._due[name] = time.monotonic() + AGAIN_SECONDS
+            self._pauses.pop(name, None)
             if self._cluster.node_labels.get(name) != labels:
                 self._cluster.node_labels[name] = MappingProxyType(labels)
                 self._changed()
         except KubeError as error:
-            self._due[name] = time.monotonic() + (AGAIN_SECONDS if error.status in (403, 404) else RETRY_SECONDS)
+            pause = self._pauses.get(name, RETRY_SECONDS)
+            self._due[name] = time.monotonic() + pause
+            # one that is away will be back; an API server that has just started refuses everything, but not for long
+            self._pauses[name] = min(2 * pause, AGAIN_SECONDS) if error.status in (403, 404) else RETRY_SECONDS
             log.warning("labels of node %s are unknown, copies are not spread by them: %s", name, error)
         finally:
             self._tasks.pop(name, None)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 120.0  # then it is read anew: a connection that has silently broken must not go unnoticed
 RETRY_SECONDS = 1.0
-REFUSED_SECONDS = 30.0  # until it is tried again without the right to
+REFUSED_SECONDS = 30.0  # the longest until it is tried again without the right to
 TIDY_SECONDS = 60.0
 TIDY_ATTEMPTS = 5
 
@@ -84,16 +84,18 @@ class Requests:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
+        refused = RETRY_SECONDS
         while True:
             pause, began = RETRY_SECONDS, asyncio.get_running_loop().time()
             try:
                 await self._follow_changes()
-                self._said = ""
+                self._said, refused = "", RETRY_SECONDS
                 if asyncio.get_running_loop().time() - began > RETRY_SECONDS:
                     pause = 0.0  # its time was over: whoever is asked for meanwhile need not wait
             except KubeError as error:
                 if error.status == 403:
-                    pause = REFUSED_SECONDS
+                    # an API server that has just started refuses everything for a moment: only by and by less often
+                    pause, refused = refused, min(2 * refused, REFUSED_SECONDS)
                 self._tell(error)
             except Exception:
                 log.exception("reading ConfigMap %s/%s failed; it is tried again", self._namespace, CONFIG_MAP)
