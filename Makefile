@@ -99,8 +99,7 @@ get-programs: setup  ## Find Kubernetes and Helm, or build them (6 to 9 minutes,
 
 .PHONY: pytest
 pytest: setup get-programs  ## All tests, without lint
-	$(PYTEST) $(SIDE_BY_SIDE) tests
-	$(PYTEST) $(SIDE_BY_SIDE) e2e/behaviours
+	$(PYTEST) $(SIDE_BY_SIDE) tests e2e/behaviours
 
 .PHONY: test-fast
 test-fast: setup get-programs  ## The tests that need no control plane
