@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
@@ -12,7 +15,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from hyperframe.frame import DataFrame, Frame, HeadersFrame
 
-from tests.picking.gateway import picking
+from tests.picking.gateway import Picking, picking
 from tests.router.fleet import Fleet, a_fleet
 from tests.router.recording import an_asking, recorded
 from tests.router.test_on_demand import until_waiting
@@ -196,24 +199,46 @@ async def test_what_no_gateway_says_is_refused_and_the_others_are_served_on(sent
         assert (await it.gateway.ask({"model": "sql"})).status == 0
 
 
-async def test_one_gateway_cannot_fill_the_memory_with_bodies_that_never_end() -> None:
+@asynccontextmanager
+async def a_body_that_does_not_end(it: Picking) -> AsyncIterator[Any]:
+    """9,000 bytes of it have come."""
+    first, piece = ProcessingRequest(), ProcessingRequest()
+    first.request_headers.SetInParent()
+    piece.request_body.body = b"x" * 9_000
+    async with it.gateway._process.open() as slow:
+        await slow.send_message(first)
+        await slow.send_message(piece)
+        async with asyncio.timeout(20):
+            while it.server._exchange._limits.held_bytes < 9_000:  # noqa: ASYNC110 - it is the server's own count
+                await asyncio.sleep(0)
+        yield slow
+        await slow.cancel()
+
+
+async def test_bodies_that_never_end_fill_no_memory_and_keep_small_ones_out_no_more() -> None:
     async with picking(a_fleet()) as it:
-        it.server._exchange._limits.together_bytes = 10_000
-        first = ProcessingRequest()
-        first.request_headers.SetInParent()
-        piece = ProcessingRequest()
-        piece.request_body.body = b"x" * 9_000
-        async with it.gateway._process.open() as slow:
-            await slow.send_message(first)
-            await slow.send_message(piece)
-            async with asyncio.timeout(20):
-                while it.server._exchange._limits.held_bytes < 9_000:  # noqa: ASYNC110 - it is the server's own count
-                    await asyncio.sleep(0)
+        limits = it.server._exchange._limits
+        limits.together_bytes, limits.small_bytes = 10_000, 1_500
+        async with a_body_that_does_not_end(it):
             told = await it.gateway.ask({"model": "sql", "prompt": "x" * 2_000})
             assert (told.status, told.headers["retry-after"]) == (429, "1")
-            await slow.cancel()
+            assert (await it.gateway.ask({"model": "sql", "prompt": "x" * 1_400})).status == 0
+            limits.together_bytes = 4_600
+            assert (await it.gateway.ask({"model": "sql", "prompt": "x" * 1_400})).status == 429
         await it.server._exchange.idle()
+        limits.together_bytes = 10_000
         assert (await it.gateway.ask({"model": "sql", "prompt": "x" * 2_000})).status == 0
+
+
+async def test_a_body_has_to_come_in_time() -> None:
+    async with picking(a_fleet()) as it:
+        it.server._exchange._limits.body_seconds = 0.3
+        async with a_body_that_does_not_end(it) as slow:
+            async with asyncio.timeout(20):
+                answer = await slow.recv_message()
+            assert answer.immediate_response.status.code == 408
+            await it.server._exchange.idle()
+            assert it.server._exchange._limits.held_bytes == 0
 
 
 async def test_bodies_in_a_mode_that_cannot_work_are_refused_with_what_to_set() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
@@ -16,10 +17,14 @@ AROUND_BYTES = 64 << 10  # what a message may have around a body: headers, attri
 @dataclass(slots=True)
 class Limits:
     """`body_bytes`: of one request; `together_bytes`: of all that are being answered, so that bodies cannot fill the
-    memory (what is sent on is there a few times more for a moment). `held_bytes` is what they hold now."""
+    memory (what is sent on is there a few times more for a moment). Those of up to `small_bytes` may be twice that, as
+    most are, and large ones that come slowly must not keep them out. `body_seconds`: for the whole of a body to come.
+    `held_bytes` is what all hold now."""
 
     body_bytes: int
     together_bytes: int = 128 << 20
+    small_bytes: int = 64 << 10
+    body_seconds: float = 60.0
     held_bytes: int = 0
 
     @property
@@ -41,7 +46,16 @@ class Taken:
         self.whole = False
 
     async def take(self, messages: Messages) -> Refusal | None:
-        """As far as Envoy sends it, or why it is too much."""
+        """As far as Envoy sends it, or why it is too much, or too slow."""
+        seconds = self._limits.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._take(messages)
+        except TimeoutError:
+            text = f"the whole body has to come within {seconds:g} s"
+            return Refusal("unfinished", 408, "RequestTimeout", text)
+
+    async def _take(self, messages: Messages) -> Refusal | None:
         limits = self._limits
         while not self.whole:
             message = await messages.read(ProcessingRequest)
@@ -58,7 +72,8 @@ class Taken:
                 if self._size > limits.body_bytes:
                     text = f"the body is larger than {limits.body_bytes} bytes; send less, or raise --picker-body-bytes"
                     return Refusal("too_large", 413, "RequestEntityTooLarge", text)
-                if limits.held_bytes > limits.together_bytes:
+                most = limits.together_bytes * (2 if self._size <= limits.small_bytes else 1)
+                if limits.held_bytes > most:
                     text = "too many large requests at a time; come again"
                     return Refusal("too_many", 429, "TooManyWaiting", text, RETRY_SECONDS)
                 self.whole = message.request_body.end_of_stream
