@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,123 +15,30 @@ from typing import Any
 import pytest
 
 from e2e.behaviours.asking import RECORD, pick
+from e2e.behaviours.charts import (
+    ACCOUNT,
+    CHART,
+    CRD,
+    CRD_NAME,
+    DEPLOYMENTS,
+    EDGE,
+    RELEASE,
+    ROOT,
+    TEAM,
+    Cluster,
+    Json,
+)
 from e2e.behaviours.seen import AuditLog
 from e2e.controlplane import ControlPlane
 from e2e.controlplane.errors import HelmError
-from e2e.controlplane.helm import may_have_helm, run_helm
-from e2e.world import OperatorProcess, Rest, World
+from e2e.controlplane.helm import may_have_helm
+from e2e.demo.uploads import WebUpload
+from e2e.world import World
+from e2e.world.adapters import write_adapter
 from e2e.world.world import SYSTEM_NAMESPACE, assigned, condition, eventually
 from lora_operator.ondemand import entry_of
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "helm" / "lora-operator"
-PODS_CHART = ROOT / "helm" / "vllm-lora"
-TEAM = "team"
-RELEASE = "lora-operator"
-ACCOUNT = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RELEASE}"
-DEPLOYMENTS = f"/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/deployments"
-CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-CRD_NAME = "loraadapters.production-stack.vllm-project"
-FAST = {"sourceSeconds": 0.5, "settleSeconds": 0.2, "withdrawSeconds": 0.2, "leaseSeconds": 3}
-# its prefix cache is keyed by name: a new version gets a name of its own there, which the operator notes on the pod
-ENGINE_RELEASE = "0.28.0"
-
 NARROW: dict[str, Any] = {"watchNamespaces": [TEAM, "gone"], "rbac": {"nodes": False}, "crds": {"keep": False}}
-
-Json = dict[str, Any]
-
-
-@dataclass
-class Cluster:
-    """A control plane, and what a platform engineer does with it."""
-
-    plane: ControlPlane
-    rest: Rest
-    world: World
-
-    def helm(self, *arguments: str) -> str:
-        return run_helm(*arguments, kubeconfig=self.plane.kubeconfig)
-
-    def install(self, *more: str, chart: Path = CHART, **values: object) -> str:
-        """Install or upgrade the operator's chart."""
-        file = self.world.directory / "values.json"
-        given = {"settings": FAST, "agentToken": {"namespaces": [TEAM]}} | values
-        given["credentialSecrets"] = [{"namespace": TEAM, "name": "source-credentials"}]
-        file.write_text(json.dumps(given))
-        return self.helm(
-            "upgrade", "--install", RELEASE, str(chart), "-n", SYSTEM_NAMESPACE, "--create-namespace",
-            "--values", str(file), *more,
-        )  # fmt: skip
-
-    def run_operator(self) -> OperatorProcess:
-        """What the Deployment's pod would run: its command line, but for paths and ports, under its account."""
-        pod = self.rest.get(f"{DEPLOYMENTS}/{RELEASE}")["spec"]["template"]["spec"]
-        (container,) = pod["containers"]
-        other = ("--adapter-root", "--agent-token-file", "--metrics-port", "--health-port", "--router-port")
-        arguments = [one for one in container["args"] if not one.startswith(other)]
-        kubeconfig = self.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, pod["serviceAccountName"])
-        log = self.world.directory / "operator.log"
-        arguments += ["--agent-token-file", str(self.world.token_file), "--log-format", "console"]
-        self.world.operator = OperatorProcess(kubeconfig, self.world.volume, log, arguments)
-        self.world.operator.wait_ready()
-        return self.world.operator
-
-    def play(self, component: str) -> threading.Thread:
-        """Play the kubelet for the next pod of this component of the release, which Helm waits for."""
-        opened = threading.Event()
-        thread = threading.Thread(target=self._play, args=(component, opened), daemon=True)
-        thread.start()
-        assert opened.wait(10)
-        return thread
-
-    def _play(self, component: str, opened: threading.Event) -> None:
-        rest = Rest(self.plane.kubeconfig)
-        pods = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods"
-        for pod in rest.follow(pods, opened):
-            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == component:
-                break
-        else:
-            raise AssertionError(f"no pod with component {component} came")
-        kubeconfig = self.plane.service_account_kubeconfig(
-            SYSTEM_NAMESPACE, pod["spec"].get("serviceAccountName", "default")
-        )
-        (container,) = pod["spec"]["containers"]
-        words: list[str] = [*container["command"], *container["args"]]
-        assert words.pop(0) == "python3"
-        if component == "test" and self.world.operator is not None:  # no name service leads to its process
-            words = [
-                re.sub(r"http://.*:8080", f"http://127.0.0.1:{self.world.operator.metrics_port}", w) for w in words
-            ]
-        run = subprocess.Popen(
-            [sys.executable, *words], env={**os.environ, "KUBECONFIG": str(kubeconfig)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        if component == "let-go":
-            rest.wait(DEPLOYMENTS, RELEASE, lambda body: not body or body["spec"]["replicas"] == 0)
-            self.world.stop_operator()
-        said, _ = run.communicate(timeout=60)
-        (self.world.directory / f"{component}.log").write_text(said)
-        phase = "Failed" if run.returncode else "Succeeded"
-        rest.patch(f"{pods}/{pod['metadata']['name']}/status", {"status": {"phase": phase}})
-        rest.close()
-
-    def uninstall(self) -> str:
-        """`helm uninstall`, with somebody there to run its Job. Returns what the Job said."""
-        job = self.play("let-go")
-        self.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--timeout", "60s")
-        job.join(60)
-        return (self.world.directory / "let-go.log").read_text()
-
-    def tokens(self) -> tuple[str, str]:
-        """That of the team's agents, as they know it and as the operator does."""
-        theirs, operators = (
-            self.rest.get(f"/api/v1/namespaces/{namespace}/secrets/lora-agent-token")["data"]
-            for namespace in (TEAM, SYSTEM_NAMESPACE)
-        )
-        return base64.b64decode(theirs["token"]).decode(), base64.b64decode(operators[TEAM]).decode()
-
-    def finalizers(self, name: str) -> list[str]:
-        return list(self.world.get(name)["metadata"].get("finalizers") or [])
 
 
 @pytest.fixture(scope="module")
@@ -152,31 +55,38 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield Cluster(plane, world.rest, world)
 
 
-def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_other_chart(cluster: Cluster) -> None:
+@pytest.fixture(scope="module")
+def store() -> Iterator[WebUpload]:
+    made = WebUpload()
+    yield made
+    made.close()
+
+
+def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_other_chart(
+    cluster: Cluster, store: WebUpload
+) -> None:
     world = cluster.world
     notes = cluster.install()
     assert [line[:2] for line in notes.splitlines() if line[:2] in ("1.", "2.", "3.")] == ["1.", "2.", "3."]
     agents, operators = cluster.tokens()
     assert agents == operators and len(agents) == 48
-    pods = {
-        "models": [{"name": "tiny", "model": str(world.model), "servedModelName": "tiny"}],
-        "modelDefaults": {
-            "image": "vllm-sim", "replicas": 2, "args": ["--release", ENGINE_RELEASE],
-            "schedulerName": "lora-operator-test",
-            "podLabels": {"lora-operator.dev/test-pod": "true"}, "resources": None,
-            "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
-        },
-        "delivery": {"kind": "sharedVolume", "root": str(world.volume)},
-    }  # fmt: skip
-    file = world.directory / "pods.json"
-    file.write_text(json.dumps(pods))
-    cluster.helm("install", "vllm", str(PODS_CHART), "-n", TEAM, "--values", str(file))
+    cluster.install_pods(
+        "vllm", {"kind": "sharedVolume", "root": str(world.volume)}, servedModelName="tiny", replicas=2
+    )
+    disk = str(world.disk)
+    cluster.install_pods("edge", {"kind": "nodeDisk", "root": disk, "hostPath": disk}, servedModelName=EDGE)
     cluster.run_operator()
     world.adapter("sql")
     world.apply("sql", "sql", deployment={"replicas": 2})
+    _publish(world, store, seed=0)
+    far = world.manifest("far", "", source=store.source("far"))
+    world.kubectl("apply", "-f", "-", input=json.dumps(far | {"spec": far["spec"] | {"baseModel": EDGE}}))
     assert assigned(world.wait_ready("sql")["status"]) == {"vllm-tiny-0": ["sql"], "vllm-tiny-1": ["sql"]}
+    assert assigned(world.wait_ready("far")["status"]) == {"edge-tiny-0": ["far"]}
+    assert list((world.disk / "far").glob("*/adapter_model.safetensors")), "the agent has brought it"
     # the chart's readiness gate opens once that is so
     world.pods.wait_ready(TEAM, 2, "vllm-tiny-")
+    world.pods.wait_ready(TEAM, 1, "edge-tiny-")
 
 
 def test_helm_test_asks_the_operator_for_its_metrics(cluster: Cluster) -> None:
@@ -186,7 +96,7 @@ def test_helm_test_asks_the_operator_for_its_metrics(cluster: Cluster) -> None:
 
 
 def test_an_upgrade_keeps_the_token_and_the_adapters_and_brings_the_new_definition(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, store: WebUpload, tmp_path: Path
 ) -> None:
     before, tokens = cluster.world.get("sql"), cluster.tokens()
     record = cluster.rest.patch(RECORD, {"data": dict([entry_of(TEAM, "another", datetime.now(UTC))])})["data"]
@@ -201,6 +111,12 @@ def test_an_upgrade_keeps_the_token_and_the_adapters_and_brings_the_new_definiti
     after = cluster.world.get("sql")
     assert (after["metadata"]["uid"], after["status"]) == (before["metadata"]["uid"], before["status"])
     cluster.install()
+    cluster.world.stop_operator()
+    cluster.run_operator()
+    # agents have read their token at their start, and know the new operator by it
+    first = cluster.world.get("far")["status"]["adapters"][0]["fingerprint"]
+    _publish(cluster.world, store, seed=1)
+    cluster.world.wait("far", lambda status: status["adapters"][0]["fingerprint"] != first and _ready(status))
 
 
 def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explained(cluster: Cluster) -> None:
@@ -219,6 +135,7 @@ def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explain
     ]
     assert refused == []
     used = {_right(item["verb"], item["objectRef"]) for item in requests if item.get("objectRef", {}).get("resource")}
+    used -= {"create selfsubjectaccessreviews"}  # what it may do, everybody may ask
     explained = _documented()
     granted = _granted(cluster)
     assert used <= granted, "allowed by something that the chart does not give"
@@ -229,6 +146,9 @@ def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explain
 def test_uninstalled_with_adapters_there_it_leaves_them_free_to_be_deleted(cluster: Cluster) -> None:
     world = cluster.world
     assert cluster.finalizers("sql") == ["production-stack.vllm-project/unload"]
+    # the pods' chart may go before the operator's, and what was on its pods is let go of
+    cluster.helm("uninstall", "edge", "-n", TEAM)
+    world.kubectl("delete", "la", "far", "--timeout=20s")
     assert "1 LoraAdapters can be deleted without it" in cluster.uninstall()
     assert cluster.finalizers("sql") == []
     assert len(world.engine("vllm-tiny-0").models()) == 1, "what served goes on serving"
@@ -294,6 +214,16 @@ def test_uninstalled_without_the_job_the_documented_command_is_what_remains(clus
     assert cluster.finalizers("sql")
     _run_documented(cluster, "let-go")
     cluster.rest.wait(CRD, CRD_NAME, lambda body: not body)
+
+
+def _ready(status: Json) -> bool:
+    return condition(status, "Ready") == "True"
+
+
+def _publish(world: World, store: WebUpload, seed: int) -> None:
+    """A version of the adapter that the pods with agents are to have."""
+    folder = write_adapter(world.source / "far", base_model=EDGE, seed=seed)
+    store.put("far", {file.name: file.read_bytes() for file in folder.iterdir()})
 
 
 def _private_source(world: World) -> None:

@@ -53,7 +53,8 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
     ready = f"http://127.0.0.1:{operator.health_port}/readyz"
     with a_router(world, operator_kubeconfig(plane)) as router:
         for url in (ready, router):
-            eventually(lambda url=url: NOT_DEFINED in unready(url) and NO_RIGHTS in unready(url), what=(url,))
+            until_said(url, NOT_DEFINED)
+            until_said(url, NO_RIGHTS)
         assert "and 1 more: give it the chart's Roles, or manifests/install/rbac.yaml" in unready(ready)
         for name in ("rbac", "requests"):
             plane.kubectl("apply", "-f", str(INSTALL / f"{name}.yaml"))
@@ -62,7 +63,7 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         del older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["selection"]
         define(world, older)
         for url in (ready, router):
-            eventually(lambda url=url: "older version, without spec.selection: apply" in said(url), what=(url,))
+            until_said(url, "older version, without spec.selection: apply")
             assert NO_RIGHTS not in said(url)
         define(world, shipped)
         operator.wait_ready()
@@ -83,6 +84,10 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         complaints = [line for line in log.splitlines() if " ERROR " in line or " WARNING " in line]
         assert len(complaints) <= 5, complaints
         assert "Traceback" not in log
+
+
+def until_said(url: str, text: str) -> None:
+    eventually(lambda: text in said(url), what=(url, text))
 
 
 def define(world: World, body: object) -> None:
@@ -121,6 +126,5 @@ def said(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return str(answer.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.read().decode()
+    except OSError:
+        return unready(url)

@@ -16,9 +16,10 @@ from e2e.pods.api import Api, ApiError, Json
 from e2e.pods.container import ContainerError
 from e2e.pods.containers import ContainerLife, timestamp
 from e2e.pods.options import Options
-from e2e.pods.podspec import Launch, SpecError, empty_dirs, folder_of, launch, references
+from e2e.pods.podspec import Launch, SpecError, folder_of, launch, own_folders, references
 from e2e.pods.programs import program_of
 from e2e.pods.status import ContainerState, is_ready, pod_status
+from e2e.pods.volumes import files_of, parts_of, write_files
 
 RETRY_SECONDS = 0.1
 
@@ -117,7 +118,7 @@ class PodLife:
 
     async def _live(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        for volume in empty_dirs(self.pod, self._directory).values():
+        for volume in own_folders(self.pod, self._directory).values():
             volume.mkdir(parents=True, exist_ok=True)
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -157,6 +158,9 @@ class PodLife:
             except ApiError as error:
                 if not (optional and error.status == 404):
                     raise SpecError(str(error)) from error
+        folders = own_folders(self.pod, self._directory)
+        for volume, parts in parts_of(self.pod).items():
+            write_files(folders[volume], files_of(parts, sources))
         return launch(self.pod, spec, program, ip=self.ip, directory=self._directory, sources=sources)
 
     async def _publish(self) -> None:

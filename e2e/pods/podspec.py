@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.pods.programs import Program
+from e2e.pods.volumes import parts_of
 
 Json = dict[str, Any]
 _REFERENCE = re.compile(r"\$(\$)?\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
@@ -45,15 +46,18 @@ def folder_of(pod: Json) -> str:
     return f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
 
 
-def empty_dirs(pod: Json, directory: Path) -> dict[str, Path]:
-    """Volume name -> the folder that an emptyDir is, inside the pod's own."""
-    volumes = pod["spec"].get("volumes") or []
-    return {item["name"]: directory / "volumes" / item["name"] for item in volumes if "emptyDir" in item}
+def own_folders(pod: Json, directory: Path) -> dict[str, Path]:
+    """Volume name -> the folder that an emptyDir, or a volume of Secrets and ConfigMaps, is inside the pod's own."""
+    names = [item["name"] for item in pod["spec"].get("volumes") or [] if "emptyDir" in item]
+    return {name: directory / "volumes" / name for name in (*names, *parts_of(pod))}
 
 
 def references(pod: Json) -> list[tuple[str, str, bool]]:
-    """The Secrets and ConfigMaps that environment variables come from: (kind, name, optional), each once."""
+    """The Secrets and ConfigMaps that variables and volumes come from: (kind, name, optional), each once."""
     found: dict[tuple[str, str], bool] = {}
+    for part in (part for parts in parts_of(pod).values() for part in parts):
+        key = (part.kind, part.name)
+        found[key] = found.get(key, True) and part.optional
     for container in pod["spec"]["containers"]:
         for item in container.get("env") or []:
             for kind, field in (("secrets", "secretKeyRef"), ("configmaps", "configMapKeyRef")):
@@ -101,11 +105,15 @@ def launch(
 
 def _paths(pod: Json, container: Json, directory: Path) -> list[tuple[str, str]]:
     """(path in the container, path on this machine) for mounts where the two differ, the longest first."""
-    own = empty_dirs(pod, directory)
+    own = own_folders(pod, directory)
     hosts = {item["name"]: item["hostPath"]["path"] for item in pod["spec"].get("volumes") or [] if "hostPath" in item}
     real = {**hosts, **{name: str(path) for name, path in own.items()}}
     mounts = container.get("volumeMounts") or []
-    pairs = [(m["mountPath"].rstrip("/"), real[m["name"]].rstrip("/")) for m in mounts if m["name"] in real]
+    pairs = [
+        (m["mountPath"].rstrip("/"), f"{real[m['name']]}/{m.get('subPath', '')}".rstrip("/"))
+        for m in mounts
+        if m["name"] in real
+    ]
     return sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -len(pair[0]))
 
 

@@ -14,6 +14,7 @@ from e2e.pods.manifests import vllm_statefulset
 from e2e.pods.podspec import Launch, SpecError, launch, references
 from e2e.pods.programs import Program, UnknownImage, image_name, known_programs, program_of
 from e2e.pods.status import ContainerState, is_ready, pod_status
+from e2e.pods.volumes import files_of, parts_of, write_files
 
 NOW = "2026-01-01T00:00:00Z"
 FOLDER = Path("/run/pod")
@@ -102,6 +103,43 @@ def test_variables_come_from_values_fields_secrets_and_each_other() -> None:
     assert found.arguments[:2] == ("--key", "open")
     with pytest.raises(SpecError, match="variable KEY: secret s has no key k"):
         started(pod, {("secrets", "s"): {"data": {}}})
+
+
+def test_secrets_and_config_maps_are_files_of_volumes_and_mounted_where_the_container_looks(tmp_path: Path) -> None:
+    pod = a_pod(
+        args=["--token-file=/etc/agent/token", "--conf", "/etc/one.yaml", "--both", "/etc/both/b"],
+        volumeMounts=[
+            {"name": "agent", "mountPath": "/etc/agent"},
+            {"name": "conf", "mountPath": "/etc/one.yaml", "subPath": "deep/one.yaml"},
+            {"name": "both", "mountPath": "/etc/both"},
+        ],
+    )
+    projected = [{"secret": {"name": "token"}}, {"configMap": {"name": "maybe", "optional": True}}]
+    mixed = [{"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "kube-root-ca.crt"}}]
+    pod["spec"]["volumes"] += [
+        {"name": "agent", "secret": {"secretName": "token"}},
+        {"name": "conf", "configMap": {"name": "conf", "items": [{"key": "a", "path": "deep/one.yaml"}]}},
+        {"name": "both", "projected": {"sources": projected}},
+        {"name": "kube-api-access", "projected": {"sources": mixed}},
+    ]
+    assert references(pod) == [
+        ("secrets", "token", False),
+        ("configmaps", "conf", False),
+        ("configmaps", "maybe", True),
+    ]
+    assert started(pod).arguments[:5] == (
+        "--token-file=/run/pod/volumes/agent/token", "--conf", "/run/pod/volumes/conf/deep/one.yaml",
+        "--both", "/run/pod/volumes/both/b",
+    )  # fmt: skip
+    objects = {
+        ("secrets", "token"): {"data": {"token": base64.b64encode(b"s3cret").decode()}},
+        ("configmaps", "conf"): {"data": {"a": "x: 1", "b": "not asked for"}},
+    }
+    files = {name: files_of(parts, objects) for name, parts in parts_of(pod).items()}
+    assert files == {"agent": {"token": b"s3cret"}, "conf": {"deep/one.yaml": b"x: 1"}, "both": {"token": b"s3cret"}}
+    write_files(tmp_path, {"old": b"1", "deep/one": b"2"})
+    write_files(tmp_path, {"deep/one": b"3"})
+    assert [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()] == [b"3"]
 
 
 def test_what_is_not_played_is_refused_by_name() -> None:
