@@ -16,6 +16,7 @@ from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import run_helm
 from helm import render
 from lora_operator.options import add_options
+from lora_operator.preconditions import Right, rights_to_act, rights_to_answer
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.settings import from_arguments as router_settings
 from lora_operator.settings import Settings, add_arguments, from_arguments
@@ -180,6 +181,54 @@ def test_the_service_leads_to_routers_of_their_own_or_else_to_the_operators(
         policy = only(objects, "NetworkPolicy", pods["metadata"]["name"])
         let_in = {each["port"] for rule in policy["spec"]["ingress"] for each in rule["ports"]}
         assert one["spec"]["ports"][0]["targetPort"] in let_in
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_where_routers_have_named_clients_those_who_scrape_are_let_in_too(tmp_path: Path, enabled: bool) -> None:
+    gateway, prometheus = ({"podSelector": {"matchLabels": {"app": app}}} for app in ("gateway", "prometheus"))
+    values = {
+        "router": {"enabled": enabled, "clients": [gateway]},
+        "networkPolicy": {"metricsFrom": [prometheus]},
+    }
+    policy = only(template(OPERATOR, tmp_path, values), "NetworkPolicy", f"lora-operator{'-router' if enabled else ''}")
+    port = "http" if enabled else "router"
+    (rule,) = (one for one in policy["spec"]["ingress"] if one["ports"] == [{"port": port}])
+    assert rule["from"] == [gateway, prometheus]
+
+
+@pytest.mark.parametrize("namespaces", [[], ["team-a"]])
+def test_what_is_asked_for_at_the_start_is_what_the_chart_always_gives(tmp_path: Path, namespaces: list[str]) -> None:
+    objects = template(OPERATOR, tmp_path, {"watchNamespaces": namespaces, "rbac": {"aggregate": False}})
+    asked = {
+        "lora-operator": rights_to_act(namespaces, SYSTEM, SYSTEM),
+        "lora-operator-router": rights_to_answer(namespaces, SYSTEM),
+    }
+    for account, rights in asked.items():
+        given = {
+            Right(verb, resource, group, one["metadata"].get("namespace", ""), name)
+            for one in roles_of(objects, account)
+            for rule in one["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+            for name in rule.get("resourceNames") or [""]
+        }
+        spared = {one for one in given if one.resource == "nodes" or one.name == "lora-operator-quota"}
+        assert set(rights) == given - spared
+
+
+def roles_of(objects: list[dict[str, Any]], account: str) -> list[dict[str, Any]]:
+    """Roles that are bound to the account while the release is installed."""
+    bound = {
+        (one["roleRef"]["kind"], one["roleRef"]["name"], one["metadata"].get("namespace"))
+        for one in objects
+        if one["kind"].endswith("RoleBinding") and one["subjects"][0]["name"] == account and not is_hook(one)
+    }
+    return [one for one in objects if (one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")) in bound]
+
+
+def is_hook(one: dict[str, Any]) -> bool:
+    return "helm.sh/hook" in (one["metadata"].get("annotations") or {})
 
 
 def test_operator_and_routers_agree_on_how_long_a_request_counts(tmp_path: Path) -> None:

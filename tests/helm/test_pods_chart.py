@@ -97,6 +97,18 @@ def test_who_scrapes_agents_reaches_nothing_else(tmp_path: Path) -> None:
     assert scraped == {"from": [prometheus], "ports": [{"port": "lora-agent"}]}
 
 
+def test_routers_and_the_api_server_are_let_in_where_that_is_chosen_and_not_before(tmp_path: Path) -> None:
+    models = [LLAMA]
+    assert len(only(template(PODS, tmp_path, {"models": models}), "NetworkPolicy")["spec"]["ingress"]) == 2
+    block = {"ipBlock": {"cidr": "10.0.0.0/24"}}
+    policy = {"routers": True, "apiServer": [block]}
+    objects = template(PODS, tmp_path, {"models": models, "networkPolicy": policy})
+    _, routers, proxied, _ = only(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert [one["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for one in routers["from"]] == ["router"]
+    assert routers["ports"] == [{"port": "http"}]
+    assert proxied == {"from": [block], "ports": [{"port": "http"}, {"port": "lora-agent"}]}
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
