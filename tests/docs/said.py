@@ -25,7 +25,7 @@ PLACES = (
     "gates.py", "observe/credentials.py", "picking/choosing.py", "picking/exchange.py", "picking/taking.py",
     "router/absence.py", "router/asking.py", "router/derive.py", "router/entries.py", "status.py",
 )  # fmt: skip
-NO_REASONS = {"True", "False", "Secret", "SourceReady", "NotFoundError", "RequestEntityTooLarge", "BadRequestError"}
+NO_REASONS = {"True", "False", "Secret", "SourceReady"}
 
 
 def alerts() -> list[str]:
