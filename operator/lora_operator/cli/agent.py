@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 from typing import Any
 
 from lora_operator import logs
@@ -13,6 +12,7 @@ from lora_operator.agent.app import run_agent
 from lora_operator.agent.settings import ENVIRONMENT_PREFIX, AgentSettings, from_arguments
 from lora_operator.agent.token import TokenError
 from lora_operator.cache.store_error import StoreError
+from lora_operator.cli.stopping import stop_flag
 from lora_operator.options import add_options
 from lora_operator.server import ServeError
 
@@ -42,9 +42,5 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 async def _run(settings: AgentSettings) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run_agent(settings, stop)
+    await run_agent(settings, stop_flag())
     return 0

@@ -6,11 +6,11 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 from lora_operator import logs
+from lora_operator.cli.stopping import stop_flag
 from lora_operator.handlers import WatchError
 from lora_operator.kube import Kube, KubeError
 from lora_operator.options import add_options
@@ -51,10 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
 async def _run(settings: RouterSettings) -> int:
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_flag()
     semantic = None
     if settings.embedding_model:
         # in a thread: a signal must be noticed meanwhile

@@ -7,12 +7,12 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
 import socket
 from typing import Any
 
 from lora_operator import logs
 from lora_operator.app import Operator
+from lora_operator.cli.stopping import stop_flag
 from lora_operator.handlers import WatchError
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
@@ -67,11 +67,7 @@ def elector(settings: Settings, kube: Kube) -> Elector:
 async def _run(settings: Settings) -> int:
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     kube = await Kube.connect(settings.kubeconfig)
     operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await operator.run(stop)
+    await operator.run(stop_flag())
     return 0
