@@ -194,7 +194,7 @@ def _expand(resource: Resource, view: SourceView | None, known: _Known) -> Desir
         names = ", ".join(f"{item.name} ({item.reason}: {item.message})" for item in view.resolution.stale)
         state = SourceState(True, "KeptPreviousVersion", f"a changed version is not usable: {names}"[:1000])
     else:
-        state = SourceState(True, "Resolved", f"found {len(wanted)} adapters")
+        state = SourceState(True, "Resolved", f"found {len(wanted)} adapter{'' if len(wanted) == 1 else 's'}")
     return DesiredResource(resource, state, tuple(wanted), tuple(rejected), on_demand)
 
 
