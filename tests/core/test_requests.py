@@ -27,7 +27,7 @@ class Watched:
         self.api = api
         self.news = asyncio.Event()
         self.ignored = 0
-        self.requests = Requests(api.kube, "home", self.news.set, self._ignore, namespaces)
+        self.requests = Requests(api.kube, "home", self.news.set, self._ignore, namespaces, lambda: NOW)
 
     def _ignore(self) -> None:
         self.ignored += 1
@@ -96,6 +96,20 @@ async def test_learns_of_changes_and_of_a_record_that_comes_and_goes() -> None:
         assert it.requests.asked["ns", "chat"] == NOW - 60
         it.api.remove(PATH)
         await it.until(lambda: it.names() == [])
+
+
+async def test_a_clock_that_differs_is_told_once_until_it_is_right(caplog: pytest.LogCaptureFixture) -> None:
+    async with watched() as it:
+        it.put("old", ago=3600)  # there before us: nobody can tell what the clock said then
+        await it.begin()
+        it.put("a")
+        await it.until(lambda: it.names() == ["a"])
+        assert "clock" not in caplog.text
+        for ago, name, words in ((400, "b", "400 s behind"), (500, "c", ""), (0, "d", ""), (-90, "e", "90 s ahead")):
+            caplog.clear()
+            it.put(name, ago=ago)
+            await it.until(lambda name=name: it.names() == [name])  # type: ignore[misc]
+            assert words in caplog.text and bool(words) == ("clock" in caplog.text)
 
 
 async def test_goes_on_after_the_watch_has_ended_or_its_version_is_too_old() -> None:

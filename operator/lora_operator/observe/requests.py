@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection, Container, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ RETRY_SECONDS = 1.0
 REFUSED_SECONDS = 30.0  # the longest until it is tried again without the right to
 TIDY_SECONDS = 60.0
 TIDY_ATTEMPTS = 5
+SKEW_SECONDS = 60.0  # between a record that has just been written and our clock
 
 
 class Requests:
@@ -36,12 +38,15 @@ class Requests:
         changed: Callable[[], None],
         ignored: Callable[[], None],
         watched: Collection[str] = (),
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._ignored = ignored
         self._watched = watched
         self._changed = changed
+        self._wall_clock = wall_clock
+        self._skewed = False
         self._values: dict[str, str] = {}  # the data as it was last seen
         self._asked: dict[Name, float] = {}  # what makes sense of it
         self._version = ""
@@ -118,15 +123,16 @@ class Requests:
                 if kind == "ERROR" or not isinstance(body, dict):
                     return  # its version is too old, most often
                 if kind in ("ADDED", "MODIFIED", "DELETED"):
-                    self._take({} if kind == "DELETED" else body)
+                    self._tell_skew(self._take({} if kind == "DELETED" else body))
 
-    def _take(self, body: Mapping[str, Any]) -> None:
+    def _take(self, body: Mapping[str, Any]) -> Collection[float]:
+        """Returns the times of what is news."""
         self._version = str((body.get("metadata") or {}).get("resourceVersion") or "")
         data = body.get("data") or {}
         news = {key: value for key, value in data.items() if self._values.get(key) != value}
         gone = self._values.keys() - data.keys()
         if not news and not gone:
-            return
+            return ()
         self._values = dict(data)
         found, problems = read_entries(news)
         before, self._asked = self._asked, {**self._asked, **{name: at.timestamp() for name, at in found.items()}}
@@ -139,6 +145,21 @@ class Requests:
             log.warning("ConfigMap %s/%s: %s; it is ignored", self._namespace, CONFIG_MAP, problems[key])
         if any(self._ours(name) for name in (*found, *(before.keys() - self._asked.keys()))):
             self._changed()
+        return [at.timestamp() for at in found.values()]
+
+    def _tell_skew(self, written: Collection[float]) -> None:
+        """Of times that were written a moment ago. Where clocks differ much, records count too short, or not at all."""
+        if not written:
+            return
+        ahead = max(written) - self._wall_clock()
+        skewed = abs(ahead) > SKEW_SECONDS
+        if skewed and not self._skewed:
+            log.warning(
+                "ConfigMap %s/%s: who has just written there has a clock that is %.0f s %s ours; set the clocks of all "
+                "nodes by NTP, or adapters with loadOnStartup: false are not kept, or not loaded",
+                self._namespace, CONFIG_MAP, abs(ahead), "ahead of" if ahead > 0 else "behind",
+            )  # fmt: skip
+        self._skewed = skewed
 
     def _ours(self, name: Name) -> bool:
         return not self._watched or name[0] in self._watched
