@@ -32,6 +32,7 @@ class Shelf:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.records = Records(root)
+        self._whole: dict[Key, tuple[str, tuple[tuple[str, int], ...]]] = {}  # folder, its files with their sizes
 
     def path_of(self, key: Key) -> Path:
         """Raises StoreError for a key that cannot be one."""
@@ -48,8 +49,19 @@ class Shelf:
         return is_folder(target)
 
     def is_whole(self, key: Key) -> bool:
-        """Whether it is there with all its files in their sizes (one stat for each). Raises as `is_there`."""
-        return self.is_there(key) and not self.lacks(key, self.files_of(key))
+        """Whether it is there with all its files in their sizes (one stat for each). Raises as `is_there`.
+
+        All that an engine has is looked at for each load: what was found whole before is asked for less dearly.
+        """
+        if (known := self._whole.get(key)) is not None and _still_there(*known):
+            return True
+        self._whole.pop(key, None)
+        if not self.is_there(key) or self.lacks(key, self.files_of(key)):
+            return False
+        if (record := self.records.read(key)) is not None:
+            folder = str(self.path_of(key))
+            self._whole[key] = folder, tuple((f"{folder}/{name}", size) for name, size in record.files)
+        return True
 
     def lacks(self, key: Key, files: Mapping[str, int]) -> str:
         """Which of `files` (name and bytes) the version lacks or has in another size; "" if it is whole."""
@@ -129,6 +141,7 @@ class Shelf:
         except (FileNotFoundError, _UsedMeanwhile):
             return False  # somebody asked for it between the two looks, or took it away by hand
         self.records.forget(entry.key)
+        self._whole.pop(entry.key, None)
         with suppress(OSError):  # other versions are still there
             path.parent.rmdir()
         return True
@@ -195,6 +208,20 @@ def lacking(folder: Path, files: Mapping[str, int]) -> str:
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             return name
     return ""
+
+
+def _still_there(folder: str, files: Iterable[tuple[str, int]]) -> bool:
+    """What `lacking` and `is_folder` say, for thousands at a time."""
+    try:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            return False
+        for path, size in files:
+            status = os.lstat(path)
+            if status.st_size != size or not stat.S_ISREG(status.st_mode):
+                return False
+    except OSError:
+        return False  # whoever looks thoroughly will say what it is
+    return True
 
 
 def seal(folder: Path, files: Iterable[str]) -> None:

@@ -287,7 +287,8 @@ class VolumeStore:
             for key in (self._leases.of(holder) or frozenset()) - versions:
                 self._shelf.mark_used(key, self._clock())
             # what was damaged is held all the same: its rest must not go while an engine has it
-            self._leases.hold(holder, there | frozenset(key for key in versions if self._shelf.is_there(key)))
+            damaged = frozenset(key for key in versions - there if self._shelf.is_there(key))
+            self._leases.hold(holder, there | damaged)
             return there
 
     def _let_go(self, holder: str) -> None:
