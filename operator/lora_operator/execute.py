@@ -30,6 +30,7 @@ from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
 from lora_operator.tellers import Tellers
 from lora_operator.tracing import OFF, Parent, Tracing
+from lora_operator.turns import Turns
 from lora_operator.vllm.client import EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
 from lora_operator.vllm.quirks import StaleCache, public_name
@@ -85,6 +86,7 @@ class Executor:
         self._failures = failures
         self._metrics = metrics
         self._limits = limits
+        self._turns = Turns(limits.fresh_concurrency)
         self._flush = flush
         self._changed = changed
         self._desired: Desired | None = None
@@ -154,8 +156,7 @@ class Executor:
         while unloads and sum(not e.is_load for e in self._ledger.on(pod)) < UNLOADS_AT_A_TIME:
             self._start_unload(unloads.popleft())
         loads = self._loads.get(pod)
-        view = self._engines.views.get(pod)
-        most = self._limits.fresh_concurrency if view is not None and not view.settled else 1
+        most = self._turns.begun(self._engines.views.get(pod))
         while loads and sum(e.is_load for e in self._ledger.on(pod)) < most:
             self._start_load(loads.popleft())
 
@@ -206,18 +207,19 @@ class Executor:
             await self._fetch(effect, record, wanted)
             if effect.engine_name == adapter.name:
                 await self._served_names.note(pod, adapter.name, adapter.version)
-            if not self._lives(effect) or not self._still_wanted(wanted):
-                log.info("not loading %s on %s any more", adapter.name, pod, extra=_fields(effect))
-                return
-            effect.stage = Stage.LOADING
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
-            self._engines.touch(pod)
-            path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
-            self._fence()
-            with self._tracing.span("load", **_fields(effect)):
-                await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
-            model = EngineModel(effect.engine_name, path, adapter.base_model)
-            self._engines.note_loaded(pod, effect.incarnation, model)
+            async with self._turns.of(self._engines.views.get(pod)):
+                if not self._lives(effect) or not self._still_wanted(wanted):
+                    log.info("not loading %s on %s any more", adapter.name, pod, extra=_fields(effect))
+                    return
+                effect.stage = Stage.LOADING
+                self._engines.touch(pod)
+                path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
+                self._fence()
+                with self._tracing.span("load", **_fields(effect)):
+                    await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
+                model = EngineModel(effect.engine_name, path, adapter.base_model)
+                self._engines.note_loaded(pod, effect.incarnation, model)
             self._failures.clear(adapter.key, adapter.version, pod)
             seconds = time.monotonic() - started
             self._metrics.load("ok", seconds)
@@ -252,10 +254,8 @@ class Executor:
     def _load_failed(self, effect: Effect, error: Exception) -> None:
         assert effect.adapter is not None and effect.version is not None  # it is a load
         api_server = isinstance(error, KubeError)
-        pod, reason = (
-            effect.pod,
-            str(getattr(error, "reason", "ApiServerUnavailable" if api_server else "InternalError")),
-        )
+        pod, unknown = effect.pod, "ApiServerUnavailable" if api_server else "InternalError"
+        reason = str(getattr(error, "reason", unknown))
         self._metrics.load(reason, None)
         self._tracing.failed(reason)
         slow = not getattr(error, "retryable", api_server)
