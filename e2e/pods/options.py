@@ -30,5 +30,6 @@ class Options:
     restart_max_seconds: float = 5.0
     restart_reset_seconds: float = 10.0
     lease_renew_seconds: float = 2.0
+    refresh_seconds: float = 1.0
     programs: Mapping[str, Program] = field(default_factory=known_programs)
     engine_environment: Mapping[str, str] = field(default_factory=dict)

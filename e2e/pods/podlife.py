@@ -125,6 +125,7 @@ class PodLife:
             if not self._leaving.is_set():
                 tasks = [asyncio.create_task(item.live()) for item in self.containers.values()]
                 tasks.append(asyncio.create_task(self._publish()))
+                tasks += [asyncio.create_task(self._keep_files())] if parts_of(self.pod) else []
             leaving = asyncio.create_task(self._wait_for_leave())
             tasks.append(leaving)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -148,8 +149,26 @@ class PodLife:
     async def _end_containers(self, grace_seconds: float) -> None:
         await asyncio.gather(*(item.end(grace_seconds) for item in self.containers.values()))
 
+    async def _keep_files(self) -> None:
+        """Volumes of Secrets and ConfigMaps follow these, as a kubelet does in a minute; what is deleted stays."""
+        while True:
+            await asyncio.sleep(self._options.refresh_seconds)
+            with suppress(SpecError):
+                self._write_files(await self._sources())
+
+    def _write_files(self, sources: dict[tuple[str, str], Json]) -> None:
+        folders = own_folders(self.pod, self._directory)
+        for volume, parts in parts_of(self.pod).items():
+            write_files(folders[volume], files_of(parts, sources))
+
     async def _prepare(self, spec: Json) -> Launch:
         program = program_of(spec["image"], self._options.programs)
+        sources = await self._sources()
+        self._write_files(sources)
+        return launch(self.pod, spec, program, ip=self.ip, directory=self._directory, sources=sources)
+
+    async def _sources(self) -> dict[tuple[str, str], Json]:
+        """The Secrets and ConfigMaps that the pod names. Raises SpecError."""
         namespace = self.pod["metadata"]["namespace"]
         sources: dict[tuple[str, str], Json] = {}
         for kind, name, optional in references(self.pod):
@@ -158,10 +177,7 @@ class PodLife:
             except ApiError as error:
                 if not (optional and error.status == 404):
                     raise SpecError(str(error)) from error
-        folders = own_folders(self.pod, self._directory)
-        for volume, parts in parts_of(self.pod).items():
-            write_files(folders[volume], files_of(parts, sources))
-        return launch(self.pod, spec, program, ip=self.ip, directory=self._directory, sources=sources)
+        return sources
 
     async def _publish(self) -> None:
         """Write the status whenever it says something new; an API server that is away is asked again."""
