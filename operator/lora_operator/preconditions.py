@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,9 @@ class Preconditions:
     async def look(self) -> None:
         """See what is there now. What cannot be seen, because the API server does not answer, stays as it was."""
         await asyncio.gather(
-            self._see("version", self._version()),
-            self._see("definition", self._definition()),
-            self._see("rights", self._granted()),
+            self._see("version", self._version),
+            self._see("definition", self._definition),
+            self._see("rights", self._granted),
         )
 
     async def keep_looking(self) -> None:
@@ -104,9 +104,9 @@ class Preconditions:
             self._doubt.clear()
             await self.look()
 
-    async def _see(self, topic: str, looking: Awaitable[str]) -> None:
+    async def _see(self, topic: str, look: Callable[[], Awaitable[str]]) -> None:
         with contextlib.suppress(KubeError):
-            self._note(topic, await looking)
+            self._note(topic, await look())
 
     def _note(self, topic: str, problem: str) -> None:
         before = self._missing.pop(topic, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 from typing import Any
 
 import pytest
@@ -134,3 +135,13 @@ async def test_a_refusal_makes_it_look_at_once(monkeypatch: pytest.MonkeyPatch) 
         assert "may not create events" in needs.why()
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_one_that_is_stopped_at_once_leaves_nothing_behind() -> None:
+    async with an_api_server() as api:
+        looking = asyncio.create_task(Preconditions(api.kube, []).look())
+        await asyncio.sleep(0)  # it has begun, and what it asks has not
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+        gc.collect()
