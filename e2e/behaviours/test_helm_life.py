@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from e2e.behaviours.asking import RECORD, pick
+from e2e.behaviours.asking import RECORD, pick, pick_at
 from e2e.behaviours.charts import (
     ACCOUNT,
     CHART,
@@ -28,6 +28,7 @@ from e2e.behaviours.charts import (
     Cluster,
     Json,
 )
+from e2e.behaviours.routers import a_router, ready
 from e2e.behaviours.seen import AuditLog
 from e2e.controlplane import ControlPlane
 from e2e.controlplane.errors import HelmError
@@ -38,6 +39,7 @@ from e2e.world.adapters import write_adapter
 from e2e.world.world import SYSTEM_NAMESPACE, assigned, condition, eventually
 from lora_operator.ondemand import entry_of
 
+DOCUMENT = ROOT / "docs" / "install.md"
 NARROW: dict[str, Any] = {"watchNamespaces": [TEAM, "gone"], "rbac": {"nodes": False}, "crds": {"keep": False}}
 
 
@@ -128,19 +130,20 @@ def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explain
     pod = f"/api/v1/namespaces/{TEAM}/pods/vllm-tiny-0"
     noted = "production-stack.vllm-project/served-versions"
     eventually(lambda: noted in cluster.rest.get(pod)["metadata"]["annotations"], what=("the pod is annotated",))
-    world.kubectl("delete", "la", "private", "lazy", "--timeout=20s")
-    requests = [item for item in _all_requests(cluster) if item["user"]["username"] == ACCOUNT]
-    refused = [
-        f"{item['verb']} {item['requestURI']}" for item in requests if item["responseStatus"]["code"] in (401, 403)
-    ]
-    assert refused == []
-    used = {_right(item["verb"], item["objectRef"]) for item in requests if item.get("objectRef", {}).get("resource")}
-    used -= {"create selfsubjectaccessreviews"}  # what it may do, everybody may ask
-    explained = _documented()
-    granted = _granted(cluster)
-    assert used <= granted, "allowed by something that the chart does not give"
-    assert granted - used == {right for right, seen in explained.items() if not seen}
-    assert set(explained) == granted
+    world.kubectl("delete", "la", "private", "lazy", "lazier", "--timeout=20s")
+    for account, heading in ((ACCOUNT, "the operator"), (f"{ACCOUNT}-router", "routers")):
+        requests = [item for item in _all_requests(cluster) if item["user"]["username"] == account]
+        refused = [
+            f"{item['verb']} {item['requestURI']}" for item in requests if item["responseStatus"]["code"] in (401, 403)
+        ]
+        assert refused == []
+        used = {_right(item["verb"], item["objectRef"]) for item in requests if "resource" in item.get("objectRef", {})}
+        used -= {"create selfsubjectaccessreviews"}  # what it may do, everybody may ask
+        explained = _documented(heading)
+        granted = _granted(cluster, account)
+        assert used <= granted, "allowed by something that the chart does not give"
+        assert granted - used == {right for right, seen in explained.items() if not seen}
+        assert set(explained) == granted
 
 
 def test_uninstalled_with_adapters_there_it_leaves_them_free_to_be_deleted(cluster: Cluster) -> None:
@@ -237,11 +240,17 @@ def _private_source(world: World) -> None:
 
 
 def _on_demand(world: World) -> None:
-    """An adapter that the operator's own router is asked for."""
-    world.adapter("lazy", seed=5)
-    world.apply("lazy", "lazy", deployment={"loadOnStartup": False})
-    world.wait("lazy", lambda status: condition(status, "SourceReady") == "True")
+    """An adapter that the operator's own router is asked for, and one that a router with the chart's account is."""
+    for seed, name in enumerate(("lazy", "lazier"), 5):
+        world.adapter(name, seed=seed)
+        world.apply(name, name, deployment={"loadOnStartup": False})
+    for name in ("lazy", "lazier"):
+        world.wait(name, lambda status: condition(status, "SourceReady") == "True")
     assert pick(world, world.operator, "lazy", 20.0)[0] == 200
+    kubeconfig = world.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, f"{RELEASE}-router")
+    with a_router(world, kubeconfig) as url:
+        eventually(lambda: ready(url), what=("the router is ready",))
+        assert pick_at(url, world, "lazier", 20.0)[0] == 200
 
 
 def _all_requests(cluster: Cluster) -> list[Json]:
@@ -252,13 +261,14 @@ def _right(verb: str, ref: Json) -> str:
     return f"{verb} {ref['resource']}" + (f"/{ref['subresource']}" if ref.get("subresource") else "")
 
 
-def _granted(cluster: Cluster) -> set[str]:
-    """`verb resource` of all roles that are bound to the operator's account."""
+def _granted(cluster: Cluster, account: str) -> set[str]:
+    """`verb resource` of all roles that are bound to this account."""
+    name = account.rpartition(":")[2]
     found: set[str] = set()
     for kind in ("clusterrolebindings", "rolebindings"):
         for binding in json.loads(cluster.plane.kubectl("get", kind, "-A", "-o", "json"))["items"]:
             subjects = binding.get("subjects") or []
-            if not any(one["kind"] == "ServiceAccount" and one["name"] == RELEASE for one in subjects):
+            if not any(one["kind"] == "ServiceAccount" and one["name"] == name for one in subjects):
                 continue
             where = ["-n", binding["metadata"]["namespace"]] if kind == "rolebindings" else []
             role = cluster.plane.kubectl(
@@ -269,15 +279,16 @@ def _granted(cluster: Cluster) -> set[str]:
     return found
 
 
-def _documented() -> dict[str, bool]:
-    """The table of rights in docs/install.md: right -> whether it was seen in use."""
-    rows = re.findall(r"^\| `(\w+ [\w/]+)` \|.*\| (yes|no) \|$", (ROOT / "docs" / "install.md").read_text(), re.M)
+def _documented(whose: str) -> dict[str, bool]:
+    """A table of rights in docs/install.md: right -> whether it was seen in use."""
+    (section,) = re.findall(rf"^#+ What {whose} may do\n(.*?)(?=^#|\Z)", DOCUMENT.read_text(), re.M | re.S)
+    rows = re.findall(r"^\| `(\w+ [\w/]+)` \|.*\| (yes|no) \|$", section, re.M)
     return {right: seen == "yes" for right, seen in rows}
 
 
 def _run_documented(cluster: Cluster, name: str) -> None:
     """Run the shell commands that docs/install.md gives under this mark."""
-    text = (ROOT / "docs" / "install.md").read_text()
+    text = DOCUMENT.read_text()
     (command,) = re.findall(rf"<!-- {name} -->\n```bash\n(.*?)```", text, re.S)
     path = f"{cluster.plane.kubectl_path.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "KUBECONFIG": str(cluster.plane.kubeconfig), "PATH": path}

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import yaml
 
+from e2e.behaviours.routers import a_router
 from e2e.behaviours.seen import log_of
 from e2e.behaviours.worlds import Worlds, operator_kubeconfig
 from e2e.controlplane import ControlPlane
 from e2e.world import World
-from e2e.world.forked import ForkedCommand
 from e2e.world.world import ROOT, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, eventually
 
 INSTALL = ROOT / "manifests" / "install"
@@ -51,7 +47,8 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
     plane = world.plane
     operator = world.start_operator(wait=False)
     ready = f"http://127.0.0.1:{operator.health_port}/readyz"
-    with a_router(world, operator_kubeconfig(plane)) as router:
+    with a_router(world, operator_kubeconfig(plane), "--namespace", world.namespace) as url:
+        router = f"{url}/readyz"
         for url in (ready, router):
             until_said(url, NOT_DEFINED)
             until_said(url, NO_RIGHTS)
@@ -92,21 +89,6 @@ def until_said(url: str, text: str) -> None:
 
 def define(world: World, body: object) -> None:
     world.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body))
-
-
-@contextmanager
-def a_router(world: World, kubeconfig: Path) -> Iterator[str]:
-    """`lora-operator router`, from its start on; the URL of its readiness."""
-    port = 10_000 + os.getpid() % 20_000
-    given = ["router", "--kubeconfig", str(kubeconfig), "--host", "127.0.0.1", "--port", str(port),
-             "--namespace", world.namespace, "--log-format", "console"]  # fmt: skip
-    environment = {**os.environ, "POD_NAMESPACE": SYSTEM_NAMESPACE}
-    process = ForkedCommand(given, environment=environment, log=world.directory / "router.log")
-    try:
-        yield f"http://127.0.0.1:{port}/readyz"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
 
 
 def unready(url: str) -> str:

@@ -36,7 +36,7 @@ class OperatorProcess:
         `forked` saves the second that an interpreter of its own takes to start; one that is detached has its own.
         """
         self.log = log
-        self.health_port, self.metrics_port, self.router_port = _free_port(), _free_port(), _free_port()
+        self.health_port, self.metrics_port, self.router_port = free_port(), free_port(), free_port()
         given = [
             "run", "--kubeconfig", str(kubeconfig), "--adapter-root", str(adapter_root), "--host", "127.0.0.1",
             "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port),
@@ -102,7 +102,7 @@ class OperatorProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Below the range that the kernel gives to outgoing connections, so that none takes it before it is bound."""
     while True:
         port = random.randrange(10_000, 32_000)
