@@ -17,7 +17,7 @@ from lora_operator.plugin.completion import candidates
 from lora_operator.plugin.completion import main as complete
 from lora_operator.plugin.main import main
 from tests.core.api_server import ApiServer
-from tests.plugin.a_fleet import fill
+from tests.plugin.a_fleet import an_adapter, fill, show
 
 HEAVY = ("aiohttp", "kubernetes", "pydantic", "rich", "yaml", "asyncio", "lora_scheduler", "boto3", "argcomplete")
 
@@ -78,6 +78,11 @@ async def test_names_of_the_cluster_are_completed(api: ApiServer, kubeconfig: Pa
     assert await asyncio.to_thread(candidates, ["why", *flag], "") == names
     assert await asyncio.to_thread(candidates, ["evict", *flag, "--pod"], "vllm") == ["vllm-0", "vllm-1"]
     assert await asyncio.to_thread(candidates, ["get", *flag, "--context"], "a") == ["away"]
+
+
+async def test_what_a_shell_would_expand_is_not_offered(api: ApiServer, kubeconfig: Path) -> None:
+    show(api, [an_adapter("sql", {"sql": [], "sql$(reboot)": [], "sql`x`": [], "sql\nx": []})], [])
+    assert await asyncio.to_thread(candidates, ["why", "--kubeconfig", str(kubeconfig)], "sq") == ["sql"]
 
 
 def test_names_of_a_cluster_that_is_away_are_simply_not_offered(

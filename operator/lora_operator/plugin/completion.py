@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from lora_operator.plugin.arguments import parser
 
 COMMAND = "kubectl-lora"
 PATIENCE_SECONDS = 2.0  # somebody waits with a finger on the key
+_PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)  # shells expand what they are offered: no name needs more than that
 NO_FILES, FILES = ":4", ":0"  # what kubectl takes at the end: the shell may offer files, or not
 
 
@@ -76,7 +78,7 @@ def _asked(read: Callable[[Any], Any]) -> Callable[..., list[str]]:
         logging.disable()  # nobody types on over a warning
         try:
             with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
-                return sorted(one for one in asyncio.run(ask()) if one.startswith(prefix))
+                return sorted(one for one in asyncio.run(ask()) if one.startswith(prefix) and _PLAIN.fullmatch(one))
         finally:
             logging.disable(logging.NOTSET)
         return []
