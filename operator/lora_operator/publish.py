@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 FLUSH_SECONDS = 2.0
+SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a write may take
 PROGRESS_SECONDS = 1.0
 TOO_MANY = 429
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
@@ -97,15 +98,18 @@ class Publisher:
         draft = self._drafts.get(key)
         if draft is None or draft.task is None:
             return
-        draft.due = 0.0
-        draft.wake.set()
-        try:
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await draft.settled.wait()
-        except TimeoutError:
-            if not draft.refused:
-                raise KubeError(0, f"status of {key} could not be written within {FLUSH_SECONDS:g} s") from None
-            log.warning("status of %s could not be written within %g s; going on", key, FLUSH_SECONDS)
+        for seconds in (FLUSH_SECONDS, SLOW_SECONDS):
+            draft.due = 0.0
+            draft.wake.set()
+            try:
+                async with asyncio.timeout(seconds):
+                    await draft.settled.wait()
+                return
+            except TimeoutError:
+                if draft.refused:
+                    log.warning("status of %s could not be written within %g s; going on", key, FLUSH_SECONDS)
+                    return
+        raise KubeError(0, f"status of {key} could not be written within {FLUSH_SECONDS + SLOW_SECONDS:g} s")
 
     async def stop(self, grace_seconds: float) -> None:
         """Write what is due, then end."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lora_operator import execute, publish
-from lora_operator.inflight import EVERYWHERE
+from lora_operator.inflight import EVERYWHERE, Stage
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -46,6 +46,11 @@ async def test_a_pod_that_serves_nobody_yet_loads_side_by_side_and_a_serving_one
         await fleet.until(lambda: one.hits == 1)
         await fleet.rounds(5)
         assert one.hits == 1
+        # files of the next ones come meanwhile, and nothing is asked of the engine for them
+        store, wanted = fleet.operator.files.store, [fleet.adapter(f"a{number}") for number in range(4, 7)]
+        await fleet.until(lambda: all(store.holds(each.name, each.version) for each in wanted))
+        under_way = [effect.stage for effect in fleet.parts.ledger.on("ns/p1")]
+        assert sorted(under_way) == [Stage.FETCHING, Stage.FETCHING, Stage.LOADING] and one.hits == 1
         fresh.faults.clear()
         await fleet.until(lambda: fleet.ready("more"))
 
@@ -114,6 +119,7 @@ async def test_what_routers_cannot_be_told_of_stays_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=2) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)
