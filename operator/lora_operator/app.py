@@ -45,7 +45,7 @@ from lora_operator.settings import Settings, SettingsError, placement_policy, qu
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
 from lora_operator.telling import Teller
-from lora_operator.tracing import tracing_to
+from lora_operator.tracing.collector import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
 
 log = logging.getLogger(__name__)

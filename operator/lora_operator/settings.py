@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lora_operator.options import SettingsError, add_options, option, read_options, size
 from lora_operator.quota import Quota, parse_quota
-from lora_operator.tracing import ENDPOINT_HELP
+from lora_operator.tracing.collector import ENDPOINT_HELP
 from lora_scheduler import Policy
 from lora_scheduler.policies import POLICIES
 

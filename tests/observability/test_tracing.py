@@ -15,8 +15,9 @@ from e2e.world.collector import Collector, Span
 from lora_operator.cli.main import main
 from lora_operator.delivery.agent_client import AgentClient
 from lora_operator.options import SettingsError
-from lora_operator.otel import OtelTracing
-from lora_operator.tracing import OFF, reconciling, tracing_to, without_secrets
+from lora_operator.tracing import OFF, reconciling, without_secrets
+from lora_operator.tracing.collector import tracing_to
+from lora_operator.tracing.otel import OtelTracing
 from lora_operator.vllm.answers import Endpoint
 from lora_scheduler import Plan
 from tests.agent.running import POD, TOKEN, an_agent
@@ -182,7 +183,7 @@ def test_without_the_extra_the_flag_is_refused_and_the_variable_is_passed_over(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "lora_operator.otel", None)
+    monkeypatch.setitem(sys.modules, "lora_operator.tracing.otel", None)
     (tmp_path / "token").write_text("t" * 16)
     agent = ["agent", "--root", str(tmp_path), "--token-file", str(tmp_path / "token"), "--pod", "ns/p"]
     logging_before = logging.getLogger().handlers[:]
@@ -196,7 +197,7 @@ def test_without_the_extra_the_flag_is_refused_and_the_variable_is_passed_over(
 
 
 def test_a_collector_that_is_away_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_operator.otel.CLOSE_SECONDS", 0.0)
+    monkeypatch.setattr("lora_operator.tracing.otel.CLOSE_SECONDS", 0.0)
     tracing = tracing_to("http://127.0.0.1:1", "x", {})
     with tracing.span("a"):
         pass

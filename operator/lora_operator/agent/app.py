@@ -25,7 +25,7 @@ from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
 from lora_operator.server import ServeError
-from lora_operator.tracing import tracing_to
+from lora_operator.tracing.collector import tracing_to
 
 log = logging.getLogger(__name__)
 

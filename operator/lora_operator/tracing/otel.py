@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from lora_operator import __version__
-from lora_operator.tracing import Parent, Value
+from lora_operator.tracing.spans import Parent, Value
 
 CLOSE_SECONDS = 3.0
 SEND_SECONDS = 5.0
