@@ -18,6 +18,7 @@ from lora_operator.options import SettingsError
 from lora_operator.tracing import OFF, reconciling, without_secrets
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.tracing.otel import OtelTracing
+from lora_operator.turns import FETCHES_BESIDE
 from lora_operator.vllm.answers import Endpoint
 from lora_scheduler import Plan
 from tests.agent.running import POD, TOKEN, an_agent
@@ -75,13 +76,13 @@ async def test_a_load_that_had_to_wait_belongs_to_the_plan_that_it_was_begun_by(
         await fleet.until(lambda: fleet.ready("first"))
         await fleet.rounds()  # from now on the engine serves, and loads one at a time
         late = fleet.engines["p0"].faults.add("late", "load")
-        for name in ("one", "two"):
-            fleet.write(f"both/{name}")
-        fleet.apply("both", "both")
-        await fleet.until(lambda: len(fleet.parts.ledger) == 1 and late.hits)
+        for number in range(FETCHES_BESIDE + 1):
+            fleet.write(f"many/{number}")
+        fleet.apply("many", "many")
+        await fleet.until(lambda: len(fleet.parts.ledger) == FETCHES_BESIDE and late.hits)
         await fleet.rounds()
         fleet.engines["p0"].faults.clear()
-        await fleet.until(lambda: fleet.ready("both"))
+        await fleet.until(lambda: fleet.ready("many"))
         await asyncio.to_thread(fleet.operator._tracing.close)
     assert {" / ".join(collector.above(span)) for span in named(collector, "load adapter")} == {
         "reconcile / load adapter"
