@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_operator.artifacts import CONFIG_FILE as CONFIG
+from lora_operator.artifacts import WEIGHTS_FILE as WEIGHTS
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.store_error import CacheFull
 from lora_operator.cache.victims import Evicted, Why
@@ -206,6 +208,58 @@ async def test_nothing_goes_while_a_lease_cannot_be_read(cache: Cache, root: Pat
     assert caught.value.reason == "LeaseUnreadable"
     assert "ns@pod.json" in str(caught.value)
     assert set(stored(root)) == {"a", "b", "c"}
+
+
+def _cut(folder: Path) -> None:
+    (folder / WEIGHTS).chmod(0o644)
+    os.truncate(folder / WEIGHTS, 5)
+
+
+def _link(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "elsewhere")
+    (folder / WEIGHTS).symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("damage", [_cut, _link, lambda folder: (folder / CONFIG).unlink(), shutil.rmtree])
+async def test_what_was_whole_and_is_damaged_is_not_handed_out_until_it_is_whole_again(
+    cache: Cache, damage: Callable[[Path], None]
+) -> None:
+    await cache.add("a", "b")
+    both = {key_of("a"), key_of("b")}
+    assert await cache.store.hold("ns/pod", both) == both
+    damage(cache.store.path_of(*key_of("a")))
+    assert await cache.store.hold("ns/pod", both) == {key_of("b")}
+    assert not await cache.store.has(*key_of("a")) and not await cache.store.use(*key_of("a"))
+    await cache.add("a")
+    assert await cache.store.hold("ns/pod", both) == both
+
+
+async def test_a_folder_in_the_place_of_a_version_that_is_a_link_is_not_followed(cache: Cache, root: Path) -> None:
+    await cache.add("a")
+    assert await cache.store.hold("ns/pod", [key_of("a")]) == {key_of("a")}
+    folder = cache.store.path_of(*key_of("a"))
+    folder.rename(root / "elsewhere")
+    folder.symlink_to(root / "elsewhere")
+    with pytest.raises(StoreError) as caught:
+        await cache.store.hold("ns/pod", [key_of("a")])
+    assert caught.value.reason == "PathOccupied"
+
+
+async def test_holding_the_same_again_renews_it_and_waits_for_no_disk(
+    cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cache.add("a")
+    await cache.store.hold("ns/pod", [key_of("a")])
+    lease = root / ".in-use" / "ns@pod.json"
+    os.utime(lease, (1.0, 1.0))
+    before = lease.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", None)
+        await cache.store.hold("ns/pod", [key_of("a")])
+    after = lease.stat()
+    assert after.st_ino == before.st_ino and after.st_mtime > before.st_mtime + DAY
+    await cache.store.hold("ns/pod", [])
+    assert await cache.store.held_by("ns/pod") == frozenset()
 
 
 @pytest.mark.parametrize("holder", ["", "../x", "a/b/c", ".x", "a b"])

@@ -47,10 +47,11 @@ async def test_a_pod_that_serves_nobody_yet_loads_side_by_side_and_a_serving_one
         await fleet.rounds(5)
         assert one.hits == 1
         # files of the next ones come meanwhile, and nothing is asked of the engine for them
-        store, wanted = fleet.operator.files.store, [fleet.adapter(f"a{number}") for number in range(4, 7)]
-        await fleet.until(lambda: all(store.holds(each.name, each.version) for each in wanted))
-        under_way = [effect.stage for effect in fleet.parts.ledger.on("ns/p1")]
-        assert sorted(under_way) == [Stage.FETCHING, Stage.FETCHING, Stage.LOADING] and one.hits == 1
+        store, under_way = fleet.operator.files.store, [*fleet.parts.ledger.on("ns/p1")]
+        await fleet.until(lambda: all(store.holds(e.engine_name, e.version) for e in under_way))
+        await fleet.rounds(20)
+        stages = sorted(effect.stage for effect in under_way)
+        assert stages == [Stage.FETCHING, Stage.FETCHING, Stage.LOADING] and one.hits == 1
         fresh.faults.clear()
         await fleet.until(lambda: fleet.ready("more"))
 

@@ -90,8 +90,48 @@ async def test_loads_that_come_at_the_same_time_share_what_the_agent_is_told(
         await asyncio.gather(*(agents.bring(record, wanted, ignore) for _ in range(8)))
         assert 1 <= len(scripted.of("/v1/loaded")) <= 3
         told = len(scripted.of("/v1/loaded"))
+        knowing.loaded |= {("late", "1" * 16)}
         await agents.bring(record, wanted, ignore)
-        assert len(scripted.of("/v1/loaded")) == told + 1  # what was held before it came says nothing of it
+        assert len(scripted.of("/v1/loaded")) == told  # it was held, and nothing that was told since lets it go
+
+
+async def test_what_an_agent_was_told_counts_for_one_life_of_the_pod_and_only_if_it_answered(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    record, wanted = a_pod_with_an_agent(scripted.endpoint.port), a_wish(case)
+    key = (wanted.adapter.name, wanted.adapter.version)
+    async with way(client, Located(case.order)) as (agents, knowing):
+        knowing.loaded = frozenset({LOADED, key})
+        await agents.bring(record, wanted, ignore)
+        again = replace(record, pod=replace(record.pod, container_id="another"))
+        await agents.bring(again, wanted, ignore)
+        assert len(scripted.of("/v1/loaded")) == 2
+        # it gets a list without this version, and whether it took that is never known
+        knowing.loaded = frozenset({LOADED})
+        scripted.answering.clear()
+        agents.follow({again.key: again})
+        await scripted.until_asked("/v1/loaded", 3)
+        await agents.stop()
+        scripted.answering.set()
+        knowing.loaded = frozenset({LOADED, key})
+        await agents.bring(again, wanted, ignore)
+        assert [version["name"] for version in scripted.of("/v1/loaded")[-1]["versions"]] == ["alpaca", "other"]
+        assert len(scripted.of("/v1/loaded")) == 4
+
+
+async def test_what_was_let_go_is_held_anew(client: AgentClient, agent: Agent, case: Case) -> None:
+    record, wanted = a_pod_with_an_agent(agent.port), a_wish(case)
+    evict = ("DELETE", f"/v1/adapters/alpaca/{case.order.fingerprint}")
+    async with way(client, Located(case.order)) as (agents, knowing):
+        await agents.bring(record, wanted, ignore)
+        agents.follow({record.key: record})  # it was unloaded
+        while (answer := await agent.ask(*evict)).status == 409:
+            await asyncio.gather(*agents._telling.values())
+        assert answer.status == 204
+        knowing.loaded = frozenset({LOADED, (wanted.adapter.name, wanted.adapter.version)})
+        await agents.bring(record, wanted, ignore)
+        assert is_whole(agent.folder(case.order), case.files)
+        assert (await agent.ask(*evict)).status == 409
 
 
 async def test_how_far_it_is_is_passed_on(client: AgentClient, scripted: ScriptedAgent, case: Case) -> None:

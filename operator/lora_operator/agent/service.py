@@ -227,7 +227,7 @@ class Service:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         self._token.read()
-        await self._store.statistics()
+        await self._store.check()
         return web.Response(text="ok\n")
 
     async def _expose(self, _: web.Request) -> web.Response:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial as bound
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lora_operator.cache import clearing
 from lora_operator.cache.copying import copy_verified
@@ -36,7 +37,9 @@ from lora_operator.cache.shelf import Shelf, is_folder
 from lora_operator.cache.statistics import Statistics
 from lora_operator.cache.store_error import StoreError, store_error
 from lora_operator.cache.victims import Evicted
-from lora_operator.sources.base import FoundAdapter
+
+if TYPE_CHECKING:  # an agent, which starts with each pod, has no use for the sources
+    from lora_operator.sources.base import FoundAdapter
 
 __all__ = ["Evicted", "Fill", "Limits", "StoreError", "VolumeStore", "parse_root"]
 
@@ -86,6 +89,10 @@ class VolumeStore:
         )
         self._tell(broken)
         return repaired + len(broken)
+
+    async def check(self) -> None:
+        """Whether the root can be read, in a time that does not grow with what is in it. Raises StoreError."""
+        await self._do(f"reading {self._root}", self._read_root)
 
     async def add(
         self,
@@ -326,6 +333,11 @@ class VolumeStore:
                 f"{what}: the adapter volume {self._root} is not a folder: mount the volume there",
                 retryable=True,
             )
+
+    def _read_root(self) -> None:
+        self._check_root(f"reading {self._root}")
+        with os.scandir(self._root) as entries:
+            next(entries, None)
 
     def _tell(self, gone: Iterable[Evicted]) -> None:
         for evicted in gone:

@@ -163,12 +163,15 @@ class Agents:
                 )
             versions = loaded | {also} if also is not None else loaded
             telling = (incarnation_of(record), versions, self._pinned(record.key))
-            told = self._told.get(record.key) == telling
-            if number > before and told and (also is None or also in held_then):
+            told = self._told.get(record.key)
+            if told is not None and told[0] == telling[0] and also in held_then:
+                return held_then  # it stays: whatever the agent is told from now on names it, too
+            if also is None and number > before and told == telling:
                 return held_then
             self._begun[record.key] = number = self._begun.get(record.key, 0) + 1
             client, endpoint = self._client_of(record.pod.namespace), _endpoint(record)
             self._fence()
+            self._told.pop(record.key, None)  # without an answer nobody knows which list it has
             held = await client.loaded(endpoint, versions, telling[2])
             self._told[record.key] = telling
             self._told_at[record.key] = time.monotonic()
