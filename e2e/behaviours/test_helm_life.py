@@ -211,6 +211,9 @@ def test_an_uninstall_whose_job_cannot_run_ends_and_leaves_everything_at_work(cl
 def test_uninstalled_without_the_job_the_documented_command_is_what_remains(cluster: Cluster) -> None:
     world = cluster.world
     cluster.rest.wait("/api/v1/namespaces", "gone", lambda body: not body)
+    world.adapter("late", seed=9)
+    world.apply("late", "late")
+    world.wait_ready("late")  # one of the watched namespaces is gone, with the rights there
     world.stop_operator()
     cluster.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--no-hooks")
     # the definition was to go along, and waits for the finalizer of an adapter

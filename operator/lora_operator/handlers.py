@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ class Backoffs(Iterable[float]):
 
 
 AGAIN_SECONDS = 1.0
+AGAIN_MAX_SECONDS = 10.0  # each attempt lists everything that may be listed
+GOOD_SECONDS = 60.0
 
 
 class WatchError(Exception):
@@ -65,15 +68,18 @@ class Watch:
 
         def run() -> None:
             error: BaseException | None = None
+            pause = AGAIN_SECONDS
             while not self._stop.is_set():
-                error = None
+                error, began = None, time.monotonic()
                 try:
                     asyncio.run(self._watch(loop))
                 except BaseException as caught:
                     error = caught
                 if getattr(error, "status", None) not in REFUSALS:
                     break
-                self._stop.wait(AGAIN_SECONDS)
+                pause = AGAIN_SECONDS if time.monotonic() - began > GOOD_SECONDS else pause
+                self._stop.wait(pause)
+                pause = min(pause * 2, AGAIN_MAX_SECONDS)
             # our loop may be closed if the process ends in a hurry
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, error)

@@ -25,6 +25,7 @@ LIST_SECONDS = 60.0
 LEASE_SECONDS = 5.0
 RECORD_SECONDS = 3.0  # somebody waits for it
 LOOK_SECONDS = 3.0
+OPTIONAL = ("/nodes/", "/secrets/")  # what may be refused for good
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -111,7 +112,8 @@ class Kube:
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
             # 500 is what a status gets that has fields which the definition does not know
-            if response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}")):
+            missed = response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}"))
+            if missed and not any(one in path for one in OPTIONAL):
                 self.refused()
             raise KubeError(response.status, f"{method} {path}: {response.status} {_message(text)}")
         try:

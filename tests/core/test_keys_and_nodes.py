@@ -135,6 +135,16 @@ async def test_labels_of_nodes_are_known_and_forgotten_with_the_nodes() -> None:
         await made.stop()
 
 
+async def test_nodes_that_may_not_be_read_are_one_line_however_many_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    async with an_api_server() as api:
+        api.statuses = {f"/api/v1/nodes/{name}": 403 for name in "abc"}
+        made = Nodes(api.kube, Cluster(PodDefaults()), lambda: None)
+        made.follow({"a", "b", "c"})
+        await until(lambda: not made._tasks)
+        assert [line.partition(",")[0] for line in caplog.messages] == ["labels of nodes may not be read (rbac.nodes)"]
+        await made.stop()
+
+
 async def test_the_first_plan_can_wait_for_the_labels() -> None:
     async with an_api_server() as api:
         cluster = Cluster(PodDefaults())

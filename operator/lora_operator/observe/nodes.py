@@ -26,6 +26,7 @@ class Nodes:
         self._changed = changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._due: dict[str, float] = {}
+        self._refused = False
         self._pauses: dict[str, float] = {}  # until the next try, of those that could not be read
 
     def follow(self, names: set[str]) -> None:
@@ -52,6 +53,7 @@ class Nodes:
     async def _read(self, name: str) -> None:
         try:
             body = await self._kube.node(name)
+            self._refused = False
             labels = dict(body["metadata"].get("labels") or {})
             self._due[name] = time.monotonic() + AGAIN_SECONDS
             self._pauses.pop(name, None)
@@ -63,6 +65,10 @@ class Nodes:
             self._due[name] = time.monotonic() + pause
             # one that is away will be back; an API server that has just started refuses everything, but not for long
             self._pauses[name] = min(2 * pause, AGAIN_SECONDS) if error.status in (403, 404) else RETRY_SECONDS
-            log.warning("labels of node %s are unknown, copies are not spread by them: %s", name, error)
+            if error.status != 403:
+                log.warning("labels of node %s are unknown, copies are not spread by them: %s", name, error)
+            elif not self._refused:  # one line, however many nodes there are
+                log.warning("labels of nodes may not be read (rbac.nodes), copies are not spread by them: %s", error)
+            self._refused = self._refused or error.status == 403
         finally:
             self._tasks.pop(name, None)
