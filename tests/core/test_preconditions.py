@@ -123,6 +123,7 @@ async def test_it_looks_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_refusal_makes_it_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preconditions, "MISSING_SECONDS", 0.001)
     async with an_api_server() as api:
+        api.defined = the_schema()
         needs = of_an_operator(api)
         await needs.look()
         looking = asyncio.create_task(needs.keep_looking())
