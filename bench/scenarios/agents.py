@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
+
+import psutil
 
 from bench.figures import Figure
 from bench.scenarios.ready import LOAD
@@ -38,13 +41,16 @@ def _measure(world: World, store: WebUpload) -> list[Figure]:
         files = {file.name: file.read_bytes() for file in world.adapter(name, seed=seed).iterdir()}
         store.put(name, files)
         size_bytes += sum(len(content) for content in files.values())
-    started = time.monotonic()
+    started, used = time.monotonic(), _cpu_seconds(world)
     for name in names:
         deployment = {"replicaPolicy": "AllPods"}
         world.rest.create(world.collection, world.manifest(name, "", source=store.source(name), deployment=deployment))
     created = time.monotonic()
     _until_all_loaded(world)
     cold = time.monotonic() - started
+    agents_ms, operator_ms = (
+        1000 * (now - then) / (PODS * ADAPTERS) for now, then in zip(_cpu_seconds(world), used, strict=True)
+    )
     for name in names:
         world.wait_ready(name, PATIENCE_SECONDS)
     ready = time.monotonic() - started
@@ -57,6 +63,8 @@ def _measure(world: World, store: WebUpload) -> list[Figure]:
     return [
         Figure(f"{ADAPTERS} adapters through agents: first create -> all loaded, {each}", (cold,), "s", "", note=note),
         Figure(f"{ADAPTERS} adapters through agents: first create -> all Ready", (ready,), "s", ""),
+        Figure("CPU time of the agents for each load", (agents_ms,), "ms", ""),
+        Figure("CPU time of the operator for each load", (operator_ms,), "ms", ""),
         Figure(
             "bytes that agents fetched ÷ bytes of the adapters", (fetched / size_bytes,), "", "<= 1.0", "",
             fetched <= size_bytes, "small files come with the order; agents of a node share what one fetched",
@@ -68,6 +76,20 @@ def _measure(world: World, store: WebUpload) -> list[Figure]:
         Figure("warm start: last engine healthy -> all loaded on all pods", (warm - healthy,), "s", "",
                note=f"restarted to all loaded {warm:.1f} s; the loads themselves take {least:g} s on each pod"),
     ]  # fmt: skip
+
+
+def _cpu_seconds(world: World) -> tuple[float, float]:
+    """Of all agents, and of the operator."""
+    assert world.operator is not None
+    operator, agents = 0.0, 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            times = process.cpu_times()
+            if process.pid == world.operator.process.pid:
+                operator += times.user + times.system
+            elif "agent" in process.cmdline():
+                agents += times.user + times.system
+    return agents, operator
 
 
 def _restart(world: World) -> tuple[float, float]:
