@@ -33,10 +33,13 @@ def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) ->
         return refusal
     if allotment.missing > 0:
         return Refusal(key, Reason.WAITING_FOR_ROOM, "room is being made there; the next plan can use it")
+    kept = len(allotment.kept)
     if key in allotment.pending or key in allotment.dropped:
-        message = f"its copy there goes, {len(allotment.kept)} others are enough"
+        message = "its copy there goes, " + ("1 other is enough" if kept == 1 else f"{kept} others are enough")
+    elif not kept:
+        message = "no copy is wanted now"
     else:
-        message = f"{len(allotment.kept)} copies have a place, no more are wanted"
+        message = ("1 copy has a place" if kept == 1 else f"{kept} copies have a place") + ", no more are wanted"
     return Refusal(key, Reason.NOT_WANTED, message)
 
 

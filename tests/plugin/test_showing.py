@@ -88,6 +88,53 @@ async def test_why_of_an_adapter_that_is_where_it_should_be(lora: Lora, api: Api
     assert said.lines[-1][:2] == ["vllm-1", "Holds"]
 
 
+async def test_why_of_an_adapter_that_cannot_be_used_asks_no_pod_and_says_so(lora: Lora, api: ApiServer) -> None:
+    torn = {"name": "torn", "reason": "File truncated", "code": "FileTruncated", "message": "copy it again"}
+    show(api, [an_adapter("mixed", {}, failed=[torn])], [a_pod("vllm-0"), a_pod("vllm-1")])
+    said = (await lora("why", "torn")).out
+    assert "Failed: it is loaded nowhere\nFileTruncated: copy it again\n" in said
+    assert said.endswith("2 pods take part in namespace team-a, and none is asked before the above is mended.\n")
+    show(api, [an_adapter("mixed", {}, failed=[torn])], [])
+    assert "No pods take part in namespace team-a. They need the label" in (await lora("why", "torn")).out
+
+
+async def test_why_says_once_why_a_source_fails(lora: Lora, api: ApiServer) -> None:
+    new = an_adapter("new", {}, ready=("False", "AccessDenied", "the bucket says no"))
+    new["status"]["conditions"].append(
+        {"type": "SourceReady", "status": "False", "reason": "AccessDenied", "message": "the bucket says no"}
+    )
+    show(api, [new], [a_pod("vllm-0")])
+    said = (await lora("why", "new")).out
+    assert said.count("the bucket says no") == 1
+    assert "1 pod takes part" in said
+
+
+async def test_an_adapter_is_not_told_what_is_wrong_with_another(lora: Lora, api: ApiServer) -> None:
+    clash = {"name": "b", "reason": "Name is taken", "code": "Conflict", "message": "another one has it"}
+    on_demand = {"deploymentConfig": {"loadOnStartup": False}}
+    wrong = ("False", "Conflict", "0 of 2 adapters ready: b: Name is taken")
+    show(api, [an_adapter("cold", {"a": []}, wanted=0, spec=on_demand, failed=[clash], ready=wrong)], [a_pod("vllm-0")])
+    said = (await lora("why", "a")).out
+    assert "OnDemand: no copy is wanted now\nLoadOnDemand: loadOnStartup is false: it is loaded when" in said
+    assert [line[2:] for line in (await lora("get", "cold")).lines[1:]] == [
+        ["llama", "0/0", "OnDemand", "-"],
+        ["llama", "0/0", "Failed", "(Conflict)", "-"],
+    ]
+    show(api, [an_adapter("two", {"a": []}, failed=[clash], ready=wrong)], [a_pod("vllm-0")])
+    assert (await lora("get", "two")).lines[1][3:] == ["0/1", "Loading", "-"]
+
+
+async def test_what_waits_for_pods_is_not_called_loading(lora: Lora, api: ApiServer) -> None:
+    nobody = ("False", "NoMatchingPods", "no pod serves this base model")
+    fewer = ("False", "NotEnoughPods", "1 of 2 copies have a pod")
+    there = [an_adapter("none", {"x": []}, ready=nobody), an_adapter("some", {"y": ["vllm-0"]}, wanted=2, ready=fewer)]
+    show(api, there, [])
+    assert [line[3:] for line in (await lora("get")).lines[1:]] == [
+        ["0/1", "Pending", "(NoMatchingPods)", "-"],
+        ["1/2", "Partial", "(NotEnoughPods)", "vllm-0"],
+    ]
+
+
 async def test_why_asks_which_one_is_meant(lora: Lora, api: ApiServer) -> None:
     fill(api)
     said = await lora("why", "assistants")

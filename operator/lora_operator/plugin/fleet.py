@@ -9,10 +9,17 @@ from typing import Any
 from lora_operator.pinned import ALL, pinned_names
 from lora_operator.plugin.problems import PluginError, unknown
 from lora_operator.settings import PIN_ANNOTATION
+from lora_operator.status import DELETING
 
 Json = Mapping[str, Any]
 
-READY, LOADING, FAILED, ON_DEMAND, OFF, UNKNOWN = "Ready", "Loading", "Failed", "OnDemand", "ScaledToZero", "Unknown"
+READY, LOADING, PENDING, PARTIAL, FAILED = "Ready", "Loading", "Pending", "Partial", "Failed"
+ON_DEMAND, OFF, UNKNOWN = "OnDemand", "ScaledToZero", "Unknown"
+# what an adapter of which no copy is wanted says, whatever its LoraAdapter says of others
+_ASLEEP = {
+    ON_DEMAND: ("LoadOnDemand", "loadOnStartup is false: it is loaded when somebody asks for it"),
+    OFF: ("ScaledToZero", "replicas is 0"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +80,24 @@ def _line(body: Json, name: str, item: Json, failed: Json | None) -> Line:
     spec, status = body.get("spec") or {}, body.get("status") or {}
     pins = pinned_names((body["metadata"].get("annotations") or {}).get(PIN_ANNOTATION, ""))
     loaded, wanted = int(item.get("loaded") or 0), int(item.get("replicas") or 0)
-    ready = condition(body, "Ready")
     complete = wanted > 0 and name in (status.get("loadedAdapters") or ())
-    reason, message = ready.get("reason", ""), ready.get("message", "")
+    said = next((c for kind in ("Loaded", "Ready") if (c := condition(body, kind)).get("status", "True") != "True"), {})
+    if name and status.get("failedAdapters"):
+        said = {}  # the conditions speak of those that failed
+    reason, message = said.get("reason", ""), said.get("message", "")
+    state = _state(spec, said, loaded, wanted, complete, failed is not None, bool(name))
     if failed is not None:
         reason, message = failed.get("code") or failed.get("reason", ""), failed.get("message") or ""
     elif complete:
         reason = message = ""
+    elif reason != DELETING:
+        reason, message = _ASLEEP.get(state, (reason, message))
     return Line(
         namespace=body["metadata"]["namespace"],
         resource=body["metadata"]["name"],
         adapter=name,
         base_model=str(spec.get("baseModel") or ""),
-        state=_state(spec, ready, wanted, complete, failed is not None, bool(name)),
+        state=state,
         loaded=loaded,
         wanted=wanted,
         pods=tuple(
@@ -105,8 +117,8 @@ def _line(body: Json, name: str, item: Json, failed: Json | None) -> Line:
     )  # fmt: skip
 
 
-def _state(spec: Json, ready: Json, wanted: int, complete: bool, failed: bool, named: bool) -> str:
-    if failed or (not named and ready.get("status") == "False"):
+def _state(spec: Json, said: Json, loaded: int, wanted: int, complete: bool, failed: bool, named: bool) -> str:
+    if failed or (not named and said.get("status") == "False"):
         return FAILED
     if not named:
         return UNKNOWN
@@ -115,7 +127,9 @@ def _state(spec: Json, ready: Json, wanted: int, complete: bool, failed: bool, n
     if wanted == 0:
         on_demand = (spec.get("deploymentConfig") or {}).get("loadOnStartup") is False
         return ON_DEMAND if on_demand else OFF
-    return LOADING
+    if said.get("reason", LOADING) == LOADING:
+        return LOADING
+    return PARTIAL if loaded else PENDING
 
 
 def condition(body: Json, kind: str) -> Json:

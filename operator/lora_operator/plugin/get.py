@@ -15,11 +15,14 @@ PODS_SHOWN = 3
 STYLES = {
     fleet.READY: GOOD,
     fleet.LOADING: WORRYING,
+    fleet.PENDING: WORRYING,
+    fleet.PARTIAL: WORRYING,
     fleet.FAILED: BAD,
     fleet.ON_DEMAND: FAINT,
     fleet.OFF: FAINT,
     fleet.UNKNOWN: WORRYING,
 }
+AS_DECLARED = (fleet.READY, fleet.OFF, fleet.ON_DEMAND)
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -66,7 +69,7 @@ def _cells(line: Line, wide: bool) -> list[str | Text]:
 
 def state(line: Line) -> Text:
     """In colour; what is not as wanted says its reason."""
-    reason = f" ({line.reason})" if line.reason and line.state not in (fleet.READY, fleet.OFF, fleet.ON_DEMAND) else ""
+    reason = f" ({line.reason})" if line.reason not in ("", line.state) and line.state not in AS_DECLARED else ""
     return Text(line.state + reason, STYLES[line.state])
 
 

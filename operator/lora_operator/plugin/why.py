@@ -13,6 +13,7 @@ from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.fleet import Line
 from lora_operator.plugin.get import STYLES
+from lora_operator.plugin.pods import HOW_TO_TAKE_PART
 from lora_operator.plugin.reading import from_cluster
 from lora_operator.plugin.screen import BAD, FAINT, GOOD, WORRYING, Screen, in_size
 from lora_scheduler import Reason, explain
@@ -42,7 +43,9 @@ async def run(arguments: argparse.Namespace) -> int:
     document = line.document() | {
         "pods": [{"pod": a.pod, "reason": a.reason, "message": a.message, "source": a.source} for a in found]
     }
-    screen.show(document, lambda: _draw(screen, line, objects.adapters[f"{line.namespace}/{line.resource}"], found))
+    body = objects.adapters[f"{line.namespace}/{line.resource}"]
+    taking_part = sum(record.pod.namespace == line.namespace for record in moment.pods.values())
+    screen.show(document, lambda: _draw(screen, line, body, found, taking_part))
     return 0
 
 
@@ -59,22 +62,37 @@ def answers(line: Line, moment: Assumed) -> list[Answer]:
     return [said[pod] for pod in sorted(said)]
 
 
-def _draw(screen: Screen, line: Line, body: dict[str, Any], found: list[Answer]) -> None:
+def _draw(screen: Screen, line: Line, body: dict[str, Any], found: list[Answer], taking_part: int) -> None:
     size = f", {in_size(line.bytes)}, rank {line.rank}" if line.bytes is not None else ""
     screen.line(f"{line.adapter or '(no adapter yet)'}: LoraAdapter {line.namespace}/{line.resource}{size}")
     screen.line(f"base model {line.base_model}", FAINT)
-    copies = f"{line.loaded} of {line.wanted} copies answer" if line.adapter else "nothing is known of adapters"
-    screen.line(f"{line.state}: {copies}", STYLES[line.state])
+    screen.line(f"{line.state}: {_copies(line)}", STYLES[line.state])
     if line.message:
         screen.line(f"{line.reason}: {line.message}")
     source = fleet.condition(body, "SourceReady")
-    if source and source.get("status") != "True":
+    if source and source.get("status") != "True" and source.get("message") != line.message:
         screen.line(f"source: {source.get('reason')}: {source.get('message')}", WORRYING)
     screen.line()
     if not found:
-        screen.line(f"No pod takes part in namespace {line.namespace}.")
+        screen.line(_no_answers(line, taking_part))
         return
     rows: list[list[str | Text]] = [
         [a.pod, Text(a.reason, _STYLES.get(a.reason, BAD)), a.message, a.source] for a in found
     ]
     screen.table(["POD", "ANSWER", "WHY", "SAID BY"], rows)
+
+
+def _copies(line: Line) -> str:
+    if not line.adapter:
+        return "no adapter of it is known"
+    if line.wanted or line.loaded:
+        return f"{line.loaded} of {line.wanted} copies answer"
+    return "it is loaded nowhere" if line.state == fleet.FAILED else "no copy is wanted now"
+
+
+def _no_answers(line: Line, taking_part: int) -> str:
+    """What to say in the place of the table."""
+    if not taking_part:
+        return f"No pods take part in namespace {line.namespace}. {HOW_TO_TAKE_PART}"
+    pods = "1 pod takes part" if taking_part == 1 else f"{taking_part} pods take part"
+    return f"{pods} in namespace {line.namespace}, and none is asked before the above is mended."
