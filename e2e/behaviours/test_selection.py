@@ -46,6 +46,7 @@ def test_a_selection_that_nothing_passes_says_so(fleet: World) -> None:
     status = _applied(fleet, {"prefix": "none-"}, phase="Pending")
     (ready,) = (c for c in status["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "NoAdapters")
+    assert ready["message"].startswith("no adapter there is selected by prefix 'none-': an adapter is a folder with")
 
 
 def test_more_than_max_adapters_is_refused_as_a_whole(fleet: World) -> None:

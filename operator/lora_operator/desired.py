@@ -194,8 +194,22 @@ def _expand(resource: Resource, view: SourceView | None, known: _Known) -> Desir
         names = ", ".join(f"{item.name} ({item.reason}: {item.message})" for item in view.resolution.stale)
         state = SourceState(True, "KeptPreviousVersion", f"a changed version is not usable: {names}"[:1000])
     else:
-        state = SourceState(True, "Resolved", f"found {len(wanted)} adapter{'' if len(wanted) == 1 else 's'}")
+        text = (
+            f"found {len(wanted)} adapter{'' if len(wanted) == 1 else 's'}"
+            if wanted or rejected
+            else _nothing_found(spec)
+        )
+        state = SourceState(True, "Resolved", text)
     return DesiredResource(resource, state, tuple(wanted), tuple(rejected), on_demand)
+
+
+def _nothing_found(spec: LoraAdapterSpec) -> str:
+    """Told with the selection, as mostly that is what is wrong."""
+    source = spec.adapter_source
+    chosen = {"pattern": source.pattern, "prefix": source.prefix, "adapters": ", ".join(source.adapters or ())}
+    by = " and ".join(f"{field} {value!r}" for field, value in chosen.items() if value)
+    what = f"no adapter there is selected by {by}" if by else "there is no adapter"
+    return f"{what}: an adapter is a folder with adapter_config.json and adapter_model.safetensors"
 
 
 def _adapter(

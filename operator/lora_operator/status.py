@@ -227,7 +227,7 @@ def _conditions(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> list
     unplaced = [state for state in states if state.missing]
     if not states:
         word = "NoAdapters" if given.source.ready else given.source.reason
-        text = given.source.message if not given.source.ready else "the source has no adapter that is selected"
+        text = given.source.message
         if failed:
             word, text = "AllRejected", _first(failed)
         known = ConditionStatus.UNKNOWN if given.source.ready is None else ConditionStatus.FALSE

@@ -14,6 +14,18 @@ def test_every_adapter_of_the_source_is_wanted() -> None:
     assert (adapter.replicas, adapter.priority, adapter.version, adapter.bytes) == (2, 7, V1, 1000)
 
 
+def test_a_selection_that_nothing_passes_is_told_with_the_selection() -> None:
+    source = {"type": "local", "repository": "/models/x"}
+    chosen = a_resource("chosen", spec={"adapterSource": {**source, "pattern": "sql-[0-", "adapters": ["a", "b"]}})
+    whole = a_resource("whole", spec={"adapterSource": source})
+    result = desired([chosen, whole], {r.key: a_source(r) for r in (chosen, whole)})
+    what = "an adapter is a folder with adapter_config.json and adapter_model.safetensors"
+    assert [result.resources[f"ns/{name}"].source.message for name in ("chosen", "whole")] == [
+        f"no adapter there is selected by pattern 'sql-[0-' and adapters 'a, b': {what}",
+        f"there is no adapter: {what}",
+    ]
+
+
 def test_declared_memory_wins_over_measured_bytes() -> None:
     resource = a_resource(spec={"schedulingConfig": {"resourceRequirements": {"memory": "2Gi"}}})
     result = desired([resource], {resource.key: a_source(resource, found("a"))})
