@@ -295,6 +295,7 @@ class Operator:
         """Answer routers from now on; returns what ends with the watch, and with the lists beside it."""
         await router.start(self._settings.host, self._settings.router_port)
         stack.push_async_callback(router.stop)
+        log.info("router API and web view on port %d", router.port)
         await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
         listing = asyncio.create_task(self._keep_listing(), name="re-list")
         stack.callback(listing.cancel)

@@ -27,6 +27,7 @@ class Drift:
             return
         ours = [found for model in models if (found := our_model(model, record.pod.adapter_root)) is not None]
         for found in ours:
-            log.warning("somebody else unloaded %s from %s", found.engine_name, pod, extra={"pod": pod})
+            text = "somebody else unloaded %s from %s: it is loaded again where it is wanted"
+            log.warning(text, found.engine_name, pod, extra={"pod": pod})
         if ours:
             self._metrics.drift(len(ours))

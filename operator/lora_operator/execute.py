@@ -223,7 +223,8 @@ class Executor:
             self._failures.clear(adapter.key, adapter.version, pod)
             seconds = time.monotonic() - started
             self._metrics.load("ok", seconds)
-            log.info("loaded %s on %s in %.3f s", adapter.name, pod, seconds, extra=_fields(effect))
+            version = adapter.version[:8]
+            log.info("loaded %s %s on %s in %.3f s", adapter.name, version, pod, seconds, extra=_fields(effect))
         except NameTakenByOther as error:
             if error.is_base:
                 self._load_failed(effect, error)
@@ -336,7 +337,8 @@ class Executor:
             self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
             self._refused_unloads.pop((effect.incarnation, effect.engine_name), None)
             self._metrics.unload(unload.cause.value, "ok")
-            log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
+            name, version = effect.engine_name, (effect.version or "")[:8]
+            log.info("unloaded %s %s from %s (%s)", name, version, pod, unload.cause, extra=_fields(effect))
         except EngineError as error:
             await self._unload_failed(effect, unload, error)
         except Exception as error:

@@ -92,6 +92,26 @@ async def test_an_engine_that_answers_is_up_with_its_release() -> None:
         assert (it.view.release, it.view.models) == ("0.28.0", ())
 
 
+async def test_the_log_says_once_that_an_engine_is_gone_and_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lora_operator.observe.engines")
+    async with watched() as it:
+        engine = await it.serve()
+        it.follow()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        assert caplog.messages == []  # a fleet that is up when the operator starts is no news
+        await engine.kill()
+        await it.until(lambda: it.view.state is EngineState.STARTING)
+        await it.serve("--release", "0.28.0", port=engine.port)
+        await it.until(lambda: it.view.state is EngineState.UP)
+        gone, back = caplog.records
+        assert gone.levelname == "WARNING" and gone.getMessage().startswith(f"the engine of pod {KEY} does not answer")
+        assert (back.levelname, back.getMessage()) == ("INFO", f"the engine of pod {KEY} answers, vLLM 0.28.0")
+        caplog.clear()
+        it.follow(replace(it.record, pod=replace(it.record.pod, container_id="another")))
+        await it.until(lambda: it.view.incarnation.endswith("another"))
+        assert caplog.messages == [f"the engine of pod {KEY} has started anew, and has nothing loaded"]
+
+
 async def test_a_hang_is_a_suspicion_first_and_what_it_held_is_remembered(tmp_path: Path) -> None:
     async with watched() as it:
         engine = await it.serve()

@@ -172,8 +172,20 @@ class Engines:
 
     def _set(self, key: str, view: EngineView) -> None:
         if key in self.views and self.views[key] != view:
+            self._tell(key, self.views[key], view)
             self.views[key] = view
             self._changed(key)
+
+    def _tell(self, key: str, before: EngineView, view: EngineView) -> None:
+        """For whoever is on call: why copies go and come. The first sight of a fleet that is up is no news."""
+        was_up = before.state in (EngineState.UP, EngineState.SUSPECT)
+        if view.state in (EngineState.STARTING, EngineState.DOWN) and was_up:
+            level = logging.INFO if self._records[key].pod.terminating else logging.WARNING
+            log.log(level, "the engine of pod %s does not answer any more: %s", key, view.error, extra={"pod": key})
+        elif view.state is EngineState.UP and before.state in (EngineState.STARTING, EngineState.DOWN):
+            log.info("the engine of pod %s answers, vLLM %s", key, view.release, extra={"pod": key})
+        elif view.state is EngineState.UP and before.incarnation != view.incarnation and was_up:
+            log.warning("the engine of pod %s has started anew, and has nothing loaded", key, extra={"pod": key})
 
     def _delay(self, key: str) -> float:
         view = self.views[key]
