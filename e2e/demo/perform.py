@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -117,15 +118,20 @@ def _say_how_to_use(stage: Stage) -> None:
     screen = stage.screen
     screen.title("Everything is left running")
     screen.command(f"export KUBECONFIG={stage.kubeconfig}")
-    if not stage.plane.existing:
-        screen.command(f'export PATH="{stage.plane.kubectl_path.parent}:$PATH"')
+    folders = [Path(sys.executable).parent, *([] if stage.plane.existing else [stage.plane.kubectl_path.parent])]
+    screen.command(f'export PATH="{":".join(map(str, folders))}:$PATH"')
     screen.command("kubectl get loraadapters,pods -o wide")
+    screen.command("kubectl lora why too-large")
+    screen.command("kubectl lora top --once --direct")
     screen.command("kubectl scale la/sql --replicas=1")
     screen.say(f"The operator reads adapters from {stage.samples.source} (--local-root) and nowhere else.")
     screen.say(
         f"There is no kubelet: what plays it restarts engines that die, and can kill them (namespace {NAMESPACE}):"
     )
     screen.command(python("-m", "e2e.pods", "kill", f"{NAMESPACE}/vllm-0", "--dir", shown(stage.directory / "pods")))
+    screen.say("The operator answers at:")
+    for what, address in stage.addresses.items():
+        screen.output(f"  {what:<12} {address}")
     _list_logs(stage)
     screen.say("To end everything:")
     screen.command("make demo-down")

@@ -82,6 +82,17 @@ class Stage:
             "audit": plane / "audit.log",
         }
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where the operator answers people and programs."""
+        assert self._operator is not None
+        router = f"http://127.0.0.1:{self._operator.router_port}"
+        return {
+            "web view": f"{router}/ui/",
+            "router API": f"{router}/openapi.json",
+            "metrics": f"http://127.0.0.1:{self._operator.metrics_port}/metrics",
+        }
+
     def start(self) -> None:
         """Bring everything up.
 

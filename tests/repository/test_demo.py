@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from e2e.demo.workplace import PROBE_ADDRESS
 
@@ -90,6 +92,11 @@ def test_everything_is_shown_and_can_be_left_running_and_ended(tmp_path: Path) -
         run = demo("--keep", directory=directory)
         assert run.returncode == 0, run.stdout
         assert "all as promised" in run.stdout
+        where = dict(re.findall(r"^ +(web view|router API|metrics) +(http\S+)$", run.stdout, re.MULTILINE))
+        pages = {what: requests.get(address, timeout=10) for what, address in where.items()}
+        assert {what: page.status_code for what, page in pages.items()} == dict.fromkeys(
+            ("web view", "router API", "metrics"), 200
+        )
         again = demo("--keep", directory=directory)
         assert again.returncode == 2
         assert "a demo was left running" in again.stdout
