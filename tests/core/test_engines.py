@@ -110,6 +110,12 @@ async def test_the_log_says_once_that_an_engine_is_gone_and_that_it_is_back(capl
         it.follow(replace(it.record, pod=replace(it.record.pod, container_id="another")))
         await it.until(lambda: it.view.incarnation.endswith("another"))
         assert caplog.messages == [f"the engine of pod {KEY} has started anew, and has nothing loaded"]
+        caplog.clear()
+        it.follow(replace(it.record, uid="of a new pod"))
+        await it.until(lambda: it.view.incarnation.startswith("of a new pod"))
+        assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+            ("INFO", f"pod {KEY} has given way to a new one of that name")
+        ]
 
 
 async def test_a_hang_is_a_suspicion_first_and_what_it_held_is_remembered(tmp_path: Path) -> None:

@@ -179,7 +179,9 @@ class Engines:
     def _tell(self, key: str, before: EngineView, view: EngineView) -> None:
         """For whoever is on call: why copies go and come. The first sight of a fleet that is up is no news."""
         was_up = before.state in (EngineState.UP, EngineState.SUSPECT)
-        if view.state in (EngineState.STARTING, EngineState.DOWN) and was_up:
+        if was_up and before.incarnation.partition("/")[0] != view.incarnation.partition("/")[0]:
+            log.info("pod %s has given way to a new one of that name", key, extra={"pod": key})
+        elif view.state in (EngineState.STARTING, EngineState.DOWN) and was_up:
             level = logging.INFO if self._records[key].pod.terminating else logging.WARNING
             log.log(level, "the engine of pod %s does not answer any more: %s", key, view.error, extra={"pod": key})
         elif view.state is EngineState.UP and before.state in (EngineState.STARTING, EngineState.DOWN):
