@@ -33,6 +33,12 @@ def test_help_loads_nothing_that_takes_time() -> None:
     assert said.stdout.splitlines()[-1] == "[]"
 
 
+def test_without_a_command_it_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert all(f" {command.name}" in said for command in COMMANDS)
+
+
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_teaches_itself_with_examples_and_its_exit_statuses(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -49,8 +55,8 @@ def test_the_module_of_every_command_can_be_run() -> None:
         assert find_spec(f"lora_operator.plugin.{command.module}") is not None
 
 
-def test_without_a_command_or_with_a_wrong_one_the_status_is_two(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["gett"], ["get", "--output", "xml"], ["top", "--seconds", "0"]):
+def test_with_a_wrong_command_the_status_is_two(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["gett"], ["get", "--output", "xml"], ["top", "--seconds", "0"]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2

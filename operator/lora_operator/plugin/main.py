@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from lora_operator.plugin.arguments import parser
 from lora_operator.plugin.problems import FAILED, PluginError
 
-INTERRUPTED = 130
+NO_SENSE, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lora_operator.plugin.completion import complete_in_shell
 
         complete_in_shell(top)
-    return run(top.parse_args(arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        top.print_help(sys.stderr)
+        return NO_SENSE
+    return run(top.parse_args(given))
 
 
 def run(parsed: argparse.Namespace) -> int:
