@@ -219,6 +219,11 @@ async def test_shows_which_adapter_is_where_how_full_pods_are_and_what_has_no_pl
         assert len(pods) == 3 and "320 MiB of 1 GiB" in pods[0] and "2 of 8 slots" in pods[0]
         states = await tab.page.locator(".adapter").evaluate_all("all => all.map(one => one.dataset.state)")
         assert states == ["notplaced", "loaded", "cold", "withheld", "waiting"]  # big, chat, poet, sql, tone
+        legend = {
+            mark.split()[-1]
+            for mark in await tab.page.locator(".legend i").evaluate_all("all => all.map(i => i.className)")
+        }
+        assert legend >= {"loaded", "cold", "withheld", "waiting", "refused"}
         assert await tab.texts("#problems .problem summary .name") == ["big"]
         await tab.page.click("#problems .problem summary")
         whys = " ".join(await tab.texts("#problems li"))

@@ -12,7 +12,7 @@ const STAGES = { Fetching: "fetching", Loading: "loading", Withdrawing: "withdra
   Restarted: "restarted and empty" };
 
 export const stateWord = (cell) => (cell.state === "refused" ? cell.why : STAGES[cell.why] ?? CELLS[cell.state]);
-export const rowState = (row) => ROWS[row.state] ?? row.state;
+export const rowState = (row) => (row.reason === "ScaledToZero" ? "scaled to zero" : ROWS[row.state] ?? row.state);
 
 export function cellWords(row, pod) {
   const cell = row.cells.get(pod.key);
