@@ -85,7 +85,10 @@ class ApiServer:
             status = self.refuse.pop(0)
             return web.json_response({"message": f"refused with {status}"}, status=status)
         if request.method == "POST" and path.endswith(("/leases", "/configmaps")):
-            return web.json_response(self.put(f"{path}/{body['metadata']['name']}", body), status=201)
+            made = f"{path}/{body['metadata']['name']}"
+            if made in self.objects:
+                return web.json_response({"message": "it exists already"}, status=409)
+            return web.json_response(self.put(made, body), status=201)
         if request.method == "PUT":
             known = self.objects.get(path)
             if known is None or known["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
