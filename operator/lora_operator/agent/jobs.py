@@ -114,7 +114,7 @@ class Jobs:
                 await self._store.add(*key, sizes, fill, prefetch=ahead)
             if ahead and not job.prefetch:
                 await self._store.use(*key)  # it was fetched ahead, and just in time
-            log.info("fetched %s", key[0], extra={"adapter": key[0], "version": key[1]})
+            log.info("fetched %s %s", key[0], key[1][:8], extra={"adapter": key[0], "version": key[1]})
             del self._jobs[key]
         except (FetchError, StoreError) as error:
             job.problem = problem_of(error)
