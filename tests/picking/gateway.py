@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from google.protobuf.json_format import MessageToDict
 from grpclib.client import Channel, StreamStreamMethod
 
+from lora_operator.picking.ext_proc_pb2 import BodySendMode, ProcessingRequest, ProcessingResponse
 from lora_operator.picking.server import PROCESSOR, PickerServer, start_picker
 from lora_operator.router.settings import RouterSettings
 from tests.router.fleet import Fleet
@@ -65,7 +64,7 @@ class Gateway:
         """`body` None: none follows; bytes go as they are. `namespace`: what the gateway's configuration names."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         first = ProcessingRequest()
-        first.protocol_config.request_body_mode = ProcessingMode.BodySendMode.Value(mode)
+        first.protocol_config.request_body_mode = BodySendMode.Value(mode)
         first.request_headers.end_of_stream = data is None
         length = {} if data is None else {"content-length": str(len(data))}
         for key, value in ({":method": method, ":path": path} | JSON | length | (headers or {})).items():

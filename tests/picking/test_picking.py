@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from hyperframe.frame import DataFrame, Frame, HeadersFrame
 
+from lora_operator.picking.ext_proc_pb2 import ProcessingRequest
 from tests.picking.gateway import Picking, picking
 from tests.router.fleet import Fleet, a_fleet
 from tests.router.recording import an_asking, recorded

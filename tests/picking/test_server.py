@@ -171,6 +171,6 @@ def test_settings_that_make_no_sense_are_refused(flags: str, says: str) -> None:
 
 
 def test_a_picker_without_its_libraries_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lora_operator.picking.server", None)
+    monkeypatch.setitem(sys.modules, "grpclib.server", None)
     with pytest.raises(SettingsError, match=r"pip install 'lora-operator\[envoy\]'"):
         from_arguments(parser("router").parse_args(["router", "--picker-port", "9002"]), {})

@@ -6,8 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from envoy.config.core.v3.base_pb2 import HeaderValueOption
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
+from lora_operator.picking.ext_proc_pb2 import HeaderValueOption, ProcessingResponse
 
 ENDPOINT_HEADER = "x-gateway-destination-endpoint"
 METADATA_SPACE = "envoy.lb"

@@ -11,8 +11,6 @@ import logging
 import time
 from typing import Any
 
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 from prometheus_client import CollectorRegistry
@@ -22,13 +20,14 @@ from lora_operator.picking.answers import Refusal, Route
 from lora_operator.picking.asked import NAMESPACE_HEADER, READING, Headers, read_headers, read_subset
 from lora_operator.picking.body import BadBody, Body, read_body
 from lora_operator.picking.choosing import Choosing, Question
+from lora_operator.picking.ext_proc_pb2 import BodySendMode, ProcessingRequest
 from lora_operator.picking.messages import Messages
 from lora_operator.picking.metrics import PickerMetrics
 from lora_operator.picking.taking import Limits, Taken
 
 log = logging.getLogger(__name__)
 
-DUPLEX = ProcessingMode.BodySendMode.FULL_DUPLEX_STREAMED
+DUPLEX = BodySendMode.FULL_DUPLEX_STREAMED
 
 
 class Exchange:
@@ -120,7 +119,7 @@ async def _refuse(messages: Messages, refusal: Refusal) -> str:
 def _unusable(first: Any, headers: Headers) -> Refusal | None:
     mode = first.protocol_config.request_body_mode
     if headers.has_body and first.HasField("protocol_config") and mode != DUPLEX:
-        name = ProcessingMode.BodySendMode.Name(mode)
+        name = BodySendMode.Name(mode)
         text = f"the gateway sends bodies in mode {name}; set request_body_mode of its filter to FULL_DUPLEX_STREAMED"
         return Refusal("misconfigured", 500, "GatewayMisconfigured", text)
     if headers.manages:

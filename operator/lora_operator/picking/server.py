@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from grpclib.const import Cardinality, Handler
 from grpclib.health.check import ServiceStatus
 from grpclib.health.service import OVERALL, Health
@@ -23,6 +22,7 @@ from lora_operator.observe.cluster import Cluster
 from lora_operator.picking.bases import Bases
 from lora_operator.picking.choosing import Choosing
 from lora_operator.picking.exchange import Exchange
+from lora_operator.picking.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from lora_operator.picking.taking import Limits
 from lora_operator.picking.tls import BadCertificate, Transport
 from lora_operator.router.api import RouterApi

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
-
 from lora_operator.picking.answers import Refusal
+from lora_operator.picking.ext_proc_pb2 import ProcessingRequest
 from lora_operator.picking.messages import Messages
 
 RETRY_SECONDS = 1

@@ -87,7 +87,7 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
 def _check_picker(settings: RouterSettings) -> None:
     """Raises SettingsError."""
     try:
-        for library in ("cryptography", "envoy.service.ext_proc.v3.external_processor_pb2", "grpclib.server"):
+        for library in ("cryptography", "google.protobuf.message", "grpclib.server"):
             import_module(library)
     except ImportError as error:
         text = f"--picker-port: a library is missing ({error}); install the extra: pip install 'lora-operator[envoy]'"
