@@ -226,6 +226,7 @@ async def test_shows_which_adapter_is_where_how_full_pods_are_and_what_has_no_pl
         assert legend >= {"loaded", "cold", "withheld", "waiting", "refused"}
         assert await tab.texts("#problems .problem summary .name") == ["big"]
         await tab.page.click("#problems .problem summary")
+        await expect(tab.page.locator("#problems li").first).to_be_visible()
         whys = " ".join(await tab.texts("#problems li"))
         assert "vllm-0 NotEnoughMemory" in whys and "rank 64 exceeds 32" in whys
 
