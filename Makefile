@@ -13,7 +13,7 @@ DOCKER ?= docker
 IMAGE ?= lora-operator:0.1.0
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for something most of the time. Files stay together, as their tests share what they start.
-WORKERS ?= 2
+WORKERS ?= 3
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 SOURCES := scheduler operator e2e bench image tests
 
