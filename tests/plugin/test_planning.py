@@ -88,7 +88,7 @@ def test_a_pod_that_is_taken_away_leaves_no_trace() -> None:
 
 
 def test_pods_of_one_workload_are_of_one_kind() -> None:
-    own = {"statefulset.kubernetes.io/pod-name": "p0"}
+    own = {"statefulset.kubernetes.io/pod-name": "p0", "topology.kubernetes.io/zone": "a"}
     pods = [a_pod_of("p0", labels=own), a_pod_of("p1"), a_pod_of("p2", slots=9), a_pod_of("p3", draining=True)]
     assert [pod.key for pod in kinds(pods)] == ["ns/p0", "ns/p2"]
 

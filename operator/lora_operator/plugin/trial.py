@@ -91,9 +91,10 @@ def kinds(pods: Iterable[Pod]) -> list[Pod]:
     return list(found.values())
 
 
-# labels that a controller gives to each of its pods, or to each generation of them
+# labels that a controller gives to each of its pods, or to each generation of them, and the API server (since 1.35) by
+# the node
 _OWN_LABELS = ("statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "controller-revision-hash",
-               "pod-template-hash")  # fmt: skip
+               "pod-template-hash", "topology.kubernetes.io/zone", "topology.kubernetes.io/region")  # fmt: skip
 
 
 def kind_of(pod: Pod) -> object:
