@@ -2,7 +2,7 @@
 # docs/image.md says how to build it, what is in it and how that is proved.
 
 # CPython 3.11 on Debian 12, amd64 and arm64. To move to another: change tag and digest together, and `make image-proof`.
-ARG PYTHON=docker.io/library/python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
+ARG PYTHON=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
 
 FROM ${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 \
@@ -51,7 +51,7 @@ LABEL org.opencontainers.image.title="lora-operator" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11.15-slim-bookworm"
+      org.opencontainers.image.base.name="python:3.11.15-slim-bookworm"
 # Numbers, since Kubernetes can tell of numbers alone that they are not root.
 USER 65532:65532
 WORKDIR /tmp
