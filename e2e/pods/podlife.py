@@ -199,7 +199,8 @@ class PodLife:
                 continue
             body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
             try:
-                self._accept(await self._api.patch(f"{self._path()}/status", body))
+                # somebody else's change may have been seen before this answer came
+                self.observe(await self._api.patch(f"{self._path()}/status", body))
             except ApiError as error:
                 if error.status == 404:
                     continue  # gone: the watch will say so
