@@ -68,6 +68,10 @@ async def _run(settings: Settings) -> int:
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
     kube = await Kube.connect(settings.kubeconfig)
-    operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
-    await operator.run(stop_flag())
+    apart = kube.with_own_connections()
+    operator = Operator(settings, kube, elector(settings, apart) if settings.leader_election else None)
+    try:
+        await operator.run(stop_flag())
+    finally:
+        await apart.close()
     return 0
