@@ -15,8 +15,8 @@ class Link:
     """Where bytes can be had by HTTP GET, with ranges if the server knows them.
 
     `expires_at` is Unix time, None for a link that does not run out. `tag` is the ETag that the answer must carry
-    ("" where the store tells none): other bytes under the same link are refused. `shows_secret`: it is, or carries, what
-    the source's Secret holds, rather than something that was signed for these bytes.
+    ("" where the store tells none): other bytes under the same link are refused. `shows_secret`: it carries what the
+    source's Secret holds, rather than something that was signed for these bytes.
     """
 
     url: str = field(repr=False)
