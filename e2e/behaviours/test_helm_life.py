@@ -130,7 +130,7 @@ def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explain
     pod = f"/api/v1/namespaces/{TEAM}/pods/vllm-tiny-0"
     noted = "production-stack.vllm-project/served-versions"
     eventually(lambda: noted in cluster.rest.get(pod)["metadata"]["annotations"], what=("the pod is annotated",))
-    world.kubectl("delete", "la", "private", "lazy", "lazier", "--timeout=20s")
+    world.kubectl("delete", "la", "private", "lazy", "lazier", "--timeout=60s")
     for account, heading in ((ACCOUNT, "the operator"), (f"{ACCOUNT}-router", "routers")):
         requests = [item for item in _all_requests(cluster) if item["user"]["username"] == account]
         refused = [
@@ -151,14 +151,14 @@ def test_uninstalled_with_adapters_there_it_leaves_them_free_to_be_deleted(clust
     assert cluster.finalizers("sql") == ["production-stack.vllm-project/unload"]
     # the pods' chart may go before the operator's, and what was on its pods is let go of
     cluster.helm("uninstall", "edge", "-n", TEAM)
-    world.kubectl("delete", "la", "far", "--timeout=20s")
+    world.kubectl("delete", "la", "far", "--timeout=60s")
     assert "1 LoraAdapters can be deleted without it" in cluster.uninstall()
     assert cluster.finalizers("sql") == []
     assert len(world.engine("vllm-tiny-0").models()) == 1, "what served goes on serving"
     assert cluster.rest.get(f"{DEPLOYMENTS}/{RELEASE}") == {}
     left = cluster.plane.kubectl("get", "role,rolebinding,job,secret", "-n", SYSTEM_NAMESPACE, "-o", "name")
     assert left == ""
-    world.kubectl("delete", "la", "sql", "--timeout=10s")
+    world.kubectl("delete", "la", "sql", "--timeout=60s")
 
 
 def test_installed_again_it_takes_over_the_definition_that_stayed(cluster: Cluster) -> None:
@@ -176,7 +176,7 @@ def test_when_the_operators_namespace_is_deleted_first_a_documented_command_free
     world.stop_operator()
     claim = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/persistentvolumeclaims/lora-adapters"
     cluster.rest.patch(claim, {"metadata": {"finalizers": None}})  # whose controller does not run here
-    cluster.plane.kubectl("delete", "namespace", SYSTEM_NAMESPACE, "--timeout=30s")
+    cluster.plane.kubectl("delete", "namespace", SYSTEM_NAMESPACE, "--timeout=60s")
     world.kubectl("delete", "la", "sql", "--wait=false")
     assert cluster.finalizers("sql"), "it waits for an operator that is gone"
     _run_documented(cluster, "let-go")

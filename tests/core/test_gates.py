@@ -55,7 +55,7 @@ async def test_it_opens_with_a_reason_where_an_adapter_cannot_be_loaded(tmp_path
 
 async def test_it_opens_after_a_deadline_whatever_is_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "DEADLINE_SECONDS", 0.0)
-    async with a_fleet(tmp_path) as fleet:
+    async with a_fleet(tmp_path, load_timeout=1.0) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.condition("la").get("reason") == "NoMatchingPods")
