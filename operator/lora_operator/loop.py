@@ -17,7 +17,7 @@ from lora_operator.entitled import within
 from lora_operator.execute import Executor
 from lora_operator.files import Files
 from lora_operator.finalize import Finalizers
-from lora_operator.gates import Gates
+from lora_operator.gates import Gates, undecided, verdicts
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.isolate import Isolation
 from lora_operator.load import ModelLoad, model_loads
@@ -252,8 +252,10 @@ class Loop:
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
-        with self._isolation.around("deciding on readiness gates"):
-            parts.gates.update(snapshot, made, pods)
+        with self._isolation.around("deciding which pods may take traffic"):
+            found_open = verdicts(snapshot, made, undecided(pods))
+            parts.gates.update(found_open, pods)
+            parts.files.readiness.follow(found_open, pods)
         parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
 
