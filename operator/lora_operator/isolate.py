@@ -47,14 +47,14 @@ class Isolation:
         """
         planner, self._planner = self._planner, None
         if planner is None or planner.policy != policy:
-            planner = Planner(policy)
+            planner = Planner(policy, remember=True)
         snapshot = self._without_odd_ones(snapshot)
         try:
             made = planner.plan(snapshot)
         except Exception:
             sound = self._sound(snapshot, policy)
             self._odd |= _left_out(snapshot, sound)
-            planner = Planner(policy)
+            planner = Planner(policy, remember=True)
             made = planner.plan(sound)
             if sound == snapshot:
                 with self.around("planning on from the round before"):
