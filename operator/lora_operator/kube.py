@@ -300,7 +300,7 @@ class Kube:
     async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
         """Add ours to the finalizers that are `known`. Raises KubeError: 422 if there are others by now."""
         where = "/metadata/finalizers"
-        add = {"op": "add", "path": f"{where}/-", "value": FINALIZER}
+        add: Json = {"op": "add", "path": f"{where}/-", "value": FINALIZER}
         if not known:
             add |= {"path": where, "value": [FINALIZER]}
         test = {"op": "test", "path": where, "value": list(known) or None}
