@@ -12,7 +12,6 @@ from functools import partial as bound
 from pathlib import Path
 
 from lora_operator.cache.disk import Disk
-from lora_operator.cache.locks import changing
 from lora_operator.cache.partial import Partial
 from lora_operator.cache.protection import InUse
 from lora_operator.cache.records import Record
@@ -78,7 +77,7 @@ class Filling:
             )
         seal(folder, self.files)
         record = Record(tuple(sorted(self.files.items())), now, seconds, self.prefetch)
-        with changing(shelf.root):
+        with shelf.changing():
             os.utime(folder, (now, now))  # its last use: the rename leaves that as it is
             shelf.put(self.claimed.key, folder, record)
 

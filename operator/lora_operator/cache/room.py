@@ -12,7 +12,6 @@ from lora_operator.cache import history as histories
 from lora_operator.cache.entry import Entry
 from lora_operator.cache.leases import Leases
 from lora_operator.cache.limits import Limits
-from lora_operator.cache.locks import changing
 from lora_operator.cache.partial import Partial, Taken, drop, taken
 from lora_operator.cache.policies.base import EvictionPolicy
 from lora_operator.cache.protection import InUse, protection
@@ -42,7 +41,7 @@ class Room:
         Raises StoreError (CacheFull, LargerThanCache, DiskFull, Busy), OSError.
         """
         gone: list[Evicted] = []
-        with changing(self.shelf.root) as alone:
+        with self.shelf.changing() as alone:
             for _ in range(_LOOKS):
                 if self._make_once(claimed, size_bytes, in_use, disk_full, gone, alone):
                     claimed.reserve(size_bytes)
@@ -56,7 +55,7 @@ class Room:
     def missed(self, claimed: Partial) -> bool:
         """Count that a version has to be fetched; whether it went less than an hour ago. Raises StoreError, OSError."""
         root = self.shelf.root
-        with changing(root):
+        with self.shelf.changing():
             before = histories.load(root)
             after = before.missed(claimed.key, self.clock())
             histories.save(root, after)
@@ -68,11 +67,13 @@ class Room:
         """False: something that was to go was asked for meanwhile, look again."""
         root, now = self.shelf.root, self.clock()
         sweep_scratch(root, now)
-        others = [other for other in taken(root, now) if other.place != claimed.place]
         to_come = max(size_bytes - claimed.present_bytes(), 1)
         # a disk that is full with free space has a quota, or others who were faster: only removing helps
         over_disk = to_come - (sum(evicted.size_bytes for evicted in gone) if disk_full else free_bytes(root))
         used = used_bytes(root) if alone else None
+        if self.limits.budget_bytes is None and over_disk <= 0:
+            return True  # whatever else is on its way
+        others = [other for other in taken(root, now) if other.place != claimed.place]
         if used is not None and max(self._over_budget(claimed.key[0], size_bytes, used, others), over_disk) <= 0:
             return True
         entries = self.shelf.entries()
