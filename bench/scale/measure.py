@@ -142,6 +142,8 @@ async def _quiet(
 async def _death(world: Fleet, operator: OperatorProcess, what: str, goals: Goals) -> Figure:
     """Of an engine that serves something; what is seen is status."""
     pods = [pod for places in world.seen.pods.values() for pod in places]
+    if not pods:
+        return _figure(f"an engine dies -> served elsewhere, {what}", None, "s", goals.elsewhere, goals.before[3])
     pod = max(set(pods), key=pods.count)
     lost = [name for name, places in world.seen.pods.items() if pod in places]
     world.kill_engine(pod)

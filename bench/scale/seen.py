@@ -45,20 +45,24 @@ class Seen:
 
     async def _follow(self) -> None:
         while True:
-            listed = await self._api.get(self._path)
-            self.ready.clear()
-            self.pods.clear()
-            for body in listed["items"]:
+            with contextlib.suppress(ApiError):  # the API server may be slow, or away
+                await self._list_and_watch()
+            await asyncio.sleep(0.1)
+
+    async def _list_and_watch(self) -> None:
+        listed = await self._api.get(self._path)
+        self.ready.clear()
+        self.pods.clear()
+        for body in listed["items"]:
+            self._take(body)
+        self._changed.set()
+        async for kind, body in self._api.watch(self._path, {}, listed["metadata"]["resourceVersion"]):
+            if kind == "DELETED":
+                self.ready.pop(body["metadata"]["name"], None)
+                self.pods.pop(body["metadata"]["name"], None)
+            elif kind != "BOOKMARK":
                 self._take(body)
             self._changed.set()
-            with contextlib.suppress(ApiError):
-                async for kind, body in self._api.watch(self._path, {}, listed["metadata"]["resourceVersion"]):
-                    if kind == "DELETED":
-                        self.ready.pop(body["metadata"]["name"], None)
-                        self.pods.pop(body["metadata"]["name"], None)
-                    elif kind != "BOOKMARK":
-                        self._take(body)
-                    self._changed.set()
 
     def _take(self, body: Json) -> None:
         status, name = body.get("status") or {}, body["metadata"]["name"]

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from lora_operator.desired import Desired, DesiredResource, desired
+from lora_operator.desired import Desired, DesiredResource
 from lora_operator.entitled import within
 from lora_operator.execute import Executor
+from lora_operator.expansions import Expansions
 from lora_operator.files import Files
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
@@ -97,6 +98,7 @@ class Loop:
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
         self._participation = Participation()
+        self._expansions = Expansions()
         self._isolation = Isolation()
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
@@ -213,7 +215,9 @@ class Loop:
         found = self._follow()
         pods = found.pods
         use = self._use()
-        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use)
+        wanted = self._expansions.desired(
+            parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use
+        )
         parts.requests.tidy(wanted.names, use.seconds, use.now)
         wanted, uses = within(wanted, self._quotas)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
