@@ -95,6 +95,9 @@ class Failures:
         self._max = max_seconds
         self._known: dict[str, dict[tuple[str, str], tuple[str, Failure]]] = {}  # by pod, by adapter and version
 
+    def __len__(self) -> int:
+        return sum(map(len, self._known.values()))
+
     def add(
         self,
         adapter: str,

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from lora_operator.desired import Desired, DesiredResource
 from lora_operator.entitled import within
@@ -37,8 +38,9 @@ from lora_operator.publish import Publisher
 from lora_operator.quota import Quotas
 from lora_operator.resolve import Resolver
 from lora_operator.sizes import Sizes
-from lora_operator.snapshot import Observed, our_model, take_snapshot
-from lora_operator.states import status_inputs
+from lora_operator.snapshot import Observed, our_model
+from lora_operator.snapshots import Snapshots
+from lora_operator.states import States
 from lora_operator.status import StatusInput, state_name, telling_reason
 from lora_operator.telling import Teller
 from lora_operator.tracing import OFF, Tracing, reconciling
@@ -99,7 +101,10 @@ class Loop:
         self._tracing = tracing
         self._participation = Participation()
         self._expansions = Expansions()
+        self._snapshots = Snapshots()
+        self._states = States()
         self._isolation = Isolation()
+        self._offered: dict[str, tuple[Resource, StatusInput]] = {}
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -222,8 +227,9 @@ class Loop:
         wanted, uses = within(wanted, self._quotas)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
-        parts.sizes.remember(wanted)
-        parts.files.desired = wanted
+        if parts.files.desired is not wanted:
+            parts.sizes.remember(wanted)
+            parts.files.desired = wanted
         observed = Observed(
             pods,
             parts.engines.views,
@@ -233,7 +239,7 @@ class Loop:
             parts.keys.problems,
             found.leaving,
         )
-        snapshot = take_snapshot(wanted, observed, parts.ledger, parts.failures, started)
+        snapshot = self._snapshots.take(wanted, observed, parts.ledger, parts.failures, started)
         made = self._isolation.plan(snapshot, self._policy)
         seconds = time.monotonic() - started
         self.last_round = Round(wanted, snapshot, made)
@@ -243,23 +249,40 @@ class Loop:
             parts.executor.submit(made, wanted)
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
-        inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        inputs = self._states.inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        if self._states.unfinished:
+            self.mark()
         with self._isolation.around("the routing table"):
             self.tell(inputs)
-        now = asyncio.get_running_loop().time()
-        for key, given in inputs.items():
-            resource = parts.cluster.adapters.get(key)
-            if resource is not None:
-                with self._isolation.around(f"the status of LoraAdapter {key}"):
-                    parts.publisher.offer(resource, given, now)
-        parts.publisher.forget(set(inputs))
+        self._offer(inputs)
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
         with self._isolation.around("deciding on readiness gates"):
             parts.gates.update(snapshot, made, pods)
-        parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
+        if len(parts.failures):
+            parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
+
+    def _offer(self, inputs: Mapping[str, StatusInput]) -> None:
+        """Have status say it, of those where it may be news."""
+        parts = self._parts
+        now = asyncio.get_running_loop().time()
+        offered: dict[str, tuple[Resource, StatusInput]] = {}
+        for key, given in inputs.items():
+            resource = parts.cluster.adapters.get(key)
+            if resource is None:
+                continue
+            before = self._offered.get(key)
+            if before is not None and before[0] is resource and before[1] is given:
+                offered[key] = before
+                continue
+            offered[key] = (resource, given)
+            with self._isolation.around(f"the status of LoraAdapter {key}"):
+                parts.publisher.offer(resource, given, now)
+        if offered.keys() != self._offered.keys():
+            parts.publisher.forget(set(inputs))
+        self._offered = offered
 
     def _use(self) -> Use:
         """Who was asked for when: by routers, or by those that went past them."""
@@ -270,17 +293,16 @@ class Loop:
     def _count(
         self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], made: Plan
     ) -> None:
-        states = [state for given in inputs.values() for state in given.adapters]
-        names = [state_name(state) for state in states]
-        names += ["rejected" for resource in resources for _ in resource.rejected]
-        refused = [
-            str(telling_reason(made.refusals.get(key, ()))) for key, count in made.missing.items() for _ in range(count)
-        ]
+        names = (state_name(state) for given in inputs.values() for state in given.adapters)
+        rejected = ("rejected" for resource in resources for _ in resource.rejected)
+        refused = (
+            str(telling_reason(self._states.reasons.of(key))) for key, n in made.missing.items() for _ in range(n)
+        )
         self._parts.metrics.round(
             now=time.time(),
             seconds=seconds,
             engine_states=(view.state.value for view in self._parts.engines.views.values()),
-            adapter_states=names,
+            adapter_states=chain(names, rejected),
             refused=refused,
             in_flight=len(self._parts.ledger),
         )

@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,7 +20,6 @@ from lora_operator.artifacts import BaseModelShape
 from lora_operator.fetch.order import FetchOrder
 from lora_operator.observe.cluster import Resource
 from lora_operator.observe.credentials import CredentialState
-from lora_operator.remembered import Remembered
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, Source, SourceError, SourceRequest
 from lora_operator.sources.selection import passes
 
@@ -67,7 +65,7 @@ class Resolver:
         self._wakes: dict[str, asyncio.Event] = {}
         self._seen: dict[str, tuple[str, str]] = {}
         self._aliases: dict[Model, frozenset[str]] = {}
-        self._requests: Remembered[SourceRequest] = Remembered()
+        self._followed: dict[str, tuple[Resource, frozenset[str], CredentialState | None]] = {}
         self._answered = asyncio.Event()
         self._blocked: dict[str, SourceError | None] = {}  # why the Secret of a resource cannot be used
 
@@ -88,16 +86,17 @@ class Resolver:
         self._aliases = _aliases(self._aliases, served, models)
         for key in [key for key in self.views if key not in wanted]:
             del self.views[key]
+            self._followed.pop(key, None)
             if key in self._tasks:
                 self._drop(key)
-        self._requests.keep(wanted)
         for key, resource in wanted.items():
             assert resource.spec is not None
             aliases = self._aliases[resource.namespace, resource.spec.base_model]
             secret = credentials.get(key)
-            request = self._requests.of(
-                key, (resource, aliases, secret), partial(_request, resource.spec, self._shapes, aliases, secret)
-            )
+            before = self._followed.get(key)
+            if before is not None and before[0] is resource and before[1] is aliases and before[2] is secret:
+                continue  # as in nearly every round
+            request = request_of(resource.spec, self._shapes, aliases, secret.credentials if secret else None)
             if secret is not None and secret == CredentialState():
                 self._await_secret(key, resource, request)
                 continue
@@ -118,9 +117,11 @@ class Resolver:
                 self._wakes[key].set()
             self._blocked[key] = secret.error if secret else None
             self._seen[key] = mark
+            self._followed[key] = (resource, aliases, secret)
 
     def _await_secret(self, key: str, resource: Resource, request: SourceRequest) -> None:
         """Show the resource as one whose source is being read; what was found for it before stays in force."""
+        self._followed.pop(key, None)
         known = self.views.get(key)
         if known is None:
             self.views[key] = SourceView(request)
@@ -261,15 +262,6 @@ def _aliases(
             known = frozenset([*sorted(names_now), *sorted(known - names_now)][:MOST_ALIASES])
         found[model] = known
     return found
-
-
-def _request(
-    spec: LoraAdapterSpec,
-    shapes: Mapping[str, BaseModelShape],
-    aliases: Collection[str],
-    secret: CredentialState | None,
-) -> SourceRequest:
-    return request_of(spec, shapes, aliases, secret.credentials if secret is not None else None)
 
 
 def request_of(
