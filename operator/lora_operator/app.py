@@ -47,12 +47,13 @@ from lora_operator.sources import sources_by_type
 from lora_operator.telling import Teller
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
+from lora_operator.writes import Writes
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
 LAST_ROUND_SECONDS = 1.0
-LAST_STATUS_SECONDS = 2.0
+LAST_WRITES_SECONDS = 2.0
 LIST_RETRY_SECONDS = 1.0
 FIRST_RELIST_SECONDS = 5.0
 
@@ -92,11 +93,13 @@ class Operator:
             interval_seconds=settings.source_seconds,
             base_shapes=base_shapes(settings.base_model_configs),
         )
-        self._recorder = Recorder(kube)
+        self._writes = Writes()
+        self._recorder = Recorder(kube, self._writes)
         ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
         publisher = Publisher(
-            kube, self.cluster, self._recorder, self.metrics, quiet_seconds=settings.status_quiet_seconds
-        )
+            kube, self.cluster, self._writes, self._recorder, self.metrics,
+            quiet_seconds=settings.status_quiet_seconds,
+        )  # fmt: skip
         self.files = Files(
             settings,
             self._session,
@@ -115,7 +118,7 @@ class Operator:
             client=client,
             files=self.files.ways,
             cluster=self.cluster,
-            served_names=ServedNames(kube, self.cluster, engines),
+            served_names=ServedNames(kube, self.cluster, self._writes, engines),
             recorder=self._recorder,
             ledger=ledger,
             failures=failures,
@@ -164,11 +167,12 @@ class Operator:
             finalizers=Finalizers(
                 kube,
                 self.cluster,
+                self._writes,
                 self._recorder,
                 deadline_seconds=settings.finalizer_seconds,
                 changed=self._mark,
             ),
-            gates=Gates(kube, self.cluster, self._mark),
+            gates=Gates(kube, self.cluster, self._writes, self._mark),
             teller=Teller(self._recorder),
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
@@ -247,8 +251,6 @@ class Operator:
             await self._needs.look()
             looking = asyncio.create_task(self._needs.keep_looking(), name="look for what is missing")
             stack.callback(looking.cancel)
-            self._recorder.start()
-            stack.push_async_callback(self._recorder.stop)
             watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
             stack.push_async_callback(watch.stop)
             watching: asyncio.Future[None] | None = None
@@ -330,8 +332,8 @@ class Operator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
+        await self._writes.stop(LAST_WRITES_SECONDS)
+        for part in (parts.keys, parts.credentials, parts.nodes, parts.quotas,
                      parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
             await part.stop()
 

@@ -147,7 +147,6 @@ class Executor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._served_names.stop()
 
     def _begin(self, pod: str) -> None:
         if self._stopping.is_set():

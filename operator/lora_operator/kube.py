@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import ClientResponse, ClientTimeout
@@ -16,28 +16,33 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from lora_operator.settings import GROUP, PLURAL, VERSION
+from lora_operator.settings import FINALIZER, GROUP, PLURAL, VERSION
 
 FIELD_MANAGER = "lora-operator"
-FINALIZER_MANAGER = "lora-operator-finalizer"
 REQUEST_SECONDS = 10.0
 LIST_SECONDS = 60.0
-LEASE_SECONDS = 5.0
 RECORD_SECONDS = 3.0  # somebody waits for it
 LOOK_SECONDS = 3.0
 OPTIONAL = ("/nodes/", "/secrets/")  # what may be refused for good
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+TOO_MANY = 429
+READS_AT_A_TIME = 64  # below what the client's pool takes: nothing waits in there while its time-out runs
 
 Json = dict[str, Any]
 
 
 class KubeError(Exception):
-    """The API server refused or could not be asked. `status` is the HTTP status, 0 where there was no answer."""
+    """The API server refused or could not be asked. `status` is the HTTP status, 0 where there was no answer.
 
-    def __init__(self, status: int, message: str) -> None:
+    `retry_after_seconds` is what it asked for itself, 0 if it did not.
+    """
+
+    def __init__(self, status: int, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Kube:
@@ -45,6 +50,7 @@ class Kube:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+        self._reads = asyncio.Semaphore(READS_AT_A_TIME)
         self.writes = 0
         self.fence: Callable[[], None] = lambda: (
             None
@@ -71,6 +77,11 @@ class Kube:
             raise KubeError(0, f"no usable Kubernetes configuration: {error}; give --kubeconfig FILE") from error
         return cls(ApiClient(configuration))
 
+    def with_own_connections(self) -> Kube:
+        """Another client of the same API server, whose requests never wait behind, or on a connection of, this one's.
+        To be closed by its own."""
+        return Kube(ApiClient(self._client.configuration))
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -91,7 +102,7 @@ class Kube:
                 self.fence()
             self.writes += 1
         try:
-            async with asyncio.timeout(timeout):
+            async with self._reads if method == "GET" else contextlib.nullcontext(), asyncio.timeout(timeout):
                 method_, url, headers_, body_, _ = await self._client.param_serialize(
                     method,
                     path,
@@ -115,7 +126,10 @@ class Kube:
             missed = response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}"))
             if missed and not any(one in path for one in OPTIONAL):
                 self.refused()
-            raise KubeError(response.status, f"{method} {path}: {response.status} {_message(text)}")
+            raise KubeError(
+                response.status, f"{method} {path}: {response.status} {_message(text)}",
+                _seconds(response.headers.get("Retry-After")),
+            )  # fmt: skip
         try:
             return dict(json.loads(text)) if text else {}
         except (ValueError, TypeError) as error:
@@ -265,11 +279,11 @@ class Kube:
 
     async def create_lease(self, namespace: str, name: str) -> Json:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
-        return await self._call("POST", _leases(namespace), body=body, timeout=LEASE_SECONDS, fenced=False)
+        return await self._call("POST", _leases(namespace), body=body, fenced=False)
 
     async def replace_lease(self, namespace: str, name: str, body: Json) -> Json:
         """As it was read, with changes: 409 if somebody else wrote it since."""
-        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, timeout=LEASE_SECONDS, fenced=False)
+        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, fenced=False)
 
     async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
         """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""
@@ -283,15 +297,27 @@ class Kube:
         path = self._resource(namespace, name, "status")
         return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
 
-    async def apply_finalizers(self, namespace: str, name: str, uid: str, finalizers: list[str]) -> Json:
-        """Own exactly these finalizers: what is no longer in the list is removed, those of others stay."""
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": "LoraAdapter",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "finalizers": finalizers},
-        }
-        query = {"fieldManager": FINALIZER_MANAGER, "force": "true"}
-        return await self._call("PATCH", self._resource(namespace, name), query=query, body=body, content_type=APPLY)
+    async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
+        """Add ours to the finalizers that are `known`. Raises KubeError: 422 if there are others by now."""
+        where = "/metadata/finalizers"
+        add = {"op": "add", "path": f"{where}/-", "value": FINALIZER}
+        if not known:
+            add |= {"path": where, "value": [FINALIZER]}
+        test = {"op": "test", "path": where, "value": list(known) or None}
+        return await self._patch_metadata(namespace, name, uid, [test, add])
+
+    async def remove_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
+        """Take ours out of the finalizers that are `known`, whoever put it there: server-side apply removes only what
+        its manager owns alone. Raises KubeError: 422 if there are others by now."""
+        where = f"/metadata/finalizers/{known.index(FINALIZER)}"
+        patch = [{"op": "test", "path": where, "value": FINALIZER}, {"op": "remove", "path": where}]
+        return await self._patch_metadata(namespace, name, uid, patch)
+
+    async def _patch_metadata(self, namespace: str, name: str, uid: str, patch: list[Json]) -> Json:
+        body = [{"op": "test", "path": "/metadata/uid", "value": uid}, *patch]
+        query = {"fieldManager": FIELD_MANAGER}
+        path = self._resource(namespace, name)
+        return await self._call("PATCH", path, query=query, body=body, content_type=JSON_PATCH)
 
     async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Json:
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
@@ -328,6 +354,10 @@ async def _lines(response: ClientResponse) -> AsyncGenerator[bytes]:
             yield rest
     finally:
         response.close()
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after is not None and retry_after.isdigit() else 0.0
 
 
 def _leases(namespace: str) -> str:

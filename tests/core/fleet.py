@@ -70,12 +70,10 @@ class Fleet:
         """As `Operator.run` does, with our own watch."""
         for path in list(self.api.objects):
             self._watch("ADDED", path, self.api.objects[path])
-        self.operator._recorder.start()
         self._tasks = [asyncio.create_task(self.operator.loop.run())]
 
     async def stop(self) -> None:
         await self.operator.finish(self._tasks, grace_seconds=0.2)
-        await self.operator._recorder.stop()
         await self.operator.files.stop()
         await self.operator._session.close()
 
@@ -110,9 +108,8 @@ class Fleet:
 
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and not self.parts.publisher._drafts)
-        await self.until(lambda: not self.parts.finalizers._tasks and not self.operator.loop._dirty.is_set())
-        await self.operator._recorder._queue.join()
+        await self.until(lambda: not len(self.parts.ledger) and not self.operator.loop._dirty.is_set())
+        await self.until(lambda: self.operator._writes.idle)
 
     def stall(self) -> asyncio.Event:
         """Hold every answer of the API server until the event is set."""

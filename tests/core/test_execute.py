@@ -106,7 +106,7 @@ async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_do
             shutil.rmtree(fleet.source / "many/sql")
         stall = fleet.stall()
         await fleet.until(lambda: any(e.engine_name == "sql" for e in fleet.parts.ledger.on("ns/p0")))
-        await fleet.until(lambda: fleet.parts.publisher._drafts)
+        await fleet.until(lambda: ("status", "ns/la") in fleet.operator._writes)
         assert not hang.hits and "sql" in fleet.assigned("la")["p0"], "status still says it"
         fleet.api.stall = None
         stall.set()

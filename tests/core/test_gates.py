@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import gates
+from lora_operator import gates, writes
 from tests.core.fleet import Fleet, a_fleet
 
 PATH = "/api/v1/namespaces/ns/pods/p0"
@@ -80,7 +80,7 @@ async def test_it_opens_where_no_adapter_can_ever_be_loaded(tmp_path: Path) -> N
 
 
 async def test_it_is_written_once_and_again_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 0.01)
     async with a_fleet(tmp_path) as fleet:
         fleet.api.refuse = [500, 409]
         await fleet.add_pod("p0", gate=True)

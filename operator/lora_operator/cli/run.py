@@ -71,7 +71,11 @@ async def _run(settings: Settings, blocks: Blocks) -> int:
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
     kube = await Kube.connect(settings.kubeconfig)
-    operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
+    apart = kube.with_own_connections()
+    operator = Operator(settings, kube, elector(settings, apart) if settings.leader_election else None)
     blocks.show_in(operator.metrics.registry)
-    await operator.run(stop_flag())
+    try:
+        await operator.run(stop_flag())
+    finally:
+        await apart.close()
     return 0

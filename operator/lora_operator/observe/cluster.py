@@ -40,13 +40,18 @@ class Resource:
     generation: int
     created: str
     deleted_at: float | None
-    finalized: bool
+    finalizers: tuple[str, ...]
     refresh: str
     spec: LoraAdapterSpec | None
     problem: str
     status: Json
     keywords: str = ""  # the annotation, see `lora_operator.router.about`
     pinned: str = ""  # the annotation, see `lora_operator.pinned`
+
+    @property
+    def finalized(self) -> bool:
+        """Whether ours is among them."""
+        return FINALIZER in self.finalizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ def read_resource(body: Json) -> Resource:
         generation=metadata.get("generation", 0),
         created=metadata.get("creationTimestamp") or "",
         deleted_at=timestamp(metadata.get("deletionTimestamp")),
-        finalized=FINALIZER in (metadata.get("finalizers") or ()),
+        finalizers=tuple(metadata.get("finalizers") or ()),
         refresh=(metadata.get("annotations") or {}).get(REFRESH_ANNOTATION, ""),
         spec=spec,
         problem=problem,
