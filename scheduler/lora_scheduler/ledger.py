@@ -65,7 +65,7 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "key", "largest",
+        "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "key", "largest",
         "later_bytes", "later_slots", "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit",
         "target",
     )  # fmt: skip
@@ -73,6 +73,7 @@ class PodLedger:
     def __init__(self, pod: Pod) -> None:
         self.key = pod.key
         self.names: dict[str, str] = {}  # public name -> key of the adapter that has it here (of several, the least)
+        self._namesakes: dict[str, set[str]] = {}  # the keys of those that share a name, where several do
         self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
         self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
         self.lowest: int | None = None  # see lowest_priority
@@ -131,8 +132,10 @@ class PodLedger:
             self.lowest = copy.adapter.priority
         if self.largest is not None and copy.share > self.largest:
             self.largest = copy.share
-        if self.names.setdefault(name, key) > key:
-            self.names[name] = key
+        first = self.names.setdefault(name, key)
+        if first != key:
+            self._namesakes.setdefault(name, {first}).add(key)
+            self.names[name] = min(first, key)
         self.later_bytes += copy.bytes
         self.later_slots += 1
         self.load += copy.share
@@ -145,11 +148,14 @@ class PodLedger:
             self.lowest = None
         if copy.share == self.largest:
             self.largest = None
-        if self.names[name] == key:
+        heirs = self._namesakes.get(name)
+        if heirs is None:
             del self.names[name]
-            heirs = [other.adapter.key for other in self.copies.values() if other.adapter.name == name]
-            if heirs:
-                self.names[name] = min(heirs)
+        else:
+            heirs.remove(key)
+            self.names[name] = min(heirs)
+            if len(heirs) == 1:
+                del self._namesakes[name]
         self.later_bytes -= copy.bytes
         self.later_slots -= 1
         self.load -= copy.share

@@ -85,7 +85,7 @@ def work_out(snapshot: Snapshot, policy: Policy) -> Round:
 
 def decide(fleet: Fleet, policy: Policy) -> Round:
     """The round itself."""
-    steps, board = Steps(), Board(POLICIES[policy.name], CLOSE.get(policy.name), fleet.following)
+    steps, board = Steps(), Board(fleet.pods, POLICIES[policy.name], CLOSE.get(policy.name), fleet.following)
     allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
     there = [allotment for allotment in fleet.active if allotment.there]
@@ -107,7 +107,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     # what has been moved, and preempted, may have made more room than the other board knows of
-    board = Board(POLICIES[policy.name], CLOSE.get(policy.name))
+    board = Board(fleet.pods, POLICIES[policy.name], CLOSE.get(policy.name))
     for allotment in fleet.worked():
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
             fill(allotment, allotments, board, preempt=False)
