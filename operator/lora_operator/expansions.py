@@ -10,7 +10,9 @@ from lora_operator.desired import Demands, Desired, DesiredResource, expand, res
 from lora_operator.observe.cluster import Resource
 from lora_operator.ondemand import Use
 from lora_operator.resolve import SourceView
+from lora_operator.slices import in_slices
 
+MANY = 200
 Measured = tuple[float | None, ...] | None  # of each adapter; None while nothing is measured
 
 
@@ -46,6 +48,15 @@ class Expansions:
         for key in self._known.keys() - made.resources.keys():
             del self._known[key]
         return made
+
+    async def prepare(
+        self, resources: Sequence[Resource], sources: Mapping[str, SourceView], demands: Demands | None, use: Use
+    ) -> None:
+        """Where many are new, as at the start, expand them in slices: the rest then takes no time."""
+        if len(resources) - len(self._known) >= MANY:
+            async for resource in in_slices(resources):
+                if resource.deleted_at is None:
+                    self._expand(resource, sources.get(resource.key), demands, use)
 
     def _expand(
         self, resource: Resource, view: SourceView | None, demands: Demands | None, use: Use

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -38,6 +39,7 @@ from lora_operator.publish import Publisher
 from lora_operator.quota import Quotas
 from lora_operator.resolve import Resolver
 from lora_operator.sizes import Sizes
+from lora_operator.slices import in_slices
 from lora_operator.snapshot import Observed, our_model
 from lora_operator.snapshots import Snapshots
 from lora_operator.states import States
@@ -49,6 +51,7 @@ from lora_scheduler import Plan, Policy, Snapshot
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 20.0
+LARGE = 300  # adapters and pods: below that a plan takes less than others notice
 FIRST_LOOKS_SECONDS = 5.0
 LONG_ROUND_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
@@ -88,6 +91,10 @@ class Parts:
     metrics: Metrics
 
 
+class RoundFailed(Exception):
+    """The round that was waited for did not come to its end: what it should have said was not said."""
+
+
 class Loop:
     """Runs rounds for as long as it lives. Others `mark` it dirty, or wait for the `next_round`."""
 
@@ -107,14 +114,21 @@ class Loop:
         self._offered: dict[str, tuple[Resource, StatusInput]] = {}
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
+        self._waited_for: list[asyncio.Future[None]] = []  # for the one that goes on
+        self._planning = ThreadPoolExecutor(1, thread_name_prefix="planning")
         self._ended = False
         self.last_round: Round | None = None
-        self.last_plan_at: float | None = None  # monotonic
+        self._began_at: float | None = None  # monotonic, as is the next
+        self.last_plan_at: float | None = None  # when a round last came to its end
         self.tell: Callable[[Mapping[str, StatusInput]], None] = lambda inputs: None  # of what each status will say
 
     async def next_round(self) -> None:
-        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended."""
+        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended.
+
+        Raises:
+            RoundFailed: it failed.
+        """
         self.mark()
         if not self._ended:
             ended = asyncio.get_running_loop().create_future()
@@ -132,14 +146,21 @@ class Loop:
             await self._run()
         finally:
             self._ended = True
+            self._waited_for += self._waiting
+            self._waiting.clear()
             self._release()
+            self._planning.shutdown(wait=False, cancel_futures=True)
 
-    def _release(self) -> None:
+    def _release(self, error: Exception | None = None) -> None:
         """Let those go on who waited for a round."""
-        for ended in self._waiting:
-            if not ended.done():
+        for ended in self._waited_for:
+            if ended.done():
+                continue
+            if error is None:
                 ended.set_result(None)
-        self._waiting.clear()
+            else:
+                ended.set_exception(RoundFailed(f"a planning round failed: {type(error).__name__}"))
+        self._waited_for.clear()
 
     async def _run(self) -> None:
         self._follow()
@@ -156,16 +177,20 @@ class Loop:
             self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )
         await self._parts.sizes.first_reads(self._listed(), FIRST_LOOKS_SECONDS)
+        self._began_at = time.monotonic()
         while True:
             self._dirty.clear()
+            self._waited_for, self._waiting = self._waiting, []
             started = time.monotonic()
             try:
-                self._round()
+                await self._round()
+                self.last_plan_at = time.monotonic()
                 self._release()
-            except Exception:
+            except Exception as error:
                 # one object that breaks the planner must not stop the rest of the operator from being seen as broken:
                 # last_plan_at stands still, so that /healthz tells, and the traceback says why
                 log.exception("a planning round failed; it is tried again in a second")
+                self._release(error)
                 await asyncio.sleep(1.0)
                 self._dirty.set()
             took = time.monotonic() - started
@@ -214,9 +239,13 @@ class Loop:
         )
         return found
 
-    def _round(self) -> None:
+    async def _round(self) -> None:
+        """What it decides on is one moment, from `_follow` to the snapshot. What comes after goes on in slices."""
         parts = self._parts
         started = time.monotonic()
+        await self._expansions.prepare(
+            list(parts.cluster.adapters.values()), parts.resolver.views, parts.activity.demands, self._use()
+        )
         found = self._follow()
         pods = found.pods
         use = self._use()
@@ -240,21 +269,25 @@ class Loop:
             found.leaving,
         )
         snapshot = self._snapshots.take(wanted, observed, parts.ledger, parts.failures, started)
-        made = self._isolation.plan(snapshot, self._policy)
+        made = await self._plan(snapshot)
         seconds = time.monotonic() - started
         self.last_round = Round(wanted, snapshot, made)
-        self.last_plan_at = time.monotonic()
         log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
         with reconciling(self._tracing, made, seconds):
-            parts.executor.submit(made, wanted)
+            parts.executor.held = False
+            await parts.executor.submit(made, wanted)
+        # as they are by now: what is said has to be so
+        pods = {key: record for key in found.pods if (record := parts.cluster.pods.get(key)) is not None}
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
-        inputs = self._states.inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
-        if self._states.unfinished:
+        self._states.follow(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        inputs = {key: self._states.of(resource) async for key, resource in in_slices(wanted.resources.items())}
+        inputs |= self._states.departing(wanted)
+        if self._states.reasons.unfinished:
             self.mark()
         with self._isolation.around("the routing table"):
             self.tell(inputs)
-        self._offer(inputs)
+        await self._offer(inputs)
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
@@ -264,12 +297,26 @@ class Loop:
             parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
 
-    def _offer(self, inputs: Mapping[str, StatusInput]) -> None:
+    async def _plan(self, snapshot: Snapshot) -> Plan:
+        """Beside the event loop where it may take long. Nothing new begins on pods meanwhile: the plan counts on what
+        it knows of."""
+        if len(snapshot.adapters) + len(snapshot.pods) < LARGE:
+            return self._isolation.plan(snapshot, self._policy)
+        self._parts.executor.held = True
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._planning, self._isolation.plan, snapshot, self._policy
+            )
+        except BaseException:
+            self._parts.executor.held = False
+            raise
+
+    async def _offer(self, inputs: Mapping[str, StatusInput]) -> None:
         """Have status say it, of those where it may be news."""
         parts = self._parts
         now = asyncio.get_running_loop().time()
         offered: dict[str, tuple[Resource, StatusInput]] = {}
-        for key, given in inputs.items():
+        async for key, given in in_slices(inputs.items()):
             resource = parts.cluster.adapters.get(key)
             if resource is None:
                 continue
@@ -318,8 +365,9 @@ class Loop:
         return ""
 
     def plan_age(self) -> float | None:
-        """Seconds since the last plan was made."""
-        return None if self.last_plan_at is None else time.monotonic() - self.last_plan_at
+        """Seconds since a round last came to its end, or since the first of all began."""
+        since = self._began_at if self.last_plan_at is None else self.last_plan_at
+        return None if since is None else time.monotonic() - since
 
 
 def _on_demand(resource: Resource) -> bool:

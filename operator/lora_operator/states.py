@@ -26,23 +26,25 @@ def status_inputs(
     failures: Failures,
 ) -> dict[str, StatusInput]:
     """One StatusInput per resource, also of those that are being deleted."""
-    return States().inputs(desired, snapshot, plan, pods, engines, ledger, failures)
+    states = States()
+    states.follow(desired, snapshot, plan, pods, engines, ledger, failures)
+    wanted = {key: states.of(resource) for key, resource in desired.resources.items()}
+    return wanted | states.departing(desired)
 
 
 class States:
-    """Status inputs, round after round: what nothing has changed about is the same object as in the round before."""
+    """Status inputs, round after round: what nothing has changed about is the same object as in the round before.
+
+    `follow` takes in a moment, of which `of` and `departing` tell until the next.
+    """
 
     def __init__(self) -> None:
-        self._answering: Answers = Answers()
         self.reasons = Reasons()
-        self._known: dict[str, tuple[DesiredResource, tuple[object, ...], StatusInput]] = {}
+        self._answers = Answers()
+        self._found = _Found(Plan({}, (), (), {}, {}), self._answers, self.reasons, set(), {}, {})
+        self._known: dict[str, tuple[DesiredResource, tuple[_Facts, ...], StatusInput]] = {}
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether there are reasons that have yet to be worked out, by another round."""
-        return self.reasons.unfinished
-
-    def inputs(
+    def follow(
         self,
         desired: Desired,
         snapshot: Snapshot,
@@ -51,26 +53,34 @@ class States:
         engines: Mapping[str, EngineView],
         ledger: Ledger,
         failures: Failures,
-    ) -> dict[str, StatusInput]:
-        """See `status_inputs`."""
-        self._answering.follow(pods, engines, ledger)
+    ) -> None:
+        """This is what is so, and what is planned."""
+        self._answers.follow(pods, engines, ledger)
         self.reasons.follow(snapshot, plan)
-        found = _Found(plan, self._answering, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger),
-                       _failed(desired, snapshot, plan, pods, failures))  # fmt: skip
-        known: dict[str, tuple[DesiredResource, tuple[object, ...], StatusInput]] = {}
-        for key, resource in desired.resources.items():
-            facts = tuple(found.facts(wanted) for wanted in resource.wanted)
-            before = self._known.get(key)
-            if before is not None and before[0] is resource and before[1] == facts:
-                known[key] = before
-            else:
-                known[key] = (resource, facts, _input(resource, facts))
-        self._known = known
-        inputs = {key: given for key, (_, _, given) in known.items()}
-        if desired.departing:
-            answering = tuple(self._answering.all())
-            inputs |= {r.key: departing_input(r, desired, answering) for r in desired.departing}
-        return inputs
+        failed = _failed(desired, snapshot, plan, pods, failures)
+        self._found = _Found(
+            plan, self._answers, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger), failed
+        )
+        if len(self._known) > len(desired.resources):
+            self._known = {key: known for key, known in self._known.items() if key in desired.resources}
+
+    def of(self, resource: DesiredResource) -> StatusInput:
+        """What the status of one resource depends on."""
+        key = resource.resource.key
+        facts = tuple(self._found.facts(wanted) for wanted in resource.wanted)
+        before = self._known.get(key)
+        if before is not None and before[0] is resource and before[1] == facts:
+            return before[2]
+        made = _input(resource, facts)
+        self._known[key] = (resource, facts, made)
+        return made
+
+    def departing(self, desired: Desired) -> dict[str, StatusInput]:
+        """The same of those that are being deleted."""
+        if not desired.departing:
+            return {}
+        answering = tuple(self._answers.all())
+        return {resource.key: departing_input(resource, desired, answering) for resource in desired.departing}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class _Found:
     """By adapter, what the round has found."""
 
     plan: Plan
-    answering: Answers
+    answers: Answers
     reasons: Reasons
     moving: set[str]
     fetching: Mapping[str, int]
@@ -105,7 +115,7 @@ class _Found:
             self.plan.missing.get(key, 0),
             key in self.moving,
             self.fetching.get(key),
-            self.answering.of(adapter.namespace, adapter.name),
+            self.answers.of(adapter.namespace, adapter.name),
             self.reasons.of(key),
             tuple(self.failed.get(key, ())),
         )
