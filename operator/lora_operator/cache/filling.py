@@ -45,7 +45,8 @@ class Filling:
         Raises StoreError, and what `fill` raises; an OSError as StoreError.
         """
         try:
-            await self._make_room(disk_full=False)
+            if not await self.disk.do(bound(self.room.reserve, self.claimed, sum(self.files.values()))):
+                await self._make_room(disk_full=False)
             thrashed = await self.disk.do(bound(self.room.missed, self.claimed))
             started = time.monotonic()
             try:

@@ -52,6 +52,23 @@ class Room:
             retryable=True,
         )
 
+    def reserve(self, claimed: Partial, size_bytes: int) -> bool:
+        """Reserve `size_bytes` for `claimed` where nothing has to go for it; else there is something to `make`.
+
+        Raises StoreError (LargerThanCache), OSError.
+        """
+        root = self.shelf.root
+        with self.shelf.changing() as alone:
+            if not alone or size_bytes - claimed.present_bytes() > free_bytes(root):
+                return False
+            if self.limits.budget_bytes is not None:
+                others = [other for other in taken(root, self.clock()) if other.place != claimed.place]
+                used = used_bytes(root)
+                if used is None or self._over_budget(claimed.key[0], size_bytes, used, others) > 0:
+                    return False
+            claimed.reserve(size_bytes)
+            return True
+
     def missed(self, claimed: Partial) -> bool:
         """Count that a version has to be fetched; whether it went less than an hour ago. Raises StoreError, OSError."""
         root = self.shelf.root
@@ -71,8 +88,6 @@ class Room:
         # a disk that is full with free space has a quota, or others who were faster: only removing helps
         over_disk = to_come - (sum(evicted.size_bytes for evicted in gone) if disk_full else free_bytes(root))
         used = used_bytes(root) if alone else None
-        if self.limits.budget_bytes is None and over_disk <= 0:
-            return True  # whatever else is on its way
         others = [other for other in taken(root, now) if other.place != claimed.place]
         if used is not None and max(self._over_budget(claimed.key[0], size_bytes, used, others), over_disk) <= 0:
             return True

@@ -236,10 +236,10 @@ class VolumeStore:
         what = f"storing {key[0]} at {self._shelf.path_of(key)}"
         pause = WAIT_SECONDS[0]
         while True:
-            if await self._found(what, key, files, prefetch):
-                return self._shelf.path_of(key)
             async with self._places:
-                claimed = await self._do(what, bound(self._claim, key))
+                claimed = await self._do(what, bound(self._claim, key, files, prefetch))
+                if isinstance(claimed, Path):
+                    return claimed
                 if claimed is not None:
                     return await self._fill(what, claimed, files, fill, prefetch, resumable)
             await asyncio.sleep(pause)
@@ -248,25 +248,18 @@ class VolumeStore:
     async def _fill(
         self, what: str, claimed: Partial, files: Mapping[str, int], fill: Fill, prefetch: bool, resumable: bool
     ) -> Path:
-        key, keep = claimed.key, False
+        keep = resumable
+        filling = Filling(self._room, self._disk, claimed, files, fill, prefetch, self._in_use, self._tell)
         try:
-            # who had the claim before may just have finished
-            if not await self._found(what, key, files, prefetch):
-                filling = Filling(self._room, self._disk, claimed, files, fill, prefetch, self._in_use, self._tell)
-                keep = resumable
-                thrashed = await filling.run(what)
-                self._counts = self._counts.plus(misses=1, thrash=int(thrashed))
-                keep = False
+            thrashed = await filling.run(what)
+            self._counts = self._counts.plus(misses=1, thrash=int(thrashed))
+            keep = False
         except Exception as error:
             keep = resumable and may_go_on(error) and claimed.present_bytes() <= sum(files.values())
             raise
         finally:
             await self._disk.do(bound(claimed.release, keep=keep))
-        return self._shelf.path_of(key)
-
-    async def _found(self, what: str, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
-        """Whether the version is there and whole."""
-        return await self._do(what, bound(self._look, key, files, prefetch))
+        return self._shelf.path_of(claimed.key)
 
     def _look(self, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
         if not self._shelf.is_there(key):
@@ -331,9 +324,23 @@ class VolumeStore:
             process=self._counts,
         )
 
-    def _claim(self, key: Key) -> Partial | None:
+    def _claim(self, key: Key, files: Mapping[str, int], prefetch: bool) -> Path | Partial | None:
+        """The version's folder if it is there and whole, else the right to fill it; None while another has that."""
         self._check_root(f"storing {key[0]}")
-        return claim(self._root, key)
+        if self._look(key, files, prefetch):
+            return self._shelf.path_of(key)
+        claimed = claim(self._root, key)
+        if claimed is None:
+            return None
+        try:
+            there = self._look(key, files, prefetch)  # who had the claim before may just have finished
+        except BaseException:
+            claimed.release(keep=True)
+            raise
+        if not there:
+            return claimed
+        claimed.release(keep=False)
+        return self._shelf.path_of(key)
 
     def _check_root(self, what: str) -> None:
         if not self._root.is_dir():
