@@ -196,6 +196,7 @@ class Operator:
             on_demand_seconds=settings.on_demand_seconds, tracing=self._tracing,
         )  # fmt: skip
         self.metrics.follow_loads(self.loop.model_loads)
+        self.metrics.follow_writes(self._writes.__len__)
         if self._router is not None:
             # the leader need not wait until its own words come back from the API server
             self.loop.tell = self._router.ahead

@@ -207,6 +207,9 @@ def _expand(resource: Resource, view: SourceView | None, known: _Known) -> Desir
             if wanted or rejected
             else _nothing_found(spec)
         )
+        doubts = [f"{item.name}: {doubt}" for item in view.resolution.adapters for doubt in item.inspection.doubts]
+        if doubts:
+            text = f"{text}; served, though it may be wrong: {_printable('; '.join(doubts))}"[:1000]
         state = SourceState(True, "Resolved", text)
     return DesiredResource(resource, state, tuple(wanted), tuple(rejected), on_demand)
 

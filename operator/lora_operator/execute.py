@@ -39,7 +39,6 @@ from lora_scheduler import Load, Plan, Unload, UnloadCause
 
 log = logging.getLogger(__name__)
 
-UNLOADS_AT_A_TIME = 8
 UNLOAD_AGAIN_SECONDS = 10.0
 
 
@@ -153,9 +152,8 @@ class Executor:
     def _begin(self, pod: str) -> None:
         if self._stopping.is_set() or self.held:
             return
-        unloads = self._unloads.get(pod)
-        while unloads and sum(not e.is_load for e in self._ledger.on(pod)) < UNLOADS_AT_A_TIME:
-            self._start_unload(unloads.popleft())
+        for unload in self._unloads.pop(pod, ()):  # all are withdrawn at once, and wait for their turn then
+            self._start_unload(unload)
         loads = self._loads.get(pod)
         most = self._turns.begun(self._engines.views.get(pod))
         while loads and sum(e.is_load for e in self._ledger.on(pod)) < most:
@@ -314,7 +312,7 @@ class Executor:
         try:
             wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
             # routers must have let go before the engine answers 404
-            others = self._answers_elsewhere(effect)
+            surplus = unload.cause is UnloadCause.SURPLUS and self._answers_elsewhere(effect)
             told = self._tellers.of(pod, public_name(effect.engine_name), wanted)
             try:
                 await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
@@ -324,22 +322,8 @@ class Executor:
                 return
             if told:
                 await asyncio.sleep(self._limits.withdraw_seconds)
-            if wanted is not None:
-                if unload.cause is UnloadCause.SURPLUS and others and not self._answers_elsewhere(effect):
-                    log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
-                    return
-                self._tell_preempted(unload, wanted)
-            if not self._lives(effect):
-                return
-            self._fence()
-            effect.stage = Stage.UNLOADING
-            self._engines.touch(pod)
-            await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
-            self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
-            self._refused_unloads.pop((effect.incarnation, effect.engine_name), None)
-            self._metrics.unload(unload.cause.value, "ok")
-            name, version = effect.engine_name, (effect.version or "")[:8]
-            log.info("unloaded %s %s from %s (%s)", name, version, pod, unload.cause, extra=_fields(effect))
+            async with self._turns.to_unload(effect.incarnation):
+                await self._unload_withdrawn(effect, unload, wanted, surplus)
         except EngineError as error:
             await self._unload_failed(effect, unload, error)
         except Exception as error:
@@ -348,6 +332,24 @@ class Executor:
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
+
+    async def _unload_withdrawn(self, effect: Effect, unload: Unload, wanted: Wanted | None, surplus: bool) -> None:
+        pod = effect.pod
+        if wanted is not None:
+            if surplus and not self._answers_elsewhere(effect):
+                log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
+                return
+            self._tell_preempted(unload, wanted)
+        if not self._lives(effect):
+            return
+        self._fence()
+        effect.stage = Stage.UNLOADING
+        self._engines.touch(pod)
+        await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
+        self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
+        self._refused_unloads.pop((effect.incarnation, effect.engine_name), None)
+        self._metrics.unload(unload.cause.value, "ok")
+        log.info("unloaded %s from %s (%s)", effect.engine_name, pod, unload.cause, extra=_fields(effect))
 
     def _answers_elsewhere(self, effect: Effect) -> bool:
         """Whether another pod of the namespace answers for this adapter."""

@@ -104,6 +104,7 @@ class Files:
             pinned=lambda pod: self._pinned.get(pod.partition("/")[0], frozenset()),
             gone=self._is_gone,
             fence=fence,
+            secrets=settings.secrets_to_agents,
         )
         self._shared = SharedVolume(self.store, self._fetcher, self._locate)
         self.ways = Ways(self._shared, self.agents)

@@ -52,6 +52,11 @@ class Metrics:
             r.register(counted_later)
         self._in_flight = Gauge(prefix + "in_flight_actions", "Loads and unloads under way.", registry=r)
         self._status = Counter(prefix + "status_writes_total", "Writes of status, by result.", ["result"], registry=r)
+        self._waiting = Gauge(
+            prefix + "waiting_writes",
+            "Objects about which something waits to be written to the API server.",
+            registry=r,
+        )
         self._drift = Counter(
             prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
         )
@@ -104,6 +109,10 @@ class Metrics:
         self._pods.follow(engine_states)
         self._adapters.follow(adapter_states)
         self._refused.follow(refused)
+
+    def follow_writes(self, count: Callable[[], int]) -> None:
+        """Show what `count` gives at each scrape."""
+        self._waiting.set_function(count)
 
     def follow_loads(self, read: Callable[[], Mapping[str, ModelLoad]]) -> None:
         """Show what `read` gives at each scrape."""

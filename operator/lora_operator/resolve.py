@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from lora_operator.api.v1alpha1 import LoraAdapterSpec
+from lora_operator.api.v1alpha1 import BaseModelCheck, LoraAdapterSpec
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.fetch.order import FetchOrder
 from lora_operator.observe.cluster import Resource
@@ -211,6 +211,9 @@ class Resolver:
             log.warning("source of %s: %s: %s", key, found.error.reason, found.error, extra=fields)
         for item in found.resolution.broken if found.resolution is not None else ():
             log.warning("source of %s: %r: %s: %s", key, item.name, item.reason, item.message, extra=fields)
+        for good in found.resolution.adapters if found.resolution is not None else ():
+            for doubt in good.inspection.doubts:
+                log.warning("source of %s: %r may be wrong, and is served: %s", key, good.name, doubt, extra=fields)
         log.debug("source of %s resolved", key, extra=fields)
 
     def _delay(self, failures: int, found: SourceView) -> float:
@@ -286,6 +289,7 @@ def request_of(
         base=shapes.get(spec.base_model),
         base_aliases=tuple(sorted(set(aliases) - {spec.base_model})),
         credentials=credentials,
+        compares_names=spec.base_model_check is BaseModelCheck.NAME,
     )
 
 

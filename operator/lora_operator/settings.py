@@ -135,6 +135,12 @@ class Settings:
         "that a Secret names in its annotation production-stack.vllm-project/hosts, the hub, Azure; S3 needs none)",
         tuple,
     )
+    secrets_to_agents: bool = option(
+        False,
+        "send agents the token of an http source, or the SAS of an azure one, where the store gives files to nobody "
+        "else; off: such adapters are refused on pods with an agent (SecretNotForAgents)",
+        bool,
+    )
     deny_private: bool = option(
         False, "fetch from addresses of the open internet only, but for private hosts (cloud metadata: never)", bool
     )

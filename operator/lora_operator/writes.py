@@ -14,8 +14,7 @@ import itertools
 import logging
 import math
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -85,9 +84,9 @@ class Writes:
     def idle(self) -> bool:
         return not self._items
 
-    def waiting(self) -> Mapping[str, int]:
-        """How many there are, by what is written."""
-        return Counter(what for what, _ in self._items)
+    def __len__(self) -> int:
+        """How many objects there is something to write about, those that pause as well."""
+        return len(self._items)
 
     def put(self, key: Key, write: Write, priority: Priority, delay: float = 0.0) -> None:
         """Have this written about the object after `delay` seconds at most, in place of what waits under the key.

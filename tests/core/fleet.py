@@ -226,7 +226,7 @@ class Fleet:
             self._uids += 1
             metadata = {
                 "name": name, "namespace": "ns", "uid": f"uid-{self._uids}", "generation": 1,
-                "creationTimestamp": f"2026-01-01T00:00:{self._uids:02}Z",
+                "creationTimestamp": f"2026-01-01T00:{self._uids // 60:02}:{self._uids % 60:02}Z",
             }  # fmt: skip
             known = {"metadata": metadata, "status": {}}
         else:

@@ -92,6 +92,23 @@ async def test_status_lets_go_of_a_pod_before_its_engine_does(tmp_path: Path) ->
         await fleet.until(lambda: fleet.listed() == {next(iter(fleet.assigned("la"))): ["sql"]})
 
 
+async def test_all_that_goes_is_withdrawn_at_once_and_unloaded_a_few_at_a_time(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, unload_timeout=30.0) as fleet:
+        engine = await fleet.add_pod("p0", "--max-loras", "16", "--max-cpu-loras", "16")
+        many(fleet, 12)
+        fleet.apply("many", "many")
+        await fleet.until(lambda: fleet.ready("many"))
+        late = engine.faults.add("late", "unload")
+        fleet.delete("many")
+        await fleet.until(lambda: late.hits == 8)
+        assert fleet.assigned("many") == {}, "whoever waits for a turn is withdrawn already"
+        await fleet.rounds(5)
+        assert late.hits == 8
+        engine.faults.clear()
+        await fleet.until(lambda: not fleet.exists("many"))
+        assert engine.adapters == []
+
+
 @pytest.mark.parametrize("change", ["deleted", "emptied"])
 async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_does(change: str, tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1) as fleet:

@@ -84,7 +84,7 @@ TEXT = " ".join(SAME)
         (["bash", "-e", "-c"], [f"set -x; pip install foo && vllm serve \\\n  org/base \\\n  {TEXT}\n# it's done"]),
         (["sh", "-c", 'exec vllm serve "$@"', "--"], ["org/base", *SAME]),
         (["sh", "-c", f"(vllm serve org/base --max-num-seqs $(nproc) {TEXT}) > /tmp/log"], []),
-        (["sh", "-c", f"export N=4\nMODEL=org/base vllm serve ${{MODEL}} {TEXT.replace(' 4 ', ' $N ')}"], []),
+        (["sh", "-c", f"export N=4\nMODEL=org/base\nvllm serve ${{MODEL}} {TEXT.replace(' 4 ', ' $N ')}"], []),
         (["tini", "--", "sh", "-c", f"vllm serve org/base {TEXT.replace('9000', '${PORT:-9000}')}"], []),
     ],
 )  # fmt: skip
@@ -248,11 +248,17 @@ def test_prefix_caching_is_on_unless_switched_off_last(args: tuple[str, ...], ca
     assert described("serve", "m", *args).prefix_caching is caching
 
 
+def test_prefix_caching_may_be_on_where_options_follow_that_cannot_be_seen() -> None:
+    assert described(command=["sh", "-c", "vllm serve m --no-enable-prefix-caching $EXTRA"]).prefix_caching
+
+
 class TestLora:
     def test_a_visible_command_line_without_the_flag_means_off(self) -> None:
         pod = described("serve", "m", "--port", "1")
         assert not pod.lora_enabled
-        assert pod.lora_disabled == "container 'vllm' runs vLLM without --enable-lora; add it to its arguments"
+        assert (pod.lora_disabled or "").startswith(
+            "container 'vllm' runs vLLM without --enable-lora; add it to its arguments, or if it has it all the same"
+        )
         assert not described("m", "--enable-lora", "--no-enable-lora").lora_enabled
 
     @pytest.mark.parametrize(
@@ -267,6 +273,13 @@ class TestLora:
     )
     def test_what_is_not_visible_is_left_to_the_engine(self, pod: dict[str, Any]) -> None:
         assert describe(pod, DEFAULTS).lora_enabled
+
+    def test_an_annotation_overrules_what_the_pod_looks_like(self) -> None:
+        annotation = "lora-enabled"
+        assert describe(a_pod("serve", "m", annotations={annotation: "true"}), DEFAULTS).lora_enabled
+        assert not describe(a_pod("m", "--enable-lora", annotations={annotation: "False"}), DEFAULTS).lora_enabled
+        (problem,) = describe(a_pod("m", annotations={annotation: "yes"}), DEFAULTS).problems
+        assert "expected true or false" in problem
 
     @pytest.mark.parametrize(("value", "enabled"), [("True", True), ("1", True), ("0", False), ("", False)])
     def test_runtime_updating_switched_off_in_the_pod_means_off(self, value: str, enabled: bool) -> None:

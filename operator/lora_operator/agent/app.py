@@ -13,7 +13,7 @@ from aiohttp import web
 
 from lora_operator.agent.jobs import Jobs
 from lora_operator.agent.metrics import AgentMetrics
-from lora_operator.agent.service import Loaded, Service
+from lora_operator.agent.service import Loaded, Service, refuse
 from lora_operator.agent.settings import AgentSettings
 from lora_operator.agent.token import TokenFile
 from lora_operator.cache.limits import Limits
@@ -24,6 +24,7 @@ from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
+from lora_operator.listening import Runner
 from lora_operator.server import ServeError
 from lora_operator.tracing.collector import tracing_to
 
@@ -69,7 +70,7 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         stack.push_async_callback(jobs.stop)
         service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics, tracing)
         evictions.service = service
-        runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
+        runner = Runner(service.app(), refuse, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         try:

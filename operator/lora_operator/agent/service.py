@@ -298,6 +298,11 @@ def _problem(status: int, reason: str, message: str, *, retryable: bool = False)
     return _answer(ProblemBody(reason=reason, message=message[:2048], retryable=retryable), status)
 
 
+def refuse(status: int, text: str) -> web.Response:
+    """The answer to a request that reaches no handler."""
+    return _problem(status, "BadRequest", text)
+
+
 def _shown(error: ValidationError) -> str:
     """Where and what, never the value."""
     found = [f"{'.'.join(map(str, item['loc']))}: {item['type']}" for item in error.errors(include_input=False)[:5]]

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from lora_operator.api.quantity import parse_quantity
 from lora_operator.settings import GROUP, POD_LABEL
-from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, is_hidden, read_command, shown
+from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, read_command
+from lora_operator.vllm.hidden import is_hidden, shown
 
 RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 API_KEY_VARIABLE = "VLLM_API_KEY"
@@ -151,9 +152,9 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         adapter_root=limits.adapter_root(),
         agent_port=limits.agent_port(containers),
         api_key_ref=_api_key(command),
-        prefix_caching=command.switch("enable-prefix-caching") is not False,
+        prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
         opted_in=labels.get(POD_LABEL) == "enabled",
-        lora_disabled=_lora_disabled(command, container_name),
+        lora_disabled=limits.lora_disabled(),
         problems=tuple(limits.problems[:PROBLEMS_MAX]),
     )
 
@@ -257,6 +258,17 @@ class _Limits:
                 return number
         return None
 
+    def lora_disabled(self) -> str | None:
+        """Why the engine loads no adapters, where that is certain; the annotation overrules what the pod looks like."""
+
+        def parse(text: str) -> bool:
+            return {"true": True, "false": False}[text.strip().lower()]
+
+        annotated = self._annotation("lora-enabled", parse, "true or false")
+        if annotated is not None:
+            return None if annotated else f"annotation {GROUP}/lora-enabled is false"
+        return _lora_disabled(self._command, self._container)
+
     def adapter_root(self) -> str:
         def parse(text: str) -> str:
             text = text.strip()
@@ -274,7 +286,7 @@ class _Limits:
         try:
             if isinstance(value, str):
                 return parse(value)
-        except (ValueError, OverflowError):
+        except (ValueError, KeyError, OverflowError):
             pass
         self.problems.append(f"annotation {GROUP}/{name} is {_show(str(value))!r}: expected {expected}")
         return None
@@ -294,11 +306,12 @@ def _api_key(command: EngineCommand) -> ApiKeyRef | None:
 def _lora_disabled(command: EngineCommand, container: str) -> str | None:
     """What the pod shows for certain; what the image may set is left for the engine to say."""
     enabled = command.switch("enable-lora")
-    if enabled is False or (enabled is None and command.visible):
-        return f"container {container!r} runs vLLM without --enable-lora; add it to its arguments"
+    overrule = f'if it has it all the same, say so in the annotation {GROUP}/lora-enabled: "true"'
+    if (enabled is False and not command.open_ended) or (enabled is None and command.visible):
+        return f"container {container!r} runs vLLM without --enable-lora; add it to its arguments, or {overrule}"
     updating = command.environment.values.get(RUNTIME_UPDATING)
     if updating is not None and not is_hidden(updating) and updating.strip().lower() not in ("1", "true"):
-        return f"container {container!r} has {RUNTIME_UPDATING}={_show(updating)!r}; set it to True"
+        return f"container {container!r} has {RUNTIME_UPDATING}={_show(updating)!r}; set it to True, or {overrule}"
     return None
 
 

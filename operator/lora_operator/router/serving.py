@@ -10,6 +10,7 @@ from aiohttp import web
 from lora_operator.home import own_namespace
 from lora_operator.inflight import Effect
 from lora_operator.kube import Kube
+from lora_operator.listening import Runner
 from lora_operator.observe.cluster import Cluster
 from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
@@ -18,6 +19,7 @@ from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.load_metrics import LoadMetrics
 from lora_operator.router.loads import Loads
+from lora_operator.router.problems import refuse
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
@@ -103,4 +105,4 @@ class Router:
 
 def runner_of(api: RouterApi, close_seconds: float) -> web.AppRunner:
     """Handlers are cancelled when their clients go: one that waits for an adapter frees its place at once."""
-    return web.AppRunner(api.application(), access_log=None, shutdown_timeout=close_seconds, handler_cancellation=True)
+    return Runner(api.application(), refuse, shutdown_timeout=close_seconds, handler_cancellation=True)
