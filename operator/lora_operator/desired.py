@@ -5,7 +5,7 @@ Everything that a resource asks for ends up in exactly one of two lists: wanted,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -108,24 +108,31 @@ def desired(
     means that demand is not measured at all. `use`: of adapters that are loaded on demand.
     """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
-    expanded = [_expand_safely(r, sources.get(r.key), demands, use) for r in ordered if r.deleted_at is None]
+    expanded = [expand(r, sources.get(r.key), demands, use) for r in ordered if r.deleted_at is None]
+    return resolve_names(expanded, tuple(resource for resource in ordered if resource.deleted_at is not None))
+
+
+def resolve_names(expanded: Sequence[DesiredResource], departing: tuple[Resource, ...]) -> Desired:
+    """Put resources together, which come in the order of their age; see `desired`."""
     holders = _holders(expanded)
     found: dict[str, DesiredResource] = {}
     protected: set[tuple[str, str]] = set()
     for each in expanded:
         resource = each.resource
         claims = [(candidate, holders[resource.namespace, candidate.adapter.name]) for candidate in each.wanted]
-        wanted = tuple(candidate for candidate, holder in claims if holder is candidate)
-        conflicts = tuple(_conflict(candidate, holder) for candidate, holder in claims if holder is not candidate)
+        if not all(holder is candidate for candidate, holder in claims):
+            wanted = tuple(candidate for candidate, holder in claims if holder is candidate)
+            conflicts = tuple(_conflict(candidate, holder) for candidate, holder in claims if holder is not candidate)
+            each = replace(each, wanted=wanted, rejected=each.rejected + conflicts)
         if each.source.ready is not True:
             protected |= {(resource.namespace, name) for name in _names_in_status(resource)}
-        found[resource.key] = replace(each, wanted=wanted, rejected=each.rejected + conflicts)
+        found[resource.key] = each
     return Desired(
         MappingProxyType(found),
         MappingProxyType({holder.adapter.key: holder for holder in holders.values()}),
         frozenset(protected),
         MappingProxyType({claim: holder.adapter.key for claim, holder in holders.items()}),
-        tuple(resource for resource in ordered if resource.deleted_at is not None),
+        departing,
     )
 
 
@@ -153,7 +160,8 @@ def _age_rank(resource: Resource) -> int:
         return 0
 
 
-def _expand_safely(resource: Resource, view: SourceView | None, demands: Demands | None, use: Use) -> DesiredResource:
+def expand(resource: Resource, view: SourceView | None, demands: Demands | None, use: Use) -> DesiredResource:
+    """What one resource asks for, without regard to others."""
     try:
         return _expand(resource, view, _Known(_age_rank(resource), _homes(resource), _counts(resource), demands, use))
     except Exception as error:  # a defect, which must not stop the work for all others

@@ -26,6 +26,7 @@ from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
 from lora_operator.served import ServedNames
+from lora_operator.slices import in_slices
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
 from lora_operator.tellers import Tellers
@@ -95,8 +96,9 @@ class Executor:
         self._tasks: dict[asyncio.Task[None], Effect] = {}
         self._refused_unloads: dict[tuple[str, str], int] = {}  # by incarnation and engine name
         self._stopping = asyncio.Event()
+        self.held = False  # while the next plan is made: of a present to which nothing may be added
 
-    def submit(self, plan: Plan, desired: Desired) -> None:
+    async def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
         self._desired = desired
         self._tellers = Tellers(self._cluster, desired)
@@ -114,7 +116,7 @@ class Executor:
                 self._engines.note_settled(pod)
         self._let_go()
         self._served_names.note_strangers()
-        for pod in {*self._loads, *self._unloads}:
+        async for pod in in_slices({*self._loads, *self._unloads}):
             self._begin(pod)
 
     def _let_go(self) -> None:
@@ -148,7 +150,7 @@ class Executor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, pod: str) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self.held:
             return
         for unload in self._unloads.pop(pod, ()):  # all are withdrawn at once, and wait for their turn then
             self._start_unload(unload)

@@ -7,13 +7,14 @@ rid of it. Status tells a new process on which pods to look.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_operator.inflight import Ledger
 from lora_operator.observe.cluster import PodRecord, Resource
 from lora_operator.observe.describe import takes_part
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.remembered import Remembered
 from lora_operator.snapshot import our_model
 from lora_scheduler import Selector, matches
 
@@ -33,6 +34,8 @@ class Participation:
 
     def __init__(self) -> None:
         self._clean: dict[str, str] = {}  # pod -> incarnation
+        self._selectors: Remembered[Selector | None] = Remembered()
+        self._named: Remembered[frozenset[str]] = Remembered()
 
     def of(
         self,
@@ -42,8 +45,8 @@ class Participation:
         ledger: Ledger,
     ) -> Participants:
         resources = list(resources)
-        selectors = _selectors(resources)
-        named = _named(resources)
+        selectors = self._selected(resources)
+        named: Container[str] | None = None  # worked out where a pod calls for it
         pods: dict[str, PodRecord] = {}
         leaving: set[str] = set()
         clean: dict[str, str] = {}
@@ -57,8 +60,11 @@ class Participation:
                 pods[key] = record
                 continue
             view = engines.get(key)
-            if view is None and key not in named:
-                continue
+            if view is None:
+                if named is None:
+                    named = self._named_by(resources)
+                if key not in named:
+                    continue
             life = incarnation_of(record)
             empty = self._clean.get(key) == life if view is None else _holds_nothing(record, view)
             if empty and not any(ledger.on(key)):
@@ -69,25 +75,33 @@ class Participation:
         self._clean = clean
         return Participants(pods, frozenset(leaving))
 
-
-def _selectors(resources: Iterable[Resource]) -> dict[str, set[Selector]]:
-    """By namespace, the selectors that somebody gave; the empty one selects among those that take part anyway."""
-    found: dict[str, set[Selector]] = {}
-    for resource in resources:
-        if resource.spec is not None and resource.deleted_at is None:
-            selector = resource.spec.deployment_config.pod_selector.for_placement()
-            if selector != Selector():
+    def _selected(self, resources: Sequence[Resource]) -> dict[str, set[Selector]]:
+        """By namespace, the selectors that somebody gave; the empty one selects among those that take part anyway."""
+        found: dict[str, set[Selector]] = {}
+        for resource in resources:
+            selector = self._selectors.of(resource.key, (resource,), lambda: _selector(resource))  # noqa: B023
+            if selector is not None:
                 found.setdefault(resource.namespace, set()).add(selector)
-    return found
+        self._selectors.keep({resource.key for resource in resources})
+        return found
+
+    def _named_by(self, resources: Sequence[Resource]) -> frozenset[str]:
+        """The pods that hold something according to status."""
+        named = [self._named.of(each.key, (each,), lambda: _named(each)) for each in resources]  # noqa: B023
+        self._named.keep({resource.key for resource in resources})
+        return frozenset().union(*named)
 
 
-def _named(resources: Iterable[Resource]) -> set[str]:
-    """The pods that hold something according to status."""
-    return {
-        f"{resource.namespace}/{assignment.get('pod')}"
-        for resource in resources
-        for assignment in resource.status.get("podAssignments") or ()
-    }
+def _selector(resource: Resource) -> Selector | None:
+    if resource.spec is None or resource.deleted_at is not None:
+        return None
+    selector = resource.spec.deployment_config.pod_selector.for_placement()
+    return selector if selector != Selector() else None
+
+
+def _named(resource: Resource) -> frozenset[str]:
+    assignments = resource.status.get("podAssignments") or ()
+    return frozenset(f"{resource.namespace}/{assignment.get('pod')}" for assignment in assignments)
 
 
 def _holds_nothing(record: PodRecord, view: EngineView) -> bool:

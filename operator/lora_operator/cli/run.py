@@ -13,6 +13,7 @@ from typing import Any
 from lora_operator import logs
 from lora_operator.app import Operator
 from lora_operator.cli.stopping import stop_flag
+from lora_operator.event_loop import Blocks
 from lora_operator.handlers import WatchError
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
@@ -38,8 +39,10 @@ def add(commands: Any) -> None:
 def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
+    blocks = Blocks()
     try:
-        return asyncio.run(_run(settings))
+        with asyncio.Runner(loop_factory=blocks.new_loop) as runner:
+            return runner.run(_run(settings, blocks))
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
         return 1
@@ -64,12 +67,13 @@ def elector(settings: Settings, kube: Kube) -> Elector:
     return Elector(kube, namespace, settings.lease_name, identity, times=times)
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, blocks: Blocks) -> int:
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
     kube = await Kube.connect(settings.kubeconfig)
     apart = kube.with_own_connections()
     operator = Operator(settings, kube, elector(settings, apart) if settings.leader_election else None)
+    blocks.show_in(operator.metrics.registry)
     try:
         await operator.run(stop_flag())
     finally:
