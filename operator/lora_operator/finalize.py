@@ -16,7 +16,7 @@ from lora_operator.events import Recorder
 from lora_operator.inflight import Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
-from lora_operator.observe.engines import EngineState, EngineView
+from lora_operator.observe.liveness import EngineState, EngineView
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
@@ -138,7 +138,7 @@ def leftovers(
             if ours is not None and ours.name in names and desired.by_name(resource.namespace, ours.name) is None:
                 left.append(f"{ours.name} on {record.pod.name}")
         for effect in ledger.on(key):
-            if effect.is_load and (effect.adapter or "").startswith(f"{resource.key}/"):
+            if effect.reads_files and (effect.adapter or "").startswith(f"{resource.key}/"):
                 left.append(f"{effect.engine_name} on {record.pod.name}")
     return sorted(set(left))
 
@@ -150,4 +150,4 @@ def _may_hold(resource: Resource, record: PodRecord, view: EngineView | None) ->
     if resource.spec is not None and resource.spec.base_model not in record.pod.base_models:
         return False
     silent = view.state is EngineState.DOWN and view.reason in (EngineTimeout.reason, EngineUnreachable.reason)
-    return silent or view.state is EngineState.UNKNOWN
+    return silent or view.state in (EngineState.UNKNOWN, EngineState.SUSPECT)

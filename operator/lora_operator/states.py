@@ -9,7 +9,7 @@ from lora_operator.departing import Answering, departing_input
 from lora_operator.desired import Desired, DesiredResource, Wanted
 from lora_operator.inflight import Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
 from lora_operator.snapshot import our_model
 from lora_operator.status import AdapterState, Copy, StatusInput
 from lora_operator.vllm.client import Endpoint
@@ -36,8 +36,8 @@ def status_inputs(
     fetching = _fetching(pods, ledger)
     failed = _load_failures(desired, pods, failures)
     for pod in snapshot.pods:
-        if pod.not_ready is not None:
-            # copies that have their place there, and do not answer for the moment
+        if pod.not_ready is not None and engines[pod.key].state is not EngineState.SUSPECT:
+            # copies that have their place there, and do not answer
             for resident in pod.residents:
                 if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
@@ -119,16 +119,16 @@ def _fetching(pods: Iterable[str], ledger: Ledger) -> dict[str, int]:
 def _answering(
     pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger
 ) -> tuple[Answering, ...]:
-    """What answers now: listed by an engine that is up, and not being withdrawn."""
+    """What answers: listed by an engine that has missed no more probes than it may, and not being withdrawn."""
     found: list[Answering] = []
     for key, record in pods.items():
         view = engines.get(key)
         # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
-        if view is None or view.state is not EngineState.UP or record.pod.terminating:
+        if view is None or not view.keeps or record.pod.terminating:
             continue
         if view.incarnation != incarnation_of(record):
             continue  # the last look was at an earlier container
-        leaving = {effect.engine_name for effect in ledger.on(key) if not effect.is_load}
+        leaving = {effect.engine_name for effect in ledger.on(key) if effect.is_unload}
         for model in view.models:
             ours = our_model(model, record.pod.adapter_root)
             if ours is None or ours.engine_name in leaving:

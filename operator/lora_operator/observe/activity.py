@@ -99,7 +99,8 @@ class Activity:
         try:
             page = await self._client.metrics(self._engines.endpoint(key))
         except EngineError as error:
-            log.debug("no metrics of pod %s: %s", key, error)  # whether it is up, others find out and tell
+            log.debug("no metrics of pod %s: %s", key, error)
+            self._engines.look_now(key)  # which finds out whether it is up
             return
         view, record = self._engines.views.get(key), self._records.get(key)
         if view is not None and record is not None and view.state is EngineState.UP:
