@@ -18,6 +18,7 @@ from lora_operator.vllm.errors import (
     EngineUnauthorized,
     EngineUnreachable,
     LoadRefused,
+    ModelListTooLong,
     NameTakenByOther,
     RuntimeUpdatingDisabled,
     UnloadRefused,
@@ -69,9 +70,20 @@ async def test_a_list_that_is_not_understood_is_never_an_empty_list(
 
 
 async def test_an_endless_list_is_cut_off(client: EngineClient, engine: ReplayedEngine) -> None:
-    engine.says(MODELS, Reply(200, b" " * (17 * 2**20)))
-    with pytest.raises(EngineAnswerInvalid, match="more than 16777216 bytes"):
+    engine.says(MODELS, Reply(200, b" " * (5 * 2**20)))
+    with pytest.raises(ModelListTooLong, match="more than 4194304 bytes"):
         await client.models(engine.endpoint)
+
+
+async def test_a_list_of_more_names_than_an_engine_can_hold_is_not_taken(
+    client: EngineClient, engine: ReplayedEngine
+) -> None:
+    names = [{"id": f"a{n}", "root": f"/a{n}", "parent": "tiny"} for n in range(4097)]
+    engine.says(MODELS, Reply(200, json.dumps({"data": names}).encode()))
+    with pytest.raises(ModelListTooLong, match="4097 names"):
+        await client.models(engine.endpoint)
+    engine.says(MODELS, Reply(200, json.dumps({"data": names[1:]}).encode()))
+    assert len(await client.models(engine.endpoint)) == 4096
 
 
 async def test_a_failing_engine_is_told_from_one_that_is_not_vllm(client: EngineClient, engine: ReplayedEngine) -> None:
