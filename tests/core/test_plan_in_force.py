@@ -68,7 +68,17 @@ def most_listed(fleet: Fleet, pod: str) -> int:
     return most
 
 
-ONE_SLOT = ("--max-loras", "1", "--max-cpu-loras", "1", "--sim-load-seconds", "0.6")
+ONE_SLOT = (
+    "--max-loras",
+    "1",
+    "--max-cpu-loras",
+    "1",
+    "--sim-load-seconds",
+    "0.6",
+    "--sim-parallel-loads",
+    "--sim-unload-seconds",
+    "0.4",
+)
 
 
 async def test_the_room_of_a_load_that_may_still_happen_stays_taken(tmp_path: Path) -> None:
