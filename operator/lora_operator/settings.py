@@ -70,7 +70,7 @@ class Settings:
     probe_seconds: float = option(
         0.95, "time between two probes of a pod's /v1/models in a small fleet", float, least=0.05
     )
-    probes_per_second: float = option(200.0, "most probes per second over the whole fleet", float, least=0.1)
+    probes_per_second: float = option(60.0, "most probes per second over the whole fleet", float, least=0.1)
     probe_timeout: float = option(2.0, "how long a pod may take to answer a probe", float, least=0.05)
     probe_failures: int = option(
         3, "how many probes in a row an engine may at least fail to answer before its adapters are placed elsewhere, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -41,7 +42,10 @@ STARTING_FASTEST = 0.008
 STARTING_SLOWEST = 0.25
 STARTING_PER_SECOND = 200.0
 REFUSED_AGAIN_SECONDS = 0.05  # until a refused connection is tried once more: it may have been an accident
-SPACING_SECONDS = 0.001  # between the beginnings of two probes, whatever woke many pods at once
+# Probes begin in bunches, as waking up costs more than a probe does, and few at a time, so that the loop goes on.
+BUNCH_SECONDS = 0.1
+AT_A_TIME = 32
+PATIENT_SECONDS = 0.25  # who does not answer for so long no longer counts among those, and holds up nobody else
 SECONDS_PER_MODEL = 0.0005  # a long list costs time to read: such a pod is probed less often
 
 
@@ -77,7 +81,7 @@ class Engines:
         self._probed: dict[str, list[asyncio.Future[None]]] = {}  # who waits for a probe that begins after now
         self._assumed: Mapping[str, tuple[EngineModel, ...]] = {}
         self._states: Counter[EngineState] = Counter()
-        self._next_turn = 0.0
+        self._turns = asyncio.Semaphore(AT_A_TIME)
         self._tripwires = Tripwires(self.look_now)
 
     def assume(self, held: Mapping[str, tuple[EngineModel, ...]]) -> None:
@@ -230,29 +234,24 @@ class Engines:
             wake = self._wakes[key]
             wake.clear()
             waiting = self._probed.pop(key, [])
+            turn = _Turn(self._turns)
             try:
-                await self._turn()
+                await turn.begin()
                 await self._look(key)
             except Exception:
                 log.exception("probing the engine of pod %s failed; it is tried again", key)
             finally:
+                turn.end()
                 self._tell_waiting(waiting)
             self._first[key].set()
             delay = self._delay(key)
             if first and self.views[key].state is EngineState.UP:
-                delay *= random.random()  # spread the fleet's probes evenly instead of in bursts
+                delay *= random.random()  # spread the fleet over the bunches
                 first = False
+            at = asyncio.get_running_loop().time() + delay
             with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
+                async with asyncio.timeout_at(at if delay < BUNCH_SECONDS else _next_bunch(at)):
                     await wake.wait()
-
-    async def _turn(self) -> None:
-        """Whatever woke many pods at once, their probes begin one after the other: none takes the loop for long."""
-        now = time.monotonic()
-        turn = max(self._next_turn, now)
-        self._next_turn = turn + SPACING_SECONDS
-        if turn > now:
-            await asyncio.sleep(turn - now)
 
     @staticmethod
     def _tell_waiting(waiting: Iterable[asyncio.Future[None]]) -> None:
@@ -273,10 +272,11 @@ class Engines:
         release = self._known(key, incarnation, now).release
         try:
             endpoint = self.endpoint(key)
-            if release:
-                models = await self._client.models(endpoint)
-            else:  # both at once: adapters wait for this answer
+            if not release and self.views[key].state is EngineState.STARTING:  # adapters wait for this answer
                 models, release = await asyncio.gather(self._client.models(endpoint), self._client.version(endpoint))
+            else:
+                models = await self._client.models(endpoint)
+                release = release or await self._client.version(endpoint)
         except EngineError as error:
             self._missed(key, incarnation, error)
             return
@@ -323,6 +323,29 @@ class Engines:
         before = self.views[key]
         same = (before.incarnation, before.state, before.error) == (view.incarnation, view.state, view.error)
         return before.since if same else view.since
+
+
+class _Turn:
+    """One of those that may probe at a time, for as long as the engine answers soon."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns = turns
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def begin(self) -> None:
+        await self._turns.acquire()
+        self._timer = asyncio.get_running_loop().call_later(PATIENT_SECONDS, self.end)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._turns.release()
+
+
+def _next_bunch(at: float) -> float:
+    """The first moment from `at` on at which a bunch begins; the same for all that begin together."""
+    return math.ceil(at / BUNCH_SECONDS) * BUNCH_SECONDS
 
 
 def _moved_on(before: PodRecord, after: PodRecord) -> bool:

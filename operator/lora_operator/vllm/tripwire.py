@@ -32,7 +32,7 @@ class Tripwires:
         if key in self._wires or now - self._tried.get(key, now - AGAIN_SECONDS) < AGAIN_SECONDS:
             return
         self._tried[key] = now
-        with suppress(OSError, ValueError, TimeoutError):  # then there is none, and probes have to find out
+        with suppress(OSError, ValueError, OverflowError):  # then there is none, and probes have to find out
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
                 transport, _ = await loop.create_connection(
