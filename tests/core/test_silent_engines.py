@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.observe import engines
 from lora_operator.observe.engines import EngineState
 from tests.core.fleet import Fleet, a_fleet
 
@@ -113,6 +114,7 @@ async def test_a_pod_whose_engine_lists_too_much_keeps_its_place_and_gets_nothin
         fleet.write("sql")
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.ready("la"))
+        monkeypatch.setattr(engines, "TOO_LONG_AGAIN_SECONDS", 0.0)
         monkeypatch.setattr("lora_operator.vllm.client.LIST_ENTRIES_MAX", 1)
         await fleet.until(lambda: fleet.view("p0").reason == "ModelListTooLong" and fleet.view("p0").misses > 5)
         await fleet.until(lambda: time.monotonic() - fleet.view("p0").silent_since > 0.2)

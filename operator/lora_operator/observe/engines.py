@@ -28,7 +28,7 @@ from lora_operator.observe.liveness import (
     missed,
 )
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
-from lora_operator.vllm.errors import EngineError, EngineUnauthorized, EngineUnreachable
+from lora_operator.vllm.errors import EngineError, EngineUnauthorized, EngineUnreachable, ModelListTooLong
 from lora_operator.vllm.tripwire import Tripwires
 
 __all__ = ["EngineState", "EngineView", "Engines", "Thresholds", "incarnation_of"]
@@ -46,6 +46,7 @@ REFUSED_AGAIN_SECONDS = 0.05  # until a refused connection is tried once more: i
 BUNCH_SECONDS = 0.1
 AT_A_TIME = 32
 PATIENT_SECONDS = 0.25  # who does not answer for so long no longer counts among those, and holds up nobody else
+TOO_LONG_AGAIN_SECONDS = 10.0  # until a list that was too long to be read is asked for again
 SECONDS_PER_MODEL = 0.0005  # a long list costs time to read: such a pod is probed less often
 
 
@@ -224,6 +225,8 @@ class Engines:
             wanted = (time.monotonic() - view.since) * STARTING_FRACTION
             fastest = max(STARTING_FASTEST, states[EngineState.STARTING] / STARTING_PER_SECOND)
             return min(max(wanted, fastest), max(STARTING_SLOWEST, fastest))
+        if view.reason == ModelListTooLong.reason:
+            return max(self._probe_seconds, TOO_LONG_AGAIN_SECONDS)
         # who is missed is asked at the pace of a small fleet, so that thresholds pass in their time
         many = states[EngineState.SUSPECT] if view.state is EngineState.SUSPECT else len(self._tasks)
         return max(self._probe_seconds, many / self._probes_per_second, len(view.models) * SECONDS_PER_MODEL)

@@ -136,13 +136,16 @@ class EngineClient:
             body = (await self._get(endpoint, "/v1/models", self._timeouts.probe, LIST_BYTES_MAX)).body
         except EngineAnswerTooLarge as error:
             raise ModelListTooLong(str(endpoint), f"more than {LIST_BYTES_MAX} bytes") from error
+        # three for each entry; a process that reads many more is held up by it, whatever thread does it
+        if body.count(b"{") + body.count(b"[") > 4 * LIST_ENTRIES_MAX:
+            raise ModelListTooLong(str(endpoint), f"more than the {LIST_ENTRIES_MAX} names that are read")
         try:
             large = len(body) > LIST_BYTES_AT_ONCE  # no single engine may hold the event loop up
             models = await asyncio.to_thread(parse_models, body) if large else parse_models(body)
         except ValueError as error:
             raise _not_vllm(endpoint, "GET /v1/models", f"{error}") from error
         if len(models) > LIST_ENTRIES_MAX:
-            raise ModelListTooLong(str(endpoint), f"{len(models)} names, where {LIST_ENTRIES_MAX} are the most")
+            raise ModelListTooLong(str(endpoint), f"{len(models)} names, where {LIST_ENTRIES_MAX} are read")
         return models
 
     async def version(self, endpoint: Endpoint) -> str:
