@@ -242,7 +242,7 @@ class Files:
             ours = (our_model(model, record.pod.adapter_root) for model in view.models)
             listed = frozenset((model.name, model.fingerprint) for model in ours if model is not None)
             known = self._listed[pod] = (view, listed)
-        coming = {key for effect in self._ledger.on(pod) if effect.is_load and (key := _key(effect)) is not None}
+        coming = {key for effect in self._ledger.on(pod) if effect.reads_files and (key := _key(effect)) is not None}
         return known[1] | coming if coming else known[1]
 
     def _evicted(self, gone: Evicted) -> None:

@@ -25,6 +25,7 @@ from lora_operator.inflight import Failures, Ledger
 from lora_operator.isolate import Isolation
 from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
+from lora_operator.noted import noted
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.credentials import SourceCredentials
@@ -163,6 +164,8 @@ class Loop:
         self._waited_for.clear()
 
     async def _run(self) -> None:
+        cluster, engines = self._parts.cluster, self._parts.engines
+        engines.assume(noted(cluster.adapters.values(), cluster.pods.get))
         self._follow()
         await asyncio.gather(
             self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
@@ -171,8 +174,9 @@ class Loop:
             self._parts.requests.first_read(FIRST_LOOKS_SECONDS),
         )
         self._follow()
+        engines.assume({})
         await asyncio.gather(
-            self._parts.engines.first_looks(FIRST_LOOKS_SECONDS),
+            engines.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )

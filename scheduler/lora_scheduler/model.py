@@ -52,6 +52,7 @@ class Reason(StrEnum):
     POD_NOT_READY = "PodNotReady"
     POD_TERMINATING = "PodTerminating"
     POD_UNREACHABLE = "PodUnreachable"
+    MODEL_LIST_TOO_LONG = "ModelListTooLong"  # its engine lists more than is read
     UNAUTHORIZED = "Unauthorized"  # its engine does not accept our API key
     INVALID_POD_LIMITS = "InvalidPodLimits"
     # the pod is full, and nobody there has to make room
