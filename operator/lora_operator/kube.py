@@ -28,6 +28,7 @@ LOOK_SECONDS = 3.0
 OPTIONAL = ("/nodes/", "/secrets/")  # what may be refused for good
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+OPENED = "OPENED"
 
 Json = dict[str, Any]
 
@@ -70,6 +71,11 @@ class Kube:
         except (config.ConfigException, OSError) as error:
             raise KubeError(0, f"no usable Kubernetes configuration: {error}; give --kubeconfig FILE") from error
         return cls(ApiClient(configuration))
+
+    def with_own_connections(self) -> Kube:
+        """Another client of the same API server, whose requests never wait behind, or on a connection of, this one's.
+        To be closed by its own."""
+        return Kube(ApiClient(self._client.configuration))
 
     async def close(self) -> None:
         await self._client.close()
@@ -130,23 +136,47 @@ class Kube:
         items: list[Json] = []
         version = ""
         for path in paths:
-            token = ""
-            while True:
-                query = {"limit": "500"} | ({"continue": token} if token else {})
-                page = await self._call("GET", path, query=query, timeout=LIST_SECONDS)
-                metadata = page.get("metadata") or {}
-                items += page.get("items") or []
-                version = version or str(metadata.get("resourceVersion") or "")
-                token = metadata.get("continue") or ""
-                if not token:
-                    break
+            async with contextlib.aclosing(self.pages(path, {"limit": "500"}, LIST_SECONDS)) as pages:
+                async for page in pages:
+                    items += page.get("items") or []
+                    version = version or str((page.get("metadata") or {}).get("resourceVersion") or "")
         return items, version
 
-    async def pulse(self, namespaces: tuple[str, ...], timeout: float) -> None:
-        """Whether it answers for LoraAdapters: one is asked for. Raises KubeError."""
-        base = f"/apis/{GROUP}/{VERSION}"
-        path = f"{base}/namespaces/{namespaces[0]}/{PLURAL}" if namespaces else f"{base}/{PLURAL}"
-        await self._call("GET", path, query={"limit": "1"}, timeout=timeout)
+    async def pages(self, path: str, query: Mapping[str, str], timeout: float) -> AsyncGenerator[Json]:
+        """A list, page by page; `timeout` is that of one page. Raises KubeError: 410 if it took too long to read."""
+        token = ""
+        while True:
+            page = await self._call(
+                "GET", path, query={**query, **({"continue": token} if token else {})}, timeout=timeout
+            )
+            token = (page.get("metadata") or {}).get("continue") or ""
+            yield page
+            if not token:
+                return
+
+    async def watch(self, path: str, query: Mapping[str, str], seconds: float) -> AsyncGenerator[Json]:
+        """What changes, as the API server tells it: objects with `type` and `object`; the first is OPENED alone. The
+        server ends it after `seconds`; how long it may be silent is for the caller to judge. Raises KubeError."""
+        query = {**query, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds))}
+        try:
+            method, url, headers, _, _ = await self._client.param_serialize(
+                "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
+                auth_settings=["BearerToken"],
+            )  # fmt: skip
+            response = await self._client.call_api(method, url, headers, _request_timeout=ClientTimeout())
+            async with contextlib.aclosing(_lines(response.response)) as lines:
+                if response.status >= 400:
+                    text = b"".join([line async for line in lines])
+                    if response.status in (403, 404):
+                        self.refused()
+                    raise KubeError(response.status, f"watching {path}: {response.status} {_message(text)}")
+                yield {"type": OPENED}
+                async for line in lines:
+                    yield dict(json.loads(line))
+        except KubeError:
+            raise
+        except Exception as error:  # as in _call
+            raise KubeError(0, f"watching {path}: {type(error).__name__}: {error}") from error
 
     async def version(self) -> Json:
         """What the API server says about itself: `gitVersion`, `major`, `minor`. Raises KubeError."""

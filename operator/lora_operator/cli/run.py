@@ -13,7 +13,6 @@ from typing import Any
 from lora_operator import logs
 from lora_operator.app import Operator
 from lora_operator.cli.stopping import stop_flag
-from lora_operator.handlers import WatchError
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
@@ -43,9 +42,6 @@ def main(arguments: argparse.Namespace) -> int:
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
         return 1
-    except WatchError as error:
-        log.error("the watch has ended, and so do I, to be started anew: %s", error)
-        return 1
     except PartEnded as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
@@ -65,8 +61,6 @@ def elector(settings: Settings, kube: Kube) -> Elector:
 
 
 async def _run(settings: Settings) -> int:
-    if settings.kubeconfig:
-        os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
     kube = await Kube.connect(settings.kubeconfig)
     operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
     await operator.run(stop_flag())
