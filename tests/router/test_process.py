@@ -68,8 +68,6 @@ class Running:
 @asynccontextmanager
 async def a_router(monkeypatch: pytest.MonkeyPatch, port: int, *pods: str) -> AsyncIterator[Running]:
     monkeypatch.setattr(informer, "PAUSES", (0.05,))
-    monkeypatch.setattr(informer, "WATCH_SECONDS", 1.0)
-    monkeypatch.setattr(informer, "SILENT_SECONDS", 2.0)
     monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
     async with an_api_server() as api, aiohttp.ClientSession() as session:
         api.lists = {LORA: a_list(a_resource(*pods)), PODS: a_list(*(a_pod(pod) for pod in pods))}

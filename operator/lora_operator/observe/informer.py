@@ -1,8 +1,10 @@
 """Keeps a cache in step with one list of the API server: list it page by page, then watch from there on.
 
-A watch is short, and its server says something at least every two seconds (that it begins, a bookmark, that it ends):
-one that is silent for longer is broken, whatever TCP thinks, and is made again on a new connection from where it was.
-What changed meanwhile comes then; the list is read again only where that is no longer known, and now and then.
+Nothing says of a silent watch whether there is no news or no connection (bookmarks come only where versions go on). So
+a watch is short: the API server ends it after a second, which says that all came through, and the next one begins where
+it ended, on the same connection. One that does not end in time is broken, whatever TCP thinks, and is made again on
+new ones; what changed meanwhile comes then. The list is read again only where its version is no longer known, and now
+and then.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from lora_operator.observe.scopes import Scope
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 3.0  # the API server sends a bookmark about two seconds before its end
-SILENT_SECONDS = 2.5
+WATCH_SECONDS = 1.0
+SILENT_SECONDS = 1.6
 SILENT_MOST_SECONDS = 20.0  # for an API server that is that slow
 PAGE = 200
 PAGE_SECONDS = 60.0
@@ -168,7 +170,7 @@ class Informer(Generic[T]):
                     await asyncio.sleep(0)
         if time.monotonic() - began < WATCH_SECONDS / 2:
             raise KubeError(0, f"watching {self.scope.path}: it was ended at once")
-        self._silent_seconds = SILENT_SECONDS
+        self._silent_seconds = max(self._silent_seconds * 0.9, SILENT_SECONDS)
 
     def _heard(self) -> None:
         self.heard_at, self.error = time.monotonic(), None

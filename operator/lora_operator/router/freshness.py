@@ -11,7 +11,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-FRESH_SECONDS = 5.0  # a watch that works is heard at least every three
+FRESH_SECONDS = 3.0  # a watch that works is heard every second
 AWAY_AFTER = 2  # looks that failed one after the other
 
 
