@@ -19,9 +19,9 @@ from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
 from lora_operator.home import own_namespace
 from lora_operator.inflight import Failures, Ledger
-from lora_operator.kube import Kube
+from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost
-from lora_operator.loop import Loop, Parts
+from lora_operator.loop import Loop, Parts, RoundFailed
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
@@ -218,7 +218,10 @@ class Operator:
             self._router.mark()
 
     async def _publish_now(self, resource: str) -> None:
-        await self.loop.next_round()
+        try:
+            await self.loop.next_round()
+        except RoundFailed as error:
+            raise KubeError(0, f"what status should say is not known: {error}") from error
         await self._parts.publisher.flush(resource)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -319,7 +322,7 @@ class Operator:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
         parts = self._parts
         await parts.executor.stop(grace_seconds)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, RoundFailed):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
                 await self.loop.next_round()
         for task in tasks:

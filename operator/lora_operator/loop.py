@@ -85,6 +85,10 @@ class Parts:
     metrics: Metrics
 
 
+class RoundFailed(Exception):
+    """The round that was waited for did not come to its end: what it should have said was not said."""
+
+
 class Loop:
     """Runs rounds for as long as it lives. Others `mark` it dirty, or wait for the `next_round`."""
 
@@ -103,11 +107,16 @@ class Loop:
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
         self.last_round: Round | None = None
-        self.last_plan_at: float | None = None  # monotonic
+        self._began_at: float | None = None  # monotonic, as is the next
+        self.last_plan_at: float | None = None  # when a round last came to its end
         self.tell: Callable[[Mapping[str, StatusInput]], None] = lambda inputs: None  # of what each status will say
 
     async def next_round(self) -> None:
-        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended."""
+        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended.
+
+        Raises:
+            RoundFailed: it failed.
+        """
         self.mark()
         if not self._ended:
             ended = asyncio.get_running_loop().create_future()
@@ -127,11 +136,15 @@ class Loop:
             self._ended = True
             self._release()
 
-    def _release(self) -> None:
+    def _release(self, error: Exception | None = None) -> None:
         """Let those go on who waited for a round."""
         for ended in self._waiting:
-            if not ended.done():
+            if ended.done():
+                continue
+            if error is None:
                 ended.set_result(None)
+            else:
+                ended.set_exception(RoundFailed(f"a planning round failed: {type(error).__name__}"))
         self._waiting.clear()
 
     async def _run(self) -> None:
@@ -149,16 +162,19 @@ class Loop:
             self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )
         await self._parts.sizes.first_reads(self._listed(), FIRST_LOOKS_SECONDS)
+        self._began_at = time.monotonic()
         while True:
             self._dirty.clear()
             started = time.monotonic()
             try:
                 self._round()
+                self.last_plan_at = time.monotonic()
                 self._release()
-            except Exception:
+            except Exception as error:
                 # one object that breaks the planner must not stop the rest of the operator from being seen as broken:
                 # last_plan_at stands still, so that /healthz tells, and the traceback says why
                 log.exception("a planning round failed; it is tried again in a second")
+                self._release(error)
                 await asyncio.sleep(1.0)
                 self._dirty.set()
             took = time.monotonic() - started
@@ -233,7 +249,6 @@ class Loop:
         made = self._isolation.plan(snapshot, self._policy)
         seconds = time.monotonic() - started
         self.last_round = Round(wanted, snapshot, made)
-        self.last_plan_at = time.monotonic()
         log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
         with reconciling(self._tracing, made, seconds):
             parts.executor.submit(made, wanted)
@@ -292,8 +307,9 @@ class Loop:
         return ""
 
     def plan_age(self) -> float | None:
-        """Seconds since the last plan was made."""
-        return None if self.last_plan_at is None else time.monotonic() - self.last_plan_at
+        """Seconds since a round last came to its end, or since the first of all began."""
+        since = self._began_at if self.last_plan_at is None else self.last_plan_at
+        return None if since is None else time.monotonic() - since
 
 
 def _on_demand(resource: Resource) -> bool:
