@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 16
 
 @dataclass(eq=False)
 class Connection:
-    """One that a client opened. `silent`: nothing goes through any more. `left`: bytes until it is cut, if it is to be."""
+    """One that a client opened. `silent`: nothing goes through any more. `left`: bytes until it is cut, if ever."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None

@@ -32,7 +32,7 @@ from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
-from lora_operator.parts import must_go_on
+from lora_operator.parts import let_end, must_go_on
 from lora_operator.preconditions import Preconditions, rights_to_act
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 LAST_ROUND_SECONDS = 1.0
 LAST_STATUS_SECONDS = 2.0
+END_SECONDS = 2.0  # for what should take none
+STORE_END_SECONDS = 6.0
 
 
 class Operator:
@@ -236,10 +238,12 @@ class Operator:
         tasks: list[asyncio.Task[Any]] = []
         grace_seconds = STOP_SECONDS
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(asyncio.to_thread, self._tracing.close)
+            stack.push_async_callback(
+                lambda: let_end("sending traces", asyncio.to_thread(self._tracing.close), END_SECONDS)
+            )
             stack.push_async_callback(self._kube.close)
             stack.push_async_callback(self._session.close)
-            stack.push_async_callback(self.files.stop)
+            stack.push_async_callback(lambda: let_end("the adapter volume", self.files.stop(), STORE_END_SECONDS))
             if settings.health_port:
                 health = await serve_health(
                     settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self._unready,
@@ -321,17 +325,19 @@ class Operator:
     async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
         parts = self._parts
-        await parts.executor.stop(grace_seconds)
+        await let_end("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
         with contextlib.suppress(TimeoutError, RoundFailed):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
                 await self.loop.next_round()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await let_end(
+            "what runs for as long as the process", asyncio.gather(*tasks, return_exceptions=True), END_SECONDS
+        )
         await parts.publisher.stop(LAST_STATUS_SECONDS)
-        for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
-                     parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
-            await part.stop()
+        every = (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
+                 parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines)  # fmt: skip
+        await let_end("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
 
 
 def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_operator import logs
-from lora_operator.cli.stopping import stop_flag
+from lora_operator.cli.stopping import run
 from lora_operator.kube import Kube, KubeError
 from lora_operator.options import add_options
 from lora_operator.parts import PartEnded
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        return asyncio.run(_run(settings))
+        return run(lambda stop: _run(settings, stop))
     except PartEnded as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
@@ -46,8 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
 
 
-async def _run(settings: RouterSettings) -> int:
-    stop = stop_flag()
+async def _run(settings: RouterSettings, stop: asyncio.Event) -> int:
     semantic = None
     if settings.embedding_model:
         # in a thread: a signal must be noticed meanwhile

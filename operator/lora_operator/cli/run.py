@@ -12,7 +12,7 @@ from typing import Any
 
 from lora_operator import logs
 from lora_operator.app import Operator
-from lora_operator.cli.stopping import stop_flag
+from lora_operator.cli.stopping import run
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        return asyncio.run(_run(settings))
+        return run(lambda stop: _run(settings, stop))
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
         return 1
@@ -60,8 +60,8 @@ def elector(settings: Settings, kube: Kube) -> Elector:
     return Elector(kube, namespace, settings.lease_name, identity, times=times)
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, stop: asyncio.Event) -> int:
     kube = await Kube.connect(settings.kubeconfig)
     operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
-    await operator.run(stop_flag())
+    await operator.run(stop)
     return 0
