@@ -199,6 +199,7 @@ class Operator:
             self._router.show_under_way(ledger.on)
             self._router.api.lacks = self._needs.why
             self._router.age, self._router.trouble = self._following.age_seconds, self._following.trouble
+            self._router.api.stale = self._following.partly_stale
 
     def _stands_by(self) -> bool:
         """One that lacks something is not ready to: a roll-out that takes a right away stops at its first pod."""

@@ -15,7 +15,7 @@ import pytest
 from lora_operator.cli.main import parser
 from lora_operator.observe import informer
 from lora_operator.options import SettingsError
-from lora_operator.router import freshness
+from lora_operator.router import following, freshness
 from lora_operator.router.process import run_router
 from lora_operator.router.settings import RouterSettings, from_arguments
 from lora_operator.server import ServeError
@@ -103,6 +103,21 @@ async def test_it_answers_from_its_last_table_while_the_api_server_is_away_and_s
         assert caplog.text.count("the API server does not answer, the table stays as it was") == 1
         router.api.away = False
         await router.until("/readyz", lambda status, body: body["apiServer"] == "Reachable")
+
+
+async def test_one_watch_that_is_not_fresh_for_a_while_makes_it_unready_as_others_may_see_more(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    monkeypatch.setattr(following, "STALE_SECONDS", 1.5)
+    async with a_router(monkeypatch, unused_tcp_port, "p0") as router:
+        await router.until("/readyz", lambda status, _: status == 200)
+        router.api.statuses[PODS] = 500
+        body = await router.until("/readyz", lambda status, _: status == 503)
+        assert not body["ready"]
+        assert body["message"].startswith(f"the watch of pods ({POD_LABEL}=enabled) has not been fresh for")
+        assert len((await router.get("/v1/adapters/sql/pods"))[1]["pods"]) == 1, "whoever asks all the same is answered"
+        router.api.statuses.clear()
+        await router.until("/readyz", lambda status, _: status == 200)
 
 
 async def test_what_no_watch_told_is_found_by_the_next_list(

@@ -78,6 +78,12 @@ class Following:
             return ""
         return f"the watch of {oldest.scope} has not been fresh for {age:.0f} s: {oldest.error}"
 
+    def partly_stale(self) -> str:
+        """The same where others are fresh: the API server is there, and another process may see what this one does
+        not."""
+        latest = max(informer.heard_at or 0.0 for informer in self._all())
+        return self.stale() if time.monotonic() - latest < STALE_SECONDS else ""
+
     def start(self) -> asyncio.Task[None]:
         """Begin to list and watch; what is returned ends by itself only by a defect."""
         self._task = asyncio.create_task(self._run(), name="watches")

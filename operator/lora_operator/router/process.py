@@ -44,6 +44,7 @@ async def run_router(
         all_pods=bool(settings.picker_port),  # which sends requests for base models to any pod that serves them
     )  # fmt: skip
     router.age, router.trouble = following.age_seconds, following.trouble
+    router.api.stale = following.partly_stale
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(kube.close)
         await router.start(settings.host, settings.port)
