@@ -1,4 +1,4 @@
-"""The few calls to the Kubernetes API that the operator makes itself (watching is kopf's).
+"""The few calls to the Kubernetes API that operator and routers make.
 
 Bodies are plain JSON: what is read is a small part of each object, and typed models would cost more than they give.
 """

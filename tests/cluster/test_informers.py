@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import datetime
 import json
 import secrets
 import urllib.parse
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.aio.config import incluster_config
 
 from e2e.controlplane import ControlPlane
 from e2e.faults import FaultProxy
@@ -178,6 +181,41 @@ async def test_a_connection_that_breaks_costs_no_event(
         await seen.adapter("comes")
         await seen.kubectl("delete", "la", "goes")
         await seen.until(lambda: seen.adapters == {"comes"}, seconds=10)
+
+
+async def test_in_a_pod_all_goes_to_the_address_of_the_environment_with_the_token_of_the_file(
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # there is no cluster DNS here: what went to kubernetes.default.svc would not arrive
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+    address = urllib.parse.urlsplit(config["clusters"][0]["cluster"]["server"])
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("not yet valid")
+    authority.write_bytes(base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(address.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
+    kube, cluster = await Kube.connect(), Cluster(PodDefaults())
+    following = Following(kube, cluster, (), lambda: None)
+    following.start()
+    try:
+        await refused(following)
+        token.write_text(config["users"][0]["user"]["token"])  # as the kubelet renews it, in place
+        loader = kube._client.configuration.refresh_api_key_hook.__self__
+        loader.token_expires_at = datetime.datetime.now()  # a minute after it was read last
+        async with asyncio.timeout(30):
+            await following.until_synced(asyncio.Event())
+        assert following.trouble() is None
+    finally:
+        await following.stop()
+        await kube.close()
+
+
+async def refused(following: Following) -> None:
+    async with asyncio.timeout(30):
+        while (error := following.trouble()) is None or error.status != 401:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_while_nothing_comes_through_it_says_which_watch_is_how_old_and_is_fresh_again_afterwards(
