@@ -41,6 +41,10 @@ class KubeError(Exception):
         self.status = status
 
 
+class Silent(KubeError):
+    """A watch says nothing any more, not even that it ends."""
+
+
 class Kube:
     """A thin, JSON-only client for what the operator reads and writes."""
 
@@ -154,27 +158,42 @@ class Kube:
             if not token:
                 return
 
-    async def watch(self, path: str, query: Mapping[str, str], seconds: float) -> AsyncGenerator[Json]:
+    async def watch(
+        self, path: str, query: Mapping[str, str], *, seconds: float, silent_seconds: float
+    ) -> AsyncGenerator[Json]:
         """What changes, as the API server tells it: objects with `type` and `object`; the first is OPENED alone. The
-        server ends it after `seconds`; how long it may be silent is for the caller to judge. Raises KubeError."""
+        server ends it after `seconds`.
+
+        Raises:
+            Silent: nothing came for `silent_seconds`, which should be more than those.
+            KubeError: it was refused, or broke off.
+        """
         query = {**query, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds))}
         try:
-            method, url, headers, _, _ = await self._client.param_serialize(
-                "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )  # fmt: skip
-            response = await self._client.call_api(method, url, headers, _request_timeout=ClientTimeout())
+            async with asyncio.timeout(silent_seconds):
+                method, url, headers, _, _ = await self._client.param_serialize(
+                    "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
+                    auth_settings=["BearerToken"],
+                )  # fmt: skip
+                response = await self._client.call_api(method, url, headers, _request_timeout=ClientTimeout())
             async with contextlib.aclosing(_lines(response.response)) as lines:
                 if response.status >= 400:
-                    text = b"".join([line async for line in lines])
+                    async with asyncio.timeout(silent_seconds):
+                        text = b"".join([line async for line in lines])
                     if response.status in (403, 404):
                         self.refused()
                     raise KubeError(response.status, f"watching {path}: {response.status} {_message(text)}")
                 yield {"type": OPENED}
-                async for line in lines:
+                while True:
+                    async with asyncio.timeout(silent_seconds):
+                        line = await anext(lines, None)
+                    if line is None:
+                        return
                     yield dict(json.loads(line))
         except KubeError:
             raise
+        except TimeoutError as error:
+            raise Silent(0, f"watching {path}: nothing was heard for {silent_seconds:g} s") from error
         except Exception as error:  # as in _call
             raise KubeError(0, f"watching {path}: {type(error).__name__}: {error}") from error
 
@@ -257,32 +276,6 @@ class Kube:
                     raise missing from error
                 if error.status != 409:  # somebody was faster: then it is there now
                     raise
-
-    async def watch_config_map(self, namespace: str, name: str, version: str, seconds: float) -> AsyncGenerator[Json]:
-        """The changes of one ConfigMap since a resource version (from its present state on if that is empty), as the
-        API server tells them: objects with `type` and `object`. Ends after so many seconds. Raises KubeError."""
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        query = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(int(seconds))}
-        query |= {"resourceVersion": version} if version else {}
-        try:
-            async with asyncio.timeout(seconds + REQUEST_SECONDS):
-                method, url, headers, _, _ = await self._client.param_serialize(
-                    "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
-                    auth_settings=["BearerToken"],
-                )  # fmt: skip
-                response = await self._client.call_api(
-                    method, url, headers, _request_timeout=ClientTimeout(total=seconds + REQUEST_SECONDS)
-                )
-                async with contextlib.aclosing(_lines(response.response)) as lines:
-                    if response.status >= 400:
-                        text = b"".join([line async for line in lines])
-                        raise KubeError(response.status, f"GET {path}: {response.status} {_message(text)}")
-                    async for line in lines:
-                        yield dict(json.loads(line))
-        except KubeError:
-            raise
-        except Exception as error:  # as in _call
-            raise KubeError(0, f"watching {path}/{name}: {type(error).__name__}: {error}") from error
 
     async def remove_keys(self, namespace: str, name: str, keys: Iterable[str], version: str) -> None:
         """Remove keys of exactly this version of a ConfigMap. Raises KubeError: 409 if it is another one by now."""

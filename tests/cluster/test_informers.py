@@ -196,14 +196,19 @@ async def test_in_a_pod_all_goes_to_the_address_of_the_environment_with_the_toke
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(address.hostname))
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
+    made = incluster_config.InClusterConfigLoader.__init__
+
+    def impatient(self: Any, **options: Any) -> None:
+        made(self, **options)
+        self._token_refresh_period = datetime.timedelta(seconds=0.1)  # and not a minute
+
+    monkeypatch.setattr(incluster_config.InClusterConfigLoader, "__init__", impatient)
     kube, cluster = await Kube.connect(), Cluster(PodDefaults())
     following = Following(kube, cluster, (), lambda: None)
     following.start()
     try:
         await refused(following)
         token.write_text(config["users"][0]["user"]["token"])  # as the kubelet renews it, in place
-        loader = kube._client.configuration.refresh_api_key_hook.__self__
-        loader.token_expires_at = datetime.datetime.now()  # a minute after it was read last
         async with asyncio.timeout(30):
             await following.until_synced(asyncio.Event())
         assert following.trouble() is None

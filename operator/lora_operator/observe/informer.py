@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Generic
 
-from lora_operator.kube import OPENED, Json, Kube, KubeError
+from lora_operator.kube import OPENED, Json, Kube, KubeError, Silent
 from lora_operator.observe.cluster import Cache, T, key_of, version_of
 from lora_operator.observe.scopes import Scope
 
@@ -97,6 +97,8 @@ class Informer(Generic[T]):
         if error.status:  # it answers: the place from which to go on is no longer known, or may not be seen
             self._version = 0
         self._sure = False
+        if isinstance(error, Silent):  # or it is only slow
+            self._silent_seconds = min(self._silent_seconds * 2, SILENT_MOST_SECONDS)
         if error.status != GONE:
             self.error = error
             log.log(logging.DEBUG if failed < 3 else logging.INFO, "%s: %s", self.scope, error)
@@ -152,17 +154,9 @@ class Informer(Generic[T]):
         """Follow changes for a while. Raises KubeError."""
         began, count = time.monotonic(), 0
         query = self.scope.query | {"resourceVersion": str(self._version)}
-        async with contextlib.aclosing(kube.watch(self.scope.path, query, WATCH_SECONDS)) as events:
-            while True:
-                try:
-                    async with asyncio.timeout(self._silent_seconds):
-                        event = await anext(events, None)
-                except TimeoutError:
-                    silent, self._silent_seconds = self._silent_seconds, self._silent_seconds * 2
-                    self._silent_seconds = min(self._silent_seconds, SILENT_MOST_SECONDS)
-                    raise KubeError(0, f"watching {self.scope.path}: nothing was heard for {silent:g} s") from None
-                if event is None:
-                    break
+        watch = kube.watch(self.scope.path, query, seconds=WATCH_SECONDS, silent_seconds=self._silent_seconds)
+        async with contextlib.aclosing(watch) as events:
+            async for event in events:
                 self._take(event)
                 self._heard()
                 count += 1
