@@ -36,7 +36,8 @@ GONE = 410
 
 class Informer(Generic[T]):
     """Call `run` once. `changed` is called with the key when something is news; `left` with the key of what this scope
-    no longer shows, its last state if that is known, and the version from which on that is so."""
+    no longer shows, its last state if that is known, and the version from which on that is so. What is not to `keep` is
+    passed over."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Informer(Generic[T]):
         changed: Callable[[str], None],
         left: Callable[[Informer[T], str, Json | None, int], None],
         relist_seconds: float,
+        keep: Callable[[Json], bool] = lambda body: True,
     ) -> None:
         self._kube = kube
         self._own: Kube | None = None  # connections that nobody else has, and that are given up together
@@ -55,6 +57,7 @@ class Informer(Generic[T]):
         self._changed = changed
         self._left: Callable[[Informer[T], str, Json | None, int], None] = left
         self._relist_seconds = relist_seconds
+        self._keep = keep
         self._relist_at = 0.0
         self._version = 0  # where the watch is; 0: a list is needed
         self._sure = True  # that this version still means something
@@ -137,8 +140,9 @@ class Informer(Generic[T]):
                     made_at = version_of(page)
                     self._notice_rewind(made_at)
                 for body in page.get("items") or ():
-                    shown.add(key_of(body))
-                    self._see(body)
+                    if self._keep(body):
+                        shown.add(key_of(body))
+                        self._see(body)
                     count += 1
                     if count % AT_ONCE == 0:
                         await asyncio.sleep(0)
@@ -176,7 +180,7 @@ class Informer(Generic[T]):
             raise KubeError(int(body.get("code") or 0), f"watching {self.scope.path}: {body.get('message')}")
         if kind == OPENED:
             return
-        if kind in ("ADDED", "MODIFIED"):
+        if kind in ("ADDED", "MODIFIED") and self._keep(body):
             self.keys.add(key_of(body))
             self._see(body)
         elif kind == "DELETED":

@@ -7,7 +7,7 @@ many, one watch over more pods costs less than many narrow ones.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lora_operator.observe.cluster import Resource
 from lora_operator.settings import GROUP, PLURAL, POD_LABEL, VERSION
@@ -20,13 +20,15 @@ MOST = 32
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scope:
-    """What one list and watch sees. `namespace` empty: all; `name`: of one object; `labels`: as `kubectl -l` has it."""
+    """What one list and watch sees. `namespace` empty: all; `name`: of one object; `labels`: as `kubectl -l` has it;
+    `engines`: nothing is kept of what serves no model."""
 
     base: str  # of the API, such as /api/v1
     plural: str
     namespace: str = ""
     labels: str = ""
     name: str = ""
+    engines: bool = False
 
     @property
     def path(self) -> str:
@@ -67,14 +69,13 @@ def pod_scopes(
     selectors: Iterable[tuple[str, str]],
     others: Iterable[str],
     *,
-    all_pods: bool = False,
+    all_engines: bool = False,
 ) -> frozenset[Scope]:
     """What it takes to see the pods that take part, and `others`, keys of pods that do not any more.
 
-    `selectors`: namespaces and what `selector_of` their resources says. With `all_pods` everything is seen.
+    `selectors`: namespaces and what `selector_of` their resources says. With `all_engines` also every other pod that
+    serves a model, which no selector finds.
     """
-    if all_pods:
-        return _all(namespaces)
     found = {_pods(namespace, PARTICIPANTS) for namespace in namespaces or ("",)}
     where: dict[str, set[str]] = {}
     for namespace, labels in selectors:
@@ -83,7 +84,8 @@ def pod_scopes(
         wide = not namespaces and len(those) > MOST_NAMESPACES
         found |= {_pods(namespace, labels) for namespace in ([""] if wide else those)} if labels else set()
     found |= {one_pod(key) for key in others}
-    return _fewer(found, namespaces)
+    few = _fewer(found, namespaces)
+    return few | {replace(scope, engines=True) for scope in _all(namespaces)} if all_engines else few
 
 
 def one_pod(key: str) -> Scope:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_operator.kube import Json, Kube, KubeError
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.describe import PodDefaults, describe
 from lora_operator.observe.informer import PAGE_SECONDS, Informer
 from lora_operator.observe.scopes import Scope, adapter_scopes, one_pod, pod_scopes, selector_of
 from lora_operator.router.derive import pods_named
@@ -27,7 +28,7 @@ AT_ONCE = 16
 
 class Following:
     """`changed` is called when something is news. `why` tells what is known to be missing: of a list that fails nothing
-    more is said then. With `all_pods` every pod is seen, also those that can never take part."""
+    more is said then. With `all_engines` every pod that serves a model is seen, also those that take no part."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Following:
         why: Callable[[], str] = lambda: "",
         *,
         relist_seconds: float = 300.0,
-        all_pods: bool = False,
+        all_engines: bool = False,
     ) -> None:
         self._kube = kube
         self._cluster = cluster
@@ -46,7 +47,7 @@ class Following:
         self._changed = changed
         self._why = why
         self._relist_seconds = relist_seconds
-        self._all_pods = all_pods
+        self._all_engines = all_engines
         self._adapters = [
             Informer(
                 kube, scope, cluster.adapters, changed=self._adapter_changed, left=self._adapter_left,
@@ -109,7 +110,7 @@ class Following:
             for adapters in self._adapters:
                 group.create_task(adapters.run(), name=f"watch {adapters.scope}")
             group.create_task(self._keep_telling(), name="tell of watches that fail")
-            self._start(group, pod_scopes(self._namespaces, (), (), all_pods=self._all_pods))
+            self._start(group, pod_scopes(self._namespaces, (), (), all_engines=self._all_engines))
             for adapters in self._adapters:
                 await adapters.synced.wait()
             self._start(group, self._wanted())
@@ -136,7 +137,7 @@ class Following:
 
     def _wanted(self) -> frozenset[Scope]:
         selectors = ((key.partition("/")[0], labels) for key, labels in self._selectors.items())
-        return pod_scopes(self._namespaces, selectors, self._strays, all_pods=self._all_pods)
+        return pod_scopes(self._namespaces, selectors, self._strays, all_engines=self._all_engines)
 
     def _start(self, group: asyncio.TaskGroup, scopes: Iterable[Scope]) -> None:
         now = time.monotonic()
@@ -145,7 +146,7 @@ class Following:
             if scope not in self._pods:
                 informer = self._pods[scope] = Informer(
                     self._kube, scope, self._cluster.pods, changed=lambda _: self._changed(), left=self._pod_left,
-                    relist_seconds=self._relist_seconds,
+                    relist_seconds=self._relist_seconds, keep=_serves_a_model if scope.engines else lambda _: True,
                 )  # fmt: skip
                 if scope.name:  # which has just left another's sight
                     informer.keys.add(f"{scope.namespace}/{scope.name}")
@@ -244,3 +245,7 @@ class Following:
             elif text and not said and not self._why():
                 log.warning("%s", text)
                 said = text
+
+
+def _serves_a_model(body: Json) -> bool:
+    return bool(describe(body, PodDefaults()).base_models)

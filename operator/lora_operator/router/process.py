@@ -41,7 +41,7 @@ async def run_router(
     router.api.lacks = needs.why
     following = Following(
         kube, cluster, settings.namespaces, router.mark, needs.why, relist_seconds=settings.relist_seconds,
-        all_pods=bool(settings.picker_port),  # which sends requests for base models to any pod that serves them
+        all_engines=bool(settings.picker_port),  # which sends requests for base models to any pod that serves them
     )  # fmt: skip
     router.age, router.trouble = following.age_seconds, following.trouble
     router.api.stale = following.partly_stale
