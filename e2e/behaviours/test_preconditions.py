@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         world.kubectl("delete", DEFINITION, "--timeout=20s")
         eventually(lambda: NOT_DEFINED in unready(ready), what=("the operator says that it is gone",))
         assert unready(router) == "", "the router goes on with the table that it has"
+        time.sleep(8)  # longer than a watch is tried again before its resource counts as gone
+        assert unready(router) == ""
         define(world, shipped)
         operator.wait_ready()
         world.apply("sql", "sql")

@@ -1,7 +1,7 @@
 """What an operator or a router cannot do without: an API server that is new enough, the definition, and rights.
 
-It is asked for at the start, when something is refused, every second while something is missing, and now and then.
-What is missing is said in one line and shown by /readyz; once it is there everything goes on without a new start.
+It is asked for at the start and when something is refused; what is missing is asked for again until it is there. What
+is missing is said in one line and shown by /readyz; once it is there everything goes on without a new start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 LEAST_KUBERNETES = (1, 30)  # ValidatingAdmissionPolicy v1, which guards pods; the definition's own rules need 1.29
 MISSING_SECONDS = 1.0
-WELL_SECONDS = 60.0
+MISSING_MOST_SECONDS = 5.0
 AT_ONCE = 16
 PATIENCE = 30  # looks
 SHOWN = 6  # of what may be a long list
@@ -71,12 +71,15 @@ def rights_to_answer(watched: Sequence[str], requests: str) -> list[Right]:
 
 
 class Preconditions:
-    """Call `look` once before anything else is asked for, then let `keep_looking` run."""
+    """Let `keep_looking` run from the start on."""
 
     def __init__(self, kube: Kube, rights: Sequence[Right]) -> None:
         self._kube = kube
         self._rights = rights
         self._missing: dict[str, str] = {}
+        self._denied: Collection[Right] = ()
+        self._topics = {"version": self._version, "definition": self._definition, "rights": self._granted}
+        self._unknown = set(self._topics)  # nobody has answered yet
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._doubt = asyncio.Event()
         self._patience = PATIENCE
@@ -88,25 +91,33 @@ class Preconditions:
 
     async def look(self) -> None:
         """See what is there now. What cannot be seen, because the API server does not answer, stays as it was."""
-        await asyncio.gather(
-            self._see("version", self._version),
-            self._see("definition", self._definition),
-            self._see("rights", self._granted),
-        )
+        self._denied = ()
+        await asyncio.gather(*(self._see(topic) for topic in self._topics))
 
     async def keep_looking(self) -> None:
         """Until cancelled."""
+        await self.look()
+        pause = MISSING_SECONDS
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.0 if self._missing else WELL_SECONDS):
-                    await self._doubt.wait()
-            await asyncio.sleep(MISSING_SECONDS)
-            self._doubt.clear()
-            await self.look()
+            lacking = dict(self._missing), set(self._unknown)
+            if not any(lacking):
+                await self._doubt.wait()
+            await asyncio.sleep(pause)
+            if self._doubt.is_set():
+                self._doubt.clear()
+                await self.look()
+            else:  # what was there is there still, until something is refused
+                await asyncio.gather(*(self._see(topic) for topic in {*self._missing, *self._unknown}))
+            same = lacking == (self._missing, self._unknown)
+            pause = min(pause * 1.5, MISSING_MOST_SECONDS) if same and any(lacking) else MISSING_SECONDS
 
-    async def _see(self, topic: str, look: Callable[[], Awaitable[str]]) -> None:
+    async def _see(self, topic: str) -> None:
         with contextlib.suppress(KubeError):
-            self._note(topic, await look())
+            problem = await self._topics[topic]()
+            self._unknown -= {topic}
+            if problem is None:
+                self._unknown.add(topic)
+            self._note(topic, problem or "")
 
     def _note(self, topic: str, problem: str) -> None:
         before = self._missing.pop(topic, "")
@@ -117,7 +128,7 @@ class Preconditions:
         elif before:
             log.info("no longer so: %s", before)
 
-    async def _version(self) -> str:
+    async def _version(self) -> str | None:
         found = await self._kube.version()
         numbers = [re.match(r"\d+", str(found.get(key) or "")) for key in ("major", "minor")]
         if not all(numbers) or tuple(int(one[0]) for one in numbers if one) >= LEAST_KUBERNETES:
@@ -125,7 +136,8 @@ class Preconditions:
         least = ".".join(map(str, LEAST_KUBERNETES))
         return f"Kubernetes {found.get('gitVersion')} is too old: upgrade the cluster to {least} or newer"
 
-    async def _definition(self) -> str:
+    async def _definition(self) -> str | None:
+        """None while the API server does not say yet."""
         name = f"{PLURAL}.{GROUP}"
         if not await self._kube.serves(GROUP, VERSION, PLURAL):
             return (
@@ -136,9 +148,7 @@ class Preconditions:
         theirs = next((one for key, one in served.items() if key.endswith(f".{ours['name']}.LoraAdapter")), None)
         if theirs is None:  # its schema comes a moment after it
             self._patience -= 1
-            if self._patience > 0:
-                self._doubt.set()
-            return ""
+            return None if self._patience > 0 else ""
         self._patience = PATIENCE
         absent = list(_absent(ours["schema"]["openAPIV3Schema"], theirs))
         if not absent:
@@ -148,11 +158,13 @@ class Preconditions:
             f"the CustomResourceDefinition {name} is of an older version, without {what}: apply crds/ of this version"
         )
 
-    async def _granted(self) -> str:
-        answers = await asyncio.gather(*(self._may(right) for right in self._rights))
+    async def _granted(self) -> str | None:
+        asked = [right for right in self._rights if right in self._denied] or self._rights
+        answers = await asyncio.gather(*(self._may(right) for right in asked))
+        self._denied = {right for right, may in zip(asked, answers, strict=True) if not may}
         verbs: dict[str, list[str]] = {}
-        for right, may in zip(self._rights, answers, strict=True):
-            if not may:
+        for right in self._rights:
+            if right in self._denied:
                 verbs.setdefault(right.where, []).append(right.verb)
         if not verbs:
             return ""

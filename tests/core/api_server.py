@@ -7,6 +7,7 @@ server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -117,12 +118,15 @@ class ApiServer:
         return None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """The changes of one object, from now on."""
+        """The changes of one object, or of what a list shows, from now on, for as long as it was asked for. Of a list
+        that a test sets nothing is told."""
         queue = self.streams[_watched(request)]
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        while (event := await queue.get()) is not None:
-            await response.write(json.dumps(event).encode() + b"\n")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(float(request.query["timeoutSeconds"])):
+                while (event := await queue.get()) is not None:
+                    await response.write(json.dumps(event).encode() + b"\n")
         return response
 
     def _end_watch(self, path: str) -> None:
@@ -132,7 +136,11 @@ class ApiServer:
     def _read(self, request: web.Request, path: str) -> web.Response:
         if path in self.lists:
             pages = self.lists[path]
-            return web.json_response(pages[int(request.query.get("continue", "0"))])
+            page = pages[int(request.query.get("continue", "0"))]
+            return web.json_response(page | {"items": [one for one in page["items"] if _selected(one, request)]})
+        if path.endswith("/pods") and (everywhere := self.lists.get("/api/v1/pods")) is not None:
+            items = [one for page in everywhere for one in page["items"] if _selected(one, request)]
+            return web.json_response(everywhere[0] | {"items": items})
         if path not in self.objects:
             return web.json_response({"message": f"{path} not found"}, status=404)
         return web.json_response(self.objects[path])
@@ -213,7 +221,16 @@ class ApiServer:
 
 
 def _watched(request: web.Request) -> str:
-    return f"{request.path}/{request.query['fieldSelector'].removeprefix('metadata.name=')}"
+    name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return f"{request.path}/{name}" if name else f"{request.path}?{request.query.get('labelSelector', '')}"
+
+
+def _selected(body: Json, request: web.Request) -> bool:
+    """Knows `a=b,c=d` and one name."""
+    labels = body["metadata"].get("labels") or {}
+    pairs = [one.partition("=")[::2] for one in request.query.get("labelSelector", "").split(",") if one]
+    name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return all(labels.get(key) == value for key, value in pairs) and name in ("", body["metadata"]["name"])
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without kopf.
+"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without watches.
 
 async with a_fleet(tmp_path, pods=2) as fleet:
     fleet.write("sql"); fleet.apply("la", "sql", replicas=2)
