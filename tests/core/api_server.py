@@ -21,6 +21,7 @@ from lora_operator.kube import Kube
 
 Json = dict[str, Any]
 GROUP_VERSION = "production-stack.vllm-project/v1alpha1"
+ANYTHING: Json = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 @dataclass
@@ -41,6 +42,7 @@ class ApiServer:
     forbid: bool = False
     release: tuple[int, int] = (1, 36)
     defined: Json | None = field(default_factory=dict)  # the definition's schema, none if it is not there
+    undefined: set[str] = field(default_factory=set)  # plurals that have no definition though others have
     denied: set[str] = field(default_factory=set)  # rights that are said not to be there: "verb resource"
     unknown_fields: tuple[str, ...] = ()  # of status: dropped, as a definition does that does not know them
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
@@ -104,9 +106,11 @@ class ApiServer:
         if path == "/version":
             return {"gitVersion": f"v{major}.{minor}.0", "major": str(major), "minor": f"{minor}+"}
         if path == f"/apis/{GROUP_VERSION}":
-            return {"resources": [{"name": "loraadapters"}] if self.defined is not None else []}
+            names = ("loraadapters", "loraendpoints") if self.defined is not None else ()
+            return {"resources": [{"name": name} for name in names if name not in self.undefined]}
         if path == f"/openapi/v3/apis/{GROUP_VERSION}":
-            return {"components": {"schemas": {"a.b.v1alpha1.LoraAdapter": self.defined} if self.defined else {}}}
+            known = {"a.b.v1alpha1.LoraAdapter": self.defined, "a.b.v1alpha1.LoraEndpoint": ANYTHING}
+            return {"components": {"schemas": known if self.defined else {}}}
         if path.endswith("/selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
