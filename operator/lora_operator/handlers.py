@@ -15,7 +15,7 @@ import kopf
 
 from lora_operator.logs import REFUSALS
 from lora_operator.observe.cluster import Cache, Cluster
-from lora_operator.settings import GROUP, PLURAL, VERSION
+from lora_operator.settings import ENDPOINTS, GROUP, PLURAL, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ class Watch:
 
     def _take(self, kind: str, event: kopf.RawEvent) -> None:
         body = event["object"]
-        cache: Cache[Any] = self._cluster.adapters if kind == PLURAL else self._cluster.pods
+        cache: Cache[Any] = self._cluster.pods
+        if kind in (PLURAL, ENDPOINTS):
+            cache = self._cluster.adapters if kind == PLURAL else self._cluster.endpoints
         if cache.drop(body) if event["type"] == "DELETED" else cache.put(body):
             log.debug("%s %s: %s", kind, body["metadata"]["name"], event["type"])
             self._mark()
@@ -136,6 +138,10 @@ def register(take: Callable[[str, kopf.RawEvent], object], kubeconfig: str) -> k
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     def adapter_event(event: kopf.RawEvent, **_: Any) -> None:
         take(PLURAL, event)
+
+    @kopf.on.event(GROUP, VERSION, ENDPOINTS, registry=registry)
+    def endpoint_event(event: kopf.RawEvent, **_: Any) -> None:
+        take(ENDPOINTS, event)
 
     @kopf.on.event("v1", "pods", registry=registry)
     def pod_event(event: kopf.RawEvent, **_: Any) -> None:

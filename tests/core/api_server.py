@@ -140,6 +140,9 @@ class ApiServer:
 
     def _patch(self, path: str, body: Json) -> web.Response:
         known = self.objects.get(path)
+        if "/loraendpoints/" in path:  # applied as a whole, and created where there is none
+            uid = known["metadata"]["uid"] if known is not None else f"uid-of-{path}-{self.version}"
+            return web.json_response(self.put(path, {**body, "metadata": {**body["metadata"], "uid": uid}}))
         if known is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
         if "data" in body:  # a merge patch of a ConfigMap

@@ -1,5 +1,6 @@
-"""Turns the models into CustomResourceDefinitions: `python -m lora_operator.api.crdgen crds/PLURAL.GROUP.yaml`, by whose
-name it is told which (`make crds`)."""
+"""Turns the models into CustomResourceDefinitions: `python -m lora_operator.api.crdgen crds/PLURAL.GROUP.yaml`.
+
+The file's name says which (`make crds` writes all)."""
 
 from __future__ import annotations
 

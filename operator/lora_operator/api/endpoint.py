@@ -53,9 +53,7 @@ class LoraEndpoint(Model):
     container: Annotated[str, Cut(64)] | None = None
     """The first characters of the id of the engine's container: one that was started since has forgotten its
     adapters."""
-    base_models: Annotated[
-        tuple[Annotated[str, Cut(512)], ...], Cut(64), Kubernetes(list_type="atomic")
-    ] = ()
+    base_models: Annotated[tuple[Annotated[str, Cut(512)], ...], Cut(64), Kubernetes(list_type="atomic")] = ()
     """The names of the base model that the engine serves."""
     adapters: Annotated[tuple[HeldAdapter, ...], Cut(MAX_ADAPTERS), Kubernetes(list_type="atomic")] = ()
     """The adapters that the pod holds, by name."""

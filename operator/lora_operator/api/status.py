@@ -153,7 +153,7 @@ class LoraAdapterStatus(Model):
     """SourceReady, Scheduled, Loaded, and Ready, which sums them up."""
     loaded_adapters: Annotated[tuple[Name, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """The adapters that have as many copies as wanted."""
-    # lists with one writer are atomic: managedFields would repeat every key of a map, and be larger than what it is about
+    # lists with one writer are atomic: of a map, managedFields would repeat every key
     failed_adapters: Annotated[tuple[FailedAdapter, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """The adapters that have not, and why."""
     pod_assignments: Annotated[tuple[PodAssignment, ...], Cut(2000), Kubernetes(list_type="atomic")] = ()

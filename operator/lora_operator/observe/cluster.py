@@ -1,4 +1,4 @@
-"""Our own copy of what the API server says: LoraAdapters, pods and node labels.
+"""Our own copy of what the API server says: LoraAdapters, pods, LoraEndpoints and node labels.
 
 kopf's watch feeds it event by event; a full LIST replaces it now and then, since an object that was deleted while a
 watch was broken sends no event. Resource versions decide which of two observations is the newer one.
@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.observe.endpoints import PodEndpoint, Shared, contents_of
 from lora_operator.settings import (
     FINALIZER,
     GATE,
@@ -65,7 +66,7 @@ class PodRecord:
     gate_open: bool
 
 
-T = TypeVar("T", Resource, PodRecord)
+T = TypeVar("T", Resource, PodRecord, PodEndpoint)
 
 GONE_REMEMBERED = 10_000
 
@@ -143,6 +144,8 @@ class Cluster:
     def __init__(self, defaults: PodDefaults) -> None:
         self.adapters: Cache[Resource] = Cache(read_resource)
         self.pods: Cache[PodRecord] = Cache(lambda body: read_pod(body, defaults))
+        shared = Shared()
+        self.endpoints: Cache[PodEndpoint] = Cache(lambda body: read_endpoint(body, shared))
         self.node_labels: dict[str, Mapping[str, str]] = {}
 
 
@@ -200,6 +203,11 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
         gated=any(gate.get("conditionType") == GATE for gate in gates),
         gate_open=any(c.get("type") == GATE and c.get("status") == "True" for c in conditions),
     )
+
+
+def read_endpoint(body: Json, shared: Shared) -> PodEndpoint:
+    """Reduce a LoraEndpoint to what we use."""
+    return PodEndpoint(key_of(body), body["metadata"]["uid"], version_of(body), contents_of(body, shared))
 
 
 def served_names(annotation: str | None, container_id: str | None) -> Mapping[str, str]:

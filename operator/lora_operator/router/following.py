@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from lora_operator.kube import Kube, KubeError
+from lora_operator.kube import Json, Kube, KubeError
 from lora_operator.observe.cluster import Cluster
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,21 @@ class Following:
         """Whether there was news. Raises KubeError."""
         adapters, adapters_at = await self._kube.list_adapters(self._namespaces)
         pods, pods_at = await self._kube.list_pods(self._namespaces)
+        endpoints = await self._endpoints()
         changed = self._cluster.adapters.replace(adapters, adapters_at)
+        if endpoints is not None:
+            changed |= self._cluster.endpoints.replace(*endpoints)
         return self._cluster.pods.replace(pods, pods_at) or changed
+
+    async def _endpoints(self) -> tuple[Sequence[Json], str] | None:
+        """None where they cannot be had: their definition may be younger than the cluster's, and status says it too."""
+        try:
+            return await self._kube.list_endpoints(self._namespaces)
+        except KubeError as error:
+            if error.status not in (403, 404):
+                raise
+            log.debug("LoraEndpoints cannot be listed: %s", error)
+            return None
 
     async def list_until_it_works(self, stop: asyncio.Event, retry_seconds: float) -> None:
         """Or until `stop` is set."""
