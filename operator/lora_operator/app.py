@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.drift import Drift
+from lora_operator.endpoint_writer import EndpointWriter
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
 from lora_operator.files import Files, host_rules
@@ -29,6 +30,7 @@ from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -44,6 +46,7 @@ from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
+from lora_operator.tellers import Withdrawals
 from lora_operator.telling import Teller
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
@@ -97,6 +100,8 @@ class Operator:
         publisher = Publisher(
             kube, self.cluster, self._recorder, self.metrics, quiet_seconds=settings.status_quiet_seconds
         )
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self.metrics)
+        withdrawals = Withdrawals(holdings, endpoints, publisher, lambda: self.loop.next_round())
         self.files = Files(
             settings,
             self._session,
@@ -121,7 +126,7 @@ class Operator:
             failures=failures,
             metrics=self.metrics,
             limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-            flush=self._publish_now,
+            withdraw=withdrawals.tell,
             changed=self._mark,
             fence=self._check_lease,
             tracing=self._tracing,
@@ -160,7 +165,9 @@ class Operator:
             ),
             resolver=resolver,
             executor=executor,
+            holdings=holdings,
             publisher=publisher,
+            endpoints=endpoints,
             finalizers=Finalizers(
                 kube,
                 self.cluster,
@@ -213,10 +220,6 @@ class Operator:
         self.loop.mark()
         if self._router is not None:
             self._router.mark()
-
-    async def _publish_now(self, resource: str) -> None:
-        await self.loop.next_round()
-        await self._parts.publisher.flush(resource)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve health at once, list, then watch and plan until `stop` is set.
@@ -330,7 +333,7 @@ class Operator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.publisher.stop(LAST_STATUS_SECONDS)
+        await asyncio.gather(parts.endpoints.stop(LAST_STATUS_SECONDS), parts.publisher.stop(LAST_STATUS_SECONDS))
         for part in (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
                      parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
             await part.stop()

@@ -28,7 +28,6 @@ from lora_operator.observe.engines import Engines, EngineState, EngineView, inca
 from lora_operator.served import ServedNames
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
-from lora_operator.tellers import Tellers
 from lora_operator.tracing import OFF, Parent, Tracing
 from lora_operator.turns import Turns
 from lora_operator.vllm.client import EngineClient, EngineModel
@@ -52,8 +51,8 @@ class Limits:
 
 
 class Executor:
-    """Carries out plans. `changed` is called whenever something began or ended; `flush` returns when the status of a
-    resource says what is under way on the pods at the moment of the call, and raises KubeError where it cannot."""
+    """Carries out plans. `changed` is called whenever something began or ended; `withdraw` returns when nobody is told
+    any more that a pod (by key) holds an adapter, and whether anybody was; it raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class Executor:
         failures: Failures,
         metrics: Metrics,
         limits: Limits,
-        flush: Callable[[str], Awaitable[None]],
+        withdraw: Callable[[str, str], Awaitable[bool]],
         changed: Callable[[], None],
         fence: Callable[[], None],
         tracing: Tracing = OFF,
@@ -87,10 +86,9 @@ class Executor:
         self._metrics = metrics
         self._limits = limits
         self._turns = Turns(limits.fresh_concurrency)
-        self._flush = flush
+        self._withdraw = withdraw
         self._changed = changed
         self._desired: Desired | None = None
-        self._tellers = Tellers(cluster, None)
         self._loads: dict[str, deque[Load]] = {}
         self._unloads: dict[str, deque[Unload]] = {}
         self._tasks: dict[asyncio.Task[None], Effect] = {}
@@ -100,7 +98,6 @@ class Executor:
     def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
         self._desired = desired
-        self._tellers = Tellers(self._cluster, desired)
         self._planned = self._tracing.here()
         self._loads.clear()
         self._unloads.clear()
@@ -314,9 +311,8 @@ class Executor:
             wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
             # routers must have let go before the engine answers 404
             others = self._answers_elsewhere(effect)
-            told = self._tellers.of(pod, public_name(effect.engine_name), wanted)
             try:
-                await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
+                told = await self._withdraw(pod, public_name(effect.engine_name))
             except KubeError as error:
                 # it goes on answering; the next round plans this again
                 log.warning("not unloading %s from %s yet: routers cannot be told: %s", effect.engine_name, pod, error)

@@ -17,6 +17,7 @@ from lora_operator.inflight import Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.engines import EngineState, EngineView
+from lora_operator.observe.holdings import NOTHING, Held
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
@@ -53,8 +54,9 @@ class Finalizers:
         pods: Mapping[str, PodRecord],
         engines: Mapping[str, EngineView],
         ledger: Ledger,
+        held: Callable[[str], Held] = lambda key: NOTHING,
     ) -> None:
-        """Decide for every resource; writes happen beside the loop."""
+        """Decide for every resource; writes happen beside the loop. `held`: what is published to be somewhere."""
         self._waiting_until.clear()
         now = time.time()
         for resource in list(resources):
@@ -67,7 +69,7 @@ class Finalizers:
                 continue
             if not resource.finalized:
                 continue
-            left = leftovers(resource, desired, pods, engines, ledger)
+            left = leftovers(resource, desired, pods, engines, ledger, held(resource.key))
             deadline = resource.deleted_at + self._deadline
             if not left:
                 self._write(resource, [])
@@ -120,22 +122,28 @@ def leftovers(
     pods: Mapping[str, PodRecord],
     engines: Mapping[str, EngineView],
     ledger: Ledger,
+    held: Held = NOTHING,
 ) -> list[str]:
-    """`adapter on pod` for each copy that is still there because of this resource (and not wanted by another)."""
-    names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
+    """`adapter on pod` for each copy that is still there because of this resource (and not wanted by another).
+
+    Where its status was cut, what nobody wants may be its own: an adapter that is withdrawn is named nowhere else.
+    """
+    names = {str(item.get("name")) for item in resource.status.get("adapters") or ()} | held.keys()
     for assignment in resource.status.get("podAssignments") or ():
         names |= {str(name) for name in assignment.get("adapters") or ()}
+    cut = bool(resource.status.get("truncated"))
     left: list[str] = []
     for key, record in pods.items():
         if record.pod.namespace != resource.namespace or record.pod.terminating:
             continue
         view = engines.get(key)
         models = view.models if view is not None and view.state is not EngineState.STARTING else ()
-        if names and _may_hold(resource, record, view):
+        if (names or cut) and _may_hold(resource, record, view):
             left.append(f"whatever {record.pod.name} holds, as its engine does not say")
         for model in models:
             ours = our_model(model, record.pod.adapter_root)
-            if ours is not None and ours.name in names and desired.by_name(resource.namespace, ours.name) is None:
+            its_own = ours is not None and (cut or ours.name in names)
+            if ours is not None and its_own and desired.by_name(resource.namespace, ours.name) is None:
                 left.append(f"{ours.name} on {record.pod.name}")
         for effect in ledger.on(key):
             if effect.is_load and (effect.adapter or "").startswith(f"{resource.key}/"):

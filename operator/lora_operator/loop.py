@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lora_operator.desired import Desired, DesiredResource, desired
+from lora_operator.endpoint_writer import EndpointWriter
+from lora_operator.endpoints import Endpoints, claims_of
 from lora_operator.entitled import within
 from lora_operator.execute import Executor
 from lora_operator.files import Files
@@ -25,7 +27,9 @@ from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.credentials import SourceCredentials
+from lora_operator.observe.endpoints import Contents
 from lora_operator.observe.engines import Engines
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -69,7 +73,9 @@ class Parts:
     activity: Activity
     resolver: Resolver
     executor: Executor
+    holdings: Holdings
     publisher: Publisher
+    endpoints: EndpointWriter
     finalizers: Finalizers
     gates: Gates
     teller: Teller
@@ -96,6 +102,7 @@ class Loop:
         self._versioned_names = versioned_names
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
+        self._endpoints = Endpoints()
         self._participation = Participation()
         self._isolation = Isolation()
         self._quotas = Quotas()
@@ -104,7 +111,8 @@ class Loop:
         self._ended = False
         self.last_round: Round | None = None
         self.last_plan_at: float | None = None  # monotonic
-        self.tell: Callable[[Mapping[str, StatusInput]], None] = lambda inputs: None  # of what each status will say
+        # of what each status and each pod's LoraEndpoint will say
+        self.tell: Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None] = lambda *_: None
 
     async def next_round(self) -> None:
         """Wait until a round has ended that began after this moment; do not wait for a loop that has ended."""
@@ -193,7 +201,10 @@ class Loop:
         """Point the observers at what takes part now, and at what we still have to clear away."""
         parts = self._parts
         resources = list(parts.cluster.adapters.values())
-        found = self._participation.of(parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger)
+        parts.holdings.follow(parts.cluster)
+        found = self._participation.of(
+            parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger, parts.holdings.pods()
+        )
         pods = found.pods
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
@@ -213,9 +224,12 @@ class Loop:
         found = self._follow()
         pods = found.pods
         use = self._use()
-        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use)
+        wanted = desired(
+            parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use, parts.holdings,
+            parts.sizes.of,
+        )  # fmt: skip
         parts.requests.tidy(wanted.names, use.seconds, use.now)
-        wanted, uses = within(wanted, self._quotas)
+        wanted, uses = within(wanted, self._quotas, parts.holdings.of)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
         parts.sizes.remember(wanted)
@@ -239,17 +253,21 @@ class Loop:
             parts.executor.submit(made, wanted)
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
-        inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        held = parts.holdings.of
+        inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures, held)
+        contents = self._endpoints.update(pods, parts.engines.views, parts.ledger, claims_of(wanted, held))
         with self._isolation.around("the routing table"):
-            self.tell(inputs)
+            self.tell(inputs, contents)
         now = asyncio.get_running_loop().time()
+        with self._isolation.around("LoraEndpoints"):
+            parts.endpoints.offer(contents, now)
         for key, given in inputs.items():
             resource = parts.cluster.adapters.get(key)
             if resource is not None:
                 with self._isolation.around(f"the status of LoraAdapter {key}"):
                     parts.publisher.offer(resource, given, now)
         parts.publisher.forget(set(inputs))
-        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
+        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
         with self._isolation.around("deciding on readiness gates"):

@@ -53,6 +53,9 @@ class Metrics:
         )
         self._in_flight = Gauge(prefix + "in_flight_actions", "Loads and unloads under way.", registry=r)
         self._status = Counter(prefix + "status_writes_total", "Writes of status, by result.", ["result"], registry=r)
+        self._endpoints = Counter(
+            prefix + "endpoint_writes_total", "Writes of LoraEndpoints, by result.", ["result"], registry=r
+        )
         self._drift = Counter(
             prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
         )
@@ -68,6 +71,7 @@ class Metrics:
             self._unloads.labels(cause.value, "ok")
         for result in ("ok", "error"):
             self._status.labels(result)
+            self._endpoints.labels(result)
         for state in EngineState:
             self._pods.labels(state.value)
         for name in ADAPTER_STATES:
@@ -83,6 +87,9 @@ class Metrics:
 
     def status_write(self, result: str) -> None:
         self._status.labels(result).inc()
+
+    def endpoint_write(self, result: str) -> None:
+        self._endpoints.labels(result).inc()
 
     def drift(self, copies: int) -> None:
         self._drift.inc(copies)

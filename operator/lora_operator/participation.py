@@ -2,12 +2,12 @@
 
 A pod takes part by its label, or because a podSelector matches it. When that ends (the label is removed, a selector or
 a LoraAdapter goes), what we loaded there is still there: such a pod is looked after, and gets nothing new, until it is
-rid of it. Status tells a new process on which pods to look.
+rid of it. What was published tells a new process on which pods to look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from lora_operator.inflight import Ledger
@@ -40,10 +40,10 @@ class Participation:
         resources: Iterable[Resource],
         engines: Mapping[str, EngineView],
         ledger: Ledger,
+        named: Container[str] = (),
     ) -> Participants:
-        resources = list(resources)
+        """`named`: the pods that hold something according to what was published."""
         selectors = _selectors(resources)
-        named = _named(resources)
         pods: dict[str, PodRecord] = {}
         leaving: set[str] = set()
         clean: dict[str, str] = {}
@@ -79,15 +79,6 @@ def _selectors(resources: Iterable[Resource]) -> dict[str, set[Selector]]:
             if selector != Selector():
                 found.setdefault(resource.namespace, set()).add(selector)
     return found
-
-
-def _named(resources: Iterable[Resource]) -> set[str]:
-    """The pods that hold something according to status."""
-    return {
-        f"{resource.namespace}/{assignment.get('pod')}"
-        for resource in resources
-        for assignment in resource.status.get("podAssignments") or ()
-    }
 
 
 def _holds_nothing(record: PodRecord, view: EngineView) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from lora_operator.departing import Answering, departing_input
@@ -10,6 +10,7 @@ from lora_operator.desired import Desired, DesiredResource, Wanted
 from lora_operator.inflight import Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.holdings import NOTHING, Held
 from lora_operator.snapshot import our_model
 from lora_operator.status import AdapterState, Copy, StatusInput
 from lora_operator.vllm.client import Endpoint
@@ -24,8 +25,9 @@ def status_inputs(
     engines: Mapping[str, EngineView],
     ledger: Ledger,
     failures: Failures,
+    held: Callable[[str], Held] = lambda key: NOTHING,
 ) -> dict[str, StatusInput]:
-    """One StatusInput per resource, also of those that are being deleted."""
+    """One StatusInput per resource, also of those that are being deleted. `held`: what is published to be somewhere."""
     answering = _answering(pods, engines, ledger)
     copies = _copies(desired, answering)
     moving = {action.adapter for action in plan.actions if isinstance(action, Load)}
@@ -46,7 +48,7 @@ def status_inputs(
     inputs = {
         key: _input(resource, plan, copies, moving, fetching, failed) for key, resource in desired.resources.items()
     }
-    return inputs | {r.key: departing_input(r, desired, answering) for r in desired.departing}
+    return inputs | {r.key: departing_input(r, desired, answering, held(r.key)) for r in desired.departing}
 
 
 def _input(

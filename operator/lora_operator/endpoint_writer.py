@@ -1,0 +1,201 @@
+"""Writes LoraEndpoints, and only where one says something new: at most one write of a pod at a time.
+
+What came together for a pod is written together. A single change is written at once; where many pods change at the same
+time each waits the longer between two writes, since every write is of the whole object. Withdrawals never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.endpoints import Contents, body_of
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+FLUSH_SECONDS = 2.0
+SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a write may take
+WRITES_PER_SECOND = 50.0
+LONGEST_GAP_SECONDS = 2.0
+TOO_MANY = 429
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What one pod's LoraEndpoint should say, and the task that sees to it."""
+
+    said: Contents
+    due: float = 0.0
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    writing: Contents | None = None
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)  # for a write that begins from now on
+    not_before: float = 0.0  # after a write that failed
+    refused: bool = False  # by an API server that is there
+    force: bool = False  # to be written though it says nothing and there is none
+
+
+class EndpointWriter:
+    """`offer` in each round what is so; `flush` waits until it is written."""
+
+    def __init__(self, kube: Kube, cluster: Cluster, metrics: Metrics) -> None:
+        self._kube = kube
+        self._cluster = cluster
+        self._metrics = metrics
+        self._offered: dict[str, Contents] = {}
+        self._drafts: dict[str, _Draft] = {}
+        self._written_at: dict[str, float] = {}
+        self._settled: dict[str, tuple[Contents, int]] = {}  # as good as it can be, and at which resource version
+
+    def offer(self, contents: Mapping[str, Contents | None], now: float) -> None:
+        """Say what is so of all pods that are looked after; None is not known, and changes nothing."""
+        for pod in [pod for pod in self._offered if pod not in contents]:
+            self._forget(pod)
+        for pod, said in contents.items():
+            if said is None:
+                continue
+            self._offered[pod] = said
+            draft = self._drafts.get(pod)
+            if draft is not None:
+                if draft.said is not said:
+                    draft.due = min(draft.due, self._due(pod, draft.writing or self._published(pod), said, now))
+                    draft.said = said
+                    draft.wake.set()
+            elif self._differs(pod, said) and self._settled.get(pod) != (said, self._version(pod)):
+                self._begin(pod, said, self._due(pod, self._published(pod), said, now))
+
+    def says(self, pod: str, name: str) -> bool:
+        """Whether routers may have been told, or are just being told, that the pod holds this adapter."""
+        draft = self._drafts.get(pod)
+        said = (self._published(pod), draft.writing if draft is not None else None)
+        return any(one is not None and one.holds(name) is not None for one in said)
+
+    async def flush(self, pod: str) -> None:
+        """Wait until what was offered last is written, for a bounded time; one that the API server does not take holds
+        nothing up. Raises KubeError where the API server is away: what was said before stands, and is acted on."""
+        said = self._offered.get(pod)
+        if said is None:
+            return
+        if self._cluster.endpoints.get(pod) is None and pod not in self._drafts:
+            self._begin(pod, said, 0.0, force=True)  # from now on it counts, and not what status says
+        draft = self._drafts.get(pod)
+        if draft is None:
+            return
+        done = asyncio.get_running_loop().create_future()
+        draft.waiting.append(done)
+        draft.force, draft.due = True, 0.0
+        draft.wake.set()
+        for seconds in (FLUSH_SECONDS, SLOW_SECONDS):
+            await asyncio.wait({done}, timeout=seconds)
+            if done.done():
+                return
+            if draft.refused:
+                log.warning("the LoraEndpoint of %s could not be written within %g s; going on", pod, FLUSH_SECONDS)
+                return
+        raise KubeError(0, f"the LoraEndpoint of {pod} could not be written within {FLUSH_SECONDS + SLOW_SECONDS:g} s")
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Write what is due, then end."""
+        tasks = [draft.task for draft in self._drafts.values() if draft.task is not None]
+        for draft in self._drafts.values():
+            draft.due = 0.0
+            draft.wake.set()
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, pod: str) -> None:
+        """Begin nothing more for it. What is due is written while the pod is there, as it may say that it is empty."""
+        del self._offered[pod]
+        self._written_at.pop(pod, None)
+        self._settled.pop(pod, None)
+
+    def _version(self, pod: str) -> int:
+        known = self._cluster.endpoints.get(pod)
+        return 0 if known is None else known.version
+
+    def _published(self, pod: str) -> Contents | None:
+        known = self._cluster.endpoints.get(pod)
+        return None if known is None else known.said
+
+    def _differs(self, pod: str, said: Contents) -> bool:
+        """A pod that never held anything needs no object."""
+        published = self._published(pod)
+        return bool(said.adapters) if published is None else published != said
+
+    def _due(self, pod: str, before: Contents | None, after: Contents, now: float) -> float:
+        if before is not None and _loses(before, after):
+            return now
+        gap = min((len(self._drafts) + 1) / WRITES_PER_SECOND, LONGEST_GAP_SECONDS)
+        return max(now, self._written_at.get(pod, 0.0) + gap)
+
+    def _begin(self, pod: str, said: Contents, due: float, *, force: bool = False) -> None:
+        draft = self._drafts[pod] = _Draft(said, due, force=force)
+        draft.task = asyncio.create_task(self._write(pod, draft), name=f"LoraEndpoint {pod}")
+
+    async def _write(self, pod: str, draft: _Draft) -> None:
+        failures = 0
+        loop = asyncio.get_running_loop()
+        namespace, _, name = pod.partition("/")
+        try:
+            while True:
+                while (wait := max(draft.due, draft.not_before) - loop.time()) > 0:
+                    draft.wake.clear()
+                    try:
+                        async with asyncio.timeout(wait):
+                            await draft.wake.wait()
+                    except TimeoutError:
+                        break
+                said = draft.writing = draft.said
+                if self._cluster.pods.get(pod) is None:
+                    return  # its LoraEndpoint goes with it
+                if not self._differs(pod, said) and not (draft.force and self._published(pod) is None):
+                    return
+                covered = len(draft.waiting)
+                try:
+                    body = await self._kube.apply_endpoint(namespace, name, body_of(pod, said))
+                except KubeError as error:
+                    failures += 1
+                    draft.refused = 400 <= error.status < 500 and error.status != TOO_MANY
+                    self._metrics.endpoint_write("error")
+                    pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
+                    log.warning("the LoraEndpoint of %s was not written, again in %g s: %s", pod, pause, error)
+                    draft.not_before = loop.time() + pause
+                    continue
+                failures, draft.refused = 0, False
+                now = self._written_at[pod] = loop.time()
+                self._metrics.endpoint_write("ok")
+                self._cluster.endpoints.put(body)
+                self._settled[pod] = (said, self._version(pod))
+                _release(draft.waiting[:covered])
+                del draft.waiting[:covered]
+                if draft.said is said:
+                    return
+                draft.due = self._due(pod, said, draft.said, now)
+        finally:
+            draft.task = None
+            _release(draft.waiting)
+            if self._drafts.get(pod) is draft:
+                del self._drafts[pod]
+
+
+def _loses(before: Contents, after: Contents) -> bool:
+    """Whether somebody must not be sent any more where `before` sends them."""
+    if (before.address, before.container, before.pod_uid) != (after.address, after.container, after.pod_uid):
+        return True
+    left = {(held.name, held.engine_name) for held in after.adapters}
+    return any((held.name, held.engine_name) not in left for held in before.adapters)
+
+
+def _release(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_result(None)
