@@ -17,7 +17,7 @@ from lora_operator.api.v1alpha1 import DeploymentConfig, LoraAdapterSpec
 from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.observe.cluster import Resource
-from lora_operator.observe.holdings import Held, Holdings
+from lora_operator.observe.holdings import Held, Holdings, known_of
 from lora_operator.ondemand import NO_USE, Use
 from lora_operator.resolve import SourceView
 from lora_operator.sources import FoundAdapter, select
@@ -289,14 +289,14 @@ def _counts(resource: Resource, homes: Held) -> dict[str, int]:
     if not automatic or resource.status.get("observedGeneration") != resource.generation:
         return {}
     noted = {str(item.get("name")): int(item.get("replicas") or 0) for item in resource.status.get("adapters") or ()}
-    return {name: len(pods) for name, pods in homes.items()} | noted
+    return {name: len(pods) for name, pods in known_of(resource.status, homes).items()} | noted
 
 
 def _remembered(
     resource: Resource, spec: LoraAdapterSpec, *, known: _Known, published: Holdings, sizes: SizeOf
 ) -> tuple[Wanted, ...]:
-    """What status says was wanted, and what pods hold for it: while the source cannot tell, nothing that works is taken
-    away.
+    """What status says was wanted, or pods hold where it was cut: while the source cannot tell, nothing that works is
+    taken away.
 
     The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
     """
@@ -305,7 +305,7 @@ def _remembered(
         for item in resource.status.get("adapters") or ()
         if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
     }
-    for name in known.homes.keys() - noted.keys():
+    for name in known_of(resource.status, known.homes).keys() - noted.keys():
         version = published.version(resource.key, name)
         if _is_name(name) and is_fingerprint(version):
             size, rank = sizes(name, version) or (0, 1)

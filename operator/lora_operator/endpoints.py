@@ -15,7 +15,7 @@ from lora_operator.inflight import Ledger
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.endpoints import Contents, HeldAdapter, Shared
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.observe.holdings import Held
+from lora_operator.observe.holdings import Held, known_of
 from lora_operator.snapshot import OurModel, our_model
 from lora_operator.vllm.client import Endpoint, EngineModel
 
@@ -35,7 +35,7 @@ def claims_of(desired: Desired, held: Callable[[str], Held]) -> Claims:
     }
     for resource in desired.departing:
         noted = (str(item.get("name") or "") for item in resource.status.get("adapters") or ())
-        for name in {*noted, *held(resource.key)}:
+        for name in {*noted, *known_of(resource.status, held(resource.key))}:
             found.setdefault((resource.namespace, name), (resource.name, ""))
     return found
 

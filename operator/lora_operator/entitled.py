@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from lora_operator.desired import Desired, DesiredResource, Rejected
-from lora_operator.observe.holdings import NOTHING, Held
+from lora_operator.observe.holdings import NOTHING, Held, known_of
 from lora_operator.quota import Claim, Quotas, Use, settle
 
 
@@ -17,7 +17,7 @@ def within(
     """Turn what is beyond a quota into rejections, and say what each account uses.
 
     What a status shows as accepted stays whatever the quota says by now: a quota refuses, it does not take away. So
-    does what is `held` somewhere: a status may have been cut.
+    does what is `held` somewhere, where a status was cut.
     """
     if not quotas.given and not quotas.narrowed:
         return desired, {}
@@ -39,7 +39,8 @@ def within(
 
 def _claims(resource: DesiredResource, held: Held) -> Iterator[Claim]:
     body = resource.resource
-    accepted = {str(item.get("name")) for item in body.status.get("adapters") or ()} | held.keys()
+    accepted = {str(item.get("name")) for item in body.status.get("adapters") or ()}
+    accepted |= known_of(body.status, held).keys()
     owner = body.spec.owner if body.spec is not None else None
     for wanted in resource.wanted:
         adapter = wanted.adapter

@@ -17,7 +17,7 @@ from lora_operator.inflight import Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.engines import EngineState, EngineView
-from lora_operator.observe.holdings import NOTHING, Held
+from lora_operator.observe.holdings import NOTHING, Held, known_of
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
@@ -128,7 +128,8 @@ def leftovers(
 
     Where its status was cut, what nobody wants may be its own: an adapter that is withdrawn is named nowhere else.
     """
-    names = {str(item.get("name")) for item in resource.status.get("adapters") or ()} | held.keys()
+    names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
+    names |= known_of(resource.status, held).keys()
     for assignment in resource.status.get("podAssignments") or ():
         names |= {str(name) for name in assignment.get("adapters") or ()}
     cut = bool(resource.status.get("truncated"))

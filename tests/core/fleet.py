@@ -111,7 +111,8 @@ class Fleet:
 
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and not self.parts.publisher._drafts)
+        await self.until(lambda: not len(self.parts.ledger))
+        await self.until(lambda: not self.parts.publisher._drafts and not self.parts.endpoints._drafts)
         await self.until(lambda: not self.parts.finalizers._tasks and not self.operator.loop._dirty.is_set())
         await self.operator._recorder._queue.join()
 

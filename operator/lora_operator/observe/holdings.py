@@ -39,6 +39,14 @@ def by_status_alone(status: Status) -> bool:
     return "pods" not in status and "phase" in status
 
 
+def known_of(status: Status, held: Held) -> Held:
+    """What pods tell of the adapters of a LoraAdapter that its status has no room for.
+
+    Nothing where status was not cut: it names them all, and a LoraAdapter of today may be called like one of yesterday.
+    """
+    return held if status.get("truncated") else NOTHING
+
+
 class Holdings:
     """Set what changed: each change costs what it touches, and says for which adapters it may matter."""
 
