@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_operator.desired import Desired, SourceState
 from lora_operator.observe.cluster import Resource
-from lora_operator.observe.holdings import NOTHING, Held, known_of
+from lora_operator.observe.holdings import NOTHING, Held, known_of, lacks_names
 from lora_operator.status import DELETING, AdapterState, Copy, StatusInput
 
 Answering = tuple[str, str, Copy]  # public name, fingerprint, where
@@ -36,7 +36,7 @@ def departing_input(
         rejected=(),
         on_demand=False,
         selector=str(resource.status.get("selector") or ""),
-        truncated=bool(resource.status.get("truncated")),
+        truncated=lacks_names(resource.status),
     )
 
 

@@ -328,9 +328,8 @@ def _remembered(
 def _known_names(resource: Resource, published: Holdings) -> set[str]:
     """Of its adapters, as far as status and LoraEndpoints tell."""
     names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
-    return (
-        names | {str(name) for name in resource.status.get("loadedAdapters") or ()} | published.of(resource.key).keys()
-    )
+    names |= {str(name) for name in resource.status.get("loadedAdapters") or ()}
+    return names | known_of(resource.status, published.of(resource.key)).keys()
 
 
 def _conflict(candidate: Wanted, holder: Wanted) -> Rejected:

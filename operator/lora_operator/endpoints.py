@@ -145,7 +145,7 @@ class _Basis:
             return False
         if self.view is before.view:
             return True
-        if self.view is None or before.view is None or before.view.state is EngineState.UNKNOWN:
+        if self.view is None or before.view is None or EngineState.UNKNOWN in (self.view.state, before.view.state):
             return False
         same = self.view.incarnation == before.view.incarnation
         return same and self.models[: len(before.models)] == before.models

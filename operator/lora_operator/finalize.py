@@ -17,7 +17,7 @@ from lora_operator.inflight import Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.engines import EngineState, EngineView
-from lora_operator.observe.holdings import NOTHING, Held, known_of
+from lora_operator.observe.holdings import NOTHING, Held, known_of, lacks_names
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
@@ -132,7 +132,7 @@ def leftovers(
     names |= known_of(resource.status, held).keys()
     for assignment in resource.status.get("podAssignments") or ():
         names |= {str(name) for name in assignment.get("adapters") or ()}
-    cut = bool(resource.status.get("truncated"))
+    cut = lacks_names(resource.status)
     left: list[str] = []
     for key, record in pods.items():
         if record.pod.namespace != resource.namespace or record.pod.terminating:

@@ -147,6 +147,9 @@ def status_of(
     loaded = sorted(state.name for state in given.adapters if state.complete)
     assigned = _assignments(given.adapters) if assignments else ()
     total = len(given.adapters) + len({r.name for r in given.rejected} - {s.name for s in given.adapters})
+    if given.truncated:
+        said = str(before.get("summary") or "").partition("/")[2]
+        total = max(total, int(said) if said.isdigit() else 0)
     conditions = _conditions(given, failed)
     return LoraAdapterStatus(
         observed_generation=given.generation,

@@ -39,12 +39,21 @@ def by_status_alone(status: Status) -> bool:
     return "pods" not in status and "phase" in status
 
 
+def lacks_names(status: Status) -> bool:
+    """Whether there are adapters that this status has no room for: it says how many there are."""
+    total = str(status.get("summary") or "").partition("/")[2]
+    if not status.get("truncated") or not total.isdigit():
+        return False
+    named = {item.get("name") for field in ("adapters", "failedAdapters") for item in status.get(field) or ()}
+    return len(named) < int(total)
+
+
 def known_of(status: Status, held: Held) -> Held:
     """What pods tell of the adapters of a LoraAdapter that its status has no room for.
 
-    Nothing where status was not cut: it names them all, and a LoraAdapter of today may be called like one of yesterday.
+    Nothing where it names them all: a LoraAdapter of today may be called like one of yesterday.
     """
-    return held if status.get("truncated") else NOTHING
+    return held if lacks_names(status) else NOTHING
 
 
 class Holdings:
