@@ -48,7 +48,6 @@ ENDPOINT_COLUMNS: tuple[dict[str, Any], ...] = (
     {"name": "Address", "type": "string", "jsonPath": ".address"},
     {"name": "Base model", "type": "string", "jsonPath": ".baseModels[0]"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-    {"name": "Adapters", "type": "string", "jsonPath": ".adapters[*].name", "priority": 1},
 )
 
 
