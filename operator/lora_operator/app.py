@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.drift import Drift
+from lora_operator.endpoint_writer import EndpointWriter
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
 from lora_operator.files import Files, host_rules
@@ -28,6 +29,7 @@ from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines, Thresholds
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -43,6 +45,7 @@ from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
+from lora_operator.tellers import Withdrawals
 from lora_operator.telling import Teller
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
@@ -99,6 +102,8 @@ class Operator:
             kube, self.cluster, self._writes, self._recorder, self.metrics,
             quiet_seconds=settings.status_quiet_seconds,
         )  # fmt: skip
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics)
+        withdrawals = Withdrawals(holdings, endpoints, publisher, self._next_round)
         self.files = Files(
             settings,
             self._session,
@@ -123,7 +128,7 @@ class Operator:
             failures=failures,
             metrics=self.metrics,
             limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-            flush=self._publish_now,
+            withdraw=withdrawals.tell,
             changed=self._mark,
             fence=self._check_lease,
             tracing=self._tracing,
@@ -164,7 +169,9 @@ class Operator:
             ),
             resolver=resolver,
             executor=executor,
+            holdings=holdings,
             publisher=publisher,
+            endpoints=endpoints,
             finalizers=Finalizers(
                 kube,
                 self.cluster,
@@ -225,12 +232,11 @@ class Operator:
         if self._router is not None:
             self._router.mark()
 
-    async def _publish_now(self, resource: str) -> None:
+    async def _next_round(self) -> None:
         try:
             await self.loop.next_round()
         except RoundFailed as error:
-            raise KubeError(0, f"what status should say is not known: {error}") from error
-        await self._parts.publisher.flush(resource)
+            raise KubeError(0, f"what is to be published is not known: {error}") from error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve health at once, list, then watch and plan until `stop` is set.

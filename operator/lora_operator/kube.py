@@ -16,7 +16,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from lora_operator.settings import FINALIZER, GROUP, PLURAL, VERSION
+from lora_operator.settings import ENDPOINTS, FINALIZER, GROUP, PLURAL, VERSION
 
 FIELD_MANAGER = "lora-operator"
 REQUEST_SECONDS = 10.0
@@ -128,7 +128,9 @@ class Kube:
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
             # 500 is what a status gets that has fields which the definition does not know
-            missed = response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}"))
+            missed = response.status in (403, 500) or (
+                response.status == 404 and path.endswith((f"/{PLURAL}", f"/{ENDPOINTS}"))
+            )
             if missed and not any(one in path for one in OPTIONAL):
                 self.refused()
             raise KubeError(
@@ -247,6 +249,11 @@ class Kube:
         base = f"/apis/{GROUP}/{VERSION}"
         return await self._list([f"{base}/namespaces/{n}/{PLURAL}" for n in namespaces] or [f"{base}/{PLURAL}"])
 
+    async def list_endpoints(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
+        """All LoraEndpoints, and the resource version from which on they may be out of date."""
+        base = f"/apis/{GROUP}/{VERSION}"
+        return await self._list([f"{base}/namespaces/{n}/{ENDPOINTS}" for n in namespaces] or [f"{base}/{ENDPOINTS}"])
+
     async def list_pods(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
         """All pods, and the resource version from which on they may be out of date."""
         return await self._list([f"/api/v1/namespaces/{n}/pods" for n in namespaces] or ["/api/v1/pods"])
@@ -313,6 +320,12 @@ class Kube:
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = self._resource(namespace, name, "status")
+        return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
+
+    async def apply_endpoint(self, namespace: str, name: str, body: Json) -> Json:
+        """Server-side apply of a whole LoraEndpoint; it is created where there is none."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{ENDPOINTS}/{name}"
         return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
 
     async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:

@@ -24,6 +24,7 @@ from tests.core.patches import FinalizerOwners, TestFailed, json_patched
 
 Json = dict[str, Any]
 GROUP_VERSION = "production-stack.vllm-project/v1alpha1"
+ANYTHING: Json = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 @dataclass
@@ -44,6 +45,7 @@ class ApiServer:
     forbid: bool = False
     release: tuple[int, int] = (1, 36)
     defined: Json | None = field(default_factory=dict)  # the definition's schema, none if it is not there
+    undefined: set[str] = field(default_factory=set)  # plurals that have no definition though others have
     denied: set[str] = field(default_factory=set)  # rights that are said not to be there: "verb resource"
     unknown_fields: tuple[str, ...] = ()  # of status: dropped, as a definition does that does not know them
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
@@ -108,9 +110,11 @@ class ApiServer:
         if path == "/version":
             return {"gitVersion": f"v{major}.{minor}.0", "major": str(major), "minor": f"{minor}+"}
         if path == f"/apis/{GROUP_VERSION}":
-            return {"resources": [{"name": "loraadapters"}] if self.defined is not None else []}
+            names = ("loraadapters", "loraendpoints") if self.defined is not None else ()
+            return {"resources": [{"name": name} for name in names if name not in self.undefined]}
         if path == f"/openapi/v3/apis/{GROUP_VERSION}":
-            return {"components": {"schemas": {"a.b.v1alpha1.LoraAdapter": self.defined} if self.defined else {}}}
+            known = {"a.b.v1alpha1.LoraAdapter": self.defined, "a.b.v1alpha1.LoraEndpoint": ANYTHING}
+            return {"components": {"schemas": known if self.defined else {}}}
         if path.endswith("/selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
@@ -147,6 +151,9 @@ class ApiServer:
 
     def _patch(self, request: web.Request, path: str, body: Any) -> web.Response:
         known = self.objects.get(path)
+        if "/loraendpoints/" in path:  # applied as a whole, and created where there is none
+            uid = known["metadata"]["uid"] if known is not None else f"uid-of-{path}-{self.version}"
+            return web.json_response(self.put(path, {**body, "metadata": {**body["metadata"], "uid": uid}}))
         if known is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
         if request.content_type == "application/json-patch+json":

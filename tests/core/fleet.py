@@ -89,7 +89,8 @@ class Fleet:
 
     def _watch(self, kind: str, path: str, body: Json) -> None:
         cluster = self.operator.cluster
-        cache = cluster.adapters if "loraadapters" in path else cluster.pods if "/pods/" in path else None
+        kinds = {"loraadapters": cluster.adapters, "loraendpoints": cluster.endpoints, "pods": cluster.pods}
+        cache: Any = kinds.get(path.split("/")[-2])
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 

@@ -1,4 +1,4 @@
-"""Our own copy of what the API server says: LoraAdapters, pods and node labels.
+"""Our own copy of what the API server says: LoraAdapters, pods, LoraEndpoints and node labels.
 
 Informers feed it, object by object; what our own writes are answered with may be there earlier than the watch. Resource
 versions decide which of two observations is the newer one, until a restored etcd begins again with lower ones.
@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.observe.endpoints import PodEndpoint, Shared, contents_of
 from lora_operator.settings import (
     FINALIZER,
     GATE,
@@ -73,7 +74,7 @@ class PodRecord:
     gate_for: str = ""  # the container for which it was opened (PodDescription.container_mark), if that is said
 
 
-T = TypeVar("T", Resource, PodRecord)
+T = TypeVar("T", Resource, PodRecord, PodEndpoint)
 
 GONE_REMEMBERED = 10_000
 OLD_ANSWERS_SECONDS = 30.0  # longer than any request of ours may take
@@ -163,6 +164,8 @@ class Cluster:
     def __init__(self, defaults: PodDefaults) -> None:
         self.adapters: Cache[Resource] = Cache(read_resource)
         self.pods: Cache[PodRecord] = Cache(lambda body: read_pod(body, defaults))
+        shared = Shared()
+        self.endpoints: Cache[PodEndpoint] = Cache(lambda body: read_endpoint(body, shared))
         self.node_labels: dict[str, Mapping[str, str]] = {}
 
 
@@ -223,6 +226,11 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
         gate_open=opened is not None,
         gate_for=opened_for[1] if opened_for else "",
     )
+
+
+def read_endpoint(body: Json, shared: Shared) -> PodEndpoint:
+    """Reduce a LoraEndpoint to what we use."""
+    return PodEndpoint(key_of(body), body["metadata"]["uid"], version_of(body), contents_of(body, shared))
 
 
 def served_names(annotation: str | None, container_id: str | None) -> Mapping[str, str]:

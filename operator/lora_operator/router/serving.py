@@ -12,6 +12,7 @@ from lora_operator.inflight import Effect
 from lora_operator.kube import Kube
 from lora_operator.listening import Runner
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.endpoints import Contents
 from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
 from lora_operator.router.asking import Asking
@@ -64,9 +65,9 @@ class Router:
         self._feed.refresh()
         self.table.set_loaded()
 
-    def ahead(self, inputs: Mapping[str, StatusInput]) -> None:
-        """What the status of every resource will say, from whoever writes it."""
-        self._feed.foresee(self._ahead.news(inputs))
+    def ahead(self, inputs: Mapping[str, StatusInput], endpoints: Mapping[str, Contents | None]) -> None:
+        """What the status of every resource and the LoraEndpoint of every pod will say, from whoever writes them."""
+        self._feed.foresee(self._ahead.news(inputs), endpoints)
 
     def show_under_way(self, effects: Callable[[str], Iterable[Effect]]) -> None:
         """Let the web view show what is happening on a pod (by key), from whoever acts."""
