@@ -1,4 +1,4 @@
-"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without kopf.
+"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without watches.
 
 async with a_fleet(tmp_path, pods=2) as fleet:
     fleet.write("sql"); fleet.apply("la", "sql", replicas=2)
@@ -89,7 +89,8 @@ class Fleet:
 
     def _watch(self, kind: str, path: str, body: Json) -> None:
         cluster = self.operator.cluster
-        cache = cluster.adapters if "loraadapters" in path else cluster.pods if "/pods/" in path else None
+        kinds = {"loraadapters": cluster.adapters, "loraendpoints": cluster.endpoints, "pods": cluster.pods}
+        cache: Any = kinds.get(path.split("/")[-2])
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 
@@ -154,7 +155,7 @@ class Fleet:
         flags = ["--model", "tiny", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "8", *arguments]
         quick = ["--sim-startup-seconds", "0", "--sim-load-seconds", "0", "--port", "0"]
         variables = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} | dict(env or {})
-        engine = self.engines[name] = await serve([*flags, *quick], variables | dict(hidden or {}))
+        engine = self.engines[name] = await serve([*quick, *flags], variables | dict(hidden or {}))
         if hidden is not None:
             variables = dict(env or {})
         self._uids += 1
