@@ -32,6 +32,7 @@ CHECK_SECONDS = 2.0
 PAUSES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  # of attempts that follow each other
 AT_ONCE = 25  # objects that are read before others have their turn
 GONE = 410
+NOT_NOW = frozenset({401, 403, 429})  # what may be had again as it was
 
 
 class Informer(Generic[T]):
@@ -64,9 +65,9 @@ class Informer(Generic[T]):
         self._silent_seconds = SILENT_SECONDS
         self.keys: set[str] = set()  # of what this scope shows
         self.synced = asyncio.Event()
-        self.heard_at: float | None = (
-            None  # monotonic: when the API server last said something in a watch that is in step
-        )
+        self.made_at = time.monotonic()
+        # monotonic: when the API server last said something while we were in step
+        self.heard_at: float | None = None
         self.error: KubeError | None = None  # why the last attempt failed, until one works
 
     async def run(self) -> None:
@@ -78,7 +79,7 @@ class Informer(Generic[T]):
                     await self._once()
                     failed = 0
                 except KubeError as error:
-                    await self._fail(error, failed)
+                    await self._fail(error)
                     # all who lose their connection at once must not come back at once
                     await asyncio.sleep(PAUSES[min(failed, len(PAUSES) - 1)] * random.uniform(0.8, 1.2))
                     failed += 1
@@ -96,15 +97,15 @@ class Informer(Generic[T]):
             await self._list(kube)
         await self._watch(kube)
 
-    async def _fail(self, error: KubeError, failed: int) -> None:
-        if error.status:  # it answers: the place from which to go on is no longer known, or may not be seen
-            self._version = 0
+    async def _fail(self, error: KubeError) -> None:
+        if 400 <= error.status < 500 and error.status not in NOT_NOW:
+            self._version = 0  # the place from which to go on is no longer known
         self._sure = False
         if isinstance(error, Silent):  # or it is only slow
             self._silent_seconds = min(self._silent_seconds * 2, SILENT_MOST_SECONDS)
         if error.status != GONE:
             self.error = error
-            log.log(logging.DEBUG if failed < 3 else logging.INFO, "%s: %s", self.scope, error)
+        log.debug("%s: %s", self.scope, error)
         await self._give_up_connections()
 
     async def _give_up_connections(self) -> None:

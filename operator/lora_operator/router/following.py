@@ -12,7 +12,7 @@ from typing import Any
 from lora_operator.kube import Json, Kube, KubeError
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults, describe
-from lora_operator.observe.informer import PAGE_SECONDS, Informer
+from lora_operator.observe.informer import CHECK_SECONDS, Informer
 from lora_operator.observe.scopes import Scope, adapter_scopes, one_pod, pod_scopes, selector_of
 from lora_operator.router.derive import pods_named
 
@@ -38,7 +38,7 @@ class Following:
         changed: Callable[[], None],
         why: Callable[[], str] = lambda: "",
         *,
-        relist_seconds: float = 300.0,
+        relistsseconds: float = 300.0,
         all_engines: bool = False,
     ) -> None:
         self._kube = kube
@@ -46,12 +46,12 @@ class Following:
         self._namespaces = namespaces
         self._changed = changed
         self._why = why
-        self._relist_seconds = relist_seconds
+        self._relistsseconds = relistsseconds
         self._all_engines = all_engines
         self._adapters = [
             Informer(
                 kube, scope, cluster.adapters, changed=self._adapter_changed, left=self._adapter_left,
-                relist_seconds=relist_seconds,
+                relistsseconds=relistsseconds,
             )
             for scope in sorted(adapter_scopes(namespaces))
         ]  # fmt: skip
@@ -66,7 +66,7 @@ class Following:
 
     def age_seconds(self) -> float | None:
         """For how long something may have changed that is not known; None before all has been listed once."""
-        return time.monotonic() - (self._oldest().heard_at or 0.0) if self.synced.is_set() else None
+        return time.monotonic() - _heard_at(self._oldest()) if self.synced.is_set() else None
 
     def trouble(self) -> KubeError | None:
         """Why the one that was not heard for longest was not heard."""
@@ -82,7 +82,7 @@ class Following:
     def partly_stale(self) -> str:
         """The same where others are fresh: the API server is there, and another process may see what this one does
         not."""
-        latest = max(informer.heard_at or 0.0 for informer in self._all())
+        latest = max(map(_heard_at, self._all()))
         return self.stale() if time.monotonic() - latest < STALE_SECONDS else ""
 
     def start(self) -> asyncio.Task[None]:
@@ -132,8 +132,7 @@ class Following:
         return [*self._adapters, *self._pods.values()]
 
     def _oldest(self) -> Informer[Any]:
-        """Of those that have listed once: a new one may have nothing to say yet."""
-        return min(self._all(), key=lambda one: time.monotonic() if one.heard_at is None else one.heard_at)
+        return min(self._all(), key=_heard_at)
 
     def _wanted(self) -> frozenset[Scope]:
         selectors = ((key.partition("/")[0], labels) for key, labels in self._selectors.items())
@@ -146,7 +145,7 @@ class Following:
             if scope not in self._pods:
                 informer = self._pods[scope] = Informer(
                     self._kube, scope, self._cluster.pods, changed=lambda _: self._changed(), left=self._pod_left,
-                    relist_seconds=self._relist_seconds, keep=_serves_a_model if scope.engines else lambda _: True,
+                    relistsseconds=self._relistsseconds, keep=_serves_a_model if scope.engines else lambda _: True,
                 )  # fmt: skip
                 if scope.name:  # which has just left another's sight
                     informer.keys.add(f"{scope.namespace}/{scope.name}")
@@ -183,7 +182,10 @@ class Following:
         async def find(key: str) -> None:
             scope = one_pod(key)
             with contextlib.suppress(KubeError):
-                async with turns, contextlib.aclosing(self._kube.pages(scope.path, scope.query, PAGE_SECONDS)) as pages:
+                async with (
+                    turns,
+                    contextlib.aclosing(self._kube.pages(scope.path, scope.query, CHECK_SECONDS)) as pages,
+                ):
                     if not (await anext(pages)).get("items"):
                         return
             self._stray(key)  # also where that could not be seen: its watch will
@@ -243,8 +245,13 @@ class Following:
                 log.info("all watches are fresh again")
                 said = ""
             elif text and not said and not self._why():
-                log.warning("%s", text)
+                log.log(logging.WARNING if self.synced.is_set() else logging.ERROR, "%s", text)
                 said = text
+
+
+def _heard_at(informer: Informer[Any]) -> float:
+    """Monotonic. A new one is given the time to say something."""
+    return informer.made_at if informer.heard_at is None else informer.heard_at
 
 
 def _serves_a_model(body: Json) -> bool:
