@@ -38,7 +38,7 @@ class Following:
         changed: Callable[[], None],
         why: Callable[[], str] = lambda: "",
         *,
-        relistsseconds: float = 300.0,
+        relist_seconds: float = 300.0,
         all_engines: bool = False,
     ) -> None:
         self._kube = kube
@@ -46,12 +46,12 @@ class Following:
         self._namespaces = namespaces
         self._changed = changed
         self._why = why
-        self._relistsseconds = relistsseconds
+        self._relist_seconds = relist_seconds
         self._all_engines = all_engines
         self._adapters = [
             Informer(
                 kube, scope, cluster.adapters, changed=self._adapter_changed, left=self._adapter_left,
-                relistsseconds=relistsseconds,
+                relist_seconds=relist_seconds,
             )
             for scope in sorted(adapter_scopes(namespaces))
         ]  # fmt: skip
@@ -145,7 +145,7 @@ class Following:
             if scope not in self._pods:
                 informer = self._pods[scope] = Informer(
                     self._kube, scope, self._cluster.pods, changed=lambda _: self._changed(), left=self._pod_left,
-                    relistsseconds=self._relistsseconds, keep=_serves_a_model if scope.engines else lambda _: True,
+                    relist_seconds=self._relist_seconds, keep=_serves_a_model if scope.engines else lambda _: True,
                 )  # fmt: skip
                 if scope.name:  # which has just left another's sight
                     informer.keys.add(f"{scope.namespace}/{scope.name}")
