@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
 SILENT_SECONDS = 1.6
-SILENT_MOST_SECONDS = 20.0  # for an API server that is that slow
+SILENT_MOST_SECONDS = 5.0  # for an API server that is that slow
+SLOWER = 1.5  # than the last time it may be
 PAGE = 200
 PAGE_SECONDS = 60.0
 CHECK_SECONDS = 2.0
@@ -79,7 +80,7 @@ class Informer(Generic[T]):
                     await self._once()
                     failed = 0
                 except KubeError as error:
-                    await self._fail(error)
+                    await self._fail(error, failed)
                     # all who lose their connection at once must not come back at once
                     await asyncio.sleep(PAUSES[min(failed, len(PAUSES) - 1)] * random.uniform(0.8, 1.2))
                     failed += 1
@@ -97,11 +98,11 @@ class Informer(Generic[T]):
             await self._list(kube)
         await self._watch(kube)
 
-    async def _fail(self, error: KubeError) -> None:
+    async def _fail(self, error: KubeError, failed: int) -> None:
         if 400 <= error.status < 500 and error.status not in NOT_NOW:
             self._version = 0  # the place from which to go on is no longer known
         self._sure = False
-        if isinstance(error, Silent):  # or it is only slow
+        if isinstance(error, Silent) and failed:  # the new connection as well: maybe it is only slow
             self._silent_seconds = min(self._silent_seconds * 2, SILENT_MOST_SECONDS)
         if error.status != GONE:
             self.error = error
@@ -167,9 +168,10 @@ class Informer(Generic[T]):
                 count += 1
                 if count % AT_ONCE == 0:
                     await asyncio.sleep(0)
-        if time.monotonic() - began < WATCH_SECONDS / 2:
+        took = time.monotonic() - began
+        if took < WATCH_SECONDS / 2:
             raise KubeError(0, f"watching {self.scope.path}: it was ended at once")
-        self._silent_seconds = max(self._silent_seconds * 0.9, SILENT_SECONDS)
+        self._silent_seconds = max(SILENT_SECONDS, took * SLOWER)
 
     def _heard(self) -> None:
         self.heard_at, self.error = time.monotonic(), None
