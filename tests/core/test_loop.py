@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import publish
+from lora_operator import writes
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -171,8 +171,8 @@ async def test_a_resource_that_goes_while_its_adapter_is_being_loaded_leaves_not
 async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
