@@ -190,7 +190,7 @@ async def test_flush_goes_on_where_the_api_server_refuses_and_raises_where_it_is
 ) -> None:
     monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.2)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.2)
     async with a_desk() as desk:
         desk.offer(p0=holding("a"))
         await desk.idle()
