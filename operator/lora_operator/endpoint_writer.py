@@ -1,13 +1,15 @@
 """Writes LoraEndpoints, and only where one says something new: at most one write of a pod at a time.
 
 What came together for a pod is written together. A single change is written at once; where many pods change at the same
-time each waits the longer between two writes, since every write is of the whole object. Withdrawals never wait.
+time each waits the longer between two writes, since every write is of the whole object, and few are under way at once,
+lest an API server that is slow works on what was given up meanwhile. Withdrawals go before all others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,15 +25,16 @@ FLUSH_SECONDS = 2.0
 SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a write may take
 WRITES_PER_SECOND = 50.0
 LONGEST_GAP_SECONDS = 2.0
+AT_A_TIME = 8
 TOO_MANY = 429
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Draft:
     """What one pod's LoraEndpoint should say, and the task that sees to it."""
 
     said: Contents
-    due: float = 0.0
+    due: float = math.inf
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     writing: Contents | None = None
@@ -39,6 +42,37 @@ class _Draft:
     not_before: float = 0.0  # after a write that failed
     refused: bool = False  # by an API server that is there
     force: bool = False  # to be written though it says nothing and there is none
+    urgent: bool = False  # somebody must not be sent there any more, or waits for it
+
+
+class _Turns:
+    """So many drafts are written at once; urgent ones first."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: dict[_Draft, asyncio.Future[None]] = {}
+
+    async def take(self, draft: _Draft) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = self._waiting[draft] = asyncio.get_running_loop().create_future()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            raise
+        finally:
+            self._waiting.pop(draft, None)
+
+    def give_back(self) -> None:
+        waiting = [draft for draft, turn in self._waiting.items() if not turn.done()]
+        after = next((draft for draft in waiting if draft.urgent), waiting[0] if waiting else None)
+        if after is None:
+            self._free += 1
+        else:
+            self._waiting[after].set_result(None)
 
 
 class EndpointWriter:
@@ -50,6 +84,7 @@ class EndpointWriter:
         self._metrics = metrics
         self._offered: dict[str, Contents] = {}
         self._drafts: dict[str, _Draft] = {}
+        self._turns = _Turns(AT_A_TIME)
         self._written_at: dict[str, float] = {}
         self._settled: dict[str, tuple[Contents, int]] = {}  # as good as it can be, and at which resource version
 
@@ -64,11 +99,11 @@ class EndpointWriter:
             draft = self._drafts.get(pod)
             if draft is not None:
                 if draft.said is not said:
-                    draft.due = min(draft.due, self._due(pod, draft.writing or self._published(pod), said, now))
                     draft.said = said
+                    self._plan(pod, draft, draft.writing or self._published(pod), now)
                     draft.wake.set()
             elif self._differs(pod, said) and self._settled.get(pod) != (said, self._version(pod)):
-                self._begin(pod, said, self._due(pod, self._published(pod), said, now))
+                self._plan(pod, self._begin(pod, said), self._published(pod), now)
 
     def says(self, pod: str, name: str) -> bool:
         """Whether routers may have been told, or are just being told, that the pod holds this adapter."""
@@ -83,13 +118,13 @@ class EndpointWriter:
         if said is None:
             return
         if self._cluster.endpoints.get(pod) is None and pod not in self._drafts:
-            self._begin(pod, said, 0.0, force=True)  # from now on it counts, and not what status says
+            self._begin(pod, said)  # from now on it counts, and not what status says
         draft = self._drafts.get(pod)
         if draft is None:
             return
         done = asyncio.get_running_loop().create_future()
         draft.waiting.append(done)
-        draft.force, draft.due = True, 0.0
+        draft.force, draft.urgent, draft.due = True, True, 0.0
         draft.wake.set()
         for seconds in (FLUSH_SECONDS, SLOW_SECONDS):
             await asyncio.wait({done}, timeout=seconds)
@@ -131,15 +166,16 @@ class EndpointWriter:
         published = self._published(pod)
         return bool(said.adapters) if published is None else published != said
 
-    def _due(self, pod: str, before: Contents | None, after: Contents, now: float) -> float:
-        if before is not None and _loses(before, after):
-            return now
-        gap = min((len(self._drafts) + 1) / WRITES_PER_SECOND, LONGEST_GAP_SECONDS)
-        return max(now, self._written_at.get(pod, 0.0) + gap)
+    def _plan(self, pod: str, draft: _Draft, before: Contents | None, now: float) -> None:
+        """Decide when the draft is written; `before` is what routers know."""
+        draft.urgent |= before is not None and _loses(before, draft.said)
+        gap = 0.0 if draft.urgent else min(len(self._drafts) / WRITES_PER_SECOND, LONGEST_GAP_SECONDS)
+        draft.due = min(draft.due, max(now, self._written_at.get(pod, 0.0) + gap))
 
-    def _begin(self, pod: str, said: Contents, due: float, *, force: bool = False) -> None:
-        draft = self._drafts[pod] = _Draft(said, due, force=force)
+    def _begin(self, pod: str, said: Contents) -> _Draft:
+        draft = self._drafts[pod] = _Draft(said)
         draft.task = asyncio.create_task(self._write(pod, draft), name=f"LoraEndpoint {pod}")
+        return draft
 
     async def _write(self, pod: str, draft: _Draft) -> None:
         failures = 0
@@ -150,17 +186,18 @@ class EndpointWriter:
                 while (wait := max(draft.due, draft.not_before) - loop.time()) > 0:
                     draft.wake.clear()
                     try:
-                        async with asyncio.timeout(wait):
+                        async with asyncio.timeout(wait if wait < math.inf else None):
                             await draft.wake.wait()
                     except TimeoutError:
                         break
-                said = draft.writing = draft.said
-                if self._cluster.pods.get(pod) is None:
-                    return  # its LoraEndpoint goes with it
-                if not self._differs(pod, said) and not (draft.force and self._published(pod) is None):
-                    return
-                covered = len(draft.waiting)
+                await self._turns.take(draft)
+                said, covered = draft.said, len(draft.waiting)
                 try:
+                    if self._cluster.pods.get(pod) is None:
+                        return  # its LoraEndpoint goes with it
+                    if not self._differs(pod, said) and not (draft.force and self._published(pod) is None):
+                        return
+                    draft.writing, draft.due, draft.urgent = said, math.inf, False
                     body = await self._kube.apply_endpoint(namespace, name, body_of(pod, said))
                 except KubeError as error:
                     failures += 1
@@ -169,7 +206,10 @@ class EndpointWriter:
                     pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
                     log.warning("the LoraEndpoint of %s was not written, again in %g s: %s", pod, pause, error)
                     draft.not_before = loop.time() + pause
+                    draft.due, draft.urgent = 0.0, draft.urgent or bool(draft.waiting)
                     continue
+                finally:
+                    self._turns.give_back()
                 failures, draft.refused = 0, False
                 now = self._written_at[pod] = loop.time()
                 self._metrics.endpoint_write("ok")
@@ -179,7 +219,7 @@ class EndpointWriter:
                 del draft.waiting[:covered]
                 if draft.said is said:
                     return
-                draft.due = self._due(pod, said, draft.said, now)
+                self._plan(pod, draft, said, now)
         finally:
             draft.task = None
             _release(draft.waiting)
@@ -191,8 +231,9 @@ def _loses(before: Contents, after: Contents) -> bool:
     """Whether somebody must not be sent any more where `before` sends them."""
     if (before.address, before.container, before.pod_uid) != (after.address, after.container, after.pod_uid):
         return True
-    left = {(held.name, held.engine_name) for held in after.adapters}
-    return any((held.name, held.engine_name) not in left for held in before.adapters)
+    same = set(map(id, after.adapters))  # most are the same objects, see `Shared`
+    gone = {(held.name, held.engine_name) for held in before.adapters if id(held) not in same}
+    return bool(gone) and not gone <= {(held.name, held.engine_name) for held in after.adapters}
 
 
 def _release(waiting: Iterable[asyncio.Future[None]]) -> None:

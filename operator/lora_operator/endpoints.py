@@ -43,8 +43,8 @@ def claims_of(desired: Desired, held: Callable[[str], Held]) -> Claims:
 class Endpoints:
     """Call `update` in each round: it costs a glance at each pod, and work for those that changed."""
 
-    def __init__(self) -> None:
-        self._shared = Shared()
+    def __init__(self, shared: Shared | None = None) -> None:
+        self._shared = shared or Shared()
         self._claims: Claims = {}
         self._bases: dict[str, _Basis] = {}
         self._contents: dict[str, Contents | None] = {}

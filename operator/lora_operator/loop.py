@@ -102,7 +102,7 @@ class Loop:
         self._versioned_names = versioned_names
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
-        self._endpoints = Endpoints()
+        self._endpoints = Endpoints(parts.cluster.shared)
         self._participation = Participation()
         self._isolation = Isolation()
         self._quotas = Quotas()

@@ -6,7 +6,7 @@ written by an operator that writes no LoraEndpoints (it has no `pods`): what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -210,26 +210,12 @@ def news(cache: Cache[T], seen: dict[str, T]) -> Iterator[tuple[str, T | None]]:
             yield key, None
 
 
-def _differences(old: Sequence[HeldAdapter], new: Sequence[HeldAdapter]) -> tuple[list[HeldAdapter], list[HeldAdapter]]:
-    """What is only in the one, and only in the other; both are sorted by name, and mostly the same objects."""
-    lost: list[HeldAdapter] = []
-    got: list[HeldAdapter] = []
-    here = there = 0
-    while here < len(old) and there < len(new):
-        left, right = old[here], new[there]
-        if left is right or left == right:
-            here, there = here + 1, there + 1
-        elif left.name < right.name:
-            lost.append(left)
-            here += 1
-        elif left.name > right.name:
-            got.append(right)
-            there += 1
-        else:
-            lost.append(left)
-            got.append(right)
-            here, there = here + 1, there + 1
-    return [*lost, *old[here:]], [*got, *new[there:]]
+def _differences(old: Iterable[HeldAdapter], new: Iterable[HeldAdapter]) -> tuple[Set[HeldAdapter], Set[HeldAdapter]]:
+    """What is only in the one, and only in the other. Mostly they have the same objects, see `Shared`."""
+    before, after = set(map(id, old)), set(map(id, new))
+    lost = {held for held in old if id(held) not in after}
+    got = {held for held in new if id(held) not in before}
+    return lost - got, got - lost
 
 
 def _where(said: Contents) -> tuple[str, ...]:
