@@ -48,5 +48,5 @@ def test_equal_entries_of_many_pods_are_one_object() -> None:
     first, second = (contents_of(body_of(f"ns/p{n}", SAID), shared) for n in range(2))
     assert all(one is other for one, other in zip(first.adapters, second.adapters, strict=True))
     for number in range(9):
-        shared.of(HeldAdapter(f"a{number}", "", "", ""))
+        shared.of(f"a{number}", "", "", "")
     assert len(shared._known) <= 3

@@ -61,12 +61,17 @@ class Shared:
 
     def __init__(self, most: int = 50_000) -> None:
         self._most = most
-        self._known: dict[HeldAdapter, HeldAdapter] = {}
+        self._known: dict[tuple[str, str, str, str], HeldAdapter] = {}
 
-    def of(self, held: HeldAdapter) -> HeldAdapter:
-        if len(self._known) >= self._most:
-            self._known.clear()  # what is in use is made once more
-        return self._known.setdefault(held, held)
+    def of(self, name: str, engine_name: str, version: str, resource: str) -> HeldAdapter:
+        """The one entry that says this."""
+        key = (name, engine_name, version, resource)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._most:
+                self._known.clear()  # what is in use is made once more
+            found = self._known[key] = HeldAdapter(*key)
+        return found
 
 
 def contents_of(body: Json, shared: Shared) -> Contents:
@@ -78,7 +83,7 @@ def contents_of(body: Json, shared: Shared) -> Contents:
     for name, origin in _map(body.get("adapters")).items():
         resource, _, version = _text(origin).partition("/")
         engine_name = _text(engine_names.get(name)) or name
-        held[name] = shared.of(HeldAdapter(name, engine_name, version, resource or name))
+        held[name] = shared.of(name, engine_name, version, resource or name)
     return Contents(
         pod_uid=pod_uid,
         address=_text(body.get("address")),
