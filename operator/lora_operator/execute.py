@@ -29,9 +29,9 @@ from lora_operator.observe.cluster import Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState
 from lora_operator.presence import fields, lives, present
 from lora_operator.served import ServedNames
+from lora_operator.slices import in_slices
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
-from lora_operator.tellers import Tellers
 from lora_operator.tracing import OFF, Parent, Tracing
 from lora_operator.turns import Turns
 from lora_operator.unloading import Unloading
@@ -48,7 +48,6 @@ from lora_scheduler import Load, Plan, Unload
 
 log = logging.getLogger(__name__)
 
-UNLOADS_AT_A_TIME = 8
 # between two questions to an engine that did not answer a load in time
 UNANSWERED_FIRST_SECONDS, UNANSWERED_LAST_SECONDS = 1.0, 30.0
 
@@ -63,8 +62,8 @@ class Limits:
 
 
 class Executor:
-    """Carries out plans. `changed` is called whenever something began or ended; `flush` returns when the status of a
-    resource says what is under way on the pods at the moment of the call, and raises KubeError where it cannot."""
+    """Carries out plans. `changed` is called whenever something began or ended; `withdraw` returns when nobody is told
+    any more that a pod (by key) holds an adapter, and whether anybody was; it raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Executor:
         failures: Failures,
         metrics: Metrics,
         limits: Limits,
-        flush: Callable[[str], Awaitable[None]],
+        withdraw: Callable[[str, str], Awaitable[bool]],
         changed: Callable[[], None],
         fence: Callable[[], None],
         tracing: Tracing = OFF,
@@ -103,6 +102,7 @@ class Executor:
         self._unloads: dict[str, deque[Unload]] = {}
         self._tasks: dict[asyncio.Task[None], Effect] = {}
         self._stopping = asyncio.Event()
+        self.held = False  # while the next plan is made: of a present to which nothing may be added
         self._unloading = Unloading(
             engines=engines,
             client=client,
@@ -110,17 +110,17 @@ class Executor:
             recorder=recorder,
             ledger=ledger,
             metrics=metrics,
+            turns=self._turns,
             withdraw_seconds=limits.withdraw_seconds,
-            flush=flush,
+            withdraw=withdraw,
             fence=fence,
             stopping=self._stopping,
             tracing=tracing,
         )
 
-    def submit(self, plan: Plan, desired: Desired) -> None:
+    async def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
         self._in_force = self._unloading.in_force = InForce.of(plan, desired)
-        self._unloading.tellers = Tellers(self._cluster, desired)
         self._planned = self._tracing.here()
         self._loads.clear()
         self._unloads.clear()
@@ -135,7 +135,7 @@ class Executor:
                 self._engines.note_settled(pod)
         self._let_go()
         self._served_names.note_strangers()
-        for pod in {*self._loads, *self._unloads}:
+        async for pod in in_slices({*self._loads, *self._unloads}):
             self._begin(pod)
 
     def _let_go(self) -> None:
@@ -162,14 +162,12 @@ class Executor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._served_names.stop()
 
     def _begin(self, pod: str) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self.held:
             return
-        unloads = self._unloads.get(pod)
-        while unloads and sum(e.is_unload for e in self._ledger.on(pod)) < UNLOADS_AT_A_TIME:
-            self._start_unload(unloads.popleft())
+        for unload in self._unloads.pop(pod, ()):  # all are withdrawn at once, and wait for their turn then
+            self._start_unload(unload)
         loads = self._loads.get(pod)
         most = self._turns.begun(self._engines.views.get(pod))
         while loads and sum(e.is_load for e in self._ledger.on(pod)) < most:

@@ -115,6 +115,9 @@ class Failures:
         self._max = max_seconds
         self._known: dict[str, dict[tuple[str, str], tuple[str, Failure]]] = {}  # by pod, by adapter and version
 
+    def __len__(self) -> int:
+        return sum(map(len, self._known.values()))
+
     def add(
         self,
         adapter: str,
@@ -156,7 +159,10 @@ class Failures:
     def clear(self, adapter: str, version: str, pod: str) -> None:
         """A load has succeeded on that pod."""
         for place in (pod, EVERYWHERE):
-            self._known.get(place, {}).pop((adapter, version), None)
+            here = self._known.get(place, {})
+            here.pop((adapter, version), None)
+            if not here:
+                self._known.pop(place, None)
 
     def get(self, adapter: str, version: str, pod: str, incarnation: str) -> Failure | None:
         """The failure of this version in this life of the pod, due again or not."""

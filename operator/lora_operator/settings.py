@@ -21,6 +21,7 @@ __all__ = ["Settings", "SettingsError", "add_arguments", "from_arguments"]
 GROUP = "production-stack.vllm-project"
 VERSION = "v1alpha1"
 PLURAL = "loraadapters"
+ENDPOINTS = "loraendpoints"
 FINALIZER = f"{GROUP}/unload"
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 KEYWORDS_ANNOTATION = f"{GROUP}/keywords"
@@ -138,6 +139,12 @@ class Settings:
         "hosts that the Secrets of all sources may be sent to, *.example.com for all below (repeat; default: those "
         "that a Secret names in its annotation production-stack.vllm-project/hosts, the hub, Azure; S3 needs none)",
         tuple,
+    )
+    secrets_to_agents: bool = option(
+        False,
+        "send agents the token of an http source, or the SAS of an azure one, where the store gives files to nobody "
+        "else; off: such adapters are refused on pods with an agent (SecretNotForAgents)",
+        bool,
     )
     deny_private: bool = option(
         False, "fetch from addresses of the open internet only, but for private hosts (cloud metadata: never)", bool

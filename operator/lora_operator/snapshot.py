@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from lora_operator.cache.volume import parse_root
@@ -44,6 +45,7 @@ class OurModel:
     fingerprint: str
 
 
+@lru_cache(maxsize=32_768)  # asked again for every model of an engine whenever one of them changes
 def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
     """What one line of `/v1/models` is, if its path is one that we made; None for somebody else's."""
     parsed = parse_root(model.root, adapter_root)
@@ -54,16 +56,16 @@ def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
 
 def take_snapshot(desired: Desired, observed: Observed, ledger: Ledger, failures: Failures, now: float) -> Snapshot:
     """Put it all together; `now` is monotonic and decides which failures are due again."""
-    common = _Common(desired)
+    common = Common(desired)
     pods = [
-        _pod(record, observed.engines[key], desired, observed, common, ledger, failures, now)
+        pod_of(record, observed.engines[key], desired, observed, common, ledger, failures, now)
         for key, record in sorted(observed.pods.items())
         if key in observed.engines
     ]
     return Snapshot(tuple(wanted.adapter for wanted in desired.adapters.values()), tuple(pods))
 
 
-class _Common:
+class Common:
     """What many pods ask of all adapters: answered once per release or namespace, not once per pod."""
 
     def __init__(self, desired: Desired) -> None:
@@ -98,16 +100,17 @@ class _Common:
         return next((name for name in names if name in used), names[0] if names else "")
 
 
-def _pod(
+def pod_of(
     record: PodRecord,
     view: EngineView,
     desired: Desired,
     observed: Observed,
-    common: _Common,
+    common: Common,
     ledger: Ledger,
     failures: Failures,
     now: float,
 ) -> Pod:
+    """One pod as the planner sees it. Whatever this looks at, `snapshots` has to look at as well."""
     pod = record.pod
     residents = _residents(record, view, desired, observed, ledger.on(record.key))
     excluded: dict[str, tuple[Reason, str]] = {}

@@ -17,8 +17,8 @@ from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.engines import Engines, EngineState
 from lora_operator.presence import fields, lives, present
-from lora_operator.tellers import Tellers
 from lora_operator.tracing import Tracing
+from lora_operator.turns import Turns
 from lora_operator.vllm.client import EngineClient
 from lora_operator.vllm.errors import EngineError, RuntimeUpdatingDisabled
 from lora_operator.vllm.quirks import public_name
@@ -30,7 +30,8 @@ AGAIN_SECONDS = 10.0
 
 
 class Unloading:
-    """Unloads adapters. `in_force` and `tellers` are set by whoever takes plans over."""
+    """Unloads adapters. `in_force` is set by whoever takes plans over. `withdraw` returns when nobody is told any more
+    that a pod (by key) holds an adapter, and whether anybody was; it raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -41,8 +42,9 @@ class Unloading:
         recorder: Recorder,
         ledger: Ledger,
         metrics: Metrics,
+        turns: Turns,
         withdraw_seconds: float,
-        flush: Callable[[str], Awaitable[None]],
+        withdraw: Callable[[str, str], Awaitable[bool]],
         fence: Callable[[], None],
         stopping: asyncio.Event,
         tracing: Tracing,
@@ -53,13 +55,13 @@ class Unloading:
         self._recorder = recorder
         self._ledger = ledger
         self._metrics = metrics
+        self._turns = turns
         self._withdraw_seconds = withdraw_seconds
-        self._flush = flush
+        self._withdraw = withdraw
         self._fence = fence
         self._stopping = stopping
         self._tracing = tracing
         self.in_force = InForce()
-        self.tellers = Tellers(cluster, None)
 
     async def run(self, effect: Effect, unload: Unload) -> None:
         """The whole of one unload; never raises. The effect is in the ledger, and leaves it."""
@@ -69,9 +71,8 @@ class Unloading:
             wanted = desired.adapters.get(unload.adapter or "") if desired is not None else None
             # routers must have let go before the engine answers 404
             surplus = unload.cause is UnloadCause.SURPLUS and self._answers_elsewhere(effect)
-            told = self.tellers.of(pod, public_name(effect.engine_name), wanted)
             try:
-                await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
+                told = await self._withdraw(pod, public_name(effect.engine_name))
             except LeaseLost:
                 raise
             except KubeError as error:
@@ -80,26 +81,8 @@ class Unloading:
                 return
             if told:
                 await asyncio.sleep(self._withdraw_seconds)
-            there = present(self._cluster, self._engines, pod)
-            if there is None or not lives(self._cluster, effect):
-                return
-            if self.in_force.wants_back(effect, there[1]):
-                log.info("not unloading %s from %s: it is wanted there again", effect.engine_name, pod)
-                return
-            if wanted is not None:
-                if surplus and not self._answers_elsewhere(effect):
-                    log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
-                    return
-                self._tell_preempted(unload, wanted)
-            self._fence()
-            effect.stage = Stage.UNLOADING
-            self._engines.touch(pod)
-            await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
-            self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
-            self._ledger.failed_unloads.pop((effect.incarnation, effect.engine_name), None)
-            self._metrics.unload(unload.cause.value, "ok")
-            name, version = effect.engine_name, (effect.version or "")[:8]
-            log.info("unloaded %s %s from %s (%s)", name, version, pod, unload.cause, extra=fields(effect))
+            async with self._turns.to_unload(effect.incarnation):
+                await self._withdrawn(effect, unload, wanted, surplus)
         except LeaseLost:
             log.info("not unloading %s from %s: another operator may lead by now", effect.engine_name, pod)
         except EngineError as error:
@@ -110,6 +93,30 @@ class Unloading:
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
+
+    async def _withdrawn(self, effect: Effect, unload: Unload, wanted: Wanted | None, surplus: bool) -> None:
+        """Have the engine forget it, if that still is right. Raises EngineError, KubeError."""
+        pod = effect.pod
+        there = present(self._cluster, self._engines, pod)
+        if there is None or not lives(self._cluster, effect):
+            return
+        if self.in_force.wants_back(effect, there[1]):
+            log.info("not unloading %s from %s: it is wanted there again", effect.engine_name, pod)
+            return
+        if wanted is not None:
+            if surplus and not self._answers_elsewhere(effect):
+                log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
+                return
+            self._tell_preempted(unload, wanted)
+        self._fence()
+        effect.stage = Stage.UNLOADING
+        self._engines.touch(pod)
+        await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
+        self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
+        self._ledger.failed_unloads.pop((effect.incarnation, effect.engine_name), None)
+        self._metrics.unload(unload.cause.value, "ok")
+        name, version = effect.engine_name, (effect.version or "")[:8]
+        log.info("unloaded %s %s from %s (%s)", name, version, pod, unload.cause, extra=fields(effect))
 
     def _answers_elsewhere(self, effect: Effect) -> bool:
         """Whether another pod of the namespace answers for this adapter."""

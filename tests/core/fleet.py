@@ -1,4 +1,4 @@
-"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without kopf.
+"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without watches.
 
 async with a_fleet(tmp_path, pods=2) as fleet:
     fleet.write("sql"); fleet.apply("la", "sql", replicas=2)
@@ -70,12 +70,10 @@ class Fleet:
         """As `Operator.run` does, with our own watch."""
         for path in list(self.api.objects):
             self._watch("ADDED", path, self.api.objects[path])
-        self.operator._recorder.start()
         self._tasks = [asyncio.create_task(self.operator.loop.run())]
 
     async def stop(self) -> None:
         await self.operator.finish(self._tasks, grace_seconds=0.2)
-        await self.operator._recorder.stop()
         await self.operator.files.stop()
         await self.operator._session.close()
 
@@ -91,7 +89,8 @@ class Fleet:
 
     def _watch(self, kind: str, path: str, body: Json) -> None:
         cluster = self.operator.cluster
-        cache = cluster.adapters if "loraadapters" in path else cluster.pods if "/pods/" in path else None
+        kinds = {"loraadapters": cluster.adapters, "loraendpoints": cluster.endpoints, "pods": cluster.pods}
+        cache: Any = kinds.get(path.split("/")[-2])
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 
@@ -110,9 +109,8 @@ class Fleet:
 
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and not self.parts.publisher._drafts)
-        await self.until(lambda: not self.parts.finalizers._tasks and not self.operator.loop._dirty.is_set())
-        await self.operator._recorder._queue.join()
+        await self.until(lambda: not len(self.parts.ledger) and not self.operator.loop._dirty.is_set())
+        await self.until(lambda: self.operator._writes.idle)
 
     def stall(self) -> asyncio.Event:
         """Hold every answer of the API server until the event is set."""
@@ -229,7 +227,7 @@ class Fleet:
             self._uids += 1
             metadata = {
                 "name": name, "namespace": "ns", "uid": f"uid-{self._uids}", "generation": 1,
-                "creationTimestamp": f"2026-01-01T00:00:{self._uids:02}Z",
+                "creationTimestamp": f"2026-01-01T00:{self._uids // 60:02}:{self._uids % 60:02}Z",
             }  # fmt: skip
             known = {"metadata": metadata, "status": {}}
         else:

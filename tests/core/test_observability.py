@@ -85,6 +85,8 @@ def round_of(metrics: Metrics, **states: Any) -> None:
 def test_a_state_that_nobody_is_in_any_more_is_zero_and_not_the_last_value() -> None:
     metrics = Metrics()
     round_of(metrics, engine_states=["Up", "Up", "Down"], adapter_states=["complete"], refused=["RankTooHigh"])
+    before = samples(metrics)
+    assert before["lora_operator_unplaced_copies", (("reason", "RankTooHigh"),)] == 1.0
     round_of(metrics, engine_states=["Up"])
     now = samples(metrics)
     assert now["lora_operator_pods", (("state", "Up"),)] == 1.0
@@ -133,7 +135,9 @@ def test_an_exception_is_part_of_its_line() -> None:
 
 def test_what_repeats_itself_is_let_through_once_a_minute() -> None:
     once = OncePerMinute()
-    first, again, other = (record(text, name="kopf") for text in ("retry 1 of 9", "retry 2 of 9", "something else"))
+    first, again, other = (
+        record(text, name="opentelemetry") for text in ("retry 1 of 9", "retry 2 of 9", "something else")
+    )
     again.created = first.created + 1
     assert once.filter(first) and not once.filter(again) and once.filter(other)
     again.created = first.created + 61
