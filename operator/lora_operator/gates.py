@@ -22,7 +22,6 @@ from lora_scheduler import Plan, Pod, Reason, ResidentState, Snapshot
 
 log = logging.getLogger(__name__)
 
-DEADLINE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 MESSAGE_MAX = 900
 NAMED_MAX = 5
@@ -83,8 +82,11 @@ def _verdict(pod: Pod, assigned: Collection[str]) -> Verdict:
 class Gates:
     """Writes the condition of gated pods."""
 
-    def __init__(self, kube: Kube, cluster: Cluster, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, kube: Kube, cluster: Cluster, changed: Callable[[], None] = lambda: None, *, deadline_seconds: float
+    ) -> None:
         self._kube = kube
+        self._deadline_seconds = deadline_seconds
         self._changed = changed
         self._cluster = cluster
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -104,7 +106,7 @@ class Gates:
             elif verdict.is_open:
                 self._write(record, True, verdict.reason, verdict.message)
             elif self._waits_too_long(record, verdict):
-                text = f"opened after {DEADLINE_SECONDS:g} s, though {verdict.message}"
+                text = f"opened after {self._deadline_seconds:g} s, though {verdict.message}"
                 self._write(record, True, "DeadlinePassed", text)
 
     def _waits_too_long(self, record: PodRecord, verdict: Verdict) -> bool:
@@ -116,7 +118,7 @@ class Gates:
         known = self._up_since.get(record.key)
         if known is None or known[0] != life:
             known = self._up_since[record.key] = (life, now)
-        return now - known[1] > DEADLINE_SECONDS
+        return now - known[1] > self._deadline_seconds
 
     async def stop(self) -> None:
         for task in self._tasks.values():

@@ -217,9 +217,7 @@ async def test_a_marker_that_is_damaged_still_says_open(door: Door, tmp_path: Pa
     assert await door.lacks() == ""
 
 
-async def test_a_disk_that_hangs_holds_nothing_up(
-    door: Door, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_disk_that_hangs_holds_nothing_up(door: Door, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "DISK_SECONDS", 0.05)
     (tmp_path / FOLDER).mkdir()
     os.mkfifo(tmp_path / FOLDER / "uid-1")

@@ -1,8 +1,8 @@
 """Whether the pod may take traffic, as far as its adapters go: what the agent's /readyz answers.
 
 The operator says when the engine holds what is planned for the pod. Nobody has to be there to say it: the pod opens by
-itself some time after its engine listens, sooner where the operator is silent. Once open it stays open for as long as that
-engine may be serving, whatever becomes of the operator, the disk, the token or the agent itself.
+itself some time after its engine listens, sooner where the operator is silent. Once open it stays open for as long as
+that engine may be serving, whatever becomes of the operator, the disk, the token or the agent itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Readiness:
         return self._opened is not None
 
     async def load(self) -> None:
-        """Take up what an earlier agent of this pod has left. A disk that does not tell closes no pod that may serve."""
+        """Take up what an earlier agent of this pod left. A disk that does not tell closes no pod that may serve."""
         try:
             self._opened = await asyncio.wait_for(asyncio.to_thread(self._marker.read), DISK_SECONDS)
         except (OSError, TimeoutError) as error:

@@ -35,8 +35,8 @@ class _Word:
 
 
 class AgentReadiness:
-    """One task for each pod that is not Ready. A pod that is Ready is named once, so that its agent knows the engine for
-    which it is open. `client_of` and `fence` as for `Agents`."""
+    """One task for each pod that is not Ready. A pod that is Ready is named once, so that its agent knows the engine
+    for which it is open. `client_of` and `fence` as for `Agents`."""
 
     def __init__(self, client_of: Callable[[str], AgentClient], fence: Callable[[], None] = lambda: None) -> None:
         self._client_of = client_of
