@@ -75,7 +75,7 @@ def test_every_setting_of_the_agent_can_be_chosen(tmp_path: Path) -> None:
     agent = {"settings": chosen, "port": 9999}
     objects = template(PODS, tmp_path, {"models": [LLAMA], "delivery": {"agent": agent, "cacheBytes": "7Gi"}})
     arguments = [
-        argument.replace("$(POD_NAMESPACE)/$(POD_NAME)", "team/vllm-0")
+        argument.replace("$(POD_NAMESPACE)/$(POD_NAME)", "team/vllm-0").replace("$(POD_UID)", "uid-1")
         for argument in container(only(objects, "StatefulSet"), "agent")["args"]
     ]
     parser = argparse.ArgumentParser()

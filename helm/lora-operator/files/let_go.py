@@ -14,7 +14,7 @@ from kubernetes import client, config
 GROUP, VERSION, PLURAL = "production-stack.vllm-project", "v1alpha1", "loraadapters"
 FINALIZER = f"{GROUP}/unload"
 GATE = f"{GROUP}/adapters-loaded"
-OPENED = {"type": GATE, "status": "True", "reason": "OperatorUninstalled", "message": "nobody loads adapters any more"}
+OPENED = {"type": GATE, "status": "True", "reason": "Uninstalled", "message": "nobody loads adapters any more"}
 PAGE = 500
 PATIENCE_SECONDS = 60
 
@@ -92,7 +92,7 @@ def pods(namespaces):
     api = client.CoreV1Api()
     for namespace in namespaces or [""]:
         more = None
-        while more is None or more:
+        while more != "":
             try:
                 if namespace:
                     page = api.list_namespaced_pod(namespace, limit=PAGE, _continue=more)
