@@ -22,14 +22,28 @@ class Group:
     """The pods that match one namespace, base model and selector.
 
     `targets` of them can take loads now, `ready` ones are served by AllPods; both are sorted by key. `followers` are
-    the adapters whose wanted number of copies depends on the pods.
+    the adapters that go by the number of pods; of those of Auto, `ceilings` has the most copies that they could want.
     """
 
     matching: set[str] = field(default_factory=set)
     ready: list[PodLedger] = field(default_factory=list)
     targets: list[PodLedger] = field(default_factory=list)
     followers: set[str] = field(default_factory=set)
+    ceilings: dict[str, int] = field(default_factory=dict)
     size: int = 0  # how many adapters are in it
+    _domains: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def domains(self, topology_key: str) -> frozenset[str]:
+        """The domains in which a pod can take loads."""
+        found = self._domains.get(topology_key)
+        if found is None:
+            found = self._domains[topology_key] = frozenset([pod.domain(topology_key) for pod in self.targets])
+        return found
+
+    def changed(self, pods: int) -> set[str]:
+        """The pods are no longer what they were; the adapters that this concerns, where there were or are so many."""
+        self._domains.clear()
+        return self.followers.union([key for key, most in self.ceilings.items() if most >= pods])
 
 
 class _Nothing(dict[str, Any]):
@@ -97,8 +111,9 @@ class Allotment:
         if not self.everywhere:
             lacking = self.needed - len(self.kept)
             return lacking if lacking > 0 else 0
-        without = sum(ledger.key not in self.kept for ledger in self.group.ready)
-        return without or int(not self.kept)
+        kept = self.kept
+        without = len([ledger for ledger in self.group.ready if ledger.key not in kept])
+        return without or int(not kept)
 
     @property
     def spare(self) -> bool:
@@ -134,6 +149,16 @@ class Allotment:
         for copy in self.held():
             copy.ledger.release(copy)
         self.kept, self.pending = {}, NOTHING
+
+    def reset(self) -> bool:
+        """Take back what a round has decided, where that is no more than places for copies that are missing: the account
+        need not be opened anew then."""
+        if not self.sound or self.pending or self.dropped or self.evicted or self.leaving:
+            return False
+        for copy in [copy for copy in self.kept.values() if copy.current is None]:
+            self.give_back(copy)
+        self.active = self.stirred = self.moving = False
+        return True
 
     def give_back(self, copy: Copy) -> None:
         """Count a kept copy no longer, before anything is decided."""

@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
+from lora_scheduler.crowding import Crowding
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.holding import Holding
 from lora_scheduler.ledger import Copy, PodLedger
@@ -51,7 +52,7 @@ class Fleet:
         self._groups = Groups()
         self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
-        self._close: set[str] = set()  # adapters with two copies, as found, in one domain
+        self._crowding = Crowding()
         self._priorities: Counter[int] = Counter()
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
@@ -105,9 +106,11 @@ class Fleet:
         return sorted([*self.active, *(a for a in self.stirred if not a.active)], key=_order)
 
     def close_together(self) -> list[Allotment]:
-        """All with copies that share a domain, and some whose copies do not, in the order in which they are served."""
-        found = dict.fromkeys((*(self.allotments[key] for key in self._close), *self.active, *self.stirred))
-        return sorted([allotment for allotment in found if len(allotment.kept) > 1], key=_order)
+        """All with copies in one domain that could be in another, and some others, in the order in which they are
+        served."""
+        close = self._crowding.close(self.allotments)
+        found = dict.fromkeys((*(self.allotments[key] for key in close), *self.active, *self.stirred))
+        return sorted([one for one in found if len(one.kept) > 1 and not one.everywhere], key=_order)
 
     def blocks(self, allotment: Allotment, ledger: PodLedger) -> bool:
         """Whether an engine name that a load would need is still listed on the pod."""
@@ -156,7 +159,7 @@ class Fleet:
             allotment = self.allotments.get(key)
             if allotment is None:
                 continue
-            if key not in restless and self._correct(allotment, touched[key]):
+            if (key not in restless or allotment.reset()) and self._correct(allotment, touched[key]):
                 corrected.append(key)
             else:
                 allotment.withdraw()
@@ -178,7 +181,7 @@ class Fleet:
 
     def _judge(self, allotment: Allotment) -> None:
         """Whether an account is at rest: what is there is as it should be, and all else can begin to load."""
-        (self._close.add if _are_close(allotment) else self._close.discard)(allotment.adapter.key)
+        self._crowding.note(allotment)
         if (
             allotment.sound
             and _is_complete(allotment)
@@ -256,7 +259,7 @@ class Fleet:
     def _remove_adapter(self, key: str) -> None:
         allotment = self.allotments.pop(key)
         allotment.withdraw()
-        self._close.discard(key)
+        self._crowding.forget(key)
         self._groups.leave(allotment.adapter)
         self._forget(allotment.adapter)
         if key in self._found:
@@ -288,6 +291,10 @@ class Fleet:
         order = order_of(adapter, share)
         allotment = Allotment(adapter, group, wanted, share, order, self.stirred, everywhere, most, needed)
         self.allotments[adapter.key] = allotment
+        if adapter.replica_policy is ReplicaPolicy.AUTO and adapter.max_replicas is None:
+            group.ceilings[adapter.key] = max(most, needed)
+        else:
+            group.ceilings.pop(adapter.key, None)
         as_wanted = True
         found = self._found.get(adapter.key)
         if found is not None:
@@ -329,15 +336,6 @@ class Fleet:
 def _is_complete(allotment: Allotment) -> bool:
     """Whether as many copies are kept as there should be, no more and no less."""
     return allotment.missing == 0 if allotment.everywhere else len(allotment.kept) == allotment.wanted
-
-
-def _are_close(allotment: Allotment) -> bool:
-    """Whether two copies share a domain, and need not: copies on every pod do."""
-    if len(allotment.kept) < 2 or allotment.everywhere:
-        return False
-    topology_key = allotment.adapter.topology_key
-    domains = {copy.ledger.domain(topology_key) for copy in allotment.kept.values()}
-    return len(domains) < len(allotment.kept)
 
 
 def _enter(allotment: Allotment, ledger: PodLedger, residents: tuple[Resident, ...]) -> bool:

@@ -90,7 +90,8 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     steps, board = Steps(fleet.starting), Board(fleet.pods, scorers, close, fleet.following)
     allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
-    there = [allotment for allotment in fleet.active if allotment.there]
+    # of all others, what is there stays as it is
+    there = [one for one in fleet.active if not one.sound or (len(one.kept) > one.wanted and not one.everywhere)]
     for allotment in there:
         bar(allotment)
     for allotment in there:
@@ -99,11 +100,11 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
     for allotment in fleet.in_turn():
-        if allotment.there:
+        if not allotment.sound:
             grow(allotment)
         fill(allotment, allotments, board, preempt=spare or reach(allotment.adapter) > lowest_priority)
         start(allotment, fleet, steps)
-        if allotment.there:
+        if not allotment.sound:
             roll_out(allotment, rollout)
     shifting = Shifting(fleet, steps)
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
