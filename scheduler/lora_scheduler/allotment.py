@@ -102,6 +102,7 @@ class Allotment:
     there: bool = False  # something of it was found on a pod when the account was opened
     active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
+    scarce: bool = False  # there is not room for all of its priority: first replicas come before second ones
     sound: bool = True  # what was found of it is as it should be, whether it is all or not
 
     @property
@@ -157,7 +158,7 @@ class Allotment:
             return False
         for copy in [copy for copy in self.kept.values() if copy.current is None]:
             self.give_back(copy)
-        self.active = self.stirred = self.moving = False
+        self.active = self.stirred = self.moving = self.scarce = False
         return True
 
     def give_back(self, copy: Copy) -> None:
@@ -191,6 +192,12 @@ class Allotment:
         self._forget(copy)
         self.evicted = own(self.evicted)
         self.evicted[copy.ledger.key] = Eviction(copy, cause, on_behalf_of)
+
+    def bytes_on(self, pod: str) -> int:
+        """What a copy would take on the pod: as `taken_back` gives one back, with the size that it has there."""
+        dropped, eviction = self.dropped.get(pod), self.evicted.get(pod)
+        there = dropped or (eviction.copy if eviction else None)
+        return self.adapter.bytes if there is None or there.current is None else there.bytes
 
     def taken_back(self, pod: str) -> Copy | None:
         """The copy that was given up on the pod in this round and is of the wanted version: nothing of it has to leave

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
 from lora_scheduler.crowding import Crowding
+from lora_scheduler.failing import Failing
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.holding import Holding
 from lora_scheduler.ledger import Copy, PodLedger
@@ -53,6 +54,7 @@ class Fleet:
         self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
         self._crowding = Crowding()
+        self.failing = Failing()
         self._priorities: Counter[int] = Counter()
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
@@ -80,26 +82,31 @@ class Fleet:
         """The pods where more would stay than a limit allows."""
         return [pod for pod in self.pods if pod.later_slots > pod.slot_limit or pod.later_bytes > pod.byte_limit]
 
-    def in_turn(self) -> Iterator[Allotment]:
-        """The active ones, and those that the round stirs before their turn has come; highest priority first."""
+    def in_turn(self) -> Iterator[Allotment | None]:
+        """The active ones, and those that the round stirs before their turn has come; highest priority first. After
+        those of each priority, None."""
         line = sorted(self.active, key=_order, reverse=True)
         others: list[tuple[Order, Allotment]] = []
         seen = 0
         turn: Order | None = None
+        level: int | None = None
         while True:
             while seen < len(self.stirred):
                 stirred = self.stirred[seen]
                 seen += 1
                 if not stirred.active and (turn is None or stirred.order > turn):
                     heappush(others, (stirred.order, stirred))
-            if others and (not line or others[0][0] < line[-1].order):
-                turn, allotment = heappop(others)
-            elif line:
-                allotment = line.pop()
-                turn = allotment.order
-            else:
+            stirred_first = bool(others) and (not line or others[0][0] < line[-1].order)
+            following = others[0][1] if stirred_first else line[-1] if line else None
+            if level is not None and (following is None or following.adapter.priority < level):
+                level = None
+                yield None
+                continue
+            if following is None:
                 return
-            yield allotment
+            (heappop(others) if stirred_first else line.pop())
+            turn, level = following.order, following.adapter.priority
+            yield following
 
     def worked(self) -> list[Allotment]:
         """All whose account may have changed in this round, in the order in which they are served."""
@@ -148,6 +155,7 @@ class Fleet:
             for key in adapters:
                 touched.setdefault(key, []).append(pod)
         self.holding.begin(places, self.targets)
+        self.failing.before = places.failed
         for key in self.holding.voided(self.starting.loads):
             touched.setdefault(key, [])
             restless.add(key)
@@ -199,6 +207,7 @@ class Fleet:
     def _put_pod(self, pod: Pod) -> set[str]:
         """A new or changed pod; the adapters whose accounts that touches."""
         ledger = self._ledgers.get(pod.key)
+        self.failing.note(ledger and ledger.pod, pod)
         if ledger is None:
             ledger = self._ledgers[pod.key] = PodLedger(pod)
             self._note_target(ledger)
@@ -219,6 +228,7 @@ class Fleet:
         del self._ledgers[ledger.key]
         remove(self.pods, ledger)
         self.targets.discard(ledger.key)
+        self.failing.note(ledger.pod, None)
         return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {}) | ledger.held.keys()
 
     def _note_target(self, ledger: PodLedger) -> None:

@@ -72,8 +72,14 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
         refusals=Refusals(tuple(lacking), done.fleet, done.steps),
         missing=lacking,
         overloads=done.overloads,
-        places=Places(assignments, frozenset(done.fleet.targets), done.fleet.holding.firm(done.worked)),
+        places=_places(done, assignments),
     )
+
+
+def _places(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Places:
+    fleet = done.fleet
+    firm, failed = fleet.holding.firm(done.worked), fleet.failing.versions(fleet.allotments)
+    return Places(assignments, frozenset(fleet.targets), firm, failed)
 
 
 def work_out(snapshot: Snapshot, policy: Policy) -> Round:
@@ -99,11 +105,27 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
+    further: list[Allotment] = []  # those that have their first replica, and get others after all such of their priority
+
+    def serve(one: Allotment, wanted: int) -> None:
+        # what has failed, and serves nowhere, has the room that nobody uses
+        up_to = YIELDING if fleet.failing.has(one) else reach(one.adapter)
+        fill(one, wanted, allotments, board, up_to if spare or up_to > lowest_priority else None)
+        start(one, fleet, steps)
+
     for allotment in fleet.in_turn():
+        if allotment is None:
+            for one in further:
+                serve(one, one.needed)
+            further.clear()
+            continue
         if not allotment.sound:
             grow(allotment)
-        fill(allotment, allotments, board, preempt=spare or reach(allotment.adapter) > lowest_priority)
-        start(allotment, fleet, steps)
+        if allotment.scarce and allotment.needed > 1:
+            further.append(allotment)
+            serve(allotment, 1)
+        else:
+            serve(allotment, allotment.needed)
         if not allotment.sound:
             roll_out(allotment, rollout)
     shifting = Shifting(fleet, steps)
@@ -113,7 +135,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     board = Board(fleet.pods, scorers, close)
     for allotment in fleet.worked():
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
-            fill(allotment, allotments, board, preempt=False)
+            fill(allotment, allotment.needed, allotments, board)
             if not allotment.everywhere:
                 follow_demand(allotment, allotments, board, preempt=lowest_priority < YIELDING)
             start(allotment, fleet, steps)
