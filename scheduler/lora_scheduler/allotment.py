@@ -10,7 +10,7 @@ from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Resident, UnloadCause
 
 T = TypeVar("T")
-Order = tuple[int, float, int, str]  # see fleet.order_of
+Order = tuple[int, float, int, str]  # see finding.order_of
 
 
 SHARES_PER_UNIT = 2.0**30
@@ -152,8 +152,8 @@ class Allotment:
         self.kept, self.pending = {}, NOTHING
 
     def reset(self) -> bool:
-        """Take back what a round has decided, where that is no more than places for copies that are missing: the account
-        need not be opened anew then."""
+        """Take back what a round has decided, where that is no more than places for missing copies: the account need
+        not be opened anew then."""
         if not self.sound or self.pending or self.dropped or self.evicted or self.leaving:
             return False
         for copy in [copy for copy in self.kept.values() if copy.current is None]:

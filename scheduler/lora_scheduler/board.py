@@ -115,7 +115,9 @@ class Board:
 
     def _of_all(self, allotment: Allotment) -> PodLedger | None:
         pending = allotment.pending
-        fitting = [pod for pod in options(allotment) if pod.fits_later(allotment.bytes_on(pod.key), pending.get(pod.key))]
+        fitting = [
+            pod for pod in options(allotment) if pod.fits_later(allotment.bytes_on(pod.key), pending.get(pod.key))
+        ]
         return self.best(allotment, fitting) if fitting else None
 
 

@@ -17,16 +17,14 @@ class Failing:
 
     def note(self, old: Pod | None, new: Pod | None) -> None:
         """A pod is no longer what it was."""
-        for pod in (old, new):
-            for key, (reason, _) in pod.excluded.items() if pod is not None else ():
-                if reason is not Reason.LOAD_FAILED:
-                    continue
-                if pod is new:
-                    self._pods.setdefault(key, set()).add(pod.key)
-                else:
-                    self._pods[key].remove(pod.key)
-                    if not self._pods[key]:
-                        del self._pods[key]
+        if old is not None:
+            for key in _failed_on(old):
+                self._pods[key].remove(old.key)
+                if not self._pods[key]:
+                    del self._pods[key]
+        if new is not None:
+            for key in _failed_on(new):
+                self._pods.setdefault(key, set()).add(new.key)
 
     def has(self, allotment: Allotment) -> bool:
         """Whether the wanted version has failed, and serves nowhere."""
@@ -40,3 +38,7 @@ class Failing:
         """Those versions, by adapter: for the next plan."""
         known = sorted(key for key in self._pods.keys() | self.before.keys() if key in allotments)
         return {key: allotments[key].adapter.version for key in known if self.has(allotments[key])}
+
+
+def _failed_on(pod: Pod) -> list[str]:
+    return [key for key, (reason, _) in pod.excluded.items() if reason is Reason.LOAD_FAILED]

@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from operator import attrgetter
 
-from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
+from lora_scheduler.allotment import Allotment, Group, Order, share_of
 from lora_scheduler.crowding import Crowding
 from lora_scheduler.failing import Failing
+from lora_scheduler.finding import Copies, copies_on, enter_found, order_of
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.holding import Holding
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import Adapter, Places, Pod, ReplicaPolicy, Resident, ResidentState
 from lora_scheduler.replicas import Followed, wanted_copies
 from lora_scheduler.starting import Starting
 
 _order = attrgetter("order")
-
-Copies = dict[str, tuple[Resident, ...]]
 
 NOWHERE = Places()
 
@@ -207,7 +206,7 @@ class Fleet:
     def _put_pod(self, pod: Pod) -> set[str]:
         """A new or changed pod; the adapters whose accounts that touches."""
         ledger = self._ledgers.get(pod.key)
-        self.failing.note(ledger and ledger.pod, pod)
+        self.failing.note(None if ledger is None else ledger.pod, pod)
         if ledger is None:
             ledger = self._ledgers[pod.key] = PodLedger(pod)
             self._note_target(ledger)
@@ -312,7 +311,7 @@ class Fleet:
             for pod in sorted(found) if len(found) > 1 else found:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
-                    as_wanted &= _enter(allotment, ledger, found[pod])
+                    as_wanted &= enter_found(allotment, ledger, found[pod])
             if adapter.yields:
                 allotment.want_no_more()
         allotment.sound = as_wanted
@@ -336,7 +335,11 @@ class Fleet:
             copy_there = allotment.kept.get(pod)
             if copy_there is not None:
                 allotment.give_back(copy_there)
-            if pod in found and self._ledgers[pod].counts and not _enter(allotment, self._ledgers[pod], found[pod]):
+            if (
+                pod in found
+                and self._ledgers[pod].counts
+                and not enter_found(allotment, self._ledgers[pod], found[pod])
+            ):
                 return False
         allotment.there = bool(found)
         self.holding.ask(allotment)
@@ -346,57 +349,3 @@ class Fleet:
 def _is_complete(allotment: Allotment) -> bool:
     """Whether as many copies are kept as there should be, no more and no less."""
     return allotment.missing == 0 if allotment.everywhere else len(allotment.kept) == allotment.wanted
-
-
-def _enter(allotment: Allotment, ledger: PodLedger, residents: tuple[Resident, ...]) -> bool:
-    """Enter what the adapter has on one pod; whether that is as it should be, so that no step would touch it."""
-    adapter = allotment.adapter
-    if len(residents) == 1 and residents[0].version == adapter.version:
-        resident = residents[0]
-        if resident.state is not ResidentState.UNLOADING:
-            allotment.enter(Copy(adapter, ledger, resident.bytes, allotment.share, resident))
-            return (
-                ledger.key in allotment.group.matching
-                and adapter.key not in ledger.pod.excluded
-                and adapter.rank <= ledger.pod.max_rank
-            )
-    leaving = tuple(resident for resident in residents if resident.state is ResidentState.UNLOADING)
-    staying = [resident for resident in residents if resident.state is not ResidentState.UNLOADING]
-    if leaving:
-        allotment.leaving = own(allotment.leaving)
-        allotment.leaving[ledger.key] = leaving
-    if staying:
-        allotment.enter(copy_of(allotment, ledger, staying))
-    return False
-
-
-def copies_on(pod: Pod) -> Copies:
-    """Our residents of a pod by adapter; those of no adapter under the empty key."""
-    found: Copies = {}
-    for resident in pod.residents:
-        if resident.owned:
-            key = resident.adapter or ""
-            found[key] = (*found.get(key, ()), resident)
-    return found
-
-
-def order_of(adapter: Adapter, share: float) -> Order:
-    """Who is served first: the highest priority, then whose copies get the most requests (where that is unknown, all
-    are alike), then the oldest. Largest shares first is what makes loads even (Graham's rule)."""
-    return -adapter.priority, -share if adapter.demand is not None else 0.0, adapter.age_rank, adapter.key
-
-
-def copy_of(allotment: Allotment, ledger: PodLedger, residents: Iterable[Resident]) -> Copy:
-    """One copy of several residents (old and new version side by side, say); at least one resident."""
-    ranked = sorted(residents, key=lambda r: (r.state is not ResidentState.LOADED, r.name))
-    current = [resident for resident in ranked if resident.version == allotment.adapter.version]
-    old = [resident for resident in ranked if resident.version != allotment.adapter.version]
-    return Copy(
-        allotment.adapter,
-        ledger,
-        bytes=(current or old)[0].bytes,
-        share=allotment.share,
-        current=current[0] if current else None,
-        old=old[0] if old else None,
-        extras=(*current[1:], *old[1:]),
-    )

@@ -309,8 +309,8 @@ class Policy:
     `max_unavailable`: how many serving copies of one adapter an update may take away at a time.
     `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest copy,
     which cannot be divided) gives copies up to others, as far as demand is known; None, or with binpack: nothing that
-    serves is moved for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at once; None: two,
-    and one more for every fifty pods.
+    serves is moved for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at
+    once; None: two, and one more for every fifty pods.
     `demand_half_life`: by how many seconds ago a request counts half in the measured demand; differences of load that
     chance can explain then move nothing. 0: demand is known exactly.
     `hot_share`: adapters whose replica policy is Auto get so many copies that none carries more than this part of a

@@ -24,7 +24,7 @@ def grow(allotment: Allotment) -> None:
 def fill(
     allotment: Allotment, wanted: int, allotments: Mapping[str, Allotment], board: Board, reach: int | None = None
 ) -> None:
-    """Give the adapter so many copies, as far as there is room: free room, or that of all below the priority `reach`."""
+    """Give the adapter so many copies, as far as there is room: free, or of those below the priority `reach`."""
     if allotment.everywhere:
         pending = allotment.pending
         for pod in options(allotment):

@@ -105,7 +105,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
-    further: list[Allotment] = []  # those that have their first replica, and get others after all such of their priority
+    further: list[Allotment] = []  # who has a first replica, and gets others once all of that priority have had a turn
 
     def serve(one: Allotment, wanted: int) -> None:
         # what has failed, and serves nowhere, has the room that nobody uses
@@ -113,21 +113,21 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         fill(one, wanted, allotments, board, up_to if spare or up_to > lowest_priority else None)
         start(one, fleet, steps)
 
-    for allotment in fleet.in_turn():
-        if allotment is None:
-            for one in further:
-                serve(one, one.needed)
+    for turn in fleet.in_turn():
+        if turn is None:
+            for allotment in further:
+                serve(allotment, allotment.needed)
             further.clear()
             continue
-        if not allotment.sound:
-            grow(allotment)
-        if allotment.scarce and allotment.needed > 1:
-            further.append(allotment)
-            serve(allotment, 1)
+        if not turn.sound:
+            grow(turn)
+        if turn.scarce and turn.needed > 1:
+            further.append(turn)
+            serve(turn, 1)
         else:
-            serve(allotment, allotment.needed)
-        if not allotment.sound:
-            roll_out(allotment, rollout)
+            serve(turn, turn.needed)
+        if not turn.sound:
+            roll_out(turn, rollout)
     shifting = Shifting(fleet, steps)
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)

@@ -27,13 +27,13 @@ def check(snapshot: Snapshot, policy: Policy) -> None:
         raise InvalidPolicy(f"policy {policy.name!r} does not exist; use one of {', '.join(sorted(POLICIES))}")
     if not isinstance(policy.max_unavailable, int) or policy.max_unavailable < 1:
         raise InvalidPolicy(
-            f"max_unavailable is {policy.max_unavailable!r}: no update could ever proceed; use a whole number, 1 or more"
+            f"max_unavailable is {policy.max_unavailable!r}: no update could proceed; use a whole number, 1 or more"
         )
     epsilon, moves = policy.rebalance_epsilon, policy.max_moves
     if epsilon is not None and not _is_at_least_zero(epsilon):
         raise InvalidPolicy(f"rebalance_epsilon is {epsilon}; use 0.1 for loads up to 10 % above the mean, or None")
     if moves is not None and (not isinstance(moves, int) or moves < 0):
-        raise InvalidPolicy(f"max_moves is {moves!r}; use a whole number, 0 or more")
+        raise InvalidPolicy(f"max_moves is {moves!r}; use 0 or more")
     if not _is_at_least_zero(policy.demand_half_life):
         raise InvalidPolicy(f"demand_half_life is {policy.demand_half_life}; use seconds, or 0 if demand is exact")
     if not _is_at_least_zero(policy.hot_share) or policy.hot_share == 0:
@@ -50,7 +50,9 @@ def _check_keys(kind: str, keys: Iterable[str]) -> None:
     seen: set[str] = set()
     for key in keys:
         if not _is_text(key):
-            raise InvalidSnapshot(f"a key of {kind} {key!r} is not possible; give each {kind} a text of at least one letter")
+            raise InvalidSnapshot(
+                f"a key of {kind} {key!r} is not possible; give each {kind} a text of at least one letter"
+            )
         if key in seen:
             raise InvalidSnapshot(f"{kind} {key!r} is in the snapshot twice; give each {kind} a key of its own")
         seen.add(key)
@@ -76,7 +78,9 @@ def _check_adapter(adapter: Adapter) -> None:
         if not isinstance(value, kind):
             raise InvalidSnapshot(f"adapter {adapter.key!r} has {what} {value!r}; use a {kind.__name__}")
     if not _is_text(adapter.name):
-        raise InvalidSnapshot(f"adapter {adapter.key!r} has the name {adapter.name!r}; use a text of at least one letter")
+        raise InvalidSnapshot(
+            f"adapter {adapter.key!r} has the name {adapter.name!r}; use a text of at least one letter"
+        )
     if adapter.demand is not None and not _is_at_least_zero(adapter.demand):
         raise InvalidSnapshot(
             f"adapter {adapter.key!r} has demand {adapter.demand}; give requests per second, or None if unknown"
