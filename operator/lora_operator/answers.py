@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lora_operator.departing import Answering
 from lora_operator.inflight import Ledger
 from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.liveness import EngineView, incarnation_of
 from lora_operator.snapshot import our_model
 from lora_operator.status import Copy
 from lora_operator.vllm.client import Endpoint
@@ -27,7 +27,7 @@ class _Known:
 
 
 class Answers:
-    """What answers now: listed by an engine that is up, and not being withdrawn."""
+    """What answers: listed by an engine that has missed no more probes than it may, and not being withdrawn."""
 
     def __init__(self) -> None:
         self._pods: dict[str, _Known] = {}
@@ -40,7 +40,7 @@ class Answers:
             self._put(key, self._pods.pop(key).answers, {})
         for key, record in pods.items():
             known, view = self._pods.get(key), engines.get(key)
-            leaving = frozenset(effect.engine_name for effect in ledger.on(key) if not effect.is_load)
+            leaving = frozenset(effect.engine_name for effect in ledger.on(key) if effect.is_unload)
             if known is None or known.record is not record or known.view is not view or known.leaving != leaving:
                 answers = _answering(key, record, view, leaving)
                 self._put(key, known.answers if known is not None else {}, answers)
@@ -83,7 +83,7 @@ def _answering(
     key: str, record: PodRecord, view: EngineView | None, leaving: frozenset[str]
 ) -> dict[Name, tuple[Answering, ...]]:
     # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
-    if view is None or view.state is not EngineState.UP or record.pod.terminating:
+    if view is None or not view.keeps or record.pod.terminating:
         return {}
     if view.incarnation != incarnation_of(record):
         return {}  # the last look was at an earlier container

@@ -28,7 +28,7 @@ from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.engines import Engines
+from lora_operator.observe.engines import Engines, Thresholds
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -74,13 +74,14 @@ class Operator:
             self._session,
             timeouts=Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout),
         )
+        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
         engines = Engines(
             client,
             self._mark,
-            Drift(self.cluster, self.metrics).gone,
+            Drift(self.cluster, self.metrics, ledger).gone,
             probe_seconds=settings.probe_seconds,
             probes_per_second=settings.probes_per_second,
-            hold_seconds=settings.hold_seconds,
+            thresholds=Thresholds(settings.probe_failures, settings.hold_seconds),
         )
         resolver = Resolver(
             sources_by_type(
@@ -95,7 +96,6 @@ class Operator:
         )
         self._writes = Writes()
         self._recorder = Recorder(kube, self._writes)
-        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
         publisher = Publisher(
             kube, self.cluster, self._writes, self._recorder, self.metrics,
             quiet_seconds=settings.status_quiet_seconds,

@@ -16,7 +16,7 @@ from lora_operator.events import Recorder
 from lora_operator.inflight import Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
-from lora_operator.observe.engines import EngineState, EngineView
+from lora_operator.observe.liveness import EngineState, EngineView
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
@@ -140,7 +140,7 @@ class Leftovers:
                 if ours is not None and desired.by_name(namespace, ours.name) is None:
                     self._held.setdefault((namespace, ours.name), []).append(pod)
             for effect in ledger.on(key):
-                if effect.is_load:
+                if effect.reads_files:
                     owner = "/".join((effect.adapter or "").split("/")[:2])
                     self._loads.setdefault(owner, []).append(f"{effect.engine_name} on {pod}")
 
@@ -166,4 +166,4 @@ def _is_silent(record: PodRecord, view: EngineView | None) -> bool:
     if view is None or view.release or not record.pod.container_running:
         return False
     silent = view.state is EngineState.DOWN and view.reason in (EngineTimeout.reason, EngineUnreachable.reason)
-    return silent or view.state is EngineState.UNKNOWN
+    return silent or view.state in (EngineState.UNKNOWN, EngineState.SUSPECT)

@@ -55,7 +55,7 @@ class Isolation:
         """
         planner, self._planner = self._planner, None
         if planner is None or planner.policy != policy:
-            planner = Planner(policy)
+            planner = Planner(policy, remember=True)
         snapshot = self._without_odd_ones(snapshot)
         try:
             made = planner.plan(snapshot)
@@ -85,14 +85,14 @@ class Isolation:
         Looked for among what is not as it was when planning last worked, by halves: each try costs a plan, and the
         planning loop waits.
         """
-        planner, ends_at = Planner(policy), self._clock() + SEARCH_SECONDS
+        planner, ends_at = Planner(policy, remember=True), self._clock() + SEARCH_SECONDS
         untried, self._untried = self._untried, []
         before = {thing.key: thing for thing in _all(self._planned)}
         news = {thing.key for thing in _all(snapshot) if before.get(thing.key) != thing}
         try:
             planner.plan(_reduced(snapshot, news))
         except Exception:
-            planner, news = Planner(policy), {thing.key for thing in _all(snapshot)}
+            planner, news = Planner(policy, remember=True), {thing.key for thing in _all(snapshot)}
         adapters = [adapter for adapter in snapshot.adapters if adapter.key in news]
         pods = [pod for pod in snapshot.pods if pod.key in news]
         odd = self._odd_among([pods], lambda some: Snapshot((), some), policy)

@@ -300,7 +300,7 @@ class Kube:
     async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
         """Add ours to the finalizers that are `known`. Raises KubeError: 422 if there are others by now."""
         where = "/metadata/finalizers"
-        add = {"op": "add", "path": f"{where}/-", "value": FINALIZER}
+        add: Json = {"op": "add", "path": f"{where}/-", "value": FINALIZER}
         if not known:
             add |= {"path": where, "value": [FINALIZER]}
         test = {"op": "test", "path": where, "value": list(known) or None}
@@ -323,8 +323,12 @@ class Kube:
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
         return await self._call("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}", body=body, content_type=MERGE)
 
-    async def set_pod_condition(self, namespace: str, name: str, uid: str, condition: Json) -> Json:
-        body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+    async def set_pod_condition(
+        self, namespace: str, name: str, uid: str, condition: Json, version: int | None = None
+    ) -> Json:
+        """`version`: only if the pod has not changed since, else the answer is 409."""
+        metadata: Json = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": str(version)}
+        body = {"metadata": metadata, "status": {"conditions": [condition]}}
         return await self._call(
             "PATCH",
             f"/api/v1/namespaces/{namespace}/pods/{name}/status",

@@ -20,11 +20,12 @@ from lora_operator.execute import Executor
 from lora_operator.expansions import Expansions
 from lora_operator.files import Files
 from lora_operator.finalize import Finalizers
-from lora_operator.gates import Gates
+from lora_operator.gates import Gates, undecided, verdicts
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.isolate import Isolation
 from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
+from lora_operator.noted import noted
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.credentials import SourceCredentials
@@ -163,6 +164,8 @@ class Loop:
         self._waited_for.clear()
 
     async def _run(self) -> None:
+        cluster, engines = self._parts.cluster, self._parts.engines
+        engines.assume(noted(cluster.adapters.values(), cluster.pods.get))
         self._follow()
         await asyncio.gather(
             self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
@@ -171,8 +174,9 @@ class Loop:
             self._parts.requests.first_read(FIRST_LOOKS_SECONDS),
         )
         self._follow()
+        engines.assume({})
         await asyncio.gather(
-            self._parts.engines.first_looks(FIRST_LOOKS_SECONDS),
+            engines.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )
@@ -291,8 +295,10 @@ class Loop:
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
-        with self._isolation.around("deciding on readiness gates"):
-            parts.gates.update(snapshot, made, pods)
+        with self._isolation.around("deciding which pods may take traffic"):
+            found_open = verdicts(snapshot, made, undecided(pods))
+            parts.gates.update(found_open, pods)
+            parts.files.readiness.follow(found_open, pods)
         if len(parts.failures):
             parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)

@@ -68,12 +68,16 @@ class Settings:
         bool,
     )
     probe_seconds: float = option(
-        0.95, "time between two looks at a pod's /v1/models in a small fleet", float, least=0.05
+        0.95, "time between two probes of a pod's /v1/models in a small fleet", float, least=0.05
     )
-    probes_per_second: float = option(60.0, "most looks per second over the whole fleet", float, least=0.1)
-    probe_timeout: float = option(2.0, "how long a pod may take to answer a look", float, least=0.05)
+    probes_per_second: float = option(60.0, "most probes per second over the whole fleet", float, least=0.1)
+    probe_timeout: float = option(2.0, "how long a pod may take to answer a probe", float, least=0.05)
+    probe_failures: int = option(
+        3, "how many probes in a row an engine may at least fail to answer before its adapters are placed elsewhere, "
+        "see --hold-seconds; one that refuses connections has ended, and is not waited for", int, least=1,
+    )  # fmt: skip
     hold_seconds: float = option(
-        10.0, "how long an engine may fail to answer before its adapters are placed elsewhere as well", float
+        10.0, "how long an engine may at least fail to answer before its adapters are placed elsewhere", float
     )
     load_timeout: float = option(120.0, "how long an engine may take to load an adapter", float, least=0.1)
     unload_timeout: float = option(30.0, "how long an engine may take to unload an adapter", float, least=0.1)

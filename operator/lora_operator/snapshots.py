@@ -89,7 +89,7 @@ class Snapshots:
             observed.key_problems.get(record.key, ""),
             record.key in observed.leaving,
             observed.node_labels.get(record.pod.node or ""),
-            *((e.engine_name, e.is_load, e.adapter, e.version, e.bytes, e.rank, e.incarnation)
+            *((e.engine_name, e.stage, e.adapter, e.version, e.bytes, e.rank, e.incarnation)
               for e in ledger.on(record.key)),
             *_failed(record, desired, failures, now),
         )  # fmt: skip

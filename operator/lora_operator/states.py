@@ -10,7 +10,7 @@ from lora_operator.departing import Answering, departing_input
 from lora_operator.desired import Desired, DesiredResource, Wanted
 from lora_operator.inflight import Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import EngineView, incarnation_of
+from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
 from lora_operator.refused import Reasons
 from lora_operator.status import AdapterState, StatusInput
 from lora_scheduler import Load, Plan, Reason, Refusal, ReplicaPolicy, Snapshot
@@ -57,7 +57,7 @@ class States:
         """This is what is so, and what is planned."""
         self._answers.follow(pods, engines, ledger)
         self.reasons.follow(snapshot, plan)
-        failed = _failed(desired, snapshot, plan, pods, failures)
+        failed = _failed(desired, snapshot, plan, pods, engines, failures)
         self._found = _Found(
             plan, self._answers, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger), failed
         )
@@ -172,13 +172,19 @@ def _moving(plan: Plan, pods: Iterable[str], ledger: Ledger) -> set[str]:
 
 
 def _failed(
-    desired: Desired, snapshot: Snapshot, plan: Plan, pods: Mapping[str, PodRecord], failures: Failures
+    desired: Desired,
+    snapshot: Snapshot,
+    plan: Plan,
+    pods: Mapping[str, PodRecord],
+    engines: Mapping[str, EngineView],
+    failures: Failures,
 ) -> dict[str, list[Refusal]]:
     """By adapter, what is wrong where it has a place; what comes later is said instead of what comes before."""
     failed = _load_failures(desired, pods, failures)
     for pod in snapshot.pods:
-        if pod.not_ready is not None:
-            # copies that have their place there, and do not answer for the moment
+        view = engines.get(pod.key)
+        if pod.not_ready is not None and (view is None or view.state is not EngineState.SUSPECT):
+            # copies that have their place there, and do not answer
             for resident in pod.residents:
                 if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TypeVar
 
 from lora_scheduler.errors import InvalidSnapshot
-from lora_scheduler.fleet import Change, Fleet
-from lora_scheduler.model import Adapter, Plan, Pod, Policy, Refusal, Snapshot
+from lora_scheduler.fleet import NOWHERE, Change, Fleet
+from lora_scheduler.model import Adapter, Places, Plan, Pod, Policy, Refusal, Snapshot
 from lora_scheduler.planner import DEFAULT, Round, decide, plan, plan_of
 from lora_scheduler.refusals import Refusals
 from lora_scheduler.validation import check
@@ -28,11 +28,17 @@ class Planner:
     Its time goes with what has changed and with how many adapters are not at rest (lack copies, are being loaded,
     unloaded, updated or moved), not with the size of the fleet. Not to be shared between threads.
 
+    With `remember`, each plan holds on to the places that the one before has given: it is what `lora_scheduler.plan`
+    makes of the same snapshot with those `places`. A snapshot's own are taken for the first plan only.
+
     Raises InvalidPolicy.
     """
 
-    def __init__(self, policy: Policy = DEFAULT) -> None:
+    def __init__(self, policy: Policy = DEFAULT, *, remember: bool = False) -> None:
         self._policy = policy
+        self._remember = remember
+        self._places = NOWHERE  # that the next plan holds on to
+        self._used: Places | None = None  # those that the last one has held on to
         self._adapters: dict[str, Adapter] = {}
         self._pods: dict[str, Pod] = {}
         self._last: Round | None = None
@@ -47,8 +53,8 @@ class Planner:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What the planner takes for the present."""
-        return Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()))
+        """What the planner takes for the present, with the places that its next plan holds on to."""
+        return Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()), self._places)
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """The plan for a whole snapshot. What is equal to the last one costs little, what is identical almost nothing.
@@ -56,7 +62,10 @@ class Planner:
         Raises InvalidSnapshot, and goes on from the snapshot before.
         """
         given, self._given = self._given, None
-        if given is not None:
+        if (self._used is None or not self._remember) and snapshot.places != self._places:
+            self._detach()
+            self._last, self._places = None, snapshot.places
+        elif given is not None:
             new_adapters, new_pods = _in_place(given.adapters, snapshot.adapters), _in_place(given.pods, snapshot.pods)
             if new_adapters is not None and new_pods is not None:
                 made = self.update(adapters=new_adapters, pods=new_pods)
@@ -102,9 +111,7 @@ class Planner:
         ):
             return self._made
         check(Snapshot(tuple(change.adapters), tuple(change.pods)), self._policy)
-        before = self._forget_plan()
-        if before is not None:
-            before.detach(partial(_refusals, self.snapshot, self._policy))
+        self._detach()
         self._adapters, self._pods = adapters, pods
         last, self._last = self._last, None  # whatever breaks this round, the next one begins from scratch
         if last is None:
@@ -112,22 +119,26 @@ class Planner:
             change = Change(tuple(adapters.values()), tuple(pods.values()))
         else:
             fleet, assignments = last.fleet, self._assignments
-            last.steps.forget()
-        opened = fleet.apply(change)
+        opened = fleet.apply(change, self._places)
         done = decide(fleet, self._policy)
         self._assignments = _assigned(assignments, done, opened, change.removed_adapters)
         self._made = plan_of(done, self._assignments)
-        self._last = done
+        self._last, self._used = done, self._places
+        if self._remember:
+            self._places = self._made.places
         return self._made
 
-    def _forget_plan(self) -> Refusals | None:
-        """The reasons of the last plan, if anybody else still has them."""
+    def _detach(self) -> None:
+        """The accounts go on without the last plan: its reasons are worked out anew if anybody else still has them."""
         made, self._made = self._made, None
-        if made is None or not isinstance(made.refusals, Refusals):
-            return None
+        if made is None:
+            return
         refusals = weakref.ref(made.refusals)
         del made
-        return refusals()
+        held = refusals()
+        if isinstance(held, Refusals):
+            then = Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()), self._used or NOWHERE)
+            held.detach(partial(_refusals, then, self._policy))
 
 
 def _assigned(

@@ -154,7 +154,7 @@ class Fleet:
         flags = ["--model", "tiny", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "8", *arguments]
         quick = ["--sim-startup-seconds", "0", "--sim-load-seconds", "0", "--port", "0"]
         variables = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} | dict(env or {})
-        engine = self.engines[name] = await serve([*flags, *quick], variables | dict(hidden or {}))
+        engine = self.engines[name] = await serve([*quick, *flags], variables | dict(hidden or {}))
         if hidden is not None:
             variables = dict(env or {})
         self._uids += 1

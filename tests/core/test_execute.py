@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import execute, publish
+from lora_operator import publish, unloading
 from lora_operator.inflight import EVERYWHERE, Stage
 from tests.core.fleet import Fleet, a_fleet
 
@@ -182,7 +182,7 @@ async def test_an_unload_that_has_begun_is_finished_and_told_when_the_operator_e
 async def test_a_refused_unload_is_asked_for_again(
     fault: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(unloading, "AGAIN_SECONDS", 0.02)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -192,13 +192,13 @@ async def test_a_refused_unload_is_asked_for_again(
         await fleet.until(lambda: fleet.listed() == {})
         assert fleet.engines["p0"].journal.calls["unload"] == 4
         await fleet.settle()
-        assert not fleet.parts.executor._refused_unloads
+        assert not fleet.parts.ledger.failed_unloads
 
 
 async def test_an_engine_that_goes_on_refusing_is_asked_less_and_less_often(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(unloading, "AGAIN_SECONDS", 0.01)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -206,7 +206,7 @@ async def test_an_engine_that_goes_on_refusing_is_asked_less_and_less_often(
         fault = fleet.engines["p0"].faults.add("status", "unload")
         fleet.apply("la", "sql", replicas=0)
         await fleet.until(lambda: fault.hits == 2)
-        monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 3600.0)
+        monkeypatch.setattr(unloading, "AGAIN_SECONDS", 3600.0)
         await fleet.until(lambda: "attempt 3, again in 4 s" in caplog.text)
         assert metric(fleet, 'unloads_total{cause="Surplus",result="UnloadRefused"} 3.0')
 

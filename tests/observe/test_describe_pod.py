@@ -44,6 +44,33 @@ def test_a_container_that_crashed_does_not_run() -> None:
     assert (said.container_running, said.container_started_at, said.terminating) == (False, None, True)
 
 
+def as_native_sidecar(pod: dict[str, Any], container: dict[str, Any], container_id: str) -> None:
+    pod["spec"]["initContainers"] = [{"name": "fetch-vllm", "image": OPENAI}, container | {"restartPolicy": "Always"}]
+    pod["status"]["initContainerStatuses"] = [
+        {"name": "fetch-vllm", "state": {"terminated": {}}, "containerID": "containerd://done"},
+        {"name": container["name"], "state": {"running": {}}, "containerID": container_id, "restartCount": 1},
+    ]
+
+
+def test_an_agent_that_is_a_native_sidecar_is_seen() -> None:
+    pod = a_pod("--enable-lora")
+    as_native_sidecar(
+        pod, {"name": "agent", "ports": [{"name": "lora-agent", "containerPort": 8090}]}, "containerd://agent"
+    )
+    said = describe(pod, DEFAULTS)
+    assert (said.agent_port, said.container, said.container_id) == (8090, "vllm", "containerd://abc")
+    del pod["spec"]["initContainers"][1]["restartPolicy"]
+    assert describe(pod, DEFAULTS).agent_port is None
+
+
+def test_an_engine_that_is_a_native_sidecar_is_seen() -> None:
+    pod = a_pod(name="router", image="router:1")
+    as_native_sidecar(pod, a_pod("--max-loras", "7")["spec"]["containers"][0], "containerd://engine")
+    said = describe(pod, DEFAULTS)
+    assert (said.container, said.container_id, said.max_loras) == ("vllm", "containerd://engine", 7)
+    assert (said.container_running, said.restart_count) == (True, 1)
+
+
 def test_without_anything_said_vllms_own_defaults_count() -> None:
     pod = described("--enable-lora")
     assert limits(pod) == (1, 1, 16, 8000)

@@ -7,6 +7,7 @@ watch was broken sends no event. Resource versions decide which of two observati
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,6 +69,7 @@ class PodRecord:
     served: Mapping[str, str]
     gated: bool
     gate_open: bool
+    gate_for: str = ""  # the container for which it was opened (PodDescription.container_mark), if that is said
 
 
 T = TypeVar("T", Resource, PodRecord)
@@ -196,6 +198,8 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
     annotations = body["metadata"].get("annotations") or {}
     gates = (body.get("spec") or {}).get("readinessGates") or ()
     conditions = (body.get("status") or {}).get("conditions") or ()
+    opened = next((c for c in conditions if c.get("type") == GATE and c.get("status") == "True"), None)
+    opened_for = re.search(r"\(container (\S+)\)$", str((opened or {}).get("message") or ""))
     return PodRecord(
         key=key_of(body),
         uid=body["metadata"]["uid"],
@@ -203,7 +207,8 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
         pod=pod,
         served=served_names(annotations.get(SERVED_ANNOTATION), pod.container_id),
         gated=any(gate.get("conditionType") == GATE for gate in gates),
-        gate_open=any(c.get("type") == GATE and c.get("status") == "True" for c in conditions),
+        gate_open=opened is not None,
+        gate_for=opened_for[1] if opened_for else "",
     )
 
 

@@ -111,13 +111,14 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     """Describe a pod given as Kubernetes JSON. Never raises, whatever is in there."""
     metadata, spec, status = _map(pod.get("metadata")), _map(pod.get("spec")), _map(pod.get("status"))
     labels = {key: value for key, value in _map(metadata.get("labels")).items() if isinstance(value, str)}
-    containers = [entry for entry in _list(spec.get("containers")) if isinstance(entry, Mapping)]
+    containers = containers_of(spec)
     container = choose_container(containers) or {}
     container_name = _text(container.get("name")) or ""
     command = read_command(container)
     limits = _Limits(_map(metadata.get("annotations")), command, container_name, defaults)
     max_loras, max_cpu_loras = limits.slots()
-    state = next((s for s in map(_map, _list(status.get("containerStatuses"))) if s.get("name") == container_name), {})
+    states = map(_map, (*_list(status.get("containerStatuses")), *_list(status.get("initContainerStatuses"))))
+    state = next((state for state in states if state.get("name") == container_name), {})
     running = _map(state.get("state")).get("running")
     conditions = {c.get("type"): c.get("status") for c in map(_map, _list(status.get("conditions")))
                   if isinstance(c.get("type"), str)}  # fmt: skip
@@ -157,6 +158,13 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         lora_disabled=limits.lora_disabled(),
         problems=tuple(limits.problems[:PROBLEMS_MAX]),
     )
+
+
+def containers_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of a pod that go on running: its containers, and after them its native sidecars, which are init containers
+    (Kubernetes 1.29): an agent, a proxy, or the engine itself."""
+    first = [one for one in _list(spec.get("initContainers")) if _map(one).get("restartPolicy") == "Always"]
+    return [one for one in (*_list(spec.get("containers")), *first) if isinstance(one, Mapping)]
 
 
 class _Limits:
