@@ -67,10 +67,10 @@ def _run(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
-    from lora_operator.cli.main import main
+    from lora_operator.cli.main import entry
 
     sys.argv = ["lora-operator", *arguments]
-    sys.exit(main(arguments))
+    entry()
 
 
 def die_with_parent() -> None:

@@ -72,7 +72,8 @@ class World:
     def install(plane: ControlPlane) -> None:
         """CRD, namespace, service account and rights, as shipped. Safe to repeat."""
         plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        plane.kubectl("wait", "--for=condition=Established", "crd/loraadapters.production-stack.vllm-project")
+        for kind in ("loraadapters", "loraendpoints"):
+            plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.production-stack.vllm-project")
         for name in INSTALLED:
             plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / f"{name}.yaml"))
 

@@ -1,3 +1,3 @@
-"""The kopf controller, and everything that touches the world."""
+"""The controller, and everything that touches the world."""
 
 __version__ = "0.1.0"

@@ -11,29 +11,30 @@ from typing import Any
 
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.drift import Drift
+from lora_operator.endpoint_writer import EndpointWriter
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
 from lora_operator.files import Files, host_rules
 from lora_operator.files_metrics import FilesMetrics
 from lora_operator.finalize import Finalizers
 from lora_operator.gates import Gates
-from lora_operator.handlers import Watch
 from lora_operator.home import own_namespace
 from lora_operator.inflight import Failures, Ledger
-from lora_operator.kube import Kube
+from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost
-from lora_operator.loop import Loop, Parts
+from lora_operator.loop import Loop, Parts, RoundFailed
 from lora_operator.metrics import Metrics
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import Engines, Thresholds
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
-from lora_operator.parts import must_go_on
+from lora_operator.parts import let_end, must_go_on
 from lora_operator.preconditions import Preconditions, rights_to_act
 from lora_operator.publish import Publisher
 from lora_operator.resolve import Resolver
@@ -44,6 +45,7 @@ from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
+from lora_operator.tellers import Withdrawals
 from lora_operator.telling import Teller
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
@@ -54,8 +56,8 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 LAST_ROUND_SECONDS = 1.0
 LAST_WRITES_SECONDS = 2.0
-LIST_RETRY_SECONDS = 1.0
-FIRST_RELIST_SECONDS = 5.0
+END_SECONDS = 2.0  # for what should take none
+STORE_END_SECONDS = 6.0
 
 
 class Operator:
@@ -100,6 +102,8 @@ class Operator:
             kube, self.cluster, self._writes, self._recorder, self.metrics,
             quiet_seconds=settings.status_quiet_seconds,
         )  # fmt: skip
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics)
+        withdrawals = Withdrawals(holdings, endpoints, publisher, self._next_round)
         self.files = Files(
             settings,
             self._session,
@@ -124,7 +128,7 @@ class Operator:
             failures=failures,
             metrics=self.metrics,
             limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-            flush=self._publish_now,
+            withdraw=withdrawals.tell,
             changed=self._mark,
             fence=self._check_lease,
             tracing=self._tracing,
@@ -137,12 +141,14 @@ class Operator:
                 own_namespace(settings.lease_namespace) if elector is not None else "",
             ),
         )
-        self._following = Following(kube, self.cluster, settings.namespaces, self._mark, self._needs.why)
+        self._following = Following(
+            kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
+            relist_seconds=settings.relist_seconds,
+        )  # fmt: skip
         self._router = (
             Router(
                 self.cluster,
                 kube,
-                namespaces=settings.namespaces,
                 load_seconds=settings.load_seconds,
                 requests_namespace=settings.requests_namespace,
                 on_demand_seconds=settings.on_demand_seconds,
@@ -163,7 +169,9 @@ class Operator:
             ),
             resolver=resolver,
             executor=executor,
+            holdings=holdings,
             publisher=publisher,
+            endpoints=endpoints,
             finalizers=Finalizers(
                 kube,
                 self.cluster,
@@ -202,13 +210,18 @@ class Operator:
             self.loop.tell = self._router.ahead
             self._router.show_under_way(ledger.on)
             self._router.api.lacks = self._needs.why
+            self._router.age, self._router.trouble = self._following.age_seconds, self._following.trouble
+            self._router.api.stale = self._following.partly_stale
 
     def _stands_by(self) -> bool:
         """One that lacks something is not ready to: a roll-out that takes a right away stops at its first pod."""
-        return self._elector is not None and self._elector.standing_by() and not self._needs.why()
+        return self._elector is not None and self._elector.standing_by() and not self._lacks()
 
     def _unready(self) -> str:
-        return self._needs.why() or self.loop.unready()
+        return self._lacks() or self.loop.unready()
+
+    def _lacks(self) -> str:
+        return self._needs.why() or self._following.stale()
 
     def _check_lease(self) -> None:
         if self._elector is not None:
@@ -219,9 +232,11 @@ class Operator:
         if self._router is not None:
             self._router.mark()
 
-    async def _publish_now(self, resource: str) -> None:
-        await self.loop.next_round()
-        await self._parts.publisher.flush(resource)
+    async def _next_round(self) -> None:
+        try:
+            await self.loop.next_round()
+        except RoundFailed as error:
+            raise KubeError(0, f"what is to be published is not known: {error}") from error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve health at once, list, then watch and plan until `stop` is set.
@@ -229,17 +244,18 @@ class Operator:
         Raises:
             ServeError: a port is taken.
             LeaseLost: somebody else may be acting; the process should be started anew, to stand by.
-            WatchError: the watch ended for good; the process should be started anew.
             PartEnded: a part that must not end did; the process should be started anew.
         """
         settings = self._settings
         tasks: list[asyncio.Task[Any]] = []
         grace_seconds = STOP_SECONDS
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(asyncio.to_thread, self._tracing.close)
+            stack.push_async_callback(
+                lambda: let_end("sending traces", asyncio.to_thread(self._tracing.close), END_SECONDS)
+            )
             stack.push_async_callback(self._kube.close)
             stack.push_async_callback(self._session.close)
-            stack.push_async_callback(self.files.stop)
+            stack.push_async_callback(lambda: let_end("the adapter volume", self.files.stop(), STORE_END_SECONDS))
             if settings.health_port:
                 health = await serve_health(
                     settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self._unready,
@@ -249,28 +265,27 @@ class Operator:
             if settings.metrics_port:
                 metrics = await serve_metrics(settings.host, settings.metrics_port, self.metrics)
                 stack.push_async_callback(metrics.cleanup)
-            await self._needs.look()
             looking = asyncio.create_task(self._needs.keep_looking(), name="look for what is missing")
             stack.callback(looking.cancel)
-            watch = Watch(self.cluster, self._mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
-            stack.push_async_callback(watch.stop)
-            watching: asyncio.Future[None] | None = None
-            listing: asyncio.Task[None] | None = None
+            stack.push_async_callback(self._following.stop)
+            watching: asyncio.Task[None] | None = None
             if self._router is not None:
                 # who stands by answers routers as well, and so has to see what there is
-                watching, listing = await self._serve_routers(self._router, watch, stack, stop)
+                watching = await self._serve_routers(self._router, stack, stop)
             if self._elector is not None:
                 if not await self._lead(self._elector, stop, watching):
                     return
                 stack.push_async_callback(self._elector.release)
                 tasks.append(asyncio.create_task(self._elector.keep(), name="lease"))
             try:
-                await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
-                watching = watching or watch.start()
+                watching = watching or self._following.start()
+                await self._following.until_synced(stop)
+                must_go_on([watching], [watching] if watching.done() else [])
+                if not self._following.synced.is_set():
+                    return  # told to stop: with half of what there is known nothing may be decided
                 await self.files.start()
-                tasks.append(looking)
+                tasks += watching, looking
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
-                tasks.append(listing or asyncio.create_task(self._keep_listing(), name="re-list"))
                 tasks += self._router.tasks if self._router is not None else ()
                 tasks.append(asyncio.create_task(self.files.look_after(), name="sweep"))
                 log.info(
@@ -279,10 +294,7 @@ class Operator:
                 )  # fmt: skip
                 stopping = asyncio.create_task(stop.wait(), name="stop flag")
                 tasks.append(stopping)
-                waits: list[asyncio.Future[Any]] = [watching, *tasks]
-                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                if watching in done:
-                    watching.result()
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks:
                     if task in done and isinstance(task.exception(), LeaseLost):
                         grace_seconds = 0.0  # whatever is under way may be another's business by now
@@ -293,23 +305,21 @@ class Operator:
                 await self.finish(tasks, grace_seconds)
 
     async def _serve_routers(
-        self, router: Router, watch: Watch, stack: contextlib.AsyncExitStack, stop: asyncio.Event
-    ) -> tuple[asyncio.Future[None], asyncio.Task[None]]:
-        """Answer routers from now on; returns what ends with the watch, and with the lists beside it."""
+        self, router: Router, stack: contextlib.AsyncExitStack, stop: asyncio.Event
+    ) -> asyncio.Task[None]:
+        """Answer routers from now on; returns the watches."""
         await router.start(self._settings.host, self._settings.router_port)
         stack.push_async_callback(router.stop)
         log.info("router API and web view on port %d", router.port)
-        await self._following.list_until_it_works(stop, LIST_RETRY_SECONDS)
-        listing = asyncio.create_task(self._keep_listing(), name="re-list")
-        stack.callback(listing.cancel)
-        if stop.is_set():  # before anything was listed: a watch that has only begun takes seconds to end
-            return asyncio.get_running_loop().create_future(), listing
-        router.listed()
-        return watch.start(), listing
+        watching = self._following.start()
+        await self._following.until_synced(stop)
+        if self._following.synced.is_set():
+            router.listed()
+        return watching
 
     @staticmethod
-    async def _lead(elector: Elector, stop: asyncio.Event, watching: asyncio.Future[None] | None) -> bool:
-        """Stand by until it is our turn; false if we are told to stop before. Raises WatchError."""
+    async def _lead(elector: Elector, stop: asyncio.Event, watching: asyncio.Task[None] | None) -> bool:
+        """Stand by until it is our turn; false if we are told to stop before. Raises PartEnded."""
         turn, stopped = asyncio.create_task(elector.acquire()), asyncio.create_task(stop.wait())
         waits: list[asyncio.Future[Any]] = [turn, stopped, *([watching] if watching is not None else ())]
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -317,8 +327,7 @@ class Operator:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if watching is not None and watching in done:
-            watching.result()
+        must_go_on([watching] if watching is not None else [], done)
         if turn in done:
             turn.result()
         return turn in done
@@ -326,20 +335,19 @@ class Operator:
     async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
         parts = self._parts
-        await parts.executor.stop(grace_seconds)
-        with contextlib.suppress(TimeoutError):
+        await let_end("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
+        with contextlib.suppress(TimeoutError, RoundFailed):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
                 await self.loop.next_round()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await let_end(
+            "what runs for as long as the process", asyncio.gather(*tasks, return_exceptions=True), END_SECONDS
+        )
         await self._writes.stop(LAST_WRITES_SECONDS)
-        for part in (parts.keys, parts.credentials, parts.nodes, parts.quotas,
-                     parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines):  # fmt: skip
-            await part.stop()
-
-    async def _keep_listing(self) -> None:
-        await self._following.keep_listing(self._settings.relist_seconds, FIRST_RELIST_SECONDS)
+        every = (parts.keys, parts.credentials, parts.nodes, parts.quotas,
+                 parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines)  # fmt: skip
+        await let_end("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
 
 
 def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:

@@ -32,7 +32,6 @@ from lora_operator.served import ServedNames
 from lora_operator.slices import in_slices
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
-from lora_operator.tellers import Tellers
 from lora_operator.tracing import OFF, Parent, Tracing
 from lora_operator.turns import Turns
 from lora_operator.unloading import Unloading
@@ -63,8 +62,8 @@ class Limits:
 
 
 class Executor:
-    """Carries out plans. `changed` is called whenever something began or ended; `flush` returns when the status of a
-    resource says what is under way on the pods at the moment of the call, and raises KubeError where it cannot."""
+    """Carries out plans. `changed` is called whenever something began or ended; `withdraw` returns when nobody is told
+    any more that a pod (by key) holds an adapter, and whether anybody was; it raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Executor:
         failures: Failures,
         metrics: Metrics,
         limits: Limits,
-        flush: Callable[[str], Awaitable[None]],
+        withdraw: Callable[[str, str], Awaitable[bool]],
         changed: Callable[[], None],
         fence: Callable[[], None],
         tracing: Tracing = OFF,
@@ -113,7 +112,7 @@ class Executor:
             metrics=metrics,
             turns=self._turns,
             withdraw_seconds=limits.withdraw_seconds,
-            flush=flush,
+            withdraw=withdraw,
             fence=fence,
             stopping=self._stopping,
             tracing=tracing,
@@ -122,7 +121,6 @@ class Executor:
     async def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
         self._in_force = self._unloading.in_force = InForce.of(plan, desired)
-        self._unloading.tellers = Tellers(self._cluster, desired)
         self._planned = self._tracing.here()
         self._loads.clear()
         self._unloads.clear()

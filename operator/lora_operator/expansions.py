@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
 
-from lora_operator.desired import Demands, Desired, DesiredResource, expand, resolve_names
+from lora_operator.desired import Demands, Desired, DesiredResource, SizeOf, expand, resolve_names
 from lora_operator.observe.cluster import Resource
+from lora_operator.observe.holdings import Holdings, lacks_names
 from lora_operator.ondemand import Use
 from lora_operator.resolve import SourceView
 from lora_operator.slices import in_slices
@@ -27,9 +28,14 @@ class _Known:
 
 
 class Expansions:
-    """Gives what `desired` gives. As long as nothing changes it is the very same object."""
+    """Gives what `desired` gives. As long as nothing changes it is the very same object.
 
-    def __init__(self) -> None:
+    Whoever lets `holdings` take something in says by `forget` which resources that touches.
+    """
+
+    def __init__(self, holdings: Holdings, sizes: SizeOf) -> None:
+        self._holdings = holdings
+        self._sizes = sizes
         self._known: dict[str, _Known] = {}
         self._last: tuple[Sequence[DesiredResource], Sequence[Resource], Desired] | None = None
 
@@ -43,7 +49,7 @@ class Expansions:
         last = self._last
         if last is not None and _same(last[0], expanded) and _same(last[1], departing):
             return last[2]
-        made = resolve_names(expanded, departing)
+        made = resolve_names(expanded, departing, self._holdings)
         self._last = (expanded, departing, made)
         for key in self._known.keys() - made.resources.keys():
             del self._known[key]
@@ -58,11 +64,18 @@ class Expansions:
                 if resource.deleted_at is None:
                     self._expand(resource, sources.get(resource.key), demands, use)
 
+    def forget(self, resources: Iterable[str]) -> None:
+        """What was published about these is otherwise by now."""
+        for key in resources:
+            self._known.pop(key, None)
+
     def _expand(
         self, resource: Resource, view: SourceView | None, demands: Demands | None, use: Use
     ) -> DesiredResource:
-        if resource.spec is not None and not resource.spec.deployment_config.load_on_startup:
-            return expand(resource, view, demands, use)  # time changes it as well
+        on_demand = resource.spec is not None and not resource.spec.deployment_config.load_on_startup
+        if on_demand or (lacks_names(resource.status) and (view is None or view.resolution is None)):
+            # time changes it as well, or what is found out about sizes
+            return expand(resource, view, demands, use, self._holdings, self._sizes)
         known = self._known.get(resource.key)
         if (
             known is not None
@@ -71,7 +84,7 @@ class Expansions:
             and known.measured == _measured(known.expanded, demands)
         ):
             return known.expanded
-        made = expand(resource, view, demands, use)
+        made = expand(resource, view, demands, use, self._holdings, self._sizes)
         self._known[resource.key] = _Known(resource, view, _measured(made, demands), made)
         return made
 

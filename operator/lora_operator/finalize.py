@@ -16,6 +16,7 @@ from lora_operator.events import Recorder
 from lora_operator.inflight import Ledger
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
+from lora_operator.observe.holdings import NOTHING, Held, known_of, lacks_names
 from lora_operator.observe.liveness import EngineState, EngineView
 from lora_operator.settings import FINALIZER
 from lora_operator.snapshot import our_model
@@ -56,8 +57,9 @@ class Finalizers:
         pods: Mapping[str, PodRecord],
         engines: Mapping[str, EngineView],
         ledger: Ledger,
+        held: Callable[[str], Held] = lambda key: NOTHING,
     ) -> None:
-        """Decide for every resource; writes happen beside the loop."""
+        """Decide for every resource; writes happen beside the loop. `held`: what is published to be somewhere."""
         self._waiting_until.clear()
         before, self._wanted = self._wanted, {}
         now = time.time()
@@ -71,7 +73,7 @@ class Finalizers:
             if not resource.finalized:
                 continue
             found = found or Leftovers(desired, pods, engines, ledger)
-            left = found.of(resource)
+            left = found.of(resource, held(resource.key))
             deadline = resource.deleted_at + self._deadline
             if not left:
                 self._wanted[resource.key] = False
@@ -144,11 +146,19 @@ class Leftovers:
                     owner = "/".join((effect.adapter or "").split("/")[:2])
                     self._loads.setdefault(owner, []).append(f"{effect.engine_name} on {pod}")
 
-    def of(self, resource: Resource) -> list[str]:
-        """`adapter on pod` for each replica that is still there because of it (and not wanted by another)."""
+    def of(self, resource: Resource, held: Held = NOTHING) -> list[str]:
+        """`adapter on pod` for each replica that is still there because of it (and not wanted by another). `held`: what
+        is published to be somewhere.
+
+        Where its status was cut, what nobody wants may be its own: an adapter that is withdrawn is named nowhere else.
+        """
         names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
+        names |= known_of(resource.status, held).keys()
         for assignment in resource.status.get("podAssignments") or ():
             names |= {str(name) for name in assignment.get("adapters") or ()}
+        cut = lacks_names(resource.status)
+        if cut:
+            names |= {name for namespace, name in self._held if namespace == resource.namespace}
         left = {f"{name} on {pod}" for name in names for pod in self._held.get((resource.namespace, name), ())}
         left.update(self._loads.get(resource.key, ()))
         for record in self._silent if names else ():

@@ -1,4 +1,4 @@
-"""The few calls to the Kubernetes API that the operator makes itself (watching is kopf's).
+"""The few calls to the Kubernetes API that operator and routers make.
 
 Bodies are plain JSON: what is read is a small part of each object, and typed models would cost more than they give.
 """
@@ -16,7 +16,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from lora_operator.settings import FINALIZER, GROUP, PLURAL, VERSION
+from lora_operator.settings import ENDPOINTS, FINALIZER, GROUP, PLURAL, VERSION
 
 FIELD_MANAGER = "lora-operator"
 REQUEST_SECONDS = 10.0
@@ -29,6 +29,7 @@ MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 TOO_MANY = 429
 READS_AT_A_TIME = 64  # below what the client's pool takes: nothing waits in there while its time-out runs
+OPENED = "OPENED"
 
 Json = dict[str, Any]
 
@@ -43,6 +44,10 @@ class KubeError(Exception):
         super().__init__(message)
         self.status = status
         self.retry_after_seconds = retry_after_seconds
+
+
+class Silent(KubeError):
+    """A watch says nothing any more, not even that it ends."""
 
 
 class Kube:
@@ -123,7 +128,9 @@ class Kube:
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
             # 500 is what a status gets that has fields which the definition does not know
-            missed = response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}"))
+            missed = response.status in (403, 500) or (
+                response.status == 404 and path.endswith((f"/{PLURAL}", f"/{ENDPOINTS}"))
+            )
             if missed and not any(one in path for one in OPTIONAL):
                 self.refused()
             raise KubeError(
@@ -144,23 +151,62 @@ class Kube:
         items: list[Json] = []
         version = ""
         for path in paths:
-            token = ""
-            while True:
-                query = {"limit": "500"} | ({"continue": token} if token else {})
-                page = await self._call("GET", path, query=query, timeout=LIST_SECONDS)
-                metadata = page.get("metadata") or {}
-                items += page.get("items") or []
-                version = version or str(metadata.get("resourceVersion") or "")
-                token = metadata.get("continue") or ""
-                if not token:
-                    break
+            async with contextlib.aclosing(self.pages(path, {"limit": "500"}, LIST_SECONDS)) as pages:
+                async for page in pages:
+                    items += page.get("items") or []
+                    version = version or str((page.get("metadata") or {}).get("resourceVersion") or "")
         return items, version
 
-    async def pulse(self, namespaces: tuple[str, ...], timeout: float) -> None:
-        """Whether it answers for LoraAdapters: one is asked for. Raises KubeError."""
-        base = f"/apis/{GROUP}/{VERSION}"
-        path = f"{base}/namespaces/{namespaces[0]}/{PLURAL}" if namespaces else f"{base}/{PLURAL}"
-        await self._call("GET", path, query={"limit": "1"}, timeout=timeout)
+    async def pages(self, path: str, query: Mapping[str, str], timeout: float) -> AsyncGenerator[Json]:
+        """A list, page by page; `timeout` is that of one page. Raises KubeError: 410 if it took too long to read."""
+        token = ""
+        while True:
+            page = await self._call(
+                "GET", path, query={**query, **({"continue": token} if token else {})}, timeout=timeout
+            )
+            token = (page.get("metadata") or {}).get("continue") or ""
+            yield page
+            if not token:
+                return
+
+    async def watch(
+        self, path: str, query: Mapping[str, str], *, seconds: float, silent_seconds: float
+    ) -> AsyncGenerator[Json]:
+        """What changes, as the API server tells it: objects with `type` and `object`; the first is OPENED alone. The
+        server ends it after `seconds`.
+
+        Raises:
+            Silent: nothing came for `silent_seconds`, which should be more than those.
+            KubeError: it was refused, or broke off.
+        """
+        query = {**query, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds))}
+        try:
+            async with asyncio.timeout(silent_seconds):
+                method, url, headers, _, _ = await self._client.param_serialize(
+                    "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
+                    auth_settings=["BearerToken"],
+                )  # fmt: skip
+                response = await self._client.call_api(method, url, headers, _request_timeout=ClientTimeout())
+            async with contextlib.aclosing(_lines(response.response)) as lines:
+                if response.status >= 400:
+                    async with asyncio.timeout(silent_seconds):
+                        text = b"".join([line async for line in lines])
+                    if response.status in (403, 404):
+                        self.refused()
+                    raise KubeError(response.status, f"watching {path}: {response.status} {_message(text)}")
+                yield {"type": OPENED}
+                while True:
+                    async with asyncio.timeout(silent_seconds):
+                        line = await anext(lines, None)
+                    if line is None:
+                        return
+                    yield dict(json.loads(line))
+        except KubeError:
+            raise
+        except TimeoutError as error:
+            raise Silent(0, f"watching {path}: nothing was heard for {silent_seconds:g} s") from error
+        except Exception as error:  # as in _call
+            raise KubeError(0, f"watching {path}: {type(error).__name__}: {error}") from error
 
     async def version(self) -> Json:
         """What the API server says about itself: `gitVersion`, `major`, `minor`. Raises KubeError."""
@@ -203,6 +249,11 @@ class Kube:
         base = f"/apis/{GROUP}/{VERSION}"
         return await self._list([f"{base}/namespaces/{n}/{PLURAL}" for n in namespaces] or [f"{base}/{PLURAL}"])
 
+    async def list_endpoints(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
+        """All LoraEndpoints, and the resource version from which on they may be out of date."""
+        base = f"/apis/{GROUP}/{VERSION}"
+        return await self._list([f"{base}/namespaces/{n}/{ENDPOINTS}" for n in namespaces] or [f"{base}/{ENDPOINTS}"])
+
     async def list_pods(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
         """All pods, and the resource version from which on they may be out of date."""
         return await self._list([f"/api/v1/namespaces/{n}/pods" for n in namespaces] or ["/api/v1/pods"])
@@ -242,32 +293,6 @@ class Kube:
                 if error.status != 409:  # somebody was faster: then it is there now
                     raise
 
-    async def watch_config_map(self, namespace: str, name: str, version: str, seconds: float) -> AsyncGenerator[Json]:
-        """The changes of one ConfigMap since a resource version (from its present state on if that is empty), as the
-        API server tells them: objects with `type` and `object`. Ends after so many seconds. Raises KubeError."""
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        query = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(int(seconds))}
-        query |= {"resourceVersion": version} if version else {}
-        try:
-            async with asyncio.timeout(seconds + REQUEST_SECONDS):
-                method, url, headers, _, _ = await self._client.param_serialize(
-                    "GET", path, query_params=list(query.items()), header_params={"Accept": "application/json"},
-                    auth_settings=["BearerToken"],
-                )  # fmt: skip
-                response = await self._client.call_api(
-                    method, url, headers, _request_timeout=ClientTimeout(total=seconds + REQUEST_SECONDS)
-                )
-                async with contextlib.aclosing(_lines(response.response)) as lines:
-                    if response.status >= 400:
-                        text = b"".join([line async for line in lines])
-                        raise KubeError(response.status, f"GET {path}: {response.status} {_message(text)}")
-                    async for line in lines:
-                        yield dict(json.loads(line))
-        except KubeError:
-            raise
-        except Exception as error:  # as in _call
-            raise KubeError(0, f"watching {path}/{name}: {type(error).__name__}: {error}") from error
-
     async def remove_keys(self, namespace: str, name: str, keys: Iterable[str], version: str) -> None:
         """Remove keys of exactly this version of a ConfigMap. Raises KubeError: 409 if it is another one by now."""
         body = {"metadata": {"resourceVersion": version}, "data": dict.fromkeys(keys)}
@@ -295,6 +320,12 @@ class Kube:
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = self._resource(namespace, name, "status")
+        return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
+
+    async def apply_endpoint(self, namespace: str, name: str, body: Json) -> Json:
+        """Server-side apply of a whole LoraEndpoint; it is created where there is none."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{ENDPOINTS}/{name}"
         return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
 
     async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:

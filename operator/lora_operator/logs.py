@@ -8,7 +8,6 @@ import re
 import sys
 from datetime import UTC, datetime
 
-REFUSALS = frozenset({401, 403, 404})  # of a watch: the definition or a right has gone, and may come back
 _NUMBERS = re.compile(r"\d+")
 FIELDS = ("pod", "adapter", "version", "resource")
 
@@ -30,8 +29,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class OncePerMinute(logging.Filter):
-    """kopf repeats itself at every attempt while the API server is away, the exporter of traces while its collector is:
-    let each complaint through once a minute."""
+    """The exporter of traces repeats itself while its collector is away: let each complaint through once a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +47,7 @@ class OncePerMinute(logging.Filter):
 
 
 def configure(log_format: str, level: str) -> None:
-    """Log to standard error, ours at `level`, kopf's own chatter at warning and above."""
+    """Log to standard error, ours at `level`, the chatter of libraries at warning and above."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         handler.setFormatter(JsonFormatter())
@@ -58,15 +56,8 @@ def configure(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("kopf", "aiohttp", "asyncio"):
+    for name in ("aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # a filter sees only what is logged to its own logger, a handler's filter sees all that arrives
     once = OncePerMinute()
-    repeating = ("kopf", "opentelemetry")
-    handler.addFilter(lambda r: not r.name.startswith(repeating) or (_is_news(r) and once.filter(r)))
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """That kopf is not in the main thread is as intended; of a watch that is refused the preconditions tell."""
-    error = record.exc_info[1] if record.exc_info else None
-    return "OS signals are ignored" not in record.getMessage() and getattr(error, "status", None) not in REFUSALS
+    handler.addFilter(lambda record: not record.name.startswith("opentelemetry") or once.filter(record))

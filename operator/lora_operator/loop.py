@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from lora_operator.desired import Desired, DesiredResource
+from lora_operator.endpoint_writer import EndpointWriter
+from lora_operator.endpoints import Endpoints, claims_of
 from lora_operator.entitled import within
 from lora_operator.execute import Executor
 from lora_operator.expansions import Expansions
@@ -29,7 +31,9 @@ from lora_operator.noted import noted
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.credentials import SourceCredentials
+from lora_operator.observe.endpoints import Contents
 from lora_operator.observe.engines import Engines
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -76,7 +80,9 @@ class Parts:
     activity: Activity
     resolver: Resolver
     executor: Executor
+    holdings: Holdings
     publisher: Publisher
+    endpoints: EndpointWriter
     finalizers: Finalizers
     gates: Gates
     teller: Teller
@@ -107,8 +113,9 @@ class Loop:
         self._versioned_names = versioned_names
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
+        self._endpoints = Endpoints()
         self._participation = Participation()
-        self._expansions = Expansions()
+        self._expansions = Expansions(parts.holdings, parts.sizes.of)
         self._snapshots = Snapshots()
         self._states = States()
         self._isolation = Isolation()
@@ -123,7 +130,8 @@ class Loop:
         self.last_round: Round | None = None
         self._began_at: float | None = None  # monotonic, as is the next
         self.last_plan_at: float | None = None  # when a round last came to its end
-        self.tell: Callable[[Mapping[str, StatusInput]], None] = lambda inputs: None  # of what each status will say
+        # of what each status and each pod's LoraEndpoint will say
+        self.tell: Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None] = lambda *_: None
 
     async def next_round(self) -> None:
         """Wait until a round has ended that began after this moment; do not wait for a loop that has ended.
@@ -170,8 +178,9 @@ class Loop:
         self._waited_for.clear()
 
     async def _run(self) -> None:
-        cluster, engines = self._parts.cluster, self._parts.engines
-        engines.assume(noted(cluster.adapters.values(), cluster.pods.get))
+        cluster, engines, holdings = self._parts.cluster, self._parts.engines, self._parts.holdings
+        holdings.follow(cluster)
+        engines.assume(noted(holdings, cluster.pods.get, cluster.adapters.get))
         self._follow()
         await asyncio.gather(
             self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
@@ -237,7 +246,10 @@ class Loop:
         """Point the observers at what takes part now, and at what we still have to clear away."""
         parts = self._parts
         resources = list(parts.cluster.adapters.values())
-        found = self._participation.of(parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger)
+        self._expansions.forget({resource for resource, _ in parts.holdings.follow(parts.cluster)})
+        found = self._participation.of(
+            parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger, parts.holdings.pods()
+        )
         pods = found.pods
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
@@ -265,7 +277,7 @@ class Loop:
             parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use
         )
         parts.requests.tidy(wanted.names, use.seconds, use.now)
-        wanted, uses = within(wanted, self._quotas)
+        wanted, uses = within(wanted, self._quotas, parts.holdings.of)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
         if parts.files.desired is not wanted:
@@ -292,15 +304,19 @@ class Loop:
         pods = {key: record for key in found.pods if (record := parts.cluster.pods.get(key)) is not None}
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
+        held = parts.holdings.of
         self._states.follow(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         inputs = {key: self._states.of(resource) async for key, resource in in_slices(wanted.resources.items())}
-        inputs |= self._states.departing(wanted)
+        inputs |= self._states.departing(wanted, held)
         if self._states.reasons.unfinished:
             self.mark()
+        contents = self._endpoints.update(pods, parts.engines.views, parts.ledger, claims_of(wanted, held))
         with self._isolation.around("the routing table"):
-            self.tell(inputs)
+            self.tell(inputs, contents)
+        with self._isolation.around("LoraEndpoints"):
+            parts.endpoints.offer(contents, asyncio.get_running_loop().time())
         await self._offer(inputs)
-        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
+        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
         with self._isolation.around("deciding which pods may take traffic"):

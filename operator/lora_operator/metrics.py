@@ -57,6 +57,9 @@ class Metrics:
             "Objects about which something waits to be written to the API server.",
             registry=r,
         )
+        self._endpoints = Counter(
+            prefix + "endpoint_writes_total", "Writes of LoraEndpoints, by result.", ["result"], registry=r
+        )
         self._drift = Counter(
             prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
         )
@@ -72,6 +75,7 @@ class Metrics:
             self._unloads.labels(cause.value, "ok")
         for result in ("ok", "error"):
             self._status.labels(result)
+            self._endpoints.labels(result)
         self._pods.known.update(state.value for state in EngineState)
         self._adapters.known.update(ADAPTER_STATES)
 
@@ -85,6 +89,9 @@ class Metrics:
 
     def status_write(self, result: str) -> None:
         self._status.labels(result).inc()
+
+    def endpoint_write(self, result: str) -> None:
+        self._endpoints.labels(result).inc()
 
     def drift(self, copies: int) -> None:
         self._drift.inc(copies)

@@ -88,6 +88,7 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("adapters", "state"): _named(*ADAPTER_STATES),
         ("unplaced_copies", "reason"): PLACEMENT,
         ("status_writes_total", "result"): _named("ok", "error"),
+        ("endpoint_writes_total", "result"): _named("ok", "error"),
         ("demand_requests_per_second", "base_model"): BASE_MODEL,
         ("pod_load_imbalance_ratio", "base_model"): BASE_MODEL,
         ("fetch_retries_total", "reason"): REASON,

@@ -2,7 +2,7 @@
 
 A pod takes part by its label, or because a podSelector matches it. When that ends (the label is removed, a selector or
 a LoraAdapter goes), what we loaded there is still there: such a pod is looked after, and gets nothing new, until it is
-rid of it. Status tells a new process on which pods to look.
+rid of it. What was published tells a new process on which pods to look.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class Participation:
     def __init__(self) -> None:
         self._clean: dict[str, str] = {}  # pod -> incarnation
         self._selectors: Remembered[Selector | None] = Remembered()
-        self._named: Remembered[frozenset[str]] = Remembered()
 
     def of(
         self,
@@ -43,10 +42,11 @@ class Participation:
         resources: Iterable[Resource],
         engines: Mapping[str, EngineView],
         ledger: Ledger,
+        named: Container[str] = (),
     ) -> Participants:
+        """`named`: the pods that hold something according to what was published."""
         resources = list(resources)
         selectors = self._selected(resources)
-        named: Container[str] | None = None  # worked out where a pod calls for it
         pods: dict[str, PodRecord] = {}
         leaving: set[str] = set()
         clean: dict[str, str] = {}
@@ -60,11 +60,8 @@ class Participation:
                 pods[key] = record
                 continue
             view = engines.get(key)
-            if view is None:
-                if named is None:
-                    named = self._named_by(resources)
-                if key not in named:
-                    continue
+            if view is None and key not in named:
+                continue
             life = incarnation_of(record)
             empty = self._clean.get(key) == life if view is None else _holds_nothing(record, view)
             if empty and not any(ledger.on(key)):
@@ -85,23 +82,12 @@ class Participation:
         self._selectors.keep({resource.key for resource in resources})
         return found
 
-    def _named_by(self, resources: Sequence[Resource]) -> frozenset[str]:
-        """The pods that hold something according to status."""
-        named = [self._named.of(each.key, (each,), lambda: _named(each)) for each in resources]  # noqa: B023
-        self._named.keep({resource.key for resource in resources})
-        return frozenset().union(*named)
-
 
 def _selector(resource: Resource) -> Selector | None:
     if resource.spec is None or resource.deleted_at is not None:
         return None
     selector = resource.spec.deployment_config.pod_selector.for_placement()
     return selector if selector != Selector() else None
-
-
-def _named(resource: Resource) -> frozenset[str]:
-    assignments = resource.status.get("podAssignments") or ()
-    return frozenset(f"{resource.namespace}/{assignment.get('pod')}" for assignment in assignments)
 
 
 def _holds_nothing(record: PodRecord, view: EngineView) -> bool:

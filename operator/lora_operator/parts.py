@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterable
+import logging
+from collections.abc import Awaitable, Container, Iterable
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class PartEnded(Exception):
@@ -16,3 +19,13 @@ def must_go_on(parts: Iterable[asyncio.Task[Any]], done: Container[asyncio.Futur
     for part in parts:
         if part in done:
             raise PartEnded(f"the {part.get_name()} has ended by itself") from part.exception()
+
+
+async def let_end(what: str, end: Awaitable[Any], seconds: float) -> None:
+    """Wait for the end of something, but not for longer: whoever waits for a thread that hangs cannot be cancelled."""
+    task = asyncio.ensure_future(end)
+    done, _ = await asyncio.wait((task,), timeout=seconds)
+    if not done:
+        log.warning("%s did not end within %g s; going on without", what, seconds)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s did not end in order", what, exc_info=error)

@@ -1,7 +1,7 @@
 """What an operator or a router cannot do without: an API server that is new enough, the definition, and rights.
 
-It is asked for at the start, when something is refused, every second while something is missing, and now and then.
-What is missing is said in one line and shown by /readyz; once it is there everything goes on without a new start.
+It is asked for at the start and when something is refused; what is missing is asked for again until it is there. What
+is missing is said in one line and shown by /readyz; once it is there everything goes on without a new start.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_operator.api import endpoint
+from lora_operator.api import v1alpha1 as api
 from lora_operator.api.crdgen import definition
 from lora_operator.kube import Json, Kube, KubeError
 from lora_operator.ondemand import CONFIG_MAP
-from lora_operator.settings import GROUP, PLURAL, VERSION
+from lora_operator.settings import ENDPOINTS, GROUP, PLURAL, VERSION
 
 log = logging.getLogger(__name__)
 
 LEAST_KUBERNETES = (1, 30)  # ValidatingAdmissionPolicy v1, which guards pods; the definition's own rules need 1.29
 MISSING_SECONDS = 1.0
-WELL_SECONDS = 60.0
+MISSING_MOST_SECONDS = 5.0
 AT_ONCE = 16
 PATIENCE = 30  # looks
 SHOWN = 6  # of what may be a long list
@@ -53,6 +55,7 @@ def rights_to_act(watched: Sequence[str], requests: str, lease: str) -> list[Rig
     for namespace in watched or ("",):
         found += [Right(verb, PLURAL, GROUP, namespace) for verb in ("list", "watch", "patch")]
         found.append(Right("patch", f"{PLURAL}/status", GROUP, namespace))
+        found += [Right(verb, ENDPOINTS, GROUP, namespace) for verb in ("list", "watch", "create", "patch")]
         found += [Right(verb, "pods", "", namespace) for verb in ("list", "watch", "patch")]
         found += [Right("patch", "pods/status", "", namespace), Right("create", "events", "", namespace)]
     found += [Right(verb, "configmaps", "", requests, CONFIG_MAP) for verb in ("get", "watch", "patch")]
@@ -65,18 +68,21 @@ def rights_to_answer(watched: Sequence[str], requests: str) -> list[Right]:
     """What the chart gives to a router of its own."""
     found = []
     for namespace in watched or ("",):
-        found += [Right(verb, PLURAL, GROUP, namespace) for verb in ("list", "watch")]
+        found += [Right(verb, kind, GROUP, namespace) for kind in (PLURAL, ENDPOINTS) for verb in ("list", "watch")]
         found += [Right(verb, "pods", "", namespace) for verb in ("list", "watch")]
     return found + [Right(verb, "configmaps", "", requests, CONFIG_MAP) for verb in ("get", "patch")]
 
 
 class Preconditions:
-    """Call `look` once before anything else is asked for, then let `keep_looking` run."""
+    """Let `keep_looking` run from the start on."""
 
     def __init__(self, kube: Kube, rights: Sequence[Right]) -> None:
         self._kube = kube
         self._rights = rights
         self._missing: dict[str, str] = {}
+        self._denied: Collection[Right] = ()
+        self._topics = {"version": self._version, "definition": self._definition, "rights": self._granted}
+        self._unknown = set(self._topics)  # nobody has answered yet
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._doubt = asyncio.Event()
         self._patience = PATIENCE
@@ -88,25 +94,33 @@ class Preconditions:
 
     async def look(self) -> None:
         """See what is there now. What cannot be seen, because the API server does not answer, stays as it was."""
-        await asyncio.gather(
-            self._see("version", self._version),
-            self._see("definition", self._definition),
-            self._see("rights", self._granted),
-        )
+        self._denied = ()
+        await asyncio.gather(*(self._see(topic) for topic in self._topics))
 
     async def keep_looking(self) -> None:
         """Until cancelled."""
+        await self.look()
+        pause = MISSING_SECONDS
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.0 if self._missing else WELL_SECONDS):
-                    await self._doubt.wait()
-            await asyncio.sleep(MISSING_SECONDS)
-            self._doubt.clear()
-            await self.look()
+            lacking = dict(self._missing), set(self._unknown)
+            if not any(lacking):
+                await self._doubt.wait()
+            await asyncio.sleep(pause)
+            if self._doubt.is_set():
+                self._doubt.clear()
+                await self.look()
+            else:  # what was there is there still, until something is refused
+                await asyncio.gather(*(self._see(topic) for topic in {*self._missing, *self._unknown}))
+            same = lacking == (self._missing, self._unknown)
+            pause = min(pause * 1.5, MISSING_MOST_SECONDS) if same and any(lacking) else MISSING_SECONDS
 
-    async def _see(self, topic: str, look: Callable[[], Awaitable[str]]) -> None:
+    async def _see(self, topic: str) -> None:
         with contextlib.suppress(KubeError):
-            self._note(topic, await look())
+            problem = await self._topics[topic]()
+            self._unknown -= {topic}
+            if problem is None:
+                self._unknown.add(topic)
+            self._note(topic, problem or "")
 
     def _note(self, topic: str, problem: str) -> None:
         before = self._missing.pop(topic, "")
@@ -117,7 +131,7 @@ class Preconditions:
         elif before:
             log.info("no longer so: %s", before)
 
-    async def _version(self) -> str:
+    async def _version(self) -> str | None:
         found = await self._kube.version()
         numbers = [re.match(r"\d+", str(found.get(key) or "")) for key in ("major", "minor")]
         if not all(numbers) or tuple(int(one[0]) for one in numbers if one) >= LEAST_KUBERNETES:
@@ -125,20 +139,23 @@ class Preconditions:
         least = ".".join(map(str, LEAST_KUBERNETES))
         return f"Kubernetes {found.get('gitVersion')} is too old: upgrade the cluster to {least} or newer"
 
-    async def _definition(self) -> str:
-        name = f"{PLURAL}.{GROUP}"
-        if not await self._kube.serves(GROUP, VERSION, PLURAL):
+    async def _definition(self) -> str | None:
+        """None while the API server does not say yet."""
+        of_adapters = await self._defined(PLURAL, api.KIND)
+        return await self._defined(ENDPOINTS, endpoint.KIND) if of_adapters == "" else of_adapters
+
+    async def _defined(self, plural: str, kind: str) -> str | None:
+        name = f"{plural}.{GROUP}"
+        if not await self._kube.serves(GROUP, VERSION, plural):
             return (
                 f"the CustomResourceDefinition {name} is missing: apply crds/, or upgrade the chart with crds.install"
             )
         served = await self._kube.schemas(GROUP, VERSION)
-        (ours,) = definition()["spec"]["versions"]
-        theirs = next((one for key, one in served.items() if key.endswith(f".{ours['name']}.LoraAdapter")), None)
+        (ours,) = definition(plural)["spec"]["versions"]
+        theirs = next((one for key, one in served.items() if key.endswith(f".{ours['name']}.{kind}")), None)
         if theirs is None:  # its schema comes a moment after it
             self._patience -= 1
-            if self._patience > 0:
-                self._doubt.set()
-            return ""
+            return None if self._patience > 0 else ""
         self._patience = PATIENCE
         absent = list(_absent(ours["schema"]["openAPIV3Schema"], theirs))
         if not absent:
@@ -148,11 +165,13 @@ class Preconditions:
             f"the CustomResourceDefinition {name} is of an older version, without {what}: apply crds/ of this version"
         )
 
-    async def _granted(self) -> str:
-        answers = await asyncio.gather(*(self._may(right) for right in self._rights))
+    async def _granted(self) -> str | None:
+        asked = [right for right in self._rights if right in self._denied] or self._rights
+        answers = await asyncio.gather(*(self._may(right) for right in asked))
+        self._denied = {right for right, may in zip(asked, answers, strict=True) if not may}
         verbs: dict[str, list[str]] = {}
-        for right, may in zip(self._rights, answers, strict=True):
-            if not may:
+        for right in self._rights:
+            if right in self._denied:
                 verbs.setdefault(right.where, []).append(right.verb)
         if not verbs:
             return ""
@@ -182,7 +201,7 @@ def _absent(ours: Mapping[str, Any], theirs: Json, path: str = "") -> Iterator[s
         where = f"{path}.{name}" if path else name
         if known is None:
             yield where
-        elif path or name in ("spec", "status"):  # metadata and the like are everybody's
+        elif path or name != "metadata":  # which is everybody's
             yield from _absent(field, known, where)
     for key in ("items", "additionalProperties"):
         if isinstance(ours.get(key), dict) and isinstance(theirs.get(key), dict):

@@ -6,7 +6,6 @@ What is good news, or what somebody waits for, is written at once; an intermedia
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,12 +19,10 @@ from lora_operator.kube import Kube, KubeError
 from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster, Resource, version_of
 from lora_operator.status import StatusInput, status_of
-from lora_operator.writes import Priority, Writes, may_heal
+from lora_operator.writes import Priority, Writes
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 2.0
-SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a write may take
 PROGRESS_SECONDS = 1.0
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
 STATUS = "status"  # in the queue of writes
@@ -78,25 +75,8 @@ class Publisher:
                 del table[key]
 
     async def flush(self, key: str) -> None:
-        """Wait until what was offered last is written, for a bounded time; one that the API server does not take holds
-        nothing up. Raises KubeError where the API server is away: what was said before stands, and is acted on."""
-        for seconds in (FLUSH_SECONDS, SLOW_SECONDS):
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._written(key)
-                return
-            except TimeoutError:
-                error = self._writes.pausing((STATUS, key))
-                if error is not None and not may_heal(error):
-                    log.warning("status of %s could not be written within %g s; going on", key, FLUSH_SECONDS)
-                    return
-        raise KubeError(0, f"status of {key} could not be written within {FLUSH_SECONDS + SLOW_SECONDS:g} s")
-
-    async def _written(self, key: str) -> None:
-        while (STATUS, key) in self._writes:
-            with contextlib.suppress(KubeError):  # it is tried again
-                await self._writes.tried((STATUS, key))
-                return
+        """See `Writes.flush`, of what was offered last."""
+        await self._writes.flush((STATUS, key))
 
     def _delay(self, resource: Resource, given: StatusInput, now: float) -> float:
         if given.source.ready is not None and all(s.complete for s in given.adapters):

@@ -21,6 +21,7 @@ __all__ = ["Settings", "SettingsError", "add_arguments", "from_arguments"]
 GROUP = "production-stack.vllm-project"
 VERSION = "v1alpha1"
 PLURAL = "loraadapters"
+ENDPOINTS = "loraendpoints"
 FINALIZER = f"{GROUP}/unload"
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 KEYWORDS_ANNOTATION = f"{GROUP}/keywords"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lora_operator.answers import Answers
@@ -10,6 +10,7 @@ from lora_operator.departing import Answering, departing_input
 from lora_operator.desired import Desired, DesiredResource, Wanted
 from lora_operator.inflight import Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord
+from lora_operator.observe.holdings import NOTHING, Held
 from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
 from lora_operator.refused import Reasons
 from lora_operator.status import AdapterState, StatusInput
@@ -24,12 +25,13 @@ def status_inputs(
     engines: Mapping[str, EngineView],
     ledger: Ledger,
     failures: Failures,
+    held: Callable[[str], Held] = lambda key: NOTHING,
 ) -> dict[str, StatusInput]:
-    """One StatusInput per resource, also of those that are being deleted."""
+    """One StatusInput per resource, also of those that are being deleted. `held`: what is published to be somewhere."""
     states = States()
     states.follow(desired, snapshot, plan, pods, engines, ledger, failures)
     wanted = {key: states.of(resource) for key, resource in desired.resources.items()}
-    return wanted | states.departing(desired)
+    return wanted | states.departing(desired, held)
 
 
 class States:
@@ -75,12 +77,15 @@ class States:
         self._known[key] = (resource, facts, made)
         return made
 
-    def departing(self, desired: Desired) -> dict[str, StatusInput]:
+    def departing(self, desired: Desired, held: Callable[[str], Held] = lambda key: NOTHING) -> dict[str, StatusInput]:
         """The same of those that are being deleted."""
         if not desired.departing:
             return {}
         answering = tuple(self._answers.all())
-        return {resource.key: departing_input(resource, desired, answering) for resource in desired.departing}
+        return {
+            resource.key: departing_input(resource, desired, answering, held(resource.key))
+            for resource in desired.departing
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.engines import Engines, EngineState
 from lora_operator.presence import fields, lives, present
-from lora_operator.tellers import Tellers
 from lora_operator.tracing import Tracing
 from lora_operator.turns import Turns
 from lora_operator.vllm.client import EngineClient
@@ -31,7 +30,8 @@ AGAIN_SECONDS = 10.0
 
 
 class Unloading:
-    """Unloads adapters. `in_force` and `tellers` are set by whoever takes plans over."""
+    """Unloads adapters. `in_force` is set by whoever takes plans over. `withdraw` returns when nobody is told any more
+    that a pod (by key) holds an adapter, and whether anybody was; it raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Unloading:
         metrics: Metrics,
         turns: Turns,
         withdraw_seconds: float,
-        flush: Callable[[str], Awaitable[None]],
+        withdraw: Callable[[str, str], Awaitable[bool]],
         fence: Callable[[], None],
         stopping: asyncio.Event,
         tracing: Tracing,
@@ -57,12 +57,11 @@ class Unloading:
         self._metrics = metrics
         self._turns = turns
         self._withdraw_seconds = withdraw_seconds
-        self._flush = flush
+        self._withdraw = withdraw
         self._fence = fence
         self._stopping = stopping
         self._tracing = tracing
         self.in_force = InForce()
-        self.tellers = Tellers(cluster, None)
 
     async def run(self, effect: Effect, unload: Unload) -> None:
         """The whole of one unload; never raises. The effect is in the ledger, and leaves it."""
@@ -72,9 +71,8 @@ class Unloading:
             wanted = desired.adapters.get(unload.adapter or "") if desired is not None else None
             # routers must have let go before the engine answers 404
             surplus = unload.cause is UnloadCause.SURPLUS and self._answers_elsewhere(effect)
-            told = self.tellers.of(pod, public_name(effect.engine_name), wanted)
             try:
-                await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
+                told = await self._withdraw(pod, public_name(effect.engine_name))
             except LeaseLost:
                 raise
             except KubeError as error:

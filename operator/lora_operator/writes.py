@@ -9,6 +9,7 @@ longer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import logging
@@ -23,6 +24,8 @@ from lora_operator.kube import TOO_MANY, KubeError
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 8
+FLUSH_SECONDS = 2.0
+SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a write may take
 FIRST_PAUSE_SECONDS = 0.2
 AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back
 REFUSED_SECONDS = 60.0  # the longest pause after an answer
@@ -117,6 +120,24 @@ class Writes:
         (item.served if item.running and not item.again else item.waiting).append(answer)
         self._hasten(key, item, Priority.WITHDRAWAL, loop.time())
         await answer
+
+    async def flush(self, key: Key) -> None:
+        """Wait until what waits under the key is written, for a bounded time; what the API server does not take holds
+        nothing up. Raises KubeError where the API server is away: what was said before stands, and is acted on."""
+        for seconds in (FLUSH_SECONDS, SLOW_SECONDS):
+            try:
+                async with asyncio.timeout(seconds):
+                    while key in self._items:
+                        with contextlib.suppress(KubeError):  # it is tried again
+                            await self.tried(key)
+                            return
+                return
+            except TimeoutError:
+                error = self.pausing(key)
+                if error is not None and not may_heal(error):
+                    log.warning("%s of %s could not be written within %g s; going on", *key, FLUSH_SECONDS)
+                    return
+        raise KubeError(0, f"{key[0]} of {key[1]} could not be written within {FLUSH_SECONDS + SLOW_SECONDS:g} s")
 
     def pausing(self, key: Key) -> KubeError | None:
         """Why the last attempt failed, where this waits to be tried again."""

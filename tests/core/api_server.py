@@ -7,6 +7,7 @@ server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from tests.core.patches import FinalizerOwners, TestFailed, json_patched
 
 Json = dict[str, Any]
 GROUP_VERSION = "production-stack.vllm-project/v1alpha1"
+ANYTHING: Json = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 @dataclass
@@ -43,6 +45,7 @@ class ApiServer:
     forbid: bool = False
     release: tuple[int, int] = (1, 36)
     defined: Json | None = field(default_factory=dict)  # the definition's schema, none if it is not there
+    undefined: set[str] = field(default_factory=set)  # plurals that have no definition though others have
     denied: set[str] = field(default_factory=set)  # rights that are said not to be there: "verb resource"
     unknown_fields: tuple[str, ...] = ()  # of status: dropped, as a definition does that does not know them
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
@@ -107,9 +110,11 @@ class ApiServer:
         if path == "/version":
             return {"gitVersion": f"v{major}.{minor}.0", "major": str(major), "minor": f"{minor}+"}
         if path == f"/apis/{GROUP_VERSION}":
-            return {"resources": [{"name": "loraadapters"}] if self.defined is not None else []}
+            names = ("loraadapters", "loraendpoints") if self.defined is not None else ()
+            return {"resources": [{"name": name} for name in names if name not in self.undefined]}
         if path == f"/openapi/v3/apis/{GROUP_VERSION}":
-            return {"components": {"schemas": {"a.b.v1alpha1.LoraAdapter": self.defined} if self.defined else {}}}
+            known = {"a.b.v1alpha1.LoraAdapter": self.defined, "a.b.v1alpha1.LoraEndpoint": ANYTHING}
+            return {"components": {"schemas": known if self.defined else {}}}
         if path.endswith("/selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
@@ -117,12 +122,15 @@ class ApiServer:
         return None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """The changes of one object, from now on."""
+        """The changes of one object, or of what a list shows, from now on, for as long as it was asked for. Of a list
+        that a test sets nothing is told."""
         queue = self.streams[_watched(request)]
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        while (event := await queue.get()) is not None:
-            await response.write(json.dumps(event).encode() + b"\n")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(float(request.query["timeoutSeconds"])):
+                while (event := await queue.get()) is not None:
+                    await response.write(json.dumps(event).encode() + b"\n")
         return response
 
     def _end_watch(self, path: str) -> None:
@@ -132,13 +140,20 @@ class ApiServer:
     def _read(self, request: web.Request, path: str) -> web.Response:
         if path in self.lists:
             pages = self.lists[path]
-            return web.json_response(pages[int(request.query.get("continue", "0"))])
+            page = pages[int(request.query.get("continue", "0"))]
+            return web.json_response(page | {"items": [one for one in page["items"] if _selected(one, request)]})
+        if path.endswith("/pods") and (everywhere := self.lists.get("/api/v1/pods")) is not None:
+            items = [one for page in everywhere for one in page["items"] if _selected(one, request)]
+            return web.json_response(everywhere[0] | {"items": items})
         if path not in self.objects:
             return web.json_response({"message": f"{path} not found"}, status=404)
         return web.json_response(self.objects[path])
 
     def _patch(self, request: web.Request, path: str, body: Any) -> web.Response:
         known = self.objects.get(path)
+        if "/loraendpoints/" in path:  # applied as a whole, and created where there is none
+            uid = known["metadata"]["uid"] if known is not None else f"uid-of-{path}-{self.version}"
+            return web.json_response(self.put(path, {**body, "metadata": {**body["metadata"], "uid": uid}}))
         if known is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
         if request.content_type == "application/json-patch+json":
@@ -213,7 +228,16 @@ class ApiServer:
 
 
 def _watched(request: web.Request) -> str:
-    return f"{request.path}/{request.query['fieldSelector'].removeprefix('metadata.name=')}"
+    name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return f"{request.path}/{name}" if name else f"{request.path}?{request.query.get('labelSelector', '')}"
+
+
+def _selected(body: Json, request: web.Request) -> bool:
+    """Knows `a=b,c=d` and one name."""
+    labels = body["metadata"].get("labels") or {}
+    pairs = [one.partition("=")[::2] for one in request.query.get("labelSelector", "").split(",") if one]
+    name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return all(labels.get(key) == value for key, value in pairs) and name in ("", body["metadata"]["name"])
 
 
 @asynccontextmanager

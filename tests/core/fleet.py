@@ -1,4 +1,4 @@
-"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without kopf.
+"""The operator's own loop with all its parts, simulated engines and a small API server, in one process without watches.
 
 async with a_fleet(tmp_path, pods=2) as fleet:
     fleet.write("sql"); fleet.apply("la", "sql", replicas=2)
@@ -89,7 +89,8 @@ class Fleet:
 
     def _watch(self, kind: str, path: str, body: Json) -> None:
         cluster = self.operator.cluster
-        cache = cluster.adapters if "loraadapters" in path else cluster.pods if "/pods/" in path else None
+        kinds = {"loraadapters": cluster.adapters, "loraendpoints": cluster.endpoints, "pods": cluster.pods}
+        cache: Any = kinds.get(path.split("/")[-2])
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 

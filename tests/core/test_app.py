@@ -13,33 +13,17 @@ from typing import Any
 
 import pytest
 
-from lora_operator import app, files
+from lora_operator import files
 from lora_operator.app import Operator
-from lora_operator.handlers import WatchError
+from lora_operator.observe import informer
 from lora_operator.parts import PartEnded
+from lora_operator.router import following
 from lora_operator.server import ServeError
-from lora_operator.settings import Settings
+from lora_operator.settings import POD_LABEL, Settings
 from tests.core.api_server import ApiServer, an_api_server
 
 LORA = "/apis/production-stack.vllm-project/v1alpha1/loraadapters"
 PODS = "/api/v1/pods"
-
-
-class NoWatch:
-    """In place of kopf's: it sees nothing, and ends when a test wants it to."""
-
-    made: NoWatch
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        NoWatch.made = self
-        self.stopped = False
-
-    def start(self) -> asyncio.Future[None]:
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self.ended
-
-    async def stop(self) -> None:
-        self.stopped = True
 
 
 def a_list(*items: dict[str, Any], version: str = "5") -> list[dict[str, Any]]:
@@ -47,13 +31,14 @@ def a_list(*items: dict[str, Any], version: str = "5") -> list[dict[str, Any]]:
 
 
 def a_pod(name: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "3"}}
+    labels = {POD_LABEL: "enabled"}
+    return {"metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "3", "labels": labels}}
 
 
 @asynccontextmanager
 async def an_operator(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Running]:
-    monkeypatch.setattr(app, "Watch", NoWatch)
-    monkeypatch.setattr(app, "LIST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(informer, "PAUSES", (0.01,))
+    monkeypatch.setattr(following, "SAY_SECONDS", 0.01)
     async with an_api_server() as api:
         api.lists = {LORA: a_list(), PODS: a_list()}
         chosen = replace(
@@ -64,7 +49,7 @@ async def an_operator(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings:
             yield running
         finally:
             running.stop.set()
-            with suppress(PartEnded, WatchError, ServeError):
+            with suppress(PartEnded, ServeError):
                 await running.task
 
 
@@ -94,7 +79,7 @@ async def test_it_plans_until_it_is_told_to_stop(tmp_path: Path, monkeypatch: py
         await running.planned()
         running.stop.set()
         await running.task
-        assert NoWatch.made.stopped
+        assert not [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("watch")]
 
 
 async def test_it_waits_for_an_api_server_that_refuses_and_says_so_once(
@@ -133,26 +118,29 @@ async def test_it_ends_when_a_part_ends_by_itself(tmp_path: Path, monkeypatch: p
         assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-async def test_it_ends_when_the_watch_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_ends_when_the_watches_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with an_operator(tmp_path, monkeypatch) as running:
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(running.operator._following, "_end", broken)
         running.start()
-        await running.planned()
-        NoWatch.made.ended.set_exception(WatchError("kopf ended"))
-        with pytest.raises(WatchError):
+        with pytest.raises(PartEnded, match="watches"):
             await running.task
 
 
-async def test_what_was_deleted_before_the_watch_began_is_found_by_a_second_list(
+async def test_told_to_stop_before_all_was_listed_it_decides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "FIRST_RELIST_SECONDS", 0.01)
     async with an_operator(tmp_path, monkeypatch) as running:
-        running.api.lists[PODS] = a_list(a_pod("p0"), a_pod("p1"))
+        del running.api.lists[LORA]  # what the pods hold would be nobody's
+        running.api.lists[PODS] = a_list(a_pod("p0"))
         running.start()
-        await running.until(lambda: len(running.operator.cluster.pods) == 2)
-        running.api.lists[PODS] = a_list(a_pod("p1"), version="9")
-        await running.until(lambda: running.operator.cluster.pods.get("ns/p0") is None)
-        assert running.operator.cluster.pods.get("ns/p1") is not None
+        await running.until(lambda: len(running.operator.cluster.pods) == 1)
+        running.stop.set()
+        await running.task
+        assert running.operator.loop.last_plan_at is None
 
 
 async def test_a_volume_that_is_missing_is_said_and_stops_nothing(

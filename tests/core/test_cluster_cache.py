@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lora_operator.observe.cluster import GONE_REMEMBERED, Cluster, served_names
+from lora_operator.observe.cluster import GONE_REMEMBERED, OLD_ANSWERS_SECONDS, Cache, Cluster, read_pod, served_names
 from lora_operator.observe.describe import PodDefaults
 
 
@@ -25,14 +25,14 @@ def test_an_older_observation_changes_nothing() -> None:
 def test_an_object_that_a_full_list_lacks_is_gone() -> None:
     pods = cluster().pods
     pods.put(pod("a", 5))
-    assert pods.replace([pod("b", 6)], "7")
-    assert pods.get("ns/a") is None and pods.get("ns/b") is not None
+    assert pods.absent("ns/a", 7)
+    assert pods.get("ns/a") is None
 
 
 def test_an_object_that_was_seen_after_the_list_was_made_stays() -> None:
     pods = cluster().pods
     pods.put(pod("a", 9))
-    pods.replace([], "7")
+    assert not pods.absent("ns/a", 7)
     assert pods.get("ns/a") is not None
 
 
@@ -56,7 +56,7 @@ def test_an_answer_that_comes_after_the_deletion_does_not_bring_an_object_back()
     pods.put(pod("a", 5))
     assert pods.drop(pod("a", 8))
     assert not pods.put(pod("a", 7))  # of a write that was answered late
-    assert not pods.replace([pod("a", 7)], "7")  # of a list that was made before
+    assert not pods.see(pod("a", 7))  # of a list that was made before
     assert pods.get("ns/a") is None
     assert pods.put(pod("a", 9, uid="u2"))
 
@@ -85,6 +85,28 @@ def test_deletions_are_not_remembered_without_end() -> None:
 def test_what_a_list_showed_to_be_gone_does_not_come_back_either() -> None:
     pods = cluster().pods
     pods.put(pod("a", 5))
-    assert pods.replace([], "8")
+    assert pods.absent("ns/a", 8)
     assert not pods.put(pod("a", 6))
     assert pods.get("ns/a") is None
+
+
+def test_after_a_restored_backup_what_is_seen_counts_though_its_version_is_lower_and_it_had_been_deleted() -> None:
+    pods = cluster().pods
+    pods.see(pod("a", 50))
+    pods.drop(pod("b", 60, uid="u2"))
+    pods.rewind()
+    assert pods.see(pod("a", 7)) and pods.see(pod("b", 8, uid="u2"))
+    assert not pods.see(pod("a", 6))
+    assert pods["ns/a"].version == 7
+
+
+def test_after_a_restored_backup_late_answers_from_before_it_change_nothing_and_later_ones_count_again() -> None:
+    now = 100.0
+    pods = Cache(lambda body: read_pod(body, PodDefaults()), lambda: now)
+    pods.see(pod("a", 50))
+    pods.rewind()
+    pods.see(pod("a", 7))
+    assert not pods.put(pod("a", 51))
+    assert pods.see(pod("a", 8))
+    now += OLD_ANSWERS_SECONDS
+    assert pods.put(pod("a", 9))

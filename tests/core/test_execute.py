@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import publish, unloading
+from lora_operator import unloading, writes
 from lora_operator.inflight import EVERYWHERE, Stage
 from tests.core.fleet import Fleet, a_fleet
 
@@ -136,8 +136,8 @@ async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_do
 async def test_what_routers_cannot_be_told_of_stays_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=2) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)

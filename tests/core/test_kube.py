@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
+from kubernetes.aio.config import incluster_config
 
-from lora_operator.kube import KubeError
+from lora_operator.kube import Kube, KubeError
 from tests.core.api_server import an_api_server
 
 
@@ -73,3 +76,14 @@ async def test_a_status_is_never_written_to_another_object_of_the_same_name() ->
             await api.kube.apply_status("ns", "la", "old", {"phase": "Ready"})
         assert caught.value.status == 409
         assert (await api.kube.apply_status("ns", "la", "new", {"phase": "Ready"}))["status"] == {"phase": "Ready"}
+
+
+async def test_an_address_of_ipv6_stands_in_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOKEN", "CERT"):
+        (tmp_path / name).write_text(certifi.contents() if name == "CERT" else "token")
+        monkeypatch.setattr(incluster_config, f"SERVICE_{name}_FILENAME", str(tmp_path / name))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    kube = await Kube.connect()
+    assert kube._client.configuration.host == "https://[fd00::1]:443"
+    await kube.close()

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator import publish
+from lora_operator import writes
+from lora_operator.app import Operator
+from lora_operator.kube import KubeError
+from lora_operator.loop import RoundFailed
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -171,8 +174,8 @@ async def test_a_resource_that_goes_while_its_adapter_is_being_loaded_leaves_not
 async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -321,3 +324,39 @@ async def _load_by_hand(fleet: Fleet, pod: str, name: str, path: Path) -> tuple[
     url = f"{fleet.engines[pod].url}/v1/load_lora_adapter"
     async with fleet.operator._session.post(url, json=request) as answer:
         return answer.status, await answer.text()
+
+
+async def test_where_every_round_fails_after_planning_it_is_seen_and_whoever_waits_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        await fleet.settle()
+        loop = fleet.operator.loop
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("a defect after planning")
+
+        monkeypatch.setattr(fleet.parts.finalizers, "update", broken)
+        ended = loop.last_plan_at
+        with pytest.raises(RoundFailed, match="RuntimeError"):
+            await loop.next_round()
+        with pytest.raises(KubeError, match="what is to be published is not known"):
+            await fleet.operator._next_round()  # so that nothing is unloaded without being withdrawn
+        assert loop.last_plan_at == ended
+
+
+async def test_where_not_even_the_first_round_comes_to_its_end_its_age_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        await fleet.stop()
+        fleet.operator = Operator(fleet.settings, fleet.api.kube)
+        monkeypatch.setattr(fleet.parts.finalizers, "update", lambda *_: 1 / 0)
+        await fleet.start()
+        with pytest.raises(RoundFailed):
+            await fleet.operator.loop.next_round()
+        assert fleet.operator.loop.plan_age() is not None
+        assert fleet.operator.loop.unready() == "no plan has been made yet"

@@ -135,7 +135,9 @@ def test_an_exception_is_part_of_its_line() -> None:
 
 def test_what_repeats_itself_is_let_through_once_a_minute() -> None:
     once = OncePerMinute()
-    first, again, other = (record(text, name="kopf") for text in ("retry 1 of 9", "retry 2 of 9", "something else"))
+    first, again, other = (
+        record(text, name="opentelemetry") for text in ("retry 1 of 9", "retry 2 of 9", "something else")
+    )
     again.created = first.created + 1
     assert once.filter(first) and not once.filter(again) and once.filter(other)
     again.created = first.created + 61

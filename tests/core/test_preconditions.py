@@ -146,3 +146,15 @@ async def test_one_that_is_stopped_at_once_leaves_nothing_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await looking
         gc.collect()
+
+
+async def test_the_definition_of_what_pods_hold_is_asked_for_as_well() -> None:
+    async with an_api_server() as api:
+        api.defined = the_schema()
+        api.undefined = {"loraendpoints"}
+        needs = of_an_operator(api)
+        await needs.look()
+        assert "loraendpoints.production-stack.vllm-project is missing: apply crds/" in needs.why()
+        api.undefined = set()
+        await needs.look()
+        assert needs.why() == ""

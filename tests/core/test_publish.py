@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import publish, writes
+from lora_operator import writes
 from lora_operator.events import Recorder
 from lora_operator.kube import KubeError
 from lora_operator.metrics import Metrics
@@ -161,8 +161,8 @@ async def test_a_flush_returns_when_the_last_offer_is_written() -> None:
 
 
 async def test_a_flush_tells_after_a_while_that_the_api_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.02)
-    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.02)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.02)
+    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.02)
     async with a_desk() as desk:
         desk.api.stall = asyncio.Event()
         desk.offer(READY)
@@ -174,7 +174,7 @@ async def test_a_flush_tells_after_a_while_that_the_api_server_is_away(monkeypat
 async def test_a_flush_does_not_wait_for_ever_for_an_api_server_that_refuses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 1.0)
     monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
     async with a_desk() as desk:
         desk.api.refuse = [422]

@@ -17,7 +17,7 @@ SITE = "opt/lora-operator/lib/python3.11/site-packages"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A small image as it should be."""
-    for name in ("usr/local/bin/python3.11", "opt/lora-operator/bin/lora-operator", f"{SITE}/kopf/__init__.py"):
+    for name in ("usr/local/bin/python3.11", "opt/lora-operator/bin/lora-operator", f"{SITE}/rich/__init__.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x" * 1000)
     (tmp_path / "opt/lora-operator/bin/python3").symlink_to("/usr/local/bin/python3.11")
@@ -54,8 +54,8 @@ def test_pip_is_found(root: Path) -> None:
 
 
 def test_a_file_of_somebody_else_is_found(root: Path) -> None:
-    os.chown(root / SITE / "kopf", 65532, 0)
-    assert faults(root) == [f"/{SITE}/kopf: belongs to 65532:0 and not to root"]
+    os.chown(root / SITE / "rich", 65532, 0)
+    assert faults(root) == [f"/{SITE}/rich: belongs to 65532:0 and not to root"]
 
 
 @pytest.mark.parametrize("target", ["/usr/bin/gone", "gone", "../../../bin/gone"])
@@ -66,7 +66,7 @@ def test_a_link_to_nothing_is_found(root: Path, target: str) -> None:
 
 def test_sizes_add_up(root: Path) -> None:
     rows = dict(sizes(root))
-    assert rows["package kopf"] == 1000
+    assert rows["package rich"] == 1000
     assert rows["together"] == 3000 == sum(size for name, size in rows.items() if name != "together")
 
 

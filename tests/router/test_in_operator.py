@@ -20,4 +20,4 @@ async def test_the_operator_answers_routers_and_lists_once_for_both(
         url = f"http://127.0.0.1:{unused_tcp_port}/readyz"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             assert (answer.status, (await answer.json())["apiServer"]) == (200, "Reachable")
-        assert [task.get_name() for task in asyncio.all_tasks()].count("re-list") == 1
+        assert [task.get_name() for task in asyncio.all_tasks()].count("watches") == 1

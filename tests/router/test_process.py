@@ -13,14 +13,15 @@ import aiohttp
 import pytest
 
 from lora_operator.cli.main import parser
-from lora_operator.handlers import WatchError
+from lora_operator.observe import informer
 from lora_operator.options import SettingsError
-from lora_operator.router import freshness, process
+from lora_operator.router import following, freshness
 from lora_operator.router.process import run_router
 from lora_operator.router.settings import RouterSettings, from_arguments
 from lora_operator.server import ServeError
+from lora_operator.settings import POD_LABEL
 from tests.core.api_server import ApiServer, an_api_server
-from tests.core.test_app import LORA, PODS, NoWatch, a_list
+from tests.core.test_app import LORA, PODS, a_list
 from tests.router.recording import MAP, MAPS
 
 
@@ -35,7 +36,8 @@ def a_resource(*pods: str, version: str = "4") -> dict[str, Any]:
 
 def a_pod(name: str) -> dict[str, Any]:
     status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-    metadata = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "3"}
+    labels = {POD_LABEL: "enabled"}
+    metadata = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "3", "labels": labels}
     return {"metadata": metadata, "spec": {"containers": [{"name": "vllm"}]}, "status": status}
 
 
@@ -65,9 +67,8 @@ class Running:
 
 @asynccontextmanager
 async def a_router(monkeypatch: pytest.MonkeyPatch, port: int, *pods: str) -> AsyncIterator[Running]:
-    monkeypatch.setattr(process, "Watch", NoWatch)
-    monkeypatch.setattr(process, "LIST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(freshness, "PULSE_SECONDS", 0.05)
+    monkeypatch.setattr(informer, "PAUSES", (0.05,))
+    monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
     async with an_api_server() as api, aiohttp.ClientSession() as session:
         api.lists = {LORA: a_list(a_resource(*pods)), PODS: a_list(*(a_pod(pod) for pod in pods))}
         stop = asyncio.Event()
@@ -88,7 +89,6 @@ async def test_it_lists_and_answers_and_ends_in_order(monkeypatch: pytest.Monkey
         assert [one["address"] for one in body["pods"]] == ["10.0.0.1:8000"]
         router.stop.set()
         await router.task
-        assert NoWatch.made.stopped
 
 
 async def test_it_answers_from_its_last_table_while_the_api_server_is_away_and_says_how_old_it_is(
@@ -103,6 +103,21 @@ async def test_it_answers_from_its_last_table_while_the_api_server_is_away_and_s
         assert caplog.text.count("the API server does not answer, the table stays as it was") == 1
         router.api.away = False
         await router.until("/readyz", lambda status, body: body["apiServer"] == "Reachable")
+
+
+async def test_one_watch_that_is_not_fresh_for_a_while_makes_it_unready_as_others_may_see_more(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    monkeypatch.setattr(following, "STALE_SECONDS", 1.5)
+    async with a_router(monkeypatch, unused_tcp_port, "p0") as router:
+        await router.until("/readyz", lambda status, _: status == 200)
+        router.api.statuses[PODS] = 500
+        body = await router.until("/readyz", lambda status, _: status == 503)
+        assert not body["ready"]
+        assert body["message"].startswith(f"the watch of pods ({POD_LABEL}=enabled) has not been fresh for")
+        assert len((await router.get("/v1/adapters/sql/pods"))[1]["pods"]) == 1, "whoever asks all the same is answered"
+        router.api.statuses.clear()
+        await router.until("/readyz", lambda status, _: status == 200)
 
 
 async def test_what_no_watch_told_is_found_by_the_next_list(
@@ -153,14 +168,6 @@ async def until_text(router: Running, line: str) -> None:
             async with router.session.get(f"{router.url}/metrics") as answer:
                 if line in await answer.text():
                     return
-
-
-async def test_it_ends_when_the_watch_ends(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
-    async with a_router(monkeypatch, unused_tcp_port, "p0") as router:
-        await router.until("/readyz", lambda status, _: status == 200)
-        NoWatch.made.ended.set_exception(WatchError("kopf ended"))
-        with pytest.raises(WatchError):
-            await router.task
 
 
 async def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:

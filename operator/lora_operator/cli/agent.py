@@ -10,7 +10,7 @@ from typing import Any
 from lora_operator import logs
 from lora_operator.agent.app import run_agent
 from lora_operator.agent.settings import ENVIRONMENT_PREFIX, AgentSettings, from_arguments
-from lora_operator.cli.stopping import stop_flag
+from lora_operator.cli.stopping import run
 from lora_operator.options import add_options
 from lora_operator.server import ServeError
 
@@ -33,12 +33,12 @@ def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        return asyncio.run(_run(settings))
+        return run(lambda stop: _run(settings, stop))
     except ServeError as error:
         log.error("cannot start: %s", error)
         return 1
 
 
-async def _run(settings: AgentSettings) -> int:
-    await run_agent(settings, stop_flag())
+async def _run(settings: AgentSettings, stop: asyncio.Event) -> int:
+    await run_agent(settings, stop)
     return 0

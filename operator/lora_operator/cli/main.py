@@ -6,8 +6,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from lora_operator import __version__
+from lora_operator.cli.stopping import exit_now
 from lora_operator.options import SettingsError
 
 COMMANDS = ("run", "agent", "router", "plan")
@@ -40,5 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def entry() -> NoReturn:
+    """`main` as a process of its own."""
+    exit_now(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

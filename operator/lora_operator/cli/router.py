@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 from lora_operator import logs
-from lora_operator.cli.stopping import stop_flag
-from lora_operator.handlers import WatchError
+from lora_operator.cli.stopping import run
 from lora_operator.kube import Kube, KubeError
 from lora_operator.options import add_options
 from lora_operator.parts import PartEnded
@@ -39,8 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        return asyncio.run(_run(settings))
-    except (WatchError, PartEnded) as error:
+        return run(lambda stop: _run(settings, stop))
+    except PartEnded as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
     except (KubeError, ServeError, EmbeddingModelError) as error:
@@ -48,10 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
 
 
-async def _run(settings: RouterSettings) -> int:
-    if settings.kubeconfig:
-        os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
-    stop = stop_flag()
+async def _run(settings: RouterSettings, stop: asyncio.Event) -> int:
     semantic = None
     if settings.embedding_model:
         # in a thread: a signal must be noticed meanwhile

@@ -12,9 +12,8 @@ from typing import Any
 
 from lora_operator import logs
 from lora_operator.app import Operator
-from lora_operator.cli.stopping import stop_flag
+from lora_operator.cli.stopping import run
 from lora_operator.event_loop import Blocks
-from lora_operator.handlers import WatchError
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
@@ -41,13 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     blocks = Blocks()
     try:
-        with asyncio.Runner(loop_factory=blocks.new_loop) as runner:
-            return runner.run(_run(settings, blocks))
+        return run(lambda stop: _run(settings, blocks, stop), blocks.new_loop)
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
-        return 1
-    except WatchError as error:
-        log.error("the watch has ended, and so do I, to be started anew: %s", error)
         return 1
     except PartEnded as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
@@ -67,15 +62,13 @@ def elector(settings: Settings, kube: Kube) -> Elector:
     return Elector(kube, namespace, settings.lease_name, identity, times=times)
 
 
-async def _run(settings: Settings, blocks: Blocks) -> int:
-    if settings.kubeconfig:
-        os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
+async def _run(settings: Settings, blocks: Blocks, stop: asyncio.Event) -> int:
     kube = await Kube.connect(settings.kubeconfig)
     apart = kube.with_own_connections()
     operator = Operator(settings, kube, elector(settings, apart) if settings.leader_election else None)
     blocks.show_in(operator.metrics.registry)
     try:
-        await operator.run(stop_flag())
+        await operator.run(stop)
     finally:
         await apart.close()
     return 0

@@ -1,20 +1,22 @@
-"""Our own copy of what the API server says: LoraAdapters, pods and node labels.
+"""Our own copy of what the API server says: LoraAdapters, pods, LoraEndpoints and node labels.
 
-kopf's watch feeds it event by event; a full LIST replaces it now and then, since an object that was deleted while a
-watch was broken sends no event. Resource versions decide which of two observations is the newer one.
+Informers feed it, object by object; what our own writes are answered with may be there earlier than the watch. Resource
+versions decide which of two observations is the newer one, until a restored etcd begins again with lower ones.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.observe.endpoints import PodEndpoint, Shared, contents_of
 from lora_operator.settings import (
     FINALIZER,
     GATE,
@@ -72,20 +74,23 @@ class PodRecord:
     gate_for: str = ""  # the container for which it was opened (PodDescription.container_mark), if that is said
 
 
-T = TypeVar("T", Resource, PodRecord)
+T = TypeVar("T", Resource, PodRecord, PodEndpoint)
 
 GONE_REMEMBERED = 10_000
+OLD_ANSWERS_SECONDS = 30.0  # longer than any request of ours may take
 
 
 class Cache(Generic[T]):
     """Objects by `namespace/name`; `version` and `uid` of each decide what is newer."""
 
-    def __init__(self, read: Callable[[Json], T]) -> None:
+    def __init__(self, read: Callable[[Json], T], clock: Callable[[], float] = time.monotonic) -> None:
         self._read: Callable[[Json], T] = read
+        self._clock = clock
         self._items: dict[str, T] = {}
         # uids of deleted objects: answers to our own writes and lists come on other connections than the watch, so
         # that one from before a deletion may arrive after it, and no further event would ever correct that
         self._gone: dict[str, None] = {}
+        self._rewound_at = float("-inf")
 
     @property
     def gone_remembered(self) -> int:
@@ -104,13 +109,17 @@ class Cache(Generic[T]):
         return self._items.values()
 
     def put(self, body: Json) -> bool:
-        """Take an observed object; true if it is news."""
+        """Take what a write of ours was answered with; true if it is news."""
+        # once versions have begun anew, that of an answer from before would be higher than all that follow
+        return self._clock() - self._rewound_at >= OLD_ANSWERS_SECONDS and self.see(body)
+
+    def see(self, body: Json) -> bool:
+        """Take an object as a list or a watch shows it; true if it is news."""
         key, version = key_of(body), version_of(body)
         known = self._items.get(key)
         if body["metadata"]["uid"] in self._gone or (known is not None and known.version >= version):
             return False
-        item = self._read(body)
-        self._items[key] = item
+        self._items[key] = self._read(body)
         return True
 
     def drop(self, body: Json) -> bool:
@@ -123,25 +132,30 @@ class Cache(Generic[T]):
         del self._items[key]
         return True
 
+    def absent(self, key: str, made_at: int) -> bool:
+        """A full list of that version lacks it: it is gone, unless it was seen after the list was made."""
+        known = self._items.get(key)
+        if known is None or known.version > made_at:
+            return False
+        self._bury(known.uid)
+        del self._items[key]
+        return True
+
+    def forget(self, key: str) -> bool:
+        """It is no longer our business, whether it is there or not."""
+        return self._items.pop(key, None) is not None
+
+    def rewind(self) -> None:
+        """The API server goes on from an earlier state (etcd was restored): what it says next is newer than all that
+        is known, whatever the versions, and what was deleted may be back."""
+        self._rewound_at = self._clock()
+        self._gone.clear()
+        self._items = {key: replace(item, version=0) for key, item in self._items.items()}
+
     def _bury(self, uid: str) -> None:
         self._gone[uid] = None
         if len(self._gone) > GONE_REMEMBERED:
             del self._gone[next(iter(self._gone))]
-
-    def replace(self, bodies: Iterable[Json], list_version: str) -> bool:
-        """Take a full list: what it lacks is gone, unless it was seen after the list was made."""
-        listed: set[str] = set()
-        changed = False
-        for body in bodies:
-            listed.add(key_of(body))
-            changed |= self.put(body)
-        made_at = int(list_version) if list_version.isdigit() else 0
-        for key, item in list(self._items.items()):
-            if key not in listed and item.version <= made_at:
-                self._bury(item.uid)
-                del self._items[key]
-                changed = True
-        return changed
 
 
 class Cluster:
@@ -150,6 +164,8 @@ class Cluster:
     def __init__(self, defaults: PodDefaults) -> None:
         self.adapters: Cache[Resource] = Cache(read_resource)
         self.pods: Cache[PodRecord] = Cache(lambda body: read_pod(body, defaults))
+        shared = Shared()
+        self.endpoints: Cache[PodEndpoint] = Cache(lambda body: read_endpoint(body, shared))
         self.node_labels: dict[str, Mapping[str, str]] = {}
 
 
@@ -186,7 +202,7 @@ def read_resource(body: Json) -> Resource:
         refresh=(metadata.get("annotations") or {}).get(REFRESH_ANNOTATION, ""),
         spec=spec,
         problem=problem,
-        status=_plain(body.get("status") or {}),
+        status=body.get("status") or {},
         keywords=(metadata.get("annotations") or {}).get(KEYWORDS_ANNOTATION, ""),
         pinned=(metadata.get("annotations") or {}).get(PIN_ANNOTATION, ""),
     )
@@ -212,6 +228,11 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
     )
 
 
+def read_endpoint(body: Json, shared: Shared) -> PodEndpoint:
+    """Reduce a LoraEndpoint to what we use."""
+    return PodEndpoint(key_of(body), body["metadata"]["uid"], version_of(body), contents_of(body, shared))
+
+
 def served_names(annotation: str | None, container_id: str | None) -> Mapping[str, str]:
     """What the annotation says about this very container; nothing if it is about an earlier one or is not readable."""
     if not annotation or not container_id:
@@ -228,12 +249,3 @@ def served_names(annotation: str | None, container_id: str | None) -> Mapping[st
 def timestamp(text: str | None) -> float | None:
     """Seconds since the epoch of a Kubernetes time."""
     return datetime.fromisoformat(text).timestamp() if text else None
-
-
-def _plain(value: Any) -> Any:
-    """kopf hands out read-only views; keep plain data so that a view does not keep a whole object alive."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -16,7 +16,8 @@ from lora_operator.ondemand import CONFIG_MAP, Name, key_of, outdated, read_entr
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 120.0  # then it is read anew: a connection that has silently broken must not go unnoticed
+WATCH_SECONDS = 10.0  # then another begins: a connection that has silently broken must not go unnoticed
+SILENT_SECONDS = 12.0
 RETRY_SECONDS = 1.0
 REFUSED_SECONDS = 30.0  # the longest until it is tried again without the right to
 TIDY_SECONDS = 60.0
@@ -116,14 +117,20 @@ class Requests:
                 raise
             self._take({})  # routers make it when there is something to say
         self._read.set()
-        watch = self._kube.watch_config_map(self._namespace, CONFIG_MAP, self._version, WATCH_SECONDS)
-        async with contextlib.aclosing(watch) as events:
-            async for event in events:
-                kind, body = event.get("type"), event.get("object")
-                if kind == "ERROR" or not isinstance(body, dict):
-                    return  # its version is too old, most often
-                if kind in ("ADDED", "MODIFIED", "DELETED"):
-                    self._tell_skew(self._take({} if kind == "DELETED" else body))
+        path = f"/api/v1/namespaces/{self._namespace}/configmaps"
+        while True:
+            query = {"fieldSelector": f"metadata.name={CONFIG_MAP}"}
+            query |= {"resourceVersion": self._version} if self._version else {}
+            watch = self._kube.watch(path, query, seconds=WATCH_SECONDS, silent_seconds=SILENT_SECONDS)
+            async with contextlib.aclosing(watch) as events:
+                async for event in events:
+                    kind, body = event.get("type"), event.get("object")
+                    if kind == "ERROR":
+                        return  # its version is too old, most often
+                    if kind == "BOOKMARK" and isinstance(body, dict):
+                        self._version = str(body["metadata"]["resourceVersion"])
+                    if kind in ("ADDED", "MODIFIED", "DELETED") and isinstance(body, dict):
+                        self._tell_skew(self._take({} if kind == "DELETED" else body))
 
     def _take(self, body: Mapping[str, Any]) -> Collection[float]:
         """Returns the times of what is news."""

@@ -65,6 +65,7 @@ class RouterApi:
         self._freshness = freshness
         self.fleet = fleet
         self.lacks: Callable[[], str] = lambda: ""  # what whoever fills the table cannot do without
+        self.stale: Callable[[], str] = lambda: ""  # what it cannot see though the API server answers: others may
         self._page = Page()
         self.picker = Picker(table)
         self.decider = Decider(table, self.picker, asking)
@@ -240,17 +241,19 @@ class RouterApi:
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         age, away = rounded(self._freshness.age_seconds), self._freshness.away
         message = self.lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
-        if away and self._table.loaded and not message:
+        stale = "" if message else self.stale()
+        ready = self._table.loaded and not stale
+        if away and ready and not message:
             message = f"the API server does not answer; the table is as it was {age:g} s ago"
         body = {
-            "ready": self._table.loaded,
+            "ready": ready,
             "version": self._table.tag,
             "adapters": len(self._table),
             "ageSeconds": age,
             "apiServer": "Unknown" if age is None else "Away" if away else "Reachable",
-            "message": message,
+            "message": message or stale,
         }
-        return _json(dumped(body), {}, HTTPStatus.OK if self._table.loaded else HTTPStatus.SERVICE_UNAVAILABLE)
+        return _json(dumped(body), {}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _exposition(self, _: web.Request) -> web.StreamResponse:
         headers = {"Content-Type": "text/plain; version=0.0.4"}

@@ -6,13 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-
-from lora_operator.kube import Kube, KubeError
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-PULSE_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+FRESH_SECONDS = 3.0  # a watch that works is heard every second
 AWAY_AFTER = 2  # looks that failed one after the other
+
+
+class Watches(Protocol):
+    """Whoever knows how fresh they are: in seconds, None before all has been listed; and why they are not fresher."""
+
+    age: Callable[[], float | None]
+    trouble: Callable[[], object]
 
 
 class Freshness:
@@ -32,11 +39,11 @@ class Freshness:
     def away(self) -> bool:
         return self._failed >= AWAY_AFTER
 
-    def heard(self) -> None:
+    def heard(self, seconds_ago: float = 0.0) -> None:
         if self.away:
             log.info("the API server answers again")
         self._failed = 0
-        self._heard_at = self._clock()
+        self._heard_at = self._clock() - seconds_ago
 
     def missed(self, why: object) -> None:
         self._failed += 1
@@ -44,13 +51,12 @@ class Freshness:
         if self._failed == AWAY_AFTER and getattr(why, "status", 0) not in (403, 404):
             log.warning("the API server does not answer, the table stays as it was: %s", why)
 
-    async def keep_looking(self, kube: Kube, namespaces: tuple[str, ...]) -> None:
-        """Ask for one LoraAdapter every few seconds: a broken watch alone would not tell. Until cancelled."""
+    async def keep_looking(self, watches: Watches) -> None:
+        """Ask how old what the watches show may be. Until cancelled."""
         while True:
-            try:
-                await kube.pulse(namespaces, PULSE_SECONDS)
-            except KubeError as error:
-                self.missed(error)
-            else:
-                self.heard()
-            await asyncio.sleep(PULSE_SECONDS)
+            seconds = watches.age()
+            if seconds is not None and seconds < FRESH_SECONDS:
+                self.heard(seconds)
+            elif seconds is not None:
+                self.missed(watches.trouble())
+            await asyncio.sleep(LOOK_SECONDS)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 
-from lora_operator.handlers import Watch
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube
 from lora_operator.observe.cluster import Cluster
@@ -21,8 +20,6 @@ from lora_operator.router.streams import StreamLimits
 
 log = logging.getLogger(__name__)
 
-LIST_RETRY_SECONDS = 1.0
-
 
 async def run_router(
     settings: RouterSettings, kube: Kube, stop: asyncio.Event, semantic: Semantic | None = None
@@ -31,44 +28,43 @@ async def run_router(
 
     Raises:
         ServeError: the port is taken.
-        WatchError, PartEnded: what must not end did; the process should be started anew.
+        PartEnded: what must not end did; the process should be started anew.
     """
     cluster = Cluster(PodDefaults())
     limits = StreamLimits(settings.heartbeat_seconds, settings.slow_seconds, settings.streams)
     router = Router(
-        cluster, kube, namespaces=settings.namespaces, limits=limits, log_length=settings.change_log,
+        cluster, kube, limits=limits, log_length=settings.change_log,
         load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
         on_demand_seconds=settings.on_demand_seconds, semantic=semantic,
     )  # fmt: skip
     needs = Preconditions(kube, rights_to_answer(settings.namespaces, own_namespace(settings.requests_namespace)))
     router.api.lacks = needs.why
-    following = Following(kube, cluster, settings.namespaces, router.mark, needs.why)
+    following = Following(
+        kube, cluster, settings.namespaces, router.mark, needs.why, relist_seconds=settings.relist_seconds,
+        all_engines=bool(settings.picker_port),  # which sends requests for base models to any pod that serves them
+    )  # fmt: skip
+    router.age, router.trouble = following.age_seconds, following.trouble
+    router.api.stale = following.partly_stale
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(kube.close)
         await router.start(settings.host, settings.port)
         stack.push_async_callback(router.stop)
-        await needs.look()
         looking = asyncio.create_task(needs.keep_looking(), name="look for what is missing")
         stack.callback(looking.cancel)
-        await following.list_until_it_works(stop, LIST_RETRY_SECONDS)
+        watching = following.start()
+        stack.push_async_callback(following.stop)
+        await following.until_synced(stop)
         if stop.is_set():
             return
         router.listed()
-        watch = Watch(cluster, router.mark, namespaces=settings.namespaces, kubeconfig=settings.kubeconfig)
-        watching = watch.start()
-        stack.push_async_callback(watch.stop)
         if settings.picker_port:
             from lora_operator.picking.server import start_picker  # its libraries are an extra
 
             picker = await start_picker(settings, router.api, router.table, cluster)
             stack.push_async_callback(picker.stop)
         log.info("router API on port %d: %d adapters", router.port, len(router.table))
-        listing = asyncio.create_task(following.keep_listing(settings.relist_seconds), name="re-list")
-        stack.callback(listing.cancel)
         stopping = asyncio.create_task(stop.wait(), name="stop flag")
         stack.callback(stopping.cancel)
-        waits: list[asyncio.Future[object]] = [stopping, watching, listing, looking, *router.tasks]  # type: ignore[list-item]
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if watching in done:
-            watching.result()
-        must_go_on((listing, looking, *router.tasks), done)
+        parts = (watching, looking, *router.tasks)
+        done, _ = await asyncio.wait((stopping, *parts), return_when=asyncio.FIRST_COMPLETED)
+        must_go_on(parts, done)

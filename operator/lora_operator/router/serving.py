@@ -12,6 +12,7 @@ from lora_operator.inflight import Effect
 from lora_operator.kube import Kube
 from lora_operator.listening import Runner
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.endpoints import Contents
 from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
 from lora_operator.router.asking import Asking
@@ -35,9 +36,9 @@ class Router:
     """One router API. `mark` it when the cluster may have changed, call `listed` after each full list."""
 
     def __init__(
-        self, cluster: Cluster, kube: Kube, *, namespaces: tuple[str, ...] = (), limits: StreamLimits | None = None,
-        log_length: int = LOG_LENGTH, requests_namespace: str = "", on_demand_seconds: float = 300.0,
-        load_seconds: float = 0.0, semantic: Semantic | None = None,
+        self, cluster: Cluster, kube: Kube, *, limits: StreamLimits | None = None, log_length: int = LOG_LENGTH,
+        requests_namespace: str = "", on_demand_seconds: float = 300.0, load_seconds: float = 0.0,
+        semantic: Semantic | None = None,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
@@ -45,8 +46,8 @@ class Router:
         fleet = Fleet(cluster, self.table.epoch)
         self.api = RouterApi(self.table, self.freshness, fleet, limits, self._asking, semantic)
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
-        self._kube = kube
-        self._namespaces = namespaces
+        self.age: Callable[[], float | None] = lambda: None  # of what the watches show, from whoever keeps them
+        self.trouble: Callable[[], object] = lambda: None  # why they fail
         picker = self.api.picker
         picker.pods = cluster.pods.get
         shown = LoadMetrics(lambda: self.loads.ages(), lambda: picker.spills_wanted)
@@ -64,9 +65,9 @@ class Router:
         self._feed.refresh()
         self.table.set_loaded()
 
-    def ahead(self, inputs: Mapping[str, StatusInput]) -> None:
-        """What the status of every resource will say, from whoever writes it."""
-        self._feed.foresee(self._ahead.news(inputs))
+    def ahead(self, inputs: Mapping[str, StatusInput], endpoints: Mapping[str, Contents | None]) -> None:
+        """What the status of every resource and the LoraEndpoint of every pod will say, from whoever writes them."""
+        self._feed.foresee(self._ahead.news(inputs), endpoints)
 
     def show_under_way(self, effects: Callable[[str], Iterable[Effect]]) -> None:
         """Let the web view show what is happening on a pod (by key), from whoever acts."""
@@ -84,7 +85,7 @@ class Router:
         self.port = self._runner.addresses[0][1]
         self._tasks = [
             asyncio.create_task(self._feed.run(), name="routing table"),
-            asyncio.create_task(self.freshness.keep_looking(self._kube, self._namespaces), name="freshness"),
+            asyncio.create_task(self.freshness.keep_looking(self), name="freshness"),
             asyncio.create_task(self._asking.run(), name="record of who was asked for"),
             asyncio.create_task(self.loads.run(), name="loads of engines"),
         ]
