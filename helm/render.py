@@ -27,7 +27,7 @@ from lora_operator.settings import Settings  # noqa: E402
 
 CHART = ROOT / "helm" / "lora-operator"
 PODS_CHART = ROOT / "helm" / "vllm-lora"
-CRD = "loraadapters.production-stack.vllm-project.yaml"
+CRDS = ("loraadapters.production-stack.vllm-project.yaml", "loraendpoints.production-stack.vllm-project.yaml")
 FLAGS = "templates/_flags.tpl"
 SCHEMA = "values.schema.json"
 INSTALL = ROOT / "manifests" / "install"
@@ -42,7 +42,7 @@ ROUTER_GIVEN = frozenset({
     "picker_tls_cert", "picker_tls_key", "picker_self_signed",
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "cache_bytes", "host", "port"})
-# these exist only where Helm is: the token is random, the definition is in crds/
+# these exist only where Helm is: the token is random, the definitions are in crds/
 NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
 
 
@@ -113,7 +113,7 @@ def wanted() -> dict[Path, str]:
         PODS_CHART: {("$defs", "agentSettings"): agent},
     }
     return {
-        CHART / "files" / CRD: (ROOT / "crds" / CRD).read_text(),
+        **{CHART / "files" / name: (ROOT / "crds" / name).read_text() for name in CRDS},
         PODS_CHART / FLAGS: (CHART / FLAGS).read_text(),  # a chart can read nothing outside of itself
         **{chart / SCHEMA: written_schema(chart / SCHEMA, parts) for chart, parts in schemas.items()},
     }

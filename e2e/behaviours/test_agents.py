@@ -63,7 +63,7 @@ def test_a_new_version_at_the_source_is_rolled_out(world: World, store: WebUploa
     assert after["status"]["adapters"][0]["fingerprint"] != before
 
 
-def test_a_source_with_a_token_is_read_with_that_of_the_secret_and_it_is_shown_nowhere(
+def test_a_source_with_a_token_is_read_with_that_of_the_secret_and_no_agent_gets_it(
     world: World, store: WebUpload
 ) -> None:
     store.server.token = TOKEN
@@ -71,10 +71,25 @@ def test_a_source_with_a_token_is_read_with_that_of_the_secret_and_it_is_shown_n
     refused = world.wait("closed", lambda status: source_ready(status)[1] in ("SecretNotFound", "SecretForbidden"))
     assert refused["status"]["phase"] == "Failed"
     grant(world, "source", {"token": TOKEN})
-    body = world.wait_ready("closed", timeout=40)
-    assert TOKEN not in json.dumps(body)
-    said = everything_said(world)
-    assert "fetched closed" in said and TOKEN not in said
+    body = world.wait("closed", lambda status: "--secrets-to-agents" in json.dumps(status.get("failedAdapters")))
+    assert source_ready(body["status"])[0] == "True"
+    assert TOKEN not in json.dumps(body) + everything_said(world)
+
+
+def test_an_agent_gets_the_token_of_a_source_where_that_is_allowed_and_shows_it_nowhere(
+    plane: ControlPlane, kubeconfig: Path, tmp_path: Path, store: WebUpload
+) -> None:
+    made = Worlds(plane, tmp_path, kubeconfig)
+    try:
+        world = made(1, agent=(), operator=("--secrets-to-agents",))
+        store.server.token = TOKEN
+        grant(world, "source", {"token": TOKEN})
+        apply(world, "closed", offer(world, store, "closed"), secret="source")
+        body = world.wait_ready("closed", timeout=40)
+        said = everything_said(world)
+        assert "fetched closed" in said and TOKEN not in said + json.dumps(body)
+    finally:
+        made.close()
 
 
 def test_a_pod_whose_agent_and_engine_were_restarted_gets_its_adapters_without_a_byte_over_the_network(

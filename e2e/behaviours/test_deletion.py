@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from e2e.behaviours.seen import listed, loads
+import json
+
+import pytest
+
+from e2e.behaviours.seen import AuditLog, listed, loads
 from e2e.behaviours.worlds import Worlds
 from e2e.world import World
-from e2e.world.world import assigned, condition, eventually, failed
+from e2e.world.rest import Json
+from e2e.world.world import SERVICE_ACCOUNT, assigned, condition, eventually, failed
+from lora_operator.settings import FINALIZER
 
 PATIENCE = ("--probe-seconds", "0.3", "--probe-timeout", "0.5", "--hold-seconds", "1")
 
@@ -78,3 +84,47 @@ def test_with_no_pod_left_it_goes_at_once(worlds: Worlds) -> None:
     world.wait("sql", lambda status: condition(status, "Ready") == "False")
     world.kubectl("delete", "la", "sql", "--wait=false")
     world.wait_gone("sql")
+
+
+@pytest.mark.parametrize("theirs", [(), ("example.com/theirs",)])
+def test_one_that_was_created_with_our_finalizer_is_deleted_as_any_other(
+    worlds: Worlds, theirs: tuple[str, ...]
+) -> None:
+    # a backup that is restored, a dump that is applied again: whoever created it owns the finalizer
+    world = worlds(1)
+    world.adapter("sql")
+    body = world.manifest("sql", "sql")
+    body["metadata"]["finalizers"] = [FINALIZER, *theirs]
+    world.kubectl("create", "-f", "-", input=json.dumps(body))
+    world.wait_ready("sql")
+    audit = AuditLog(world.plane.audit_log)
+    world.kubectl("delete", "la", "sql", "--wait=false")
+    world.rest.wait(world.collection, "sql", lambda body: finalizers_of(body) == list(theirs))
+    assert finalizer_writes(world, audit) == 1
+    if theirs:
+        world.kubectl("patch", "la", "sql", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    world.wait_gone("sql")
+
+
+def test_a_finalizer_is_added_beside_those_of_others_and_in_one_write(worlds: Worlds) -> None:
+    world = worlds(1)
+    for index, (name, theirs) in enumerate({"sql": [], "kept": ["example.com/theirs"]}.items()):
+        world.adapter(name, seed=index)
+        audit = AuditLog(world.plane.audit_log)
+        body = world.manifest(name, name)
+        body["metadata"]["finalizers"] = theirs
+        world.kubectl("create", "-f", "-", input=json.dumps(body))
+        world.rest.wait(world.collection, name, lambda body: FINALIZER in finalizers_of(body))
+        assert finalizers_of(world.wait_ready(name)) == [*theirs, FINALIZER]
+        assert finalizer_writes(world, audit) == 1
+    world.kubectl("patch", "la", "kept", "--type=json", "-p", '[{"op":"remove","path":"/metadata/finalizers/0"}]')
+
+
+def finalizers_of(body: Json) -> list[str]:
+    return list((body.get("metadata") or {}).get("finalizers") or ())
+
+
+def finalizer_writes(world: World, audit: AuditLog) -> int:
+    """How often the operator has patched LoraAdapters themselves, their status aside."""
+    lines = audit.writes(world.namespace, SERVICE_ACCOUNT)
+    return sum("/loraadapters/" in line and "/status" not in line for line in lines)

@@ -40,6 +40,7 @@ class ContainerLife:
     ) -> None:
         self.state = state
         self.running: Container | None = None
+        self.started = asyncio.Event()  # it has been, once
         self._directory = directory
         self._options = options
         self._http = http
@@ -96,12 +97,11 @@ class ContainerLife:
             self._pid_file.write_text(str(self.running.pid))
         self.state.container_id = f"local://{secrets.token_hex(32)}"
         self.state.state = {"running": {"startedAt": timestamp()}}
-        self.state.ready = launch.probe is None
-        self._changed()
+        self._note(started=launch.startup is None, ready=launch.startup is None and launch.probe is None)
         return self.running
 
     async def _until_exit(self, container: Container, launch: Launch) -> int:
-        prober = asyncio.create_task(self._probe(launch)) if launch.probe else None
+        prober = asyncio.create_task(self._probe(launch)) if launch.probe or launch.startup else None
         try:
             code = await container.wait()
         finally:
@@ -111,7 +111,7 @@ class ContainerLife:
                     await prober
         self.running = None
         self._pid_file.unlink(missing_ok=True)
-        self.state.ready = False
+        self.state.ready = self.state.started = False
         self.state.state = {
             "terminated": {
                 "exitCode": code,
@@ -126,7 +126,12 @@ class ContainerLife:
 
     async def _probe(self, launch: Launch) -> None:
         """Quickly until the first success, then as a kubelet would: some failures in a row make it unready."""
-        assert launch.probe is not None
+        while launch.startup is not None and not await self._healthy(launch.startup):
+            await asyncio.sleep(self._options.starting_probe_seconds)
+        if not self.state.started:
+            self._note(started=True, ready=launch.probe is None)
+        if launch.probe is None:
+            return
         failures, ever = 0, False
         while True:
             healthy = await self._healthy(launch.probe)
@@ -136,6 +141,12 @@ class ContainerLife:
                 self.state.ready = ready
                 self._changed()
             await asyncio.sleep(self._options.probe_seconds if ever else self._options.starting_probe_seconds)
+
+    def _note(self, *, started: bool, ready: bool) -> None:
+        self.state.started, self.state.ready = started, ready
+        if started:
+            self.started.set()
+        self._changed()
 
     async def _healthy(self, url: str) -> bool:
         try:

@@ -39,13 +39,14 @@ def vllm_statefulset(
     grace_seconds: int = 10,
     readiness_gates: Sequence[str] = (),
     containers: Sequence[Json] = (),
+    sidecars: Sequence[Json] = (),
 ) -> Json:
     """A StatefulSet whose container `vllm` serves `base_model` with LoRA on.
 
     `args` come after `--model`, `--enable-lora` and `--port`; give `--model` there to serve a folder under the name
     `base_model`. `annotations` without a slash in the key are the product's: `{"max-loras": "4"}`. `adapter_root`, a
     folder of this machine, is mounted at its own path and told in the annotation `adapter-root`. `containers` are
-    further ones. A value of `env` may be a `valueFrom`, or None for a variable that is not to be set.
+    further ones, `sidecars` such that are native sidecars. A value of `env` may be a `valueFrom`, or None for a variable that is not to be set.
 
     With `ordered` the pods come one after the other, as is Kubernetes' default.
     """
@@ -62,6 +63,7 @@ def vllm_statefulset(
         grace_seconds=grace_seconds,
         readiness_gates=readiness_gates,
         containers=containers,
+        sidecars=sidecars,
     )
     return {
         "apiVersion": "apps/v1",
@@ -90,6 +92,7 @@ def vllm_pod_template(
     grace_seconds: int = 10,
     readiness_gates: Sequence[str] = (),
     containers: Sequence[Json] = (),
+    sidecars: Sequence[Json] = (),
 ) -> Json:
     """The pod template alone, for Deployments and single pods; see `vllm_statefulset`."""
     own = {"base-model": base_model, "port": str(port)}
@@ -120,6 +123,7 @@ def vllm_pod_template(
             "schedulerName": SCHEDULER,
             "terminationGracePeriodSeconds": grace_seconds,
             "readinessGates": [{"conditionType": kind} for kind in readiness_gates],
+            "initContainers": [{**sidecar, "restartPolicy": "Always"} for sidecar in sidecars],
             "containers": [vllm, *containers],
             "volumes": volumes,
         },
@@ -133,11 +137,12 @@ def agent_container(adapter_root: Path, token_file: Path, *args: str, port: int 
         "image": "lora-operator",
         "args": [
             "agent", "--root", str(adapter_root), "--token-file", str(token_file), "--port", str(port),
-            "--pod", "$(POD_NAMESPACE)/$(POD_NAME)", "--log-format", "console", *args,
+            "--pod", "$(POD_NAMESPACE)/$(POD_NAME)", "--pod-uid", "$(POD_UID)", "--log-format", "console", *args,
         ],
         "env": [
             {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         ],
         "ports": [{"name": "lora-agent", "containerPort": port}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "lora-agent"}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,7 @@ from e2e.pods.api import Api, ApiError, Json
 from e2e.pods.container import ContainerError
 from e2e.pods.containers import ContainerLife, timestamp
 from e2e.pods.options import Options
-from e2e.pods.podspec import Launch, SpecError, folder_of, launch, own_folders, references
+from e2e.pods.podspec import Launch, SpecError, folder_of, launch, own_folders, references, sidecars_of
 from e2e.pods.programs import program_of
 from e2e.pods.status import ContainerState, is_ready, pod_status
 from e2e.pods.volumes import files_of, parts_of, write_files
@@ -54,7 +55,10 @@ class PodLife:
         self._leaving = asyncio.Event()
         self._vanished = False
         self._published: Json | None = None
-        before = {item["name"]: item for item in (pod.get("status") or {}).get("containerStatuses") or []}
+        status = pod.get("status") or {}
+        known = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+        before = {item["name"]: item for item in known}
+        self._sidecars = [spec["name"] for spec in sidecars_of(pod)]
         self.containers = {
             spec["name"]: ContainerLife(
                 _taken_up(spec, before.get(spec["name"])),
@@ -64,7 +68,7 @@ class PodLife:
                 partial(self._prepare, spec),
                 self._dirty.set,
             )
-            for spec in pod["spec"]["containers"]
+            for spec in (*pod["spec"]["containers"], *sidecars_of(pod))
         }
         self._task: asyncio.Task[None] | None = None
 
@@ -123,8 +127,7 @@ class PodLife:
         tasks: list[asyncio.Task[None]] = []
         try:
             if not self._leaving.is_set():
-                tasks = [asyncio.create_task(item.live()) for item in self.containers.values()]
-                tasks.append(asyncio.create_task(self._publish()))
+                tasks = [asyncio.create_task(self._run_containers()), asyncio.create_task(self._publish())]
                 tasks += [asyncio.create_task(self._keep_files())] if parts_of(self.pod) else []
             leaving = asyncio.create_task(self._wait_for_leave())
             tasks.append(leaving)
@@ -146,8 +149,24 @@ class PodLife:
     async def _wait_for_leave(self) -> None:
         await self._leaving.wait()
 
+    async def _run_containers(self) -> None:
+        """Native sidecars one after the other, each once the one before has started, and then all others."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._sidecars:
+                group.create_task(self.containers[name].live())
+                await self.containers[name].started.wait()
+            for item in self._main():
+                group.create_task(item.live())
+
     async def _end_containers(self, grace_seconds: float) -> None:
-        await asyncio.gather(*(item.end(grace_seconds) for item in self.containers.values()))
+        """Native sidecars after all others, the last that was started first."""
+        until = time.monotonic() + grace_seconds
+        await asyncio.gather(*(item.end(grace_seconds) for item in self._main()))
+        for name in reversed(self._sidecars):
+            await self.containers[name].end(max(until - time.monotonic(), 0.0))
+
+    def _main(self) -> list[ContainerLife]:
+        return [item for name, item in self.containers.items() if name not in self._sidecars]
 
     async def _keep_files(self) -> None:
         """Volumes of Secrets and ConfigMaps follow these, as a kubelet does in a minute; what is deleted stays."""
@@ -184,10 +203,10 @@ class PodLife:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            states = [item.state for item in self.containers.values()]
             status = pod_status(
                 self.pod,
-                states,
+                [item.state for item in self._main()],
+                sidecars=[self.containers[name].state for name in self._sidecars],
                 ip=self.ip,
                 host_ip=self._host_ip,
                 start_time=self._start_time,

@@ -31,13 +31,20 @@ class SpecError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What one container is started with. `probe` is the URL to ask for readiness, None where running is enough."""
+    """What one container is started with. `probe` is the URL to ask for readiness, None where running is enough;
+    `startup` the one that has to answer before that is asked."""
 
     command: tuple[str, ...]
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     probe: str | None
     failure_threshold: int
+    startup: str | None = None
+
+
+def sidecars_of(pod: Json) -> list[Json]:
+    """Its native sidecars, in the order in which they are started. Other init containers are not played."""
+    return [item for item in pod["spec"].get("initContainers") or [] if item.get("restartPolicy") == "Always"]
 
 
 def folder_of(pod: Json) -> str:
@@ -58,7 +65,7 @@ def references(pod: Json) -> list[tuple[str, str, bool]]:
     for part in (part for parts in parts_of(pod).values() for part in parts):
         key = (part.kind, part.name)
         found[key] = found.get(key, True) and part.optional
-    for container in pod["spec"]["containers"]:
+    for container in (*sidecars_of(pod), *pod["spec"]["containers"]):
         for item in container.get("env") or []:
             for kind, field in (("secrets", "secretKeyRef"), ("configmaps", "configMapKeyRef")):
                 if reference := (item.get("valueFrom") or {}).get(field):
@@ -89,18 +96,22 @@ def launch(
             environment[item["name"]] = _moved(_expanded(value, environment), paths)
     arguments = [_moved(_expanded(word, environment), paths) for word in container.get("args") or []]
     port = int(_option(arguments, "--port") or program.port)
-    path, failures = program.probe_path, 3
-    if probe := container.get("readinessProbe"):
-        failures = int(probe.get("failureThreshold") or 3)
-        if http := probe.get("httpGet"):
-            path, port = http.get("path") or "/", _port(container, http["port"])
+    own = None if program.probe_path is None else f"http://{ip}:{port}{program.probe_path}"
+    readiness = container.get("readinessProbe") or {}
     return Launch(
         command=program.command,
         arguments=(*arguments, "--host", ip),
         environment=environment,
-        probe=None if path is None else f"http://{ip}:{port}{path}",
-        failure_threshold=failures,
+        probe=_url(container, readiness, ip) or own,
+        failure_threshold=int(readiness.get("failureThreshold") or 3),
+        startup=_url(container, container.get("startupProbe") or {}, ip),
     )
+
+
+def _url(container: Json, probe: Json, ip: str) -> str | None:
+    """What a probe asks for by HTTP; other kinds of probes are not played."""
+    http = probe.get("httpGet")
+    return f"http://{ip}:{_port(container, http['port'])}{http.get('path') or '/'}" if http else None
 
 
 def _paths(pod: Json, container: Json, directory: Path) -> list[tuple[str, str]]:

@@ -19,18 +19,18 @@ class ContainerState:
     state: Json = field(default_factory=lambda: {"waiting": {"reason": "ContainerCreating"}})
     last: Json = field(default_factory=dict)
     ready: bool = False
+    started: bool = False  # it runs, and its startup probe has succeeded if it has one
     restarts: int = 0
     container_id: str = ""
 
     def as_status(self) -> Json:
-        started = "running" in self.state
         return {
             "name": self.name,
             "image": self.image,
             "imageID": f"local/{self.image}",
             "containerID": self.container_id,
             "ready": self.ready,
-            "started": started,
+            "started": self.started,
             "restartCount": self.restarts,
             "state": self.state,
             "lastState": self.last,
@@ -38,17 +38,26 @@ class ContainerState:
 
 
 def pod_status(
-    pod: Json, containers: Sequence[ContainerState], *, ip: str, host_ip: str, start_time: str, now: str
+    pod: Json,
+    containers: Sequence[ContainerState],
+    *,
+    ip: str,
+    host_ip: str,
+    start_time: str,
+    now: str,
+    sidecars: Sequence[ContainerState] = (),
 ) -> Json:
     """The status to patch in, by strategic merge: only conditions that are the kubelet's own, and no times that move.
 
     `pod` is the pod as last seen: its conditions are where readiness gates are read and transition times come from.
     """
     seen = {item["type"]: item for item in (pod.get("status") or {}).get("conditions") or []}
-    lacking = [item.name for item in containers if not item.ready]
+    lacking = [item.name for item in (*containers, *sidecars) if not item.ready]
+    initial = [item.name for item in sidecars if not (item.started or item.restarts)]
+    uninitialized = f"containers with incomplete status: [{' '.join(initial)}]"
     values: dict[str, tuple[bool, str, str]] = {
         "PodReadyToStartContainers": (True, "", ""),
-        "Initialized": (True, "", ""),
+        "Initialized": (False, "ContainersNotInitialized", uninitialized) if initial else (True, "", ""),
         "ContainersReady": (not lacking, *_unready_containers(lacking)),
         "Ready": (not lacking, *_unready_containers(lacking)),
         "PodScheduled": (True, "", ""),
@@ -69,6 +78,7 @@ def pod_status(
             for kind in OWN_CONDITIONS
         ],
         "containerStatuses": [item.as_status() for item in containers],
+        **({"initContainerStatuses": [item.as_status() for item in sidecars]} if sidecars else {}),
     }
 
 

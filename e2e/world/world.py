@@ -72,7 +72,8 @@ class World:
     def install(plane: ControlPlane) -> None:
         """CRD, namespace, service account and rights, as shipped. Safe to repeat."""
         plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        plane.kubectl("wait", "--for=condition=Established", "crd/loraadapters.production-stack.vllm-project")
+        for kind in ("loraadapters", "loraendpoints"):
+            plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.production-stack.vllm-project")
         for name in INSTALLED:
             plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / f"{name}.yaml"))
 
@@ -117,17 +118,20 @@ class World:
         release: str = "0.32.0",
         readiness_gates: Sequence[str] = (),
         agent: Sequence[str] | None = None,
+        native_sidecar: bool = False,
         wait: bool = True,
     ) -> None:
         """A StatefulSet of simulated engines. `environment`: see `vllm_statefulset`.
 
-        With `agent` (its further arguments) each pod has an agent beside the engine, and reads adapters from its disk.
+        With `agent` (its further arguments) each pod has an agent beside the engine, and reads adapters from its disk;
+        the agent is a native sidecar if that is chosen.
         """
         flags = (
             "--model", str(self.model), "--served-model-name", BASE_MODEL, "--enable-lora",
             "--max-loras", str(max_loras), "--max-cpu-loras", str(max_cpu_loras),
             "--max-lora-rank", str(max_lora_rank), "--release", release, *arguments,
         )  # fmt: skip
+        agents = [] if agent is None else [agent_container(self.disk, self.token_file, *agent)]
         manifest = vllm_statefulset(
             name,
             count,
@@ -139,7 +143,8 @@ class World:
             env=environment,
             readiness_gates=readiness_gates,
             adapter_root=self.volume if agent is None else self.disk,
-            containers=() if agent is None else [agent_container(self.disk, self.token_file, *agent)],
+            containers=() if native_sidecar else agents,
+            sidecars=agents if native_sidecar else (),
         )
         self.kubectl("apply", "-f", "-", input=json.dumps(manifest))
         if wait:

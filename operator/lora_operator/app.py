@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.drift import Drift
+from lora_operator.endpoint_writer import EndpointWriter
 from lora_operator.events import Recorder
 from lora_operator.execute import Executor, Limits
 from lora_operator.files import Files, host_rules
@@ -27,7 +28,8 @@ from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.engines import Engines
+from lora_operator.observe.engines import Engines, Thresholds
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -43,15 +45,17 @@ from lora_operator.server import serve_health, serve_metrics
 from lora_operator.settings import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sizes import Sizes
 from lora_operator.sources import sources_by_type
+from lora_operator.tellers import Withdrawals
 from lora_operator.telling import Teller
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
+from lora_operator.writes import Writes
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
 LAST_ROUND_SECONDS = 1.0
-LAST_STATUS_SECONDS = 2.0
+LAST_WRITES_SECONDS = 2.0
 END_SECONDS = 2.0  # for what should take none
 STORE_END_SECONDS = 6.0
 
@@ -72,13 +76,14 @@ class Operator:
             self._session,
             timeouts=Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout),
         )
+        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
         engines = Engines(
             client,
             self._mark,
-            Drift(self.cluster, self.metrics).gone,
+            Drift(self.cluster, self.metrics, ledger).gone,
             probe_seconds=settings.probe_seconds,
             probes_per_second=settings.probes_per_second,
-            hold_seconds=settings.hold_seconds,
+            thresholds=Thresholds(settings.probe_failures, settings.hold_seconds),
         )
         resolver = Resolver(
             sources_by_type(
@@ -91,11 +96,14 @@ class Operator:
             interval_seconds=settings.source_seconds,
             base_shapes=base_shapes(settings.base_model_configs),
         )
-        self._recorder = Recorder(kube)
-        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
+        self._writes = Writes()
+        self._recorder = Recorder(kube, self._writes)
         publisher = Publisher(
-            kube, self.cluster, self._recorder, self.metrics, quiet_seconds=settings.status_quiet_seconds
-        )
+            kube, self.cluster, self._writes, self._recorder, self.metrics,
+            quiet_seconds=settings.status_quiet_seconds,
+        )  # fmt: skip
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics)
+        withdrawals = Withdrawals(holdings, endpoints, publisher, self._next_round)
         self.files = Files(
             settings,
             self._session,
@@ -114,13 +122,13 @@ class Operator:
             client=client,
             files=self.files.ways,
             cluster=self.cluster,
-            served_names=ServedNames(kube, self.cluster, engines),
+            served_names=ServedNames(kube, self.cluster, self._writes, engines),
             recorder=self._recorder,
             ledger=ledger,
             failures=failures,
             metrics=self.metrics,
             limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-            flush=self._publish_now,
+            withdraw=withdrawals.tell,
             changed=self._mark,
             fence=self._check_lease,
             tracing=self._tracing,
@@ -161,15 +169,18 @@ class Operator:
             ),
             resolver=resolver,
             executor=executor,
+            holdings=holdings,
             publisher=publisher,
+            endpoints=endpoints,
             finalizers=Finalizers(
                 kube,
                 self.cluster,
+                self._writes,
                 self._recorder,
                 deadline_seconds=settings.finalizer_seconds,
                 changed=self._mark,
             ),
-            gates=Gates(kube, self.cluster, self._mark),
+            gates=Gates(kube, self.cluster, self._writes, self._mark),
             teller=Teller(self._recorder),
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
@@ -193,6 +204,7 @@ class Operator:
             on_demand_seconds=settings.on_demand_seconds, tracing=self._tracing,
         )  # fmt: skip
         self.metrics.follow_loads(self.loop.model_loads)
+        self.metrics.follow_writes(self._writes.__len__)
         if self._router is not None:
             # the leader need not wait until its own words come back from the API server
             self.loop.tell = self._router.ahead
@@ -220,12 +232,11 @@ class Operator:
         if self._router is not None:
             self._router.mark()
 
-    async def _publish_now(self, resource: str) -> None:
+    async def _next_round(self) -> None:
         try:
             await self.loop.next_round()
         except RoundFailed as error:
-            raise KubeError(0, f"what status should say is not known: {error}") from error
-        await self._parts.publisher.flush(resource)
+            raise KubeError(0, f"what is to be published is not known: {error}") from error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve health at once, list, then watch and plan until `stop` is set.
@@ -256,8 +267,6 @@ class Operator:
                 stack.push_async_callback(metrics.cleanup)
             looking = asyncio.create_task(self._needs.keep_looking(), name="look for what is missing")
             stack.callback(looking.cancel)
-            self._recorder.start()
-            stack.push_async_callback(self._recorder.stop)
             stack.push_async_callback(self._following.stop)
             watching: asyncio.Task[None] | None = None
             if self._router is not None:
@@ -335,8 +344,8 @@ class Operator:
         await let_end(
             "what runs for as long as the process", asyncio.gather(*tasks, return_exceptions=True), END_SECONDS
         )
-        await parts.publisher.stop(LAST_STATUS_SECONDS)
-        every = (parts.finalizers, parts.gates, parts.keys, parts.credentials, parts.nodes, parts.quotas,
+        await self._writes.stop(LAST_WRITES_SECONDS)
+        every = (parts.keys, parts.credentials, parts.nodes, parts.quotas,
                  parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines)  # fmt: skip
         await let_end("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
 

@@ -5,31 +5,35 @@ Everything that a resource asks for ends up in exactly one of two lists: wanted,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from lora_operator.api.v1alpha1 import DeploymentConfig, LoraAdapterSpec
 from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.observe.cluster import Resource
+from lora_operator.observe.holdings import Held, Holdings, known_of
 from lora_operator.ondemand import NO_USE, Use
 from lora_operator.resolve import SourceView
 from lora_operator.sources import FoundAdapter, select
 from lora_scheduler import Adapter, ReplicaPolicy, yielding
 
 Demands = Mapping[tuple[str, str], float]
+SizeOf = Callable[[str, str], tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of the adapters of one resource beside what its source says: their age; by name, from status, the
-    pods that they are on and how many copies were wanted; and the demand and the last use of all adapters."""
+    """What is known of the adapters of one resource beside what its source says: their age; by name, the pods that they
+    are on according to what was published, and how many copies were wanted; and the demand and the last use of all."""
 
     age_rank: int
-    homes: Mapping[str, frozenset[str]]
+    homes: Held
     counts: Mapping[str, int]
     demands: Demands | None
     use: Use
@@ -101,35 +105,49 @@ def desired(
     sources: Mapping[str, SourceView],
     demands: Demands | None = None,
     use: Use = NO_USE,
+    holdings: Holdings | None = None,
+    sizes: SizeOf = lambda name, fingerprint: None,
 ) -> Desired:
     """Expand every resource; the oldest to claim a name in a namespace has it.
 
     `demands`: requests per second by (namespace, public name); what is not in there is unknown, which is not 0. None
-    means that demand is not measured at all. `use`: of adapters that are loaded on demand.
+    means that demand is not measured at all. `use`: of adapters that are loaded on demand. `holdings`: what was
+    published of pods, by status alone if it is not given. `sizes`: (bytes, rank) of versions that were once known.
     """
     ordered = sorted(resources, key=lambda r: (r.created, r.key, r.uid))
-    expanded = [_expand_safely(r, sources.get(r.key), demands, use) for r in ordered if r.deleted_at is None]
-    holders = _holders(expanded)
+    if holdings is None:
+        holdings = Holdings()
+        for resource in ordered:
+            holdings.set_status(resource.key, resource.status)
+    expanded = [expand(r, sources.get(r.key), demands, use, holdings, sizes) for r in ordered if r.deleted_at is None]
+    return resolve_names(expanded, tuple(resource for resource in ordered if resource.deleted_at is not None), holdings)
+
+
+def resolve_names(expanded: Sequence[DesiredResource], departing: tuple[Resource, ...], published: Holdings) -> Desired:
+    """Put resources together, which come in the order of their age; see `desired`."""
+    holders = _holders(expanded, published)
     found: dict[str, DesiredResource] = {}
     protected: set[tuple[str, str]] = set()
     for each in expanded:
         resource = each.resource
         claims = [(candidate, holders[resource.namespace, candidate.adapter.name]) for candidate in each.wanted]
-        wanted = tuple(candidate for candidate, holder in claims if holder is candidate)
-        conflicts = tuple(_conflict(candidate, holder) for candidate, holder in claims if holder is not candidate)
+        if not all(holder is candidate for candidate, holder in claims):
+            wanted = tuple(candidate for candidate, holder in claims if holder is candidate)
+            conflicts = tuple(_conflict(candidate, holder) for candidate, holder in claims if holder is not candidate)
+            each = replace(each, wanted=wanted, rejected=each.rejected + conflicts)
         if each.source.ready is not True:
-            protected |= {(resource.namespace, name) for name in _names_in_status(resource)}
-        found[resource.key] = replace(each, wanted=wanted, rejected=each.rejected + conflicts)
+            protected |= {(resource.namespace, name) for name in _known_names(resource, published)}
+        found[resource.key] = each
     return Desired(
         MappingProxyType(found),
         MappingProxyType({holder.adapter.key: holder for holder in holders.values()}),
         frozenset(protected),
         MappingProxyType({claim: holder.adapter.key for claim, holder in holders.items()}),
-        tuple(resource for resource in ordered if resource.deleted_at is not None),
+        departing,
     )
 
 
-def _holders(ordered: Iterable[DesiredResource]) -> dict[tuple[str, str], Wanted]:
+def _holders(ordered: Iterable[DesiredResource], published: Holdings) -> dict[tuple[str, str], Wanted]:
     """Who has each (namespace, name). Creation times are whole seconds: of one second, the one that has it already."""
     found: dict[tuple[str, str], tuple[Resource, Wanted]] = {}
     for each in ordered:
@@ -139,7 +157,7 @@ def _holders(ordered: Iterable[DesiredResource]) -> dict[tuple[str, str], Wanted
             if (
                 holder is not each.resource
                 and holder.created == each.resource.created
-                and name in _names_in_status(each.resource) - _names_in_status(holder)
+                and name in _known_names(each.resource, published) - _known_names(holder, published)
             ):
                 found[each.resource.namespace, name] = (each.resource, candidate)
     return {claim: candidate for claim, (_, candidate) in found.items()}
@@ -153,26 +171,42 @@ def _age_rank(resource: Resource) -> int:
         return 0
 
 
-def _expand_safely(resource: Resource, view: SourceView | None, demands: Demands | None, use: Use) -> DesiredResource:
+def expand(
+    resource: Resource,
+    view: SourceView | None,
+    demands: Demands | None,
+    use: Use,
+    published: Holdings,
+    sizes: SizeOf = lambda name, fingerprint: None,
+) -> DesiredResource:
+    """What one resource asks for, without regard to others."""
     try:
-        return _expand(resource, view, _Known(_age_rank(resource), _homes(resource), _counts(resource), demands, use))
+        homes = published.of(resource.key)
+        known = _Known(_age_rank(resource), homes, _counts(resource, homes), demands, use)
+        remembered = partial(_remembered, resource, known=known, published=published, sizes=sizes)
+        return _expand(resource, view, known, remembered)
     except Exception as error:  # a defect, which must not stop the work for all others
         text = f"{type(error).__name__}: {error}; this is a defect of the operator, please report it"
         return DesiredResource(resource, SourceState(False, "InternalError", text), (), ())
 
 
-def _expand(resource: Resource, view: SourceView | None, known: _Known) -> DesiredResource:
+def _expand(
+    resource: Resource,
+    view: SourceView | None,
+    known: _Known,
+    remembered: Callable[[LoraAdapterSpec], tuple[Wanted, ...]],
+) -> DesiredResource:
     spec = resource.spec
     if spec is None:
         return DesiredResource(resource, SourceState(False, "InvalidSpec", resource.problem), (), ())
     on_demand = not spec.deployment_config.load_on_startup
     if view is None or (not view.checked and view.resolution is None):
         state = SourceState(None, "Resolving", "the source is being read")
-        return DesiredResource(resource, state, _remembered(resource, spec, known), (), on_demand)
+        return DesiredResource(resource, state, remembered(spec), (), on_demand)
     if view.resolution is None:
         assert view.error is not None
         state = SourceState(False, view.error.reason, str(view.error))
-        return DesiredResource(resource, state, _remembered(resource, spec, known), (), on_demand)
+        return DesiredResource(resource, state, remembered(spec), (), on_demand)
     wanted = [
         Wanted(
             resource.key,
@@ -199,6 +233,9 @@ def _expand(resource: Resource, view: SourceView | None, known: _Known) -> Desir
             if wanted or rejected
             else _nothing_found(spec)
         )
+        doubts = [f"{item.name}: {doubt}" for item in view.resolution.adapters for doubt in item.inspection.doubts]
+        if doubts:
+            text = f"{text}; served, though it may be wrong: {_printable('; '.join(doubts))}"[:1000]
         state = SourceState(True, "Resolved", text)
     return DesiredResource(resource, state, tuple(wanted), tuple(rejected), on_demand)
 
@@ -258,33 +295,34 @@ def _replicas(deployment: DeploymentConfig, demand: float | None, known: _Known,
     return kept if deployment.max_replicas is None else min(kept, deployment.max_replicas)
 
 
-def _counts(resource: Resource) -> dict[str, int]:
-    """Adapter -> how many copies of it status says are wanted, if that was said of the spec as it is now."""
+def _counts(resource: Resource, homes: Held) -> dict[str, int]:
+    """Adapter -> how many copies of it status says are wanted, if that was said of the spec as it is now; of one that
+    is not in status, as it was cut, how many there are."""
     automatic = resource.spec is not None and resource.spec.deployment_config.replica_policy is ReplicaPolicy.AUTO
     if not automatic or resource.status.get("observedGeneration") != resource.generation:
         return {}
-    return {str(item.get("name")): int(item.get("replicas") or 0) for item in resource.status.get("adapters") or ()}
+    noted = {str(item.get("name")): int(item.get("replicas") or 0) for item in resource.status.get("adapters") or ()}
+    return {name: len(pods) for name, pods in known_of(resource.status, homes).items()} | noted
 
 
-def _homes(resource: Resource) -> dict[str, frozenset[str]]:
-    """Adapter -> pods that status says it is on: a copy that is swapped in place comes back to the same pod."""
-    pods: dict[str, set[str]] = {}
-    for assignment in resource.status.get("podAssignments") or ():
-        for name in assignment.get("adapters") or ():
-            pods.setdefault(str(name), set()).add(f"{resource.namespace}/{assignment.get('pod')}")
-    return {name: frozenset(found) for name, found in pods.items()}
-
-
-def _remembered(resource: Resource, spec: LoraAdapterSpec, known: _Known) -> tuple[Wanted, ...]:
-    """What status says was wanted: while the source cannot tell, nothing that works is taken away.
+def _remembered(
+    resource: Resource, spec: LoraAdapterSpec, *, known: _Known, published: Holdings, sizes: SizeOf
+) -> tuple[Wanted, ...]:
+    """What status says was wanted, or pods hold where it was cut: while the source cannot tell, nothing that works is
+    taken away.
 
     The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
     """
-    noted = {
+    noted: dict[str, Mapping[str, Any]] = {
         str(item["name"]): item
         for item in resource.status.get("adapters") or ()
         if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
     }
+    for name in known_of(resource.status, known.homes).keys() - noted.keys():
+        version = published.version(resource.key, name)
+        if _is_name(name) and is_fingerprint(version):
+            size, rank = sizes(name, version) or (0, 1)
+            noted[name] = {"fingerprint": version, "bytes": size, "rank": rank}
     source = spec.adapter_source
     chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
     return tuple(
@@ -300,9 +338,11 @@ def _remembered(resource: Resource, spec: LoraAdapterSpec, known: _Known) -> tup
     )  # fmt: skip
 
 
-def _names_in_status(resource: Resource) -> set[str]:
+def _known_names(resource: Resource, published: Holdings) -> set[str]:
+    """Of its adapters, as far as status and LoraEndpoints tell."""
     names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
-    return names | {str(name) for name in resource.status.get("loadedAdapters") or ()}
+    names |= {str(name) for name in resource.status.get("loadedAdapters") or ()}
+    return names | known_of(resource.status, published.of(resource.key)).keys()
 
 
 def _conflict(candidate: Wanted, holder: Wanted) -> Rejected:

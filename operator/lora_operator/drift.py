@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from lora_operator.inflight import Ledger
 from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.liveness import incarnation_of
 from lora_operator.snapshot import our_model
 from lora_operator.vllm.client import EngineModel
 
@@ -14,18 +16,25 @@ log = logging.getLogger(__name__)
 
 
 class Drift:
-    """Counts and logs copies of ours that an engine lists no longer though nobody of ours unloaded them."""
+    """Counts and logs copies of ours that an engine lists no longer though we did not ask it to unload them."""
 
-    def __init__(self, cluster: Cluster, metrics: Metrics) -> None:
+    def __init__(self, cluster: Cluster, metrics: Metrics, ledger: Ledger) -> None:
         self._cluster = cluster
         self._metrics = metrics
+        self._ledger = ledger
 
     def gone(self, pod: str, models: Iterable[EngineModel]) -> None:
-        """These were listed by the pod's engine at the look before, and are not now."""
+        """These were listed by the pod's engine at the probe before, and are not now."""
         record = self._cluster.pods.get(pod)
         if record is None:
             return
-        ours = [found for model in models if (found := our_model(model, record.pod.adapter_root)) is not None]
+        life = incarnation_of(record)
+        ours = [
+            found
+            for model in models
+            if (found := our_model(model, record.pod.adapter_root)) is not None
+            and not self._ledger.unloads(pod, life, model.name)
+        ]
         for found in ours:
             text = "somebody else unloaded %s from %s: it is loaded again where it is wanted"
             log.warning(text, found.engine_name, pod, extra={"pod": pod})

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from lora_operator.desired import Desired, DesiredResource, Rejected, Wanted
+from lora_operator.desired import Desired, DesiredResource, Rejected
+from lora_operator.observe.holdings import NOTHING, Held, known_of
 from lora_operator.quota import Claim, Quotas, Use, settle
 
 
-def within(desired: Desired, quotas: Quotas) -> tuple[Desired, Mapping[str, Use]]:
+def within(
+    desired: Desired, quotas: Quotas, held: Callable[[str], Held] = lambda key: NOTHING
+) -> tuple[Desired, Mapping[str, Use]]:
     """Turn what is beyond a quota into rejections, and say what each account uses.
 
-    What a status shows as accepted stays whatever the quota says by now: a quota refuses, it does not take away.
+    What a status shows as accepted stays whatever the quota says by now: a quota refuses, it does not take away. So
+    does what is `held` somewhere, where a status was cut.
     """
     if not quotas.given and not quotas.narrowed:
         return desired, {}
-    claims = [_claim(resource, wanted) for resource in desired.resources.values() for wanted in resource.wanted]
+    claims = [claim for key, resource in desired.resources.items() for claim in _claims(resource, held(key))]
     refused, uses = settle(claims, quotas)
     if not refused:
         return desired, uses
@@ -33,12 +37,15 @@ def within(desired: Desired, quotas: Quotas) -> tuple[Desired, Mapping[str, Use]
     )
 
 
-def _claim(resource: DesiredResource, wanted: Wanted) -> Claim:
-    body, adapter = resource.resource, wanted.adapter
+def _claims(resource: DesiredResource, held: Held) -> Iterator[Claim]:
+    body = resource.resource
     accepted = {str(item.get("name")) for item in body.status.get("adapters") or ()}
+    accepted |= known_of(body.status, held).keys()
     owner = body.spec.owner if body.spec is not None else None
-    size = wanted.found.inspection.bytes if wanted.found is not None else adapter.bytes
-    return Claim(adapter.key, body.namespace, owner, size, adapter.name in accepted)
+    for wanted in resource.wanted:
+        adapter = wanted.adapter
+        size = wanted.found.inspection.bytes if wanted.found is not None else adapter.bytes
+        yield Claim(adapter.key, body.namespace, owner, size, adapter.name in accepted)
 
 
 def _without(resource: DesiredResource, refused: Mapping[str, str]) -> DesiredResource:

@@ -6,25 +6,28 @@ repetition nor a restart of the operator says it twice within the hour.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from lora_operator.kube import Kube, KubeError
 from lora_operator.observe.cluster import Resource
 from lora_operator.settings import GROUP, VERSION
+from lora_operator.writes import Priority, Writes, may_heal
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 3600
 REMEMBERED = 10_000
-QUEUE = 1000
+PENDING = 5000
+EVENT = "Event"  # in the queue of writes
 
+Json = dict[str, Any]
 Status = Mapping[str, Any]
 Event = tuple[str, str, str]  # type, reason, message
 
@@ -56,26 +59,13 @@ def _condition(status: Status, kind: str) -> Mapping[str, Any]:
 
 
 class Recorder:
-    """Writes Events in the background; when it cannot keep up it drops them and says so."""
+    """Writes Events in the background, in order for each object; when there are too many it drops them and says so."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, writes: Writes) -> None:
         self._kube = kube
+        self._writes = writes
         self._said: OrderedDict[str, float] = OrderedDict()
-        self._queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(QUEUE)
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._send(), name="events")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._queue.join()
-            except TimeoutError:
-                pass
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._pending: dict[str, deque[Json]] = {}  # by resource
 
     def emit(self, resource: Resource, kind: str, reason: str, message: str) -> None:
         """Say this about that resource, unless it was said within the hour."""
@@ -108,17 +98,21 @@ class Recorder:
             "lastTimestamp": stamp,
             "count": 1,
         }
-        try:
-            self._queue.put_nowait((resource.namespace, body))
-        except asyncio.QueueFull:
+        if sum(map(len, self._pending.values())) >= PENDING:
             log.warning("too many Events at once; dropped: %s %s", reason, text)
+            return
+        self._pending.setdefault(resource.key, deque()).append(body)
+        self._writes.put((EVENT, resource.key), partial(self._write, resource.key), Priority.EVENT)
 
-    async def _send(self) -> None:
-        while True:
-            namespace, body = await self._queue.get()
+    async def _write(self, key: str) -> None:
+        """Raises KubeError; an Event that is refused is not tried again, and the next about this object pauses."""
+        while pending := self._pending.get(key):
+            body = pending[0]
             try:
-                await self._kube.create_event(namespace, body)
+                await self._kube.create_event(body["metadata"]["namespace"], body)
             except KubeError as error:
-                log.warning("Event %s was not written: %s", body["reason"], error)
-            finally:
-                self._queue.task_done()
+                if not may_heal(error):
+                    pending.popleft()
+                raise
+            pending.popleft()
+        self._pending.pop(key, None)

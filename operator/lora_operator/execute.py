@@ -21,25 +21,35 @@ from lora_operator.desired import Desired, Wanted
 from lora_operator.events import Recorder
 from lora_operator.fetch.errors import FetchError
 from lora_operator.inflight import Effect, Failures, Ledger, Stage
+from lora_operator.inforce import InForce
 from lora_operator.kube import KubeError
+from lora_operator.lease import LeaseLost
 from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster, PodRecord
-from lora_operator.observe.engines import Engines, EngineState, EngineView, incarnation_of
+from lora_operator.observe.engines import Engines, EngineState
+from lora_operator.presence import fields, lives, present
 from lora_operator.served import ServedNames
+from lora_operator.slices import in_slices
 from lora_operator.snapshot import engine_name_for, our_model
 from lora_operator.sources import SourceError
-from lora_operator.tellers import Tellers
 from lora_operator.tracing import OFF, Parent, Tracing
 from lora_operator.turns import Turns
+from lora_operator.unloading import Unloading
 from lora_operator.vllm.client import EngineClient, EngineModel
-from lora_operator.vllm.errors import EngineError, EngineUnreachable, NameTakenByOther, RuntimeUpdatingDisabled
+from lora_operator.vllm.errors import (
+    EngineError,
+    EngineTimeout,
+    EngineUnreachable,
+    NameTakenByOther,
+    RuntimeUpdatingDisabled,
+)
 from lora_operator.vllm.quirks import StaleCache, public_name
-from lora_scheduler import Load, Plan, Unload, UnloadCause
+from lora_scheduler import Load, Plan, Unload
 
 log = logging.getLogger(__name__)
 
-UNLOADS_AT_A_TIME = 8
-UNLOAD_AGAIN_SECONDS = 10.0
+# between two questions to an engine that did not answer a load in time
+UNANSWERED_FIRST_SECONDS, UNANSWERED_LAST_SECONDS = 1.0, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +62,8 @@ class Limits:
 
 
 class Executor:
-    """Carries out plans. `changed` is called whenever something began or ended; `flush` returns when the status of a
-    resource says what is under way on the pods at the moment of the call, and raises KubeError where it cannot."""
+    """Carries out plans. `changed` is called whenever something began or ended; `withdraw` returns when nobody is told
+    any more that a pod (by key) holds an adapter, and whether anybody was; it raises KubeError where it cannot."""
 
     def __init__(
         self,
@@ -68,7 +78,7 @@ class Executor:
         failures: Failures,
         metrics: Metrics,
         limits: Limits,
-        flush: Callable[[str], Awaitable[None]],
+        withdraw: Callable[[str, str], Awaitable[bool]],
         changed: Callable[[], None],
         fence: Callable[[], None],
         tracing: Tracing = OFF,
@@ -81,26 +91,36 @@ class Executor:
         self._files = files
         self._cluster = cluster
         self._served_names = served_names
-        self._recorder = recorder
         self._ledger = ledger
         self._failures = failures
         self._metrics = metrics
         self._limits = limits
         self._turns = Turns(limits.fresh_concurrency)
-        self._flush = flush
         self._changed = changed
-        self._desired: Desired | None = None
-        self._tellers = Tellers(cluster, None)
+        self._in_force = InForce()
         self._loads: dict[str, deque[Load]] = {}
         self._unloads: dict[str, deque[Unload]] = {}
         self._tasks: dict[asyncio.Task[None], Effect] = {}
-        self._refused_unloads: dict[tuple[str, str], int] = {}  # by incarnation and engine name
         self._stopping = asyncio.Event()
+        self.held = False  # while the next plan is made: of a present to which nothing may be added
+        self._unloading = Unloading(
+            engines=engines,
+            client=client,
+            cluster=cluster,
+            recorder=recorder,
+            ledger=ledger,
+            metrics=metrics,
+            turns=self._turns,
+            withdraw_seconds=limits.withdraw_seconds,
+            withdraw=withdraw,
+            fence=fence,
+            stopping=self._stopping,
+            tracing=tracing,
+        )
 
-    def submit(self, plan: Plan, desired: Desired) -> None:
+    async def submit(self, plan: Plan, desired: Desired) -> None:
         """Take over a new plan: what an older one had not begun is forgotten."""
-        self._desired = desired
-        self._tellers = Tellers(self._cluster, desired)
+        self._in_force = self._unloading.in_force = InForce.of(plan, desired)
         self._planned = self._tracing.here()
         self._loads.clear()
         self._unloads.clear()
@@ -115,23 +135,18 @@ class Executor:
                 self._engines.note_settled(pod)
         self._let_go()
         self._served_names.note_strangers()
-        for pod in {*self._loads, *self._unloads}:
+        async for pod in in_slices({*self._loads, *self._unloads}):
             self._begin(pod)
 
     def _let_go(self) -> None:
         """Wait for no answer of a container that is gone: a machine that is lost never closes its connections."""
         for task, effect in self._tasks.items():
             view = self._engines.views.get(effect.pod)
-            if view is None or view.incarnation != effect.incarnation or not self._lives(effect):
+            if view is None or view.incarnation != effect.incarnation or not lives(self._cluster, effect):
                 task.cancel()
-        lives = {view.incarnation for view in self._engines.views.values()}
-        for key in [key for key in self._refused_unloads if key[0] not in lives]:
-            del self._refused_unloads[key]
-
-    def _lives(self, effect: Effect) -> bool:
-        """Whether the container that this is about still is the pod's."""
-        record = self._cluster.pods.get(effect.pod)
-        return record is not None and incarnation_of(record) == effect.incarnation
+        present_lives = {view.incarnation for view in self._engines.views.values()}
+        for key in [key for key in self._ledger.failed_unloads if key[0] not in present_lives]:
+            del self._ledger.failed_unloads[key]
 
     async def stop(self, grace_seconds: float) -> None:
         """Begin nothing more; let what is under way end, then cut it off (the next start finds out how it ended).
@@ -147,33 +162,24 @@ class Executor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._served_names.stop()
 
     def _begin(self, pod: str) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self.held:
             return
-        unloads = self._unloads.get(pod)
-        while unloads and sum(not e.is_load for e in self._ledger.on(pod)) < UNLOADS_AT_A_TIME:
-            self._start_unload(unloads.popleft())
+        for unload in self._unloads.pop(pod, ()):  # all are withdrawn at once, and wait for their turn then
+            self._start_unload(unload)
         loads = self._loads.get(pod)
         most = self._turns.begun(self._engines.views.get(pod))
         while loads and sum(e.is_load for e in self._ledger.on(pod)) < most:
             self._start_load(loads.popleft())
 
-    def _present(self, pod: str) -> tuple[PodRecord, EngineView] | None:
-        """The pod, if its engine can be spoken to now."""
-        record, view = self._cluster.pods.get(pod), self._engines.views.get(pod)
-        if record is None or view is None or view.state is not EngineState.UP or record.pod.terminating:
-            return None
-        return (record, view) if view.incarnation == incarnation_of(record) else None
-
     def _spawn(self, effect: Effect, work: Awaitable[None], name: str) -> None:
         planned = self._planned
 
         async def run() -> None:
-            what = "load adapter" if effect.is_load else "unload adapter"
+            what = "unload adapter" if effect.is_unload else "load adapter"
             try:
-                with self._tracing.span(what, under=planned, engine_name=effect.engine_name, **_fields(effect)):
+                with self._tracing.span(what, under=planned, engine_name=effect.engine_name, **fields(effect)):
                     await work
             finally:
                 self._changed()
@@ -184,11 +190,11 @@ class Executor:
         task.add_done_callback(self._tasks.pop)
 
     def _start_load(self, load: Load) -> None:
-        present = self._present(load.pod)
-        wanted = self._desired.adapters.get(load.adapter) if self._desired else None
-        if present is None or wanted is None or wanted.adapter.version != load.version:
+        there = present(self._cluster, self._engines, load.pod)
+        wanted = self._wanted(load.adapter)
+        if there is None or wanted is None or wanted.adapter.version != load.version:
             return
-        record, view = present
+        record, view = there
         choice = engine_name_for(record, view, wanted, self._limits.versioned_names)
         if isinstance(choice, StaleCache) or view.listed(choice.engine_name) is not None:
             return
@@ -203,28 +209,23 @@ class Executor:
     async def _load(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
         adapter, pod = wanted.adapter, effect.pod
         started = time.monotonic()
+        path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
         try:
             await self._fetch(effect, record, wanted)
             if effect.engine_name == adapter.name:
                 await self._served_names.note(pod, adapter.name, adapter.version)
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             async with self._turns.of(self._engines.views.get(pod)):
-                if not self._lives(effect) or not self._still_wanted(wanted):
-                    log.info("not loading %s on %s any more", adapter.name, pod, extra=_fields(effect))
+                if (
+                    not lives(self._cluster, effect)
+                    or not present(self._cluster, self._engines, pod)
+                    or not self._in_force.wants_load(effect)
+                ):
+                    log.info("not loading %s on %s any more", adapter.name, pod, extra=fields(effect))
                     return
-                effect.stage = Stage.LOADING
-                self._engines.touch(pod)
-                path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
-                self._fence()
-                with self._tracing.span("load", **_fields(effect)):
-                    await self._client.load(self._engines.endpoint(pod), effect.engine_name, path)
-                model = EngineModel(effect.engine_name, path, adapter.base_model)
-                self._engines.note_loaded(pod, effect.incarnation, model)
-            self._failures.clear(adapter.key, adapter.version, pod)
-            seconds = time.monotonic() - started
-            self._metrics.load("ok", seconds)
-            version = adapter.version[:8]
-            log.info("loaded %s %s on %s in %.3f s", adapter.name, version, pod, seconds, extra=_fields(effect))
+                with self._tracing.span("load", **fields(effect)):
+                    await self._ask_to_load(effect, path, adapter.base_model)
+            self._loaded(effect, started)
         except NameTakenByOther as error:
             if error.is_base:
                 self._load_failed(effect, error)
@@ -235,22 +236,77 @@ class Executor:
                 self._engines.note_loaded(pod, effect.incarnation, known)
         except RuntimeUpdatingDisabled as error:
             self._metrics.load(error.reason, None)
-            log.warning("nothing can be loaded on %s: %s", pod, error, extra=_fields(effect))
+            log.warning("nothing can be loaded on %s: %s", pod, error, extra=fields(effect))
             self._engines.note_disabled(pod, str(error))
+        except LeaseLost:
+            log.info("not loading %s on %s: another operator may lead by now", adapter.name, pod, extra=fields(effect))
         except (StoreError, FetchError, SourceError, AgentError, EngineError, KubeError) as error:
             self._load_failed(effect, error)
+            if _may_still_happen(error):
+                await self._until_it_says(effect, path, adapter.base_model, started)
         except Exception as error:
             # a defect: what is not noted as failed would be tried again at once, without end
-            log.exception("loading %s on %s failed unexpectedly", adapter.name, pod, extra=_fields(effect))
+            log.exception("loading %s on %s failed unexpectedly", adapter.name, pod, extra=fields(effect))
             self._load_failed(effect, error)
         finally:
             self._engines.touch(pod)
             self._ledger.end(effect)
 
-    def _still_wanted(self, wanted: Wanted) -> bool:
-        """Whether this very version is still wanted somewhere: fetching it may have taken long."""
-        now = self._desired.adapters.get(wanted.adapter.key) if self._desired else None
-        return now is not None and now.adapter.version == wanted.adapter.version
+    async def _ask_to_load(self, effect: Effect, path: str, base_model: str) -> None:
+        effect.stage = Stage.LOADING
+        self._engines.touch(effect.pod)
+        self._fence()
+        await self._client.load(self._engines.endpoint(effect.pod), effect.engine_name, path)
+        model = EngineModel(effect.engine_name, path, base_model)
+        self._engines.note_loaded(effect.pod, effect.incarnation, model)
+
+    def _loaded(self, effect: Effect, started: float) -> None:
+        assert effect.adapter is not None and effect.version is not None  # it is a load
+        pod, seconds = effect.pod, time.monotonic() - started
+        self._failures.clear(effect.adapter, effect.version, pod)
+        self._ledger.failed_unloads.pop((effect.incarnation, effect.engine_name), None)
+        self._metrics.load("ok", seconds)
+        name = public_name(effect.engine_name)
+        log.info("loaded %s %s on %s in %.3f s", name, effect.version[:8], pod, seconds, extra=fields(effect))
+
+    async def _until_it_says(self, effect: Effect, path: str, base_model: str, started: float) -> None:
+        """Keep the room of a load that may still happen taken, and ask the engine again until it answers.
+
+        An engine takes requests about one name in turn: what it answers to a later one comes after the earlier. It is
+        asked to load once more while that is wanted, else to forget the name.
+        """
+        pod, pause = effect.pod, UNANSWERED_FIRST_SECONDS
+        while not self._stopping.is_set():
+            effect.stage = Stage.UNANSWERED
+            self._engines.touch(pod)
+            self._changed()
+            self._begin(pod)  # others need not wait for this
+            await self._engines.next_probe(pod)
+            view = self._engines.views.get(pod)
+            if view is None or view.state is EngineState.STARTING or not lives(self._cluster, effect):
+                return  # what was asked ended with the process
+            if view.state is EngineState.UP:
+                if view.listed(effect.engine_name) is not None:
+                    return
+                try:
+                    if self._in_force.wants_load(effect) or self._in_force.lacks(effect):
+                        await self._ask_to_load(effect, path, base_model)
+                        self._loaded(effect, started)
+                    else:
+                        self._fence()
+                        await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
+                    return
+                except EngineError as error:
+                    if not _may_still_happen(error):
+                        return  # an answer
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            pause = min(2 * pause, UNANSWERED_LAST_SECONDS)
+
+    def _wanted(self, adapter: str | None) -> Wanted | None:
+        desired = self._in_force.desired
+        return desired.adapters.get(adapter or "") if desired is not None else None
 
     def _load_failed(self, effect: Effect, error: Exception) -> None:
         assert effect.adapter is not None and effect.version is not None  # it is a load
@@ -268,7 +324,7 @@ class Executor:
         )  # fmt: skip
         log.warning(
             "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,
-            failure.attempts, failure.next_at - time.monotonic(), error, extra=_fields(effect),
+            failure.attempts, failure.next_at - time.monotonic(), error, extra=fields(effect),
         )  # fmt: skip
         record = self._cluster.pods.get(pod)
         ending = record is None or record.pod.terminating  # then it is no wonder that the connection broke
@@ -290,14 +346,14 @@ class Executor:
                 effect.fetched_percent = percent
                 self._changed()
 
-        with self._tracing.span("fetch", bytes=size, **_fields(effect)):
+        with self._tracing.span("fetch", bytes=size, **fields(effect)):
             await self._files.bring(record, wanted, report)
 
     def _start_unload(self, unload: Unload) -> None:
-        present = self._present(unload.pod)
-        if present is None:
+        there = present(self._cluster, self._engines, unload.pod)
+        if there is None:
             return
-        record, view = present
+        record, view = there
         model = view.listed(unload.name)
         ours = our_model(model, record.pod.adapter_root) if model is not None else None
         if ours is None:
@@ -306,94 +362,9 @@ class Executor:
             unload.pod, unload.name, Stage.WITHDRAWING, unload.adapter, ours.fingerprint, 0, 0, view.incarnation
         )
         if self._ledger.begin(effect):
-            self._spawn(effect, self._unload(effect, unload), f"unload {unload.name} from {unload.pod}")
-
-    async def _unload(self, effect: Effect, unload: Unload) -> None:
-        pod = effect.pod
-        try:
-            wanted = self._desired.adapters.get(unload.adapter or "") if self._desired else None
-            # routers must have let go before the engine answers 404
-            others = self._answers_elsewhere(effect)
-            told = self._tellers.of(pod, public_name(effect.engine_name), wanted)
-            try:
-                await asyncio.gather(*(self._flush(resource) for resource in sorted(told)))
-            except KubeError as error:
-                # it goes on answering; the next round plans this again
-                log.warning("not unloading %s from %s yet: routers cannot be told: %s", effect.engine_name, pod, error)
-                return
-            if told:
-                await asyncio.sleep(self._limits.withdraw_seconds)
-            if wanted is not None:
-                if unload.cause is UnloadCause.SURPLUS and others and not self._answers_elsewhere(effect):
-                    log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
-                    return
-                self._tell_preempted(unload, wanted)
-            if not self._lives(effect):
-                return
-            self._fence()
-            effect.stage = Stage.UNLOADING
-            self._engines.touch(pod)
-            await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
-            self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
-            self._refused_unloads.pop((effect.incarnation, effect.engine_name), None)
-            self._metrics.unload(unload.cause.value, "ok")
-            name, version = effect.engine_name, (effect.version or "")[:8]
-            log.info("unloaded %s %s from %s (%s)", name, version, pod, unload.cause, extra=_fields(effect))
-        except EngineError as error:
-            await self._unload_failed(effect, unload, error)
-        except Exception as error:
-            log.exception("unloading %s from %s failed unexpectedly", effect.engine_name, pod, extra=_fields(effect))
-            await self._unload_failed(effect, unload, error)
-        finally:
-            self._engines.touch(pod)
-            self._ledger.end(effect)
-
-    def _answers_elsewhere(self, effect: Effect) -> bool:
-        """Whether another pod of the namespace answers for this adapter."""
-        namespace, name = effect.pod.partition("/")[0], public_name(effect.engine_name)
-        return any(
-            view.state is EngineState.UP
-            and pod != effect.pod
-            and pod.partition("/")[0] == namespace
-            and any(public_name(model.name) == name for model in view.models)
-            for pod, view in self._engines.views.items()
-        )
-
-    async def _unload_failed(self, effect: Effect, unload: Unload, error: Exception) -> None:
-        """Pause before it is planned again: an engine that keeps refusing is asked less and less often."""
-        pod, key = effect.pod, (effect.incarnation, effect.engine_name)
-        attempts = self._refused_unloads[key] = self._refused_unloads.get(key, 0) + 1
-        pause = min(2.0 ** (attempts - 1), UNLOAD_AGAIN_SECONDS)
-        reason = str(getattr(error, "reason", "InternalError"))
-        self._metrics.unload(unload.cause.value, reason)
-        self._tracing.failed(reason)
-        log.warning(
-            "unloading %s from %s failed (attempt %d, again in %g s): %s", effect.engine_name, pod, attempts, pause,
-            error, extra=_fields(effect),
-        )  # fmt: skip
-        if isinstance(error, RuntimeUpdatingDisabled):
-            self._engines.note_disabled(pod, str(error))
-            return
-        self._engines.look_now(pod)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._stopping.wait()
-
-    def _tell_preempted(self, unload: Unload, victim: Wanted) -> None:
-        """An Event for the owner of the adapter that has to go."""
-        desired = self._desired
-        if unload.cause is not UnloadCause.PREEMPTED or desired is None:
-            return
-        resource, other = desired.resources.get(victim.resource), desired.adapters.get(unload.on_behalf_of or "")
-        if resource is not None and other is not None:
-            why = f"priority {other.adapter.priority} goes before {victim.adapter.priority}"
-            text = (
-                f"{victim.adapter.name} leaves pod {unload.pod.partition('/')[2]} to make room for "
-                f"{other.adapter.name} of LoraAdapter {other.resource}: "
-                f"{'nobody has used it for a while' if victim.adapter.yields else why}"
-            )
-            self._recorder.emit(resource.resource, "Normal", "Preempted", text)
+            self._spawn(effect, self._unloading.run(effect, unload), f"unload {unload.name} from {unload.pod}")
 
 
-def _fields(effect: Effect) -> dict[str, str | None]:
-    return {"pod": effect.pod, "adapter": effect.adapter, "version": effect.version}
+def _may_still_happen(error: Exception) -> bool:
+    """Whether the engine was asked and has not said what becomes of it."""
+    return isinstance(error, EngineTimeout) or (isinstance(error, EngineUnreachable) and error.maybe_received)

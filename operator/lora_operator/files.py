@@ -17,6 +17,7 @@ from lora_operator.cache.limits import Limits
 from lora_operator.cache.volume import Evicted, StoreError, VolumeStore
 from lora_operator.delivery import Ways
 from lora_operator.delivery.agent_client import AgentClient, AgentError
+from lora_operator.delivery.agent_readiness import AgentReadiness
 from lora_operator.delivery.agents import Agents
 from lora_operator.delivery.prefetcher import Prefetcher
 from lora_operator.delivery.shared import SharedVolume
@@ -96,14 +97,20 @@ class Files:
         )
         limits = FetchLimits(bytes_per_second=settings.bytes_per_second)
         self._fetcher = Fetcher(rules=host_rules(settings), limits=limits, meter=metrics, tracing=tracing)
+
+        def client_of(namespace: str) -> AgentClient:
+            return AgentClient(session, lambda: self._token(namespace), tracing)
+
+        self.readiness = AgentReadiness(client_of, fence)
         self.agents = Agents(
-            lambda namespace: AgentClient(session, lambda: self._token(namespace), tracing),
+            client_of,
             self._locate,
             self._loaded_on,
             self._evicted_by_agent,
             pinned=lambda pod: self._pinned.get(pod.partition("/")[0], frozenset()),
             gone=self._is_gone,
             fence=fence,
+            secrets=settings.secrets_to_agents,
         )
         self._shared = SharedVolume(self.store, self._fetcher, self._locate)
         self.ways = Ways(self._shared, self.agents)
@@ -155,7 +162,9 @@ class Files:
 
     async def stop(self) -> None:
         """Everything that brings files has been cancelled before."""
-        ending = [asyncio.create_task(part.stop()) for part in (self.prefetcher, self.agents, self._shared)]
+        ending = [
+            asyncio.create_task(part.stop()) for part in (self.prefetcher, self.agents, self.readiness, self._shared)
+        ]
         if self._opening is not None:
             self._opening.cancel()
             ending.append(self._opening)
@@ -233,7 +242,7 @@ class Files:
             ours = (our_model(model, record.pod.adapter_root) for model in view.models)
             listed = frozenset((model.name, model.fingerprint) for model in ours if model is not None)
             known = self._listed[pod] = (view, listed)
-        coming = {key for effect in self._ledger.on(pod) if effect.is_load and (key := _key(effect)) is not None}
+        coming = {key for effect in self._ledger.on(pod) if effect.reads_files and (key := _key(effect)) is not None}
         return known[1] | coming if coming else known[1]
 
     def _evicted(self, gone: Evicted) -> None:

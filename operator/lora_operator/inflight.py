@@ -16,6 +16,7 @@ class Stage(StrEnum):
 
     FETCHING = "Fetching"  # files are on their way to the pod
     LOADING = "Loading"  # the engine was asked
+    UNANSWERED = "Unanswered"  # the engine was asked to load, did not answer in time, and may still do it
     WITHDRAWING = "Withdrawing"  # out of status, the routers are letting go
     UNLOADING = "Unloading"  # the engine was asked
 
@@ -38,12 +39,26 @@ class Effect:
     def is_load(self) -> bool:
         return self.stage in (Stage.FETCHING, Stage.LOADING)
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether the engine may read the files at any moment."""
+        return self.is_load or self.stage is Stage.UNANSWERED
+
+    @property
+    def is_unload(self) -> bool:
+        return self.stage in (Stage.WITHDRAWING, Stage.UNLOADING)
+
 
 class Ledger:
-    """Effects under way, at most one per pod and engine name."""
+    """Effects under way, at most one per pod and engine name.
+
+    `failed_unloads` counts, by incarnation and engine name, the unloads in a row that were asked for and not confirmed:
+    the engine may still do them.
+    """
 
     def __init__(self) -> None:
         self._effects: dict[str, dict[str, Effect]] = {}  # by pod, by engine name
+        self.failed_unloads: dict[tuple[str, str], int] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._effects.values()))
@@ -67,11 +82,16 @@ class Ledger:
         return self._effects.get(pod, {}).get(engine_name)
 
     def loads(self) -> Iterator[Effect]:
-        """All loads that are under way."""
-        return (effect for here in self._effects.values() for effect in here.values() if effect.is_load)
+        """All loads that are under way, or may still happen."""
+        return (effect for here in self._effects.values() for effect in here.values() if effect.reads_files)
 
     def on(self, pod: str) -> Iterator[Effect]:
         return iter(self._effects.get(pod, {}).values())
+
+    def unloads(self, pod: str, incarnation: str, engine_name: str) -> bool:
+        """Whether we have asked this life of the engine to forget that name, so that it is no news when it does."""
+        effect = self.get(pod, engine_name)
+        return (effect is not None and effect.is_unload) or (incarnation, engine_name) in self.failed_unloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +114,9 @@ class Failures:
         self._first = first_seconds
         self._max = max_seconds
         self._known: dict[str, dict[tuple[str, str], tuple[str, Failure]]] = {}  # by pod, by adapter and version
+
+    def __len__(self) -> int:
+        return sum(map(len, self._known.values()))
 
     def add(
         self,
@@ -136,7 +159,10 @@ class Failures:
     def clear(self, adapter: str, version: str, pod: str) -> None:
         """A load has succeeded on that pod."""
         for place in (pod, EVERYWHERE):
-            self._known.get(place, {}).pop((adapter, version), None)
+            here = self._known.get(place, {})
+            here.pop((adapter, version), None)
+            if not here:
+                self._known.pop(place, None)
 
     def get(self, adapter: str, version: str, pod: str, incarnation: str) -> Failure | None:
         """The failure of this version in this life of the pod, due again or not."""

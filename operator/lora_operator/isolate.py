@@ -6,26 +6,34 @@ A defect that one object brings to light is logged once with its traceback, and 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from lora_scheduler import Adapter, Plan, Planner, Pod, Policy, Resident, Snapshot, plan
 
 log = logging.getLogger(__name__)
 
 REMEMBERED = 1000
+SEARCH_SECONDS = 0.25  # in one round, for what breaks planning
+_Thing = TypeVar("_Thing", bound=Adapter | Pod)
 
 
 class Isolation:
     """Remembers what was logged already: a round is tried again many times a minute. It keeps the planner, so that a
     round costs what has changed since the last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._said: OrderedDict[str, str] = OrderedDict()
         self._planner: Planner | None = None
+        self._planned = Snapshot((), ())  # what it was given when it worked last
         self._odd: dict[str, Adapter | Pod] = {}  # what could not be planned with
+        self._untried: list[set[str]] = []  # keys of what may be so, by groups that a search goes on with
 
     @contextmanager
     def around(self, what: str) -> Iterator[None]:
@@ -47,19 +55,21 @@ class Isolation:
         """
         planner, self._planner = self._planner, None
         if planner is None or planner.policy != policy:
-            planner = Planner(policy)
+            planner = Planner(policy, remember=True)
         snapshot = self._without_odd_ones(snapshot)
         try:
             made = planner.plan(snapshot)
         except Exception:
-            sound = self._sound(snapshot, policy)
-            self._odd |= _left_out(snapshot, sound)
-            planner = Planner(policy)
+            planner, odd = self._search(snapshot, policy)
+            self._odd |= {thing.key: thing for thing in _all(snapshot) if thing.key in odd}
+            odd = odd.union(*self._untried)
+            sound = _reduced(snapshot, odd) if odd else snapshot
             made = planner.plan(sound)
             if sound == snapshot:
                 with self.around("planning on from the round before"):
                     raise  # from scratch it can be done
-        self._planner = planner
+            snapshot = sound
+        self._planner, self._planned = planner, snapshot
         return made
 
     def _without_odd_ones(self, snapshot: Snapshot) -> Snapshot:
@@ -68,40 +78,61 @@ class Isolation:
         self._odd = {key: thing for key, thing in self._odd.items() if present.get(key) == thing}
         return _reduced(snapshot, self._odd.keys()) if self._odd else snapshot
 
-    def _sound(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
-        """What can be planned with: first what can when it is alone, then without those that break it for others."""
+    def _search(self, snapshot: Snapshot, policy: Policy) -> tuple[Planner, set[str]]:
+        """A planner that knows most of what can be planned with, and the keys of what cannot; what there was no time to
+        try is left to the next round.
+
+        Looked for among what is not as it was when planning last worked, by halves: each try costs a plan, and the
+        planning loop waits.
+        """
+        planner, ends_at = Planner(policy, remember=True), self._clock() + SEARCH_SECONDS
+        untried, self._untried = self._untried, []
+        before = {thing.key: thing for thing in _all(self._planned)}
+        news = {thing.key for thing in _all(snapshot) if before.get(thing.key) != thing}
+        try:
+            planner.plan(_reduced(snapshot, news))
+        except Exception:
+            planner, news = Planner(policy, remember=True), {thing.key for thing in _all(snapshot)}
+        adapters = [adapter for adapter in snapshot.adapters if adapter.key in news]
+        pods = [pod for pod in snapshot.pods if pod.key in news]
+        odd = self._odd_among([pods], lambda some: Snapshot((), some), policy)
+        odd |= self._odd_among([adapters], lambda some: Snapshot(some, ()), policy)
+        sound = _reduced(snapshot, odd)
+        known = set[str]().union(*untried)
+        groups = [[each for each in adapters if each.key in keys - odd] for keys in untried]
+        groups.append([each for each in adapters if each.key not in known | odd])
+        return planner, odd | self._odd_among(groups, lambda some: Snapshot(some, sound.pods), policy, ends_at)
+
+    def _odd_among(
+        self,
+        groups: list[list[_Thing]],
+        beside: Callable[[tuple[_Thing, ...]], Snapshot],
+        policy: Policy,
+        ends_at: float = math.inf,
+    ) -> set[str]:
+        """Those that break planning each by itself, in the snapshot that `beside` makes of some of them. It ends
+        at `ends_at`, after one try at the earliest."""
         odd: set[str] = set()
-        for adapter in snapshot.adapters:
-            with self._blaming(f"adapter {adapter.key}", adapter.key, odd):
-                plan(Snapshot((adapter,), ()), policy)
-        for pod in snapshot.pods:
-            with self._blaming(f"pod {pod.key}", pod.key, odd):
-                plan(Snapshot((), (pod,)), policy)
-        sound = _reduced(snapshot, odd) if odd else snapshot
-        while (culprit := _culprit(sound, policy)) is not None:
-            with self._blaming(f"adapter {culprit.key}", culprit.key, odd):
-                plan(Snapshot((culprit,), sound.pods), policy)
-            odd.add(culprit.key)
-            sound = _reduced(snapshot, odd)
-        return sound
-
-    @contextmanager
-    def _blaming(self, what: str, key: str, odd: set[str]) -> Iterator[None]:
-        odd.add(key)
-        with self.around(f"planning with {what}"):
-            yield
-            odd.discard(key)
+        tried = False
+        while groups:
+            if tried and self._clock() >= ends_at:
+                self._untried = [{thing.key for thing in group} for group in groups if group]
+                break
+            group: tuple[_Thing, ...] = tuple(groups.pop())
+            tried = tried or bool(group)
+            if len(group) == 1:
+                with self.around(f"planning with {_what(group[0])}"):
+                    plan(beside(group), policy)
+                    continue
+                odd.add(group[0].key)
+            elif group and _breaks(beside(group), policy):
+                half = len(group) // 2
+                groups.extend([[*group[half:]], [*group[:half]]])
+        return odd
 
 
-def _culprit(snapshot: Snapshot, policy: Policy) -> Adapter | None:
-    """The first adapter that cannot be planned with on these pods; None if there is none, or only several together."""
-    suspects = snapshot.adapters
-    while suspects and _breaks(Snapshot(suspects, snapshot.pods), policy):
-        if len(suspects) == 1:
-            return suspects[0]
-        half = suspects[: len(suspects) // 2]
-        suspects = half if _breaks(Snapshot(half, snapshot.pods), policy) else suspects[len(half) :]
-    return None
+def _what(thing: Adapter | Pod) -> str:
+    return f"{type(thing).__name__.lower()} {thing.key}"
 
 
 def _breaks(snapshot: Snapshot, policy: Policy) -> bool:
@@ -110,11 +141,6 @@ def _breaks(snapshot: Snapshot, policy: Policy) -> bool:
     except Exception:
         return True
     return False
-
-
-def _left_out(before: Snapshot, after: Snapshot) -> dict[str, Adapter | Pod]:
-    kept = {thing.key for thing in _all(after)}
-    return {thing.key: thing for thing in _all(before) if thing.key not in kept}
 
 
 def _all(snapshot: Snapshot) -> Iterator[Adapter | Pod]:

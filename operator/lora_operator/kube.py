@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import ClientResponse, ClientTimeout
@@ -16,29 +16,34 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from lora_operator.settings import GROUP, PLURAL, VERSION
+from lora_operator.settings import ENDPOINTS, FINALIZER, GROUP, PLURAL, VERSION
 
 FIELD_MANAGER = "lora-operator"
-FINALIZER_MANAGER = "lora-operator-finalizer"
 REQUEST_SECONDS = 10.0
 LIST_SECONDS = 60.0
-LEASE_SECONDS = 5.0
 RECORD_SECONDS = 3.0  # somebody waits for it
 LOOK_SECONDS = 3.0
 OPTIONAL = ("/nodes/", "/secrets/")  # what may be refused for good
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+TOO_MANY = 429
+READS_AT_A_TIME = 64  # below what the client's pool takes: nothing waits in there while its time-out runs
 OPENED = "OPENED"
 
 Json = dict[str, Any]
 
 
 class KubeError(Exception):
-    """The API server refused or could not be asked. `status` is the HTTP status, 0 where there was no answer."""
+    """The API server refused or could not be asked. `status` is the HTTP status, 0 where there was no answer.
 
-    def __init__(self, status: int, message: str) -> None:
+    `retry_after_seconds` is what it asked for itself, 0 if it did not.
+    """
+
+    def __init__(self, status: int, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Silent(KubeError):
@@ -50,6 +55,7 @@ class Kube:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+        self._reads = asyncio.Semaphore(READS_AT_A_TIME)
         self.writes = 0
         self.fence: Callable[[], None] = lambda: (
             None
@@ -101,7 +107,7 @@ class Kube:
                 self.fence()
             self.writes += 1
         try:
-            async with asyncio.timeout(timeout):
+            async with self._reads if method == "GET" else contextlib.nullcontext(), asyncio.timeout(timeout):
                 method_, url, headers_, body_, _ = await self._client.param_serialize(
                     method,
                     path,
@@ -122,10 +128,15 @@ class Kube:
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
             # 500 is what a status gets that has fields which the definition does not know
-            missed = response.status in (403, 500) or (response.status == 404 and path.endswith(f"/{PLURAL}"))
+            missed = response.status in (403, 500) or (
+                response.status == 404 and path.endswith((f"/{PLURAL}", f"/{ENDPOINTS}"))
+            )
             if missed and not any(one in path for one in OPTIONAL):
                 self.refused()
-            raise KubeError(response.status, f"{method} {path}: {response.status} {_message(text)}")
+            raise KubeError(
+                response.status, f"{method} {path}: {response.status} {_message(text)}",
+                _seconds(response.headers.get("Retry-After")),
+            )  # fmt: skip
         try:
             return dict(json.loads(text)) if text else {}
         except (ValueError, TypeError) as error:
@@ -238,6 +249,11 @@ class Kube:
         base = f"/apis/{GROUP}/{VERSION}"
         return await self._list([f"{base}/namespaces/{n}/{PLURAL}" for n in namespaces] or [f"{base}/{PLURAL}"])
 
+    async def list_endpoints(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
+        """All LoraEndpoints, and the resource version from which on they may be out of date."""
+        base = f"/apis/{GROUP}/{VERSION}"
+        return await self._list([f"{base}/namespaces/{n}/{ENDPOINTS}" for n in namespaces] or [f"{base}/{ENDPOINTS}"])
+
     async def list_pods(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
         """All pods, and the resource version from which on they may be out of date."""
         return await self._list([f"/api/v1/namespaces/{n}/pods" for n in namespaces] or ["/api/v1/pods"])
@@ -288,11 +304,11 @@ class Kube:
 
     async def create_lease(self, namespace: str, name: str) -> Json:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
-        return await self._call("POST", _leases(namespace), body=body, timeout=LEASE_SECONDS, fenced=False)
+        return await self._call("POST", _leases(namespace), body=body, fenced=False)
 
     async def replace_lease(self, namespace: str, name: str, body: Json) -> Json:
         """As it was read, with changes: 409 if somebody else wrote it since."""
-        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, timeout=LEASE_SECONDS, fenced=False)
+        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, fenced=False)
 
     async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
         """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""
@@ -306,22 +322,44 @@ class Kube:
         path = self._resource(namespace, name, "status")
         return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
 
-    async def apply_finalizers(self, namespace: str, name: str, uid: str, finalizers: list[str]) -> Json:
-        """Own exactly these finalizers: what is no longer in the list is removed, those of others stay."""
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": "LoraAdapter",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "finalizers": finalizers},
-        }
-        query = {"fieldManager": FINALIZER_MANAGER, "force": "true"}
-        return await self._call("PATCH", self._resource(namespace, name), query=query, body=body, content_type=APPLY)
+    async def apply_endpoint(self, namespace: str, name: str, body: Json) -> Json:
+        """Server-side apply of a whole LoraEndpoint; it is created where there is none."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{ENDPOINTS}/{name}"
+        return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
+
+    async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
+        """Add ours to the finalizers that are `known`. Raises KubeError: 422 if there are others by now."""
+        where = "/metadata/finalizers"
+        add: Json = {"op": "add", "path": f"{where}/-", "value": FINALIZER}
+        if not known:
+            add |= {"path": where, "value": [FINALIZER]}
+        test = {"op": "test", "path": where, "value": list(known) or None}
+        return await self._patch_metadata(namespace, name, uid, [test, add])
+
+    async def remove_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
+        """Take ours out of the finalizers that are `known`, whoever put it there: server-side apply removes only what
+        its manager owns alone. Raises KubeError: 422 if there are others by now."""
+        where = f"/metadata/finalizers/{known.index(FINALIZER)}"
+        patch = [{"op": "test", "path": where, "value": FINALIZER}, {"op": "remove", "path": where}]
+        return await self._patch_metadata(namespace, name, uid, patch)
+
+    async def _patch_metadata(self, namespace: str, name: str, uid: str, patch: list[Json]) -> Json:
+        body = [{"op": "test", "path": "/metadata/uid", "value": uid}, *patch]
+        query = {"fieldManager": FIELD_MANAGER}
+        path = self._resource(namespace, name)
+        return await self._call("PATCH", path, query=query, body=body, content_type=JSON_PATCH)
 
     async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Json:
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
         return await self._call("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}", body=body, content_type=MERGE)
 
-    async def set_pod_condition(self, namespace: str, name: str, uid: str, condition: Json) -> Json:
-        body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+    async def set_pod_condition(
+        self, namespace: str, name: str, uid: str, condition: Json, version: int | None = None
+    ) -> Json:
+        """`version`: only if the pod has not changed since, else the answer is 409."""
+        metadata: Json = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": str(version)}
+        body = {"metadata": metadata, "status": {"conditions": [condition]}}
         return await self._call(
             "PATCH",
             f"/api/v1/namespaces/{namespace}/pods/{name}/status",
@@ -351,6 +389,10 @@ async def _lines(response: ClientResponse) -> AsyncGenerator[bytes]:
             yield rest
     finally:
         response.close()
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after is not None and retry_after.isdigit() else 0.0
 
 
 def _leases(namespace: str) -> str:

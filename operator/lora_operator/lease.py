@@ -4,6 +4,9 @@ Who cannot renew in time stops acting *before* anybody else may begin: the other
 last change that they saw, and the holder gives up after `deadline`, counted from before it asked for the last renewal.
 Both are measured with a clock that goes on while a process is stopped or a machine sleeps, so that a paused holder that
 wakes up finds out before its next effect (`check`).
+
+An attempt has a third of the deadline, and a connection that was silent for so long is not used again: one that hangs
+costs an attempt, and never the lead.
 """
 
 from __future__ import annotations
@@ -44,7 +47,10 @@ def awake_or_not() -> float:
 
 
 class Elector:
-    """`identity` must be one process's alone; a pod's name is: its next container starts when the last has ended."""
+    """`identity` must be one process's alone; a pod's name is: its next container starts when the last has ended.
+
+    `kube` should be nobody else's: what renews must not wait behind anything.
+    """
 
     def __init__(
         self,
@@ -64,9 +70,14 @@ class Elector:
         self._clock = clock
         self._renewed_at: float | None = None
         self._seen: tuple[str, float] = ("", 0.0)  # the resource version that was seen last, and since when
+        self._written: dict[str, Any] | None = None  # the Lease as it is since our last write, if nobody wrote since
         self._said = ""
         self._looked_at = 0.0
         self.holder = ""
+
+    @property
+    def _attempt_seconds(self) -> float:
+        return self._times.deadline / 3
 
     @property
     def where(self) -> str:
@@ -95,8 +106,11 @@ class Elector:
 
     async def keep(self) -> None:
         """Renew it for as long as that works. Raises LeaseLost; ends in no other way."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._times.retry
         while True:
-            await asyncio.sleep(self._times.retry)
+            await asyncio.sleep(max(due - loop.time(), 0.0))  # after one that hung, the next begins at once
+            due = loop.time() + self._times.retry
             if not await self._attempt() and self.holder not in ("", self.identity):
                 self._renewed_at = None
             self.check()
@@ -107,27 +121,62 @@ class Elector:
             return
         self._renewed_at = None
         try:
-            body = await self._kube.lease(self._namespace, self._name)
-            if body["spec"].get("holderIdentity") == self.identity:
-                body["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._kube.replace_lease(self._namespace, self._name, body)
-        except (KubeError, KeyError) as error:
-            log.warning("%s was not released, others wait for %g s: %s", self.where, self._times.duration, error)
+            async with asyncio.timeout(self._attempt_seconds):
+                body = self._written or await self._kube.lease(self._namespace, self._name)
+                if body["spec"].get("holderIdentity") == self.identity:
+                    body["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                    await self._kube.replace_lease(self._namespace, self._name, body)
+        except (KubeError, KeyError, TimeoutError) as error:
+            log.warning("%s was not released, others wait for %g s: %r", self.where, self._times.duration, error)
 
     async def _attempt(self) -> bool:
         """Take or renew it if it is free or ours; false if it is not, or nobody can tell."""
         began = self._clock()
         try:
-            body = await self._read_or_create(began)
-            if body is None:
-                return False
-            await self._kube.replace_lease(self._namespace, self._name, body)
+            async with asyncio.timeout(self._attempt_seconds):
+                if not (await self._renew() or await self._take(began)):
+                    return False
+        except TimeoutError:
+            self._complain(KubeError(0, f"no answer within {self._attempt_seconds:.1f} s"))
+            return False
         except KubeError as error:
             if error.status != 409:  # somebody was faster
                 self._complain(error)
             return False
         self._renewed_at, self.holder, self._said = began, self.identity, ""
         return True
+
+    async def _renew(self) -> bool:
+        """Write what we wrote last once more, without reading it before; false if it is another by now."""
+        if self._written is None:
+            return False
+        try:
+            await self._write(self._written)
+        except KubeError as error:
+            if error.status not in (404, 409):
+                raise
+            self._written = None  # somebody wrote, or it was us and the answer was lost
+        return self._written is not None
+
+    async def _take(self, now: float) -> bool:
+        """Write it if it is free or ours; false while another has it."""
+        body = await self._read_or_create(now)
+        if body is not None:
+            await self._write(body)
+        return body is not None
+
+    async def _write(self, body: dict[str, Any]) -> None:
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = body["spec"]
+        if spec.get("holderIdentity") != self.identity:
+            spec["acquireTime"] = stamp
+            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
+        spec |= {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": max(int(self._times.duration), 1),
+            "renewTime": stamp,
+        }
+        self._written = await self._kube.replace_lease(self._namespace, self._name, body)
 
     async def _read_or_create(self, now: float) -> dict[str, Any] | None:
         """What to write so that it is ours, None while another has it."""
@@ -149,15 +198,6 @@ class Elector:
                 self._said = self.holder
                 log.info("standing by: %s is held by %s", self.where, self.holder)
             return None
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        if self.holder != self.identity:
-            spec["acquireTime"] = stamp
-            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
-        spec |= {
-            "holderIdentity": self.identity,
-            "leaseDurationSeconds": max(int(self._times.duration), 1),
-            "renewTime": stamp,
-        }
         return body
 
     def _complain(self, error: KubeError) -> None:

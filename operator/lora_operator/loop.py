@@ -10,22 +10,30 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
-from lora_operator.desired import Desired, DesiredResource, desired
+from lora_operator.desired import Desired, DesiredResource
+from lora_operator.endpoint_writer import EndpointWriter
+from lora_operator.endpoints import Endpoints, claims_of
 from lora_operator.entitled import within
 from lora_operator.execute import Executor
+from lora_operator.expansions import Expansions
 from lora_operator.files import Files
 from lora_operator.finalize import Finalizers
-from lora_operator.gates import Gates
+from lora_operator.gates import Gates, undecided, verdicts
 from lora_operator.inflight import Failures, Ledger
 from lora_operator.isolate import Isolation
 from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
+from lora_operator.noted import noted
 from lora_operator.observe.activity import Activity
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.credentials import SourceCredentials
+from lora_operator.observe.endpoints import Contents
 from lora_operator.observe.engines import Engines
+from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
@@ -36,8 +44,10 @@ from lora_operator.publish import Publisher
 from lora_operator.quota import Quotas
 from lora_operator.resolve import Resolver
 from lora_operator.sizes import Sizes
-from lora_operator.snapshot import Observed, our_model, take_snapshot
-from lora_operator.states import status_inputs
+from lora_operator.slices import in_slices
+from lora_operator.snapshot import Observed, our_model
+from lora_operator.snapshots import Snapshots
+from lora_operator.states import States
 from lora_operator.status import StatusInput, state_name, telling_reason
 from lora_operator.telling import Teller
 from lora_operator.tracing import OFF, Tracing, reconciling
@@ -46,6 +56,7 @@ from lora_scheduler import Plan, Policy, Snapshot
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 20.0
+LARGE = 300  # adapters and pods: below that a plan takes less than others notice
 FIRST_LOOKS_SECONDS = 5.0
 LONG_ROUND_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
@@ -69,7 +80,9 @@ class Parts:
     activity: Activity
     resolver: Resolver
     executor: Executor
+    holdings: Holdings
     publisher: Publisher
+    endpoints: EndpointWriter
     finalizers: Finalizers
     gates: Gates
     teller: Teller
@@ -100,16 +113,24 @@ class Loop:
         self._versioned_names = versioned_names
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
+        self._endpoints = Endpoints()
         self._participation = Participation()
+        self._expansions = Expansions(parts.holdings, parts.sizes.of)
+        self._snapshots = Snapshots()
+        self._states = States()
         self._isolation = Isolation()
+        self._offered: dict[str, tuple[Resource, StatusInput]] = {}
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
+        self._waited_for: list[asyncio.Future[None]] = []  # for the one that goes on
+        self._planning = ThreadPoolExecutor(1, thread_name_prefix="planning")
         self._ended = False
         self.last_round: Round | None = None
         self._began_at: float | None = None  # monotonic, as is the next
         self.last_plan_at: float | None = None  # when a round last came to its end
-        self.tell: Callable[[Mapping[str, StatusInput]], None] = lambda inputs: None  # of what each status will say
+        # of what each status and each pod's LoraEndpoint will say
+        self.tell: Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None] = lambda *_: None
 
     async def next_round(self) -> None:
         """Wait until a round has ended that began after this moment; do not wait for a loop that has ended.
@@ -134,20 +155,26 @@ class Loop:
             await self._run()
         finally:
             self._ended = True
+            self._waited_for += self._waiting
+            self._waiting.clear()
             self._release()
+            self._planning.shutdown(wait=False, cancel_futures=True)
 
     def _release(self, error: Exception | None = None) -> None:
         """Let those go on who waited for a round."""
-        for ended in self._waiting:
+        for ended in self._waited_for:
             if ended.done():
                 continue
             if error is None:
                 ended.set_result(None)
             else:
                 ended.set_exception(RoundFailed(f"a planning round failed: {type(error).__name__}"))
-        self._waiting.clear()
+        self._waited_for.clear()
 
     async def _run(self) -> None:
+        cluster, engines, holdings = self._parts.cluster, self._parts.engines, self._parts.holdings
+        holdings.follow(cluster)
+        engines.assume(noted(holdings, cluster.pods.get, cluster.adapters.get))
         self._follow()
         await asyncio.gather(
             self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
@@ -156,8 +183,9 @@ class Loop:
             self._parts.requests.first_read(FIRST_LOOKS_SECONDS),
         )
         self._follow()
+        engines.assume({})
         await asyncio.gather(
-            self._parts.engines.first_looks(FIRST_LOOKS_SECONDS),
+            engines.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS),
             self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
         )
@@ -165,9 +193,10 @@ class Loop:
         self._began_at = time.monotonic()
         while True:
             self._dirty.clear()
+            self._waited_for, self._waiting = self._waiting, []
             started = time.monotonic()
             try:
-                self._round()
+                await self._round()
                 self.last_plan_at = time.monotonic()
                 self._release()
             except Exception as error:
@@ -209,7 +238,10 @@ class Loop:
         """Point the observers at what takes part now, and at what we still have to clear away."""
         parts = self._parts
         resources = list(parts.cluster.adapters.values())
-        found = self._participation.of(parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger)
+        self._expansions.forget({resource for resource, _ in parts.holdings.follow(parts.cluster)})
+        found = self._participation.of(
+            parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger, parts.holdings.pods()
+        )
         pods = found.pods
         parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
         parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
@@ -223,19 +255,26 @@ class Loop:
         )
         return found
 
-    def _round(self) -> None:
+    async def _round(self) -> None:
+        """What it decides on is one moment, from `_follow` to the snapshot. What comes after goes on in slices."""
         parts = self._parts
         started = time.monotonic()
+        await self._expansions.prepare(
+            list(parts.cluster.adapters.values()), parts.resolver.views, parts.activity.demands, self._use()
+        )
         found = self._follow()
         pods = found.pods
         use = self._use()
-        wanted = desired(parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use)
+        wanted = self._expansions.desired(
+            parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use
+        )
         parts.requests.tidy(wanted.names, use.seconds, use.now)
-        wanted, uses = within(wanted, self._quotas)
+        wanted, uses = within(wanted, self._quotas, parts.holdings.of)
         parts.quotas.warn(uses, parts.cluster.adapters.values())
         parts.activity.follow(pods, wanted.names)
-        parts.sizes.remember(wanted)
-        parts.files.desired = wanted
+        if parts.files.desired is not wanted:
+            parts.sizes.remember(wanted)
+            parts.files.desired = wanted
         observed = Observed(
             pods,
             parts.engines.views,
@@ -245,32 +284,74 @@ class Loop:
             parts.keys.problems,
             found.leaving,
         )
-        snapshot = take_snapshot(wanted, observed, parts.ledger, parts.failures, started)
-        made = self._isolation.plan(snapshot, self._policy)
+        snapshot = self._snapshots.take(wanted, observed, parts.ledger, parts.failures, started)
+        made = await self._plan(snapshot)
         seconds = time.monotonic() - started
         self.last_round = Round(wanted, snapshot, made)
         log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
         with reconciling(self._tracing, made, seconds):
-            parts.executor.submit(made, wanted)
+            parts.executor.held = False
+            await parts.executor.submit(made, wanted)
+        # as they are by now: what is said has to be so
+        pods = {key: record for key in found.pods if (record := parts.cluster.pods.get(key)) is not None}
         with self._isolation.around("bringing files early"):
             parts.files.follow(wanted, snapshot, made, pods)
-        inputs = status_inputs(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        held = parts.holdings.of
+        self._states.follow(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        inputs = {key: self._states.of(resource) async for key, resource in in_slices(wanted.resources.items())}
+        inputs |= self._states.departing(wanted, held)
+        if self._states.reasons.unfinished:
+            self.mark()
+        contents = self._endpoints.update(pods, parts.engines.views, parts.ledger, claims_of(wanted, held))
         with self._isolation.around("the routing table"):
-            self.tell(inputs)
-        now = asyncio.get_running_loop().time()
-        for key, given in inputs.items():
-            resource = parts.cluster.adapters.get(key)
-            if resource is not None:
-                with self._isolation.around(f"the status of LoraAdapter {key}"):
-                    parts.publisher.offer(resource, given, now)
-        parts.publisher.forget(set(inputs))
-        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger)
+            self.tell(inputs, contents)
+        with self._isolation.around("LoraEndpoints"):
+            parts.endpoints.offer(contents, asyncio.get_running_loop().time())
+        await self._offer(inputs)
+        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
-        with self._isolation.around("deciding on readiness gates"):
-            parts.gates.update(snapshot, made, pods)
-        parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
+        with self._isolation.around("deciding which pods may take traffic"):
+            found_open = verdicts(snapshot, made, undecided(pods))
+            parts.gates.update(found_open, pods)
+            parts.files.readiness.follow(found_open, pods)
+        if len(parts.failures):
+            parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
+
+    async def _plan(self, snapshot: Snapshot) -> Plan:
+        """Beside the event loop where it may take long. Nothing new begins on pods meanwhile: the plan counts on what
+        it knows of."""
+        if len(snapshot.adapters) + len(snapshot.pods) < LARGE:
+            return self._isolation.plan(snapshot, self._policy)
+        self._parts.executor.held = True
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._planning, self._isolation.plan, snapshot, self._policy
+            )
+        except BaseException:
+            self._parts.executor.held = False
+            raise
+
+    async def _offer(self, inputs: Mapping[str, StatusInput]) -> None:
+        """Have status say it, of those where it may be news."""
+        parts = self._parts
+        now = asyncio.get_running_loop().time()
+        offered: dict[str, tuple[Resource, StatusInput]] = {}
+        async for key, given in in_slices(inputs.items()):
+            resource = parts.cluster.adapters.get(key)
+            if resource is None:
+                continue
+            before = self._offered.get(key)
+            if before is not None and before[0] is resource and before[1] is given:
+                offered[key] = before
+                continue
+            offered[key] = (resource, given)
+            with self._isolation.around(f"the status of LoraAdapter {key}"):
+                parts.publisher.offer(resource, given, now)
+        if offered.keys() != self._offered.keys():
+            parts.publisher.forget(set(inputs))
+        self._offered = offered
 
     def _use(self) -> Use:
         """Who was asked for when: by routers, or by those that went past them."""
@@ -281,17 +362,16 @@ class Loop:
     def _count(
         self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], made: Plan
     ) -> None:
-        states = [state for given in inputs.values() for state in given.adapters]
-        names = [state_name(state) for state in states]
-        names += ["rejected" for resource in resources for _ in resource.rejected]
-        refused = [
-            str(telling_reason(made.refusals.get(key, ()))) for key, count in made.missing.items() for _ in range(count)
-        ]
+        names = (state_name(state) for given in inputs.values() for state in given.adapters)
+        rejected = ("rejected" for resource in resources for _ in resource.rejected)
+        refused = (
+            str(telling_reason(self._states.reasons.of(key))) for key, n in made.missing.items() for _ in range(n)
+        )
         self._parts.metrics.round(
             now=time.time(),
             seconds=seconds,
             engine_states=(view.state.value for view in self._parts.engines.views.values()),
-            adapter_states=names,
+            adapter_states=chain(names, rejected),
             refused=refused,
             in_flight=len(self._parts.ledger),
         )

@@ -41,18 +41,25 @@ class Metrics:
             prefix + "plan_seconds", "Time of one planning round, snapshot to plan.", buckets=SECONDS, registry=r
         )
         self._plan_time = Gauge(prefix + "last_plan_timestamp_seconds", "When the last plan was made.", registry=r)
-        self._pods = Gauge(prefix + "pods", "Pods that take part, by state of their engine.", ["state"], registry=r)
-        self._adapters = Gauge(
-            prefix + "adapters",
-            "Adapters, by state; unwanted: on demand and not asked for, or of 0 replicas.",
-            ["state"],
-            registry=r,
+        self._pods = _Counted(prefix + "pods", "Pods that take part, by state of their engine.", "state")
+        self._adapters = _Counted(
+            prefix + "adapters", "Adapters, by state; unwanted: on demand and not asked for, or of 0 replicas.", "state"
         )
-        self._refused = Gauge(
-            prefix + "unplaced_copies", "Copies that no pod takes, by the most telling reason.", ["reason"], registry=r
+        self._refused = _Counted(
+            prefix + "unplaced_copies", "Copies that no pod takes, by the most telling reason.", "reason"
         )
+        for counted_later in (self._pods, self._adapters, self._refused):
+            r.register(counted_later)
         self._in_flight = Gauge(prefix + "in_flight_actions", "Loads and unloads under way.", registry=r)
         self._status = Counter(prefix + "status_writes_total", "Writes of status, by result.", ["result"], registry=r)
+        self._waiting = Gauge(
+            prefix + "waiting_writes",
+            "Objects about which something waits to be written to the API server.",
+            registry=r,
+        )
+        self._endpoints = Counter(
+            prefix + "endpoint_writes_total", "Writes of LoraEndpoints, by result.", ["result"], registry=r
+        )
         self._drift = Counter(
             prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
         )
@@ -68,10 +75,9 @@ class Metrics:
             self._unloads.labels(cause.value, "ok")
         for result in ("ok", "error"):
             self._status.labels(result)
-        for state in EngineState:
-            self._pods.labels(state.value)
-        for name in ADAPTER_STATES:
-            self._adapters.labels(name)
+            self._endpoints.labels(result)
+        self._pods.known.update(state.value for state in EngineState)
+        self._adapters.known.update(ADAPTER_STATES)
 
     def load(self, result: str, seconds: float | None) -> None:
         self._loads.labels(result if result == "ok" else counted(result)).inc()
@@ -83,6 +89,9 @@ class Metrics:
 
     def status_write(self, result: str) -> None:
         self._status.labels(result).inc()
+
+    def endpoint_write(self, result: str) -> None:
+        self._endpoints.labels(result).inc()
 
     def drift(self, copies: int) -> None:
         self._drift.inc(copies)
@@ -100,15 +109,17 @@ class Metrics:
         refused: Iterable[str],
         in_flight: int,
     ) -> None:
-        """One planning round; `now` is wall-clock time."""
+        """One planning round; `now` is wall-clock time. What is to be counted is gone through at the next scrape."""
         self._rounds.observe(seconds)
         self._plan_time.set(now)
         self._in_flight.set(in_flight)
-        for gauge, values in ((self._pods, engine_states), (self._adapters, adapter_states), (self._refused, refused)):
-            counts = Count(values)
-            known = {sample.labels.popitem()[1] for metric in gauge.collect() for sample in metric.samples}
-            for value in known | set(counts):
-                gauge.labels(value).set(counts.get(value, 0))
+        self._pods.follow(engine_states)
+        self._adapters.follow(adapter_states)
+        self._refused.follow(refused)
+
+    def follow_writes(self, count: Callable[[], int]) -> None:
+        """Show what `count` gives at each scrape."""
+        self._waiting.set_function(count)
 
     def follow_loads(self, read: Callable[[], Mapping[str, ModelLoad]]) -> None:
         """Show what `read` gives at each scrape."""
@@ -116,6 +127,30 @@ class Metrics:
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class _Counted(Collector):
+    """How often each value is there, counted when somebody asks. A value that was there once is shown from then on."""
+
+    def __init__(self, name: str, text: str, label: str) -> None:
+        self._made = (name, text, label)
+        self._values: Iterable[str] | None = ()
+        self._counts: Count[str] = Count()
+        self.known: set[str] = set()
+
+    def follow(self, values: Iterable[str]) -> None:
+        """These are the values by now."""
+        self._values = values
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        if self._values is not None:
+            self._counts, self._values = Count(self._values), None
+            self.known |= self._counts.keys()
+        name, text, label = self._made
+        family = GaugeMetricFamily(name, text, labels=[label])
+        for value in sorted(self.known):
+            family.add_metric([value], self._counts[value])
+        yield family
 
 
 class _Loads(Collector):

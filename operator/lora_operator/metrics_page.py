@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.cache.victims import Why
+from lora_operator.event_loop import Blocks
 from lora_operator.files_metrics import FilesMetrics
 from lora_operator.generated import write_or_check
 from lora_operator.kube import Kube
@@ -87,6 +88,7 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("adapters", "state"): _named(*ADAPTER_STATES),
         ("unplaced_copies", "reason"): PLACEMENT,
         ("status_writes_total", "result"): _named("ok", "error"),
+        ("endpoint_writes_total", "result"): _named("ok", "error"),
         ("demand_requests_per_second", "base_model"): BASE_MODEL,
         ("pod_load_imbalance_ratio", "base_model"): BASE_MODEL,
         ("fetch_retries_total", "reason"): REASON,
@@ -157,6 +159,7 @@ def registries() -> dict[str, CollectorRegistry]:
     """By program, all that it shows."""
     metrics = Metrics()
     FilesMetrics(metrics.registry)
+    Blocks().show_in(metrics.registry)
     metrics.follow_loads(lambda: {"base": ModelLoad(0.0, 1.0)})
     picker = CollectorRegistry()
     PickerMetrics(picker, lambda: 0.0, lambda: 0.0)

@@ -2,18 +2,19 @@
 
 A pod takes part by its label, or because a podSelector matches it. When that ends (the label is removed, a selector or
 a LoraAdapter goes), what we loaded there is still there: such a pod is looked after, and gets nothing new, until it is
-rid of it. Status tells a new process on which pods to look.
+rid of it. What was published tells a new process on which pods to look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_operator.inflight import Ledger
 from lora_operator.observe.cluster import PodRecord, Resource
 from lora_operator.observe.describe import takes_part
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.remembered import Remembered
 from lora_operator.snapshot import our_model
 from lora_scheduler import Selector, matches
 
@@ -33,6 +34,7 @@ class Participation:
 
     def __init__(self) -> None:
         self._clean: dict[str, str] = {}  # pod -> incarnation
+        self._selectors: Remembered[Selector | None] = Remembered()
 
     def of(
         self,
@@ -40,10 +42,11 @@ class Participation:
         resources: Iterable[Resource],
         engines: Mapping[str, EngineView],
         ledger: Ledger,
+        named: Container[str] = (),
     ) -> Participants:
+        """`named`: the pods that hold something according to what was published."""
         resources = list(resources)
-        selectors = _selectors(resources)
-        named = _named(resources)
+        selectors = self._selected(resources)
         pods: dict[str, PodRecord] = {}
         leaving: set[str] = set()
         clean: dict[str, str] = {}
@@ -69,25 +72,22 @@ class Participation:
         self._clean = clean
         return Participants(pods, frozenset(leaving))
 
-
-def _selectors(resources: Iterable[Resource]) -> dict[str, set[Selector]]:
-    """By namespace, the selectors that somebody gave; the empty one selects among those that take part anyway."""
-    found: dict[str, set[Selector]] = {}
-    for resource in resources:
-        if resource.spec is not None and resource.deleted_at is None:
-            selector = resource.spec.deployment_config.pod_selector.for_placement()
-            if selector != Selector():
+    def _selected(self, resources: Sequence[Resource]) -> dict[str, set[Selector]]:
+        """By namespace, the selectors that somebody gave; the empty one selects among those that take part anyway."""
+        found: dict[str, set[Selector]] = {}
+        for resource in resources:
+            selector = self._selectors.of(resource.key, (resource,), lambda: _selector(resource))  # noqa: B023
+            if selector is not None:
                 found.setdefault(resource.namespace, set()).add(selector)
-    return found
+        self._selectors.keep({resource.key for resource in resources})
+        return found
 
 
-def _named(resources: Iterable[Resource]) -> set[str]:
-    """The pods that hold something according to status."""
-    return {
-        f"{resource.namespace}/{assignment.get('pod')}"
-        for resource in resources
-        for assignment in resource.status.get("podAssignments") or ()
-    }
+def _selector(resource: Resource) -> Selector | None:
+    if resource.spec is None or resource.deleted_at is not None:
+        return None
+    selector = resource.spec.deployment_config.pod_selector.for_placement()
+    return selector if selector != Selector() else None
 
 
 def _holds_nothing(record: PodRecord, view: EngineView) -> bool:

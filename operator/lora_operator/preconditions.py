@@ -14,10 +14,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_operator.api import endpoint
+from lora_operator.api import v1alpha1 as api
 from lora_operator.api.crdgen import definition
 from lora_operator.kube import Json, Kube, KubeError
 from lora_operator.ondemand import CONFIG_MAP
-from lora_operator.settings import GROUP, PLURAL, VERSION
+from lora_operator.settings import ENDPOINTS, GROUP, PLURAL, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ def rights_to_act(watched: Sequence[str], requests: str, lease: str) -> list[Rig
     for namespace in watched or ("",):
         found += [Right(verb, PLURAL, GROUP, namespace) for verb in ("list", "watch", "patch")]
         found.append(Right("patch", f"{PLURAL}/status", GROUP, namespace))
+        found += [Right(verb, ENDPOINTS, GROUP, namespace) for verb in ("list", "watch", "create", "patch")]
         found += [Right(verb, "pods", "", namespace) for verb in ("list", "watch", "patch")]
         found += [Right("patch", "pods/status", "", namespace), Right("create", "events", "", namespace)]
     found += [Right(verb, "configmaps", "", requests, CONFIG_MAP) for verb in ("get", "watch", "patch")]
@@ -65,7 +68,7 @@ def rights_to_answer(watched: Sequence[str], requests: str) -> list[Right]:
     """What the chart gives to a router of its own."""
     found = []
     for namespace in watched or ("",):
-        found += [Right(verb, PLURAL, GROUP, namespace) for verb in ("list", "watch")]
+        found += [Right(verb, kind, GROUP, namespace) for kind in (PLURAL, ENDPOINTS) for verb in ("list", "watch")]
         found += [Right(verb, "pods", "", namespace) for verb in ("list", "watch")]
     return found + [Right(verb, "configmaps", "", requests, CONFIG_MAP) for verb in ("get", "patch")]
 
@@ -138,14 +141,18 @@ class Preconditions:
 
     async def _definition(self) -> str | None:
         """None while the API server does not say yet."""
-        name = f"{PLURAL}.{GROUP}"
-        if not await self._kube.serves(GROUP, VERSION, PLURAL):
+        of_adapters = await self._defined(PLURAL, api.KIND)
+        return await self._defined(ENDPOINTS, endpoint.KIND) if of_adapters == "" else of_adapters
+
+    async def _defined(self, plural: str, kind: str) -> str | None:
+        name = f"{plural}.{GROUP}"
+        if not await self._kube.serves(GROUP, VERSION, plural):
             return (
                 f"the CustomResourceDefinition {name} is missing: apply crds/, or upgrade the chart with crds.install"
             )
         served = await self._kube.schemas(GROUP, VERSION)
-        (ours,) = definition()["spec"]["versions"]
-        theirs = next((one for key, one in served.items() if key.endswith(f".{ours['name']}.LoraAdapter")), None)
+        (ours,) = definition(plural)["spec"]["versions"]
+        theirs = next((one for key, one in served.items() if key.endswith(f".{ours['name']}.{kind}")), None)
         if theirs is None:  # its schema comes a moment after it
             self._patience -= 1
             return None if self._patience > 0 else ""
@@ -194,7 +201,7 @@ def _absent(ours: Mapping[str, Any], theirs: Json, path: str = "") -> Iterator[s
         where = f"{path}.{name}" if path else name
         if known is None:
             yield where
-        elif path or name in ("spec", "status"):  # metadata and the like are everybody's
+        elif path or name != "metadata":  # which is everybody's
             yield from _absent(field, known, where)
     for key in ("items", "additionalProperties"):
         if isinstance(ours.get(key), dict) and isinstance(theirs.get(key), dict):

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from lora_operator.api.v1alpha1 import LoraAdapterSpec
+from lora_operator.api.v1alpha1 import BaseModelCheck, LoraAdapterSpec
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.fetch.order import FetchOrder
 from lora_operator.observe.cluster import Resource
@@ -23,11 +24,14 @@ from lora_operator.sources import Credentials, FoundAdapter, Resolution, Source,
 from lora_operator.sources.selection import passes
 
 log = logging.getLogger(__name__)
+Model = tuple[str, str]  # namespace, base model
 
 CHECKS_PER_SECOND = 20.0
 FIRST_RETRY_SECONDS = 1.0
 SLOWEST = 6  # how much longer than the regular interval a source that keeps failing is left alone
 MOST_PATIENT_SECONDS = 3600.0  # whatever a store asks for
+MOST_ALIASES = 64  # of one base model
+NO_ALIASES: frozenset[str] = frozenset()
 PLACE = ("type", "repository", "revision", "endpoint", "region")  # a request that differs here is about other files
 
 
@@ -60,7 +64,9 @@ class Resolver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._seen: dict[str, tuple[str, str]] = {}
-        self._aliases: dict[tuple[str, str], set[str]] = {}
+        self._aliases: dict[Model, frozenset[str]] = {}
+        self._followed: dict[str, tuple[Resource, frozenset[str], CredentialState | None]] = {}
+        self._answered = asyncio.Event()
         self._blocked: dict[str, SourceError | None] = {}  # why the Secret of a resource cannot be used
 
     def follow(
@@ -75,18 +81,21 @@ class Resolver:
         `served` are the namespaces of pods and the names that each serves its base model under. What was once another
         name of a model stays one: a pod that goes does not make its adapters foreign.
         """
-        for namespace, names in served:
-            for name in names:
-                self._aliases.setdefault((namespace, name), set()).update(names)
         wanted = {r.key: r for r in resources if r.spec is not None and r.deleted_at is None}
+        models = {(r.namespace, r.spec.base_model) for r in wanted.values() if r.spec is not None}
+        self._aliases = _aliases(self._aliases, served, models)
         for key in [key for key in self.views if key not in wanted]:
             del self.views[key]
+            self._followed.pop(key, None)
             if key in self._tasks:
                 self._drop(key)
         for key, resource in wanted.items():
             assert resource.spec is not None
-            aliases = self._aliases.get((resource.namespace, resource.spec.base_model), set())
+            aliases = self._aliases[resource.namespace, resource.spec.base_model]
             secret = credentials.get(key)
+            before = self._followed.get(key)
+            if before is not None and before[0] is resource and before[1] is aliases and before[2] is secret:
+                continue  # as in nearly every round
             request = request_of(resource.spec, self._shapes, aliases, secret.credentials if secret else None)
             if secret is not None and secret == CredentialState():
                 self._await_secret(key, resource, request)
@@ -108,9 +117,11 @@ class Resolver:
                 self._wakes[key].set()
             self._blocked[key] = secret.error if secret else None
             self._seen[key] = mark
+            self._followed[key] = (resource, aliases, secret)
 
     def _await_secret(self, key: str, resource: Resource, request: SourceRequest) -> None:
         """Show the resource as one whose source is being read; what was found for it before stays in force."""
+        self._followed.pop(key, None)
         known = self.views.get(key)
         if known is None:
             self.views[key] = SourceView(request)
@@ -125,11 +136,12 @@ class Resolver:
 
     async def first_looks(self, timeout: float) -> None:
         """Wait until every source was asked once (or the time is over)."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while any(not view.checked for view in self.views.values()):
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.005)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for key in list(self.views):
+                    while (view := self.views.get(key)) is not None and not view.checked:
+                        self._answered.clear()
+                        await self._answered.wait()
 
     async def locate(self, resource: str, found: FoundAdapter) -> Path | FetchOrder:
         """Where the files of this version can be had now. Raises SourceError."""
@@ -181,6 +193,7 @@ class Resolver:
             if self.views[key].request == request:
                 news = not _same(self.views[key], found)
                 self.views[key] = found
+                self._answered.set()
                 if news:
                     self._tell(key, found)
                     self._changed()
@@ -198,6 +211,9 @@ class Resolver:
             log.warning("source of %s: %s: %s", key, found.error.reason, found.error, extra=fields)
         for item in found.resolution.broken if found.resolution is not None else ():
             log.warning("source of %s: %r: %s: %s", key, item.name, item.reason, item.message, extra=fields)
+        for good in found.resolution.adapters if found.resolution is not None else ():
+            for doubt in good.inspection.doubts:
+                log.warning("source of %s: %r may be wrong, and is served: %s", key, good.name, doubt, extra=fields)
         log.debug("source of %s resolved", key, extra=fields)
 
     def _delay(self, failures: int, found: SourceView) -> float:
@@ -232,6 +248,25 @@ def _still_asked_for(
     )
 
 
+def _aliases(
+    before: Mapping[Model, frozenset[str]], served: Iterable[tuple[str, tuple[str, ...]]], models: Collection[Model]
+) -> dict[Model, frozenset[str]]:
+    """The names of the base models that anybody wants, as pods serve them now, and those of before as far as there is
+    room for them. What did not change stays the same object."""
+    now: dict[Model, set[str]] = {model: set() for model in models}
+    for namespace, names in served:
+        for name in names:
+            if (namespace, name) in now:
+                now[namespace, name].update(names)
+    found: dict[Model, frozenset[str]] = {}
+    for model, names_now in now.items():
+        known = before.get(model, NO_ALIASES)
+        if not names_now <= known:
+            known = frozenset([*sorted(names_now), *sorted(known - names_now)][:MOST_ALIASES])
+        found[model] = known
+    return found
+
+
 def request_of(
     spec: LoraAdapterSpec,
     shapes: Mapping[str, BaseModelShape],
@@ -254,6 +289,7 @@ def request_of(
         base=shapes.get(spec.base_model),
         base_aliases=tuple(sorted(set(aliases) - {spec.base_model})),
         credentials=credentials,
+        compares_names=spec.base_model_check is BaseModelCheck.NAME,
     )
 
 

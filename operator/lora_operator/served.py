@@ -6,88 +6,79 @@ about a pod that cannot be observed again later, so it is kept on the pod itself
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 from collections.abc import Mapping
+from functools import partial
 
-from lora_operator.kube import Kube, KubeError
+from lora_operator.kube import Kube
 from lora_operator.observe.cluster import ANY_OTHER, Cluster, PodRecord
 from lora_operator.observe.engines import Engines, EngineState, EngineView
 from lora_operator.settings import SERVED_ANNOTATION
 from lora_operator.snapshot import STRANGER, our_model
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.quirks import PrefixCacheKey, quirks_for
+from lora_operator.writes import Priority, Writes
 
-log = logging.getLogger(__name__)
-
+WRITE = "served names"  # in the queue of writes
 NOTED_NAMES = 2000  # kept in the annotation of one pod
 
 
 class ServedNames:
     """Writes the annotation, one write at a time on each pod: what several want to note goes into one write."""
 
-    def __init__(self, kube: Kube, cluster: Cluster, engines: Engines) -> None:
+    def __init__(self, kube: Kube, cluster: Cluster, writes: Writes, engines: Engines) -> None:
         self._kube = kube
         self._cluster = cluster
+        self._writes = writes
         self._engines = engines
         self._pending: dict[str, dict[str, str]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._looked_at: dict[str, tuple[EngineModel, ...]] = {}
 
     async def note(self, pod: str, name: str, fingerprint: str) -> None:
         """Have it written that this version is served under its plain name, before it is. Raises KubeError."""
-        await self._note(pod, {name: fingerprint})
+        if self._note(pod, {name: fingerprint}, Priority.WITHDRAWAL):
+            if (error := self._writes.pausing((WRITE, pod))) is not None:
+                raise error
+            await self._writes.tried((WRITE, pod))
 
     def note_strangers(self) -> None:
         """Have it written which names somebody else's adapters have, in the background: they may be ours later."""
         views = self._engines.views
         for pod in [pod for pod in self._looked_at if pod not in views]:
             del self._looked_at[pod]
-        for pod in [pod for pod, lock in self._locks.items() if pod not in views and not lock.locked()]:
-            del self._locks[pod]
-            self._pending.pop(pod, None)
         for pod, view in views.items():
             record = self._cluster.pods.get(pod)
             if record is None or view.state is not EngineState.UP or self._looked_at.get(pod) is view.models:
                 continue
             self._looked_at[pod] = view.models
-            if pod in self._tasks or not needs_note(record, view):
-                continue
             names = {m.name: STRANGER for m in view.models if our_model(m, record.pod.adapter_root) is None}
-            if any(record.served.get(name) != STRANGER for name in names):
-                self._tasks[pod] = asyncio.create_task(self._note_in_background(pod, names), name=f"note {pod}")
+            self._note(pod, names, Priority.STATUS)
 
-    async def stop(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    async def _note_in_background(self, pod: str, names: Mapping[str, str]) -> None:
-        try:
-            await self._note(pod, names)
-        except KubeError as error:
-            self._looked_at.pop(pod, None)  # the next round tries again
-            log.warning("what pod %s has served was not noted on it, again soon: %s", pod, error)
-        finally:
-            del self._tasks[pod]
-
-    async def _note(self, pod: str, names: Mapping[str, str]) -> None:
+    def _note(self, pod: str, names: Mapping[str, str], priority: Priority) -> bool:
+        """Have this written where it is news; whether anything is."""
+        if not self._news(pod, names):
+            return False
         self._pending.setdefault(pod, {}).update(names)
-        async with self._locks.setdefault(pod, asyncio.Lock()):
-            record, view = self._cluster.pods.get(pod), self._engines.views.get(pod)
-            pending = self._pending.pop(pod, {})
-            if record is None or view is None or not needs_note(record, view):
-                return
-            news = {name: noted for name, noted in pending.items() if record.served.get(name) not in (noted, STRANGER)}
-            if not news:
-                return
-            try:
-                await self._write(record, news)
-            except KubeError:
-                self._pending[pod] = pending | self._pending.get(pod, {})  # for those who wait behind us
-                raise
+        self._writes.put((WRITE, pod), partial(self._write_pending, pod), priority)
+        return True
+
+    def _news(self, pod: str, names: Mapping[str, str]) -> dict[str, str]:
+        record, view = self._cluster.pods.get(pod), self._engines.views.get(pod)
+        if record is None or view is None or not needs_note(record, view):
+            return {}
+        return {name: noted for name, noted in names.items() if record.served.get(name) not in (noted, STRANGER)}
+
+    async def _write_pending(self, pod: str) -> None:
+        """Raises KubeError; what was to be noted then goes on waiting."""
+        pending = self._pending.pop(pod, {})
+        record, news = self._cluster.pods.get(pod), self._news(pod, pending)
+        if record is None or not news:
+            return
+        try:
+            await self._write(record, news)
+        except BaseException:
+            self._pending[pod] = pending | self._pending.get(pod, {})
+            raise
 
     async def _write(self, record: PodRecord, news: Mapping[str, str]) -> None:
         kept = {name: noted for name, noted in record.served.items() if name not in news}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from lora_operator.listening import Runner
 from lora_operator.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ async def _serve(host: str, port: int, routes: dict[str, Callable[[web.Request],
     app = web.Application()
     for path, handler in routes.items():
         app.router.add_get(path, handler)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, access_log=None)
+    runner = Runner(app, lambda status, text: web.Response(status=status, text=text + "\n"))
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

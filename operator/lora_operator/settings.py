@@ -21,6 +21,7 @@ __all__ = ["Settings", "SettingsError", "add_arguments", "from_arguments"]
 GROUP = "production-stack.vllm-project"
 VERSION = "v1alpha1"
 PLURAL = "loraadapters"
+ENDPOINTS = "loraendpoints"
 FINALIZER = f"{GROUP}/unload"
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 KEYWORDS_ANNOTATION = f"{GROUP}/keywords"
@@ -68,12 +69,16 @@ class Settings:
         bool,
     )
     probe_seconds: float = option(
-        0.95, "time between two looks at a pod's /v1/models in a small fleet", float, least=0.05
+        0.95, "time between two probes of a pod's /v1/models in a small fleet", float, least=0.05
     )
-    probes_per_second: float = option(60.0, "most looks per second over the whole fleet", float, least=0.1)
-    probe_timeout: float = option(2.0, "how long a pod may take to answer a look", float, least=0.05)
+    probes_per_second: float = option(60.0, "most probes per second over the whole fleet", float, least=0.1)
+    probe_timeout: float = option(2.0, "how long a pod may take to answer a probe", float, least=0.05)
+    probe_failures: int = option(
+        3, "how many probes in a row an engine may at least fail to answer before its adapters are placed elsewhere, "
+        "see --hold-seconds; one that refuses connections has ended, and is not waited for", int, least=1,
+    )  # fmt: skip
     hold_seconds: float = option(
-        10.0, "how long an engine may fail to answer before its adapters are placed elsewhere as well", float
+        10.0, "how long an engine may at least fail to answer before its adapters are placed elsewhere", float
     )
     load_timeout: float = option(120.0, "how long an engine may take to load an adapter", float, least=0.1)
     unload_timeout: float = option(30.0, "how long an engine may take to unload an adapter", float, least=0.1)
@@ -134,6 +139,12 @@ class Settings:
         "hosts that the Secrets of all sources may be sent to, *.example.com for all below (repeat; default: those "
         "that a Secret names in its annotation production-stack.vllm-project/hosts, the hub, Azure; S3 needs none)",
         tuple,
+    )
+    secrets_to_agents: bool = option(
+        False,
+        "send agents the token of an http source, or the SAS of an azure one, where the store gives files to nobody "
+        "else; off: such adapters are refused on pods with an agent (SecretNotForAgents)",
+        bool,
     )
     deny_private: bool = option(
         False, "fetch from addresses of the open internet only, but for private hosts (cloud metadata: never)", bool

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from lora_operator.cache.volume import parse_root
 from lora_operator.desired import Desired, Wanted
-from lora_operator.inflight import Effect, Failures, Ledger
+from lora_operator.inflight import Effect, Failures, Ledger, Stage
 from lora_operator.observe.cluster import ANY_OTHER, PodRecord
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
 from lora_operator.vllm.client import EngineModel
-from lora_operator.vllm.errors import EngineUnauthorized
+from lora_operator.vllm.errors import EngineUnauthorized, ModelListTooLong
 from lora_operator.vllm.quirks import LoadName, StaleCache, load_name, public_name, quirks_for, unsupported_features
 from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
@@ -44,6 +45,7 @@ class OurModel:
     fingerprint: str
 
 
+@lru_cache(maxsize=32_768)  # asked again for every model of an engine whenever one of them changes
 def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
     """What one line of `/v1/models` is, if its path is one that we made; None for somebody else's."""
     parsed = parse_root(model.root, adapter_root)
@@ -54,16 +56,16 @@ def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
 
 def take_snapshot(desired: Desired, observed: Observed, ledger: Ledger, failures: Failures, now: float) -> Snapshot:
     """Put it all together; `now` is monotonic and decides which failures are due again."""
-    common = _Common(desired)
+    common = Common(desired)
     pods = [
-        _pod(record, observed.engines[key], desired, observed, common, ledger, failures, now)
+        pod_of(record, observed.engines[key], desired, observed, common, ledger, failures, now)
         for key, record in sorted(observed.pods.items())
         if key in observed.engines
     ]
     return Snapshot(tuple(wanted.adapter for wanted in desired.adapters.values()), tuple(pods))
 
 
-class _Common:
+class Common:
     """What many pods ask of all adapters: answered once per release or namespace, not once per pod."""
 
     def __init__(self, desired: Desired) -> None:
@@ -98,16 +100,17 @@ class _Common:
         return next((name for name in names if name in used), names[0] if names else "")
 
 
-def _pod(
+def pod_of(
     record: PodRecord,
     view: EngineView,
     desired: Desired,
     observed: Observed,
-    common: _Common,
+    common: Common,
     ledger: Ledger,
     failures: Failures,
     now: float,
 ) -> Pod:
+    """One pod as the planner sees it. Whatever this looks at, `snapshots` has to look at as well."""
     pod = record.pod
     residents = _residents(record, view, desired, observed, ledger.on(record.key))
     excluded: dict[str, tuple[Reason, str]] = {}
@@ -129,9 +132,11 @@ def _pod(
             elif choice.engine_name not in listed:
                 side_by_side.add(known.adapter.key)
         life = incarnation_of(record)
+        unanswered = {effect.adapter for effect in ledger.on(record.key) if effect.stage is Stage.UNANSWERED}
         for adapter, version, failure in failures.of_pod(record.key, life):
             wanted_now = desired.adapters.get(adapter)
-            if wanted_now is not None and wanted_now.adapter.version == version and failure.next_at > now:
+            due = failure.next_at <= now and adapter not in unanswered
+            if wanted_now is not None and wanted_now.adapter.version == version and not due:
                 excluded.setdefault(adapter, (Reason.LOAD_FAILED, failure.message))
     ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
     return Pod(
@@ -199,19 +204,22 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     if disabled:
         return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
     if view.incarnation != incarnation_of(record):
-        # the last look was at an earlier container: what this one has, the next look tells in a moment
-        held = view.state in (EngineState.UP, EngineState.SUSPECT)
-        return False, held, (Reason.POD_NOT_READY, "its container was replaced a moment ago")
+        # the last probe was of an earlier container: what this one has, the next one tells in a moment
+        return False, view.keeps, (Reason.POD_NOT_READY, "its container was replaced a moment ago")
     if view.state is EngineState.UP:
         return True, False, None
-    held = view.state is EngineState.SUSPECT
+    if view.reason == ModelListTooLong.reason:
+        return False, view.keeps, (Reason.MODEL_LIST_TOO_LONG, view.error)
+    if view.state is EngineState.SUSPECT:
+        missed = f"its engine has missed a probe: {view.error}" if view.error else "its engine has not been asked yet"
+        return False, True, (Reason.POD_NOT_READY, missed)
     if view.state in (EngineState.STARTING, EngineState.UNKNOWN):
-        return False, held, (Reason.POD_NOT_READY, "its engine is starting")
+        return False, False, (Reason.POD_NOT_READY, "its engine is starting")
     if not pod.container_running:
-        return False, held, (Reason.POD_NOT_READY, view.error)
+        return False, False, (Reason.POD_NOT_READY, view.error)
     if view.reason == EngineUnauthorized.reason:
-        return False, held, (Reason.UNAUTHORIZED, "; ".join(filter(None, (view.error, key_problem))))
-    return False, held, (Reason.POD_UNREACHABLE, view.error)
+        return False, False, (Reason.UNAUTHORIZED, "; ".join(filter(None, (view.error, key_problem))))
+    return False, False, (Reason.POD_UNREACHABLE, view.error)
 
 
 def _residents(
@@ -220,14 +228,21 @@ def _residents(
     pod = record.pod
     under_way = {effect.engine_name: effect for effect in effects if effect.incarnation == view.incarnation}
     residents: list[Resident] = []
-    if view.state in (EngineState.UP, EngineState.SUSPECT, EngineState.DOWN):
+    if view.keeps or view.state is EngineState.DOWN:
         for model in view.models:
             effect = under_way.pop(model.name, None)
-            unloading = effect is not None and not effect.is_load
+            unloading = effect is not None and effect.is_unload
             state = ResidentState.UNLOADING if unloading else ResidentState.LOADED
             residents.append(_resident(model, state, record, desired, observed))
     for effect in under_way.values():
-        if effect.is_load and view.state is EngineState.UP:
+        if effect.stage is Stage.UNANSWERED and view.state is not EngineState.STARTING:
+            # it takes room, and is no copy that anybody could count on: nobody knows whether it comes
+            residents.append(
+                Resident(
+                    effect.engine_name, effect.bytes, effect.rank, None, effect.version, ResidentState.LOADING, False
+                )
+            )
+        elif effect.is_load and view.keeps:
             residents.append(
                 Resident(
                     effect.engine_name, effect.bytes, effect.rank, effect.adapter, effect.version,

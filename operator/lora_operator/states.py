@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from lora_operator.answers import Answers
 from lora_operator.departing import Answering, departing_input
 from lora_operator.desired import Desired, DesiredResource, Wanted
 from lora_operator.inflight import Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.snapshot import our_model
-from lora_operator.status import AdapterState, Copy, StatusInput
-from lora_operator.vllm.client import Endpoint
+from lora_operator.observe.holdings import NOTHING, Held
+from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
+from lora_operator.refused import Reasons
+from lora_operator.status import AdapterState, StatusInput
 from lora_scheduler import Load, Plan, Reason, Refusal, ReplicaPolicy, Snapshot
 
 
@@ -24,39 +25,108 @@ def status_inputs(
     engines: Mapping[str, EngineView],
     ledger: Ledger,
     failures: Failures,
+    held: Callable[[str], Held] = lambda key: NOTHING,
 ) -> dict[str, StatusInput]:
-    """One StatusInput per resource, also of those that are being deleted."""
-    answering = _answering(pods, engines, ledger)
-    copies = _copies(desired, answering)
-    moving = {action.adapter for action in plan.actions if isinstance(action, Load)}
-    moving |= {load.adapter for load, _ in plan.waiting}
-    moving |= {
-        effect.adapter for pod in pods for effect in ledger.on(pod) if effect.is_load and effect.adapter is not None
-    }
-    fetching = _fetching(pods, ledger)
-    failed = _load_failures(desired, pods, failures)
-    for pod in snapshot.pods:
-        if pod.not_ready is not None:
-            # copies that have their place there, and do not answer for the moment
-            for resident in pod.residents:
-                if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
-                    failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
-    for load, refusal in plan.waiting:
-        failed.setdefault(load.adapter, []).insert(0, refusal)  # first, so that what failed on that pod is said instead
-    inputs = {
-        key: _input(resource, plan, copies, moving, fetching, failed) for key, resource in desired.resources.items()
-    }
-    return inputs | {r.key: departing_input(r, desired, answering) for r in desired.departing}
+    """One StatusInput per resource, also of those that are being deleted. `held`: what is published to be somewhere."""
+    states = States()
+    states.follow(desired, snapshot, plan, pods, engines, ledger, failures)
+    wanted = {key: states.of(resource) for key, resource in desired.resources.items()}
+    return wanted | states.departing(desired, held)
 
 
-def _input(
-    resource: DesiredResource,
-    plan: Plan,
-    copies: Mapping[str, list[Copy]],
-    moving: set[str],
-    fetching: Mapping[str, int],
-    failed: Mapping[str, list[Refusal]],
-) -> StatusInput:
+class States:
+    """Status inputs, round after round: what nothing has changed about is the same object as in the round before.
+
+    `follow` takes in a moment, of which `of` and `departing` tell until the next.
+    """
+
+    def __init__(self) -> None:
+        self.reasons = Reasons()
+        self._answers = Answers()
+        self._found = _Found(Plan({}, (), (), {}, {}), self._answers, self.reasons, set(), {}, {})
+        self._known: dict[str, tuple[DesiredResource, tuple[_Facts, ...], StatusInput]] = {}
+
+    def follow(
+        self,
+        desired: Desired,
+        snapshot: Snapshot,
+        plan: Plan,
+        pods: Mapping[str, PodRecord],
+        engines: Mapping[str, EngineView],
+        ledger: Ledger,
+        failures: Failures,
+    ) -> None:
+        """This is what is so, and what is planned."""
+        self._answers.follow(pods, engines, ledger)
+        self.reasons.follow(snapshot, plan)
+        failed = _failed(desired, snapshot, plan, pods, engines, failures)
+        self._found = _Found(
+            plan, self._answers, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger), failed
+        )
+        if len(self._known) > len(desired.resources):
+            self._known = {key: known for key, known in self._known.items() if key in desired.resources}
+
+    def of(self, resource: DesiredResource) -> StatusInput:
+        """What the status of one resource depends on."""
+        key = resource.resource.key
+        facts = tuple(self._found.facts(wanted) for wanted in resource.wanted)
+        before = self._known.get(key)
+        if before is not None and before[0] is resource and before[1] == facts:
+            return before[2]
+        made = _input(resource, facts)
+        self._known[key] = (resource, facts, made)
+        return made
+
+    def departing(self, desired: Desired, held: Callable[[str], Held] = lambda key: NOTHING) -> dict[str, StatusInput]:
+        """The same of those that are being deleted."""
+        if not desired.departing:
+            return {}
+        answering = tuple(self._answers.all())
+        return {
+            resource.key: departing_input(resource, desired, answering, held(resource.key))
+            for resource in desired.departing
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """Of one adapter, all that its state depends on beside what is wanted."""
+
+    assigned: int
+    missing: int
+    moving: bool
+    fetched_percent: int | None
+    answers: tuple[Answering, ...]
+    refusals: tuple[Refusal, ...]
+    failed: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """By adapter, what the round has found."""
+
+    plan: Plan
+    answers: Answers
+    reasons: Reasons
+    moving: set[str]
+    fetching: Mapping[str, int]
+    failed: Mapping[str, list[Refusal]]
+
+    def facts(self, wanted: Wanted) -> _Facts:
+        adapter = wanted.adapter
+        key = adapter.key
+        return _Facts(
+            len(self.plan.assignments.get(key, ())),
+            self.plan.missing.get(key, 0),
+            key in self.moving,
+            self.fetching.get(key),
+            self.answers.of(adapter.namespace, adapter.name),
+            self.reasons.of(key),
+            tuple(self.failed.get(key, ())),
+        )
+
+
+def _input(resource: DesiredResource, facts: tuple[_Facts, ...]) -> StatusInput:
     spec = resource.resource.spec
     generation = resource.resource.generation
     if resource.source.ready is None:
@@ -68,42 +138,64 @@ def _input(
     return StatusInput(
         generation=generation,
         source=resource.source,
-        adapters=tuple(_state(wanted, least, plan, copies, moving, fetching, failed) for wanted in resource.wanted),
+        adapters=tuple(_state(wanted, least, each) for wanted, each in zip(resource.wanted, facts, strict=True)),
         rejected=resource.rejected,
         on_demand=resource.on_demand,
         selector=spec.deployment_config.pod_selector.to_string() if spec is not None else "",
     )
 
 
-def _state(
-    wanted: Wanted,
-    least: int | None,
-    plan: Plan,
-    copies: Mapping[str, list[Copy]],
-    moving: set[str],
-    fetching: Mapping[str, int],
-    failed: Mapping[str, list[Refusal]],
-) -> AdapterState:
-    key = wanted.adapter.key
-    assigned = plan.assignments.get(key, ())
-    missing = plan.missing.get(key, 0)
+def _state(wanted: Wanted, least: int | None, facts: _Facts) -> AdapterState:
+    missing = facts.missing
     if least is not None:
-        missing = min(missing, max(least - len(assigned), 0))
-    refusals = {refusal.pod: refusal for refusal in plan.refusals.get(key, ())}
-    refusals |= {refusal.pod: refusal for refusal in failed.get(key, ())}
+        missing = min(missing, max(least - facts.assigned, 0))
+    refusals = {refusal.pod: refusal for refusal in (*facts.refusals, *facts.failed)}
+    version = wanted.adapter.version
+    copies = [copy if found == version else replace(copy, current=False) for _, found, copy in facts.answers]
     return AdapterState(
         name=wanted.adapter.name,
-        fingerprint=wanted.adapter.version,
+        fingerprint=version,
         bytes=wanted.adapter.bytes,
         rank=wanted.adapter.rank,
-        wanted=len(assigned) + missing,
+        wanted=facts.assigned + missing,
         missing=missing,
-        moving=key in moving,
-        fetched_percent=fetching.get(key),
-        copies=tuple(sorted(copies.get(key, ()), key=lambda c: (c.pod, c.engine_name))),
+        moving=facts.moving,
+        fetched_percent=facts.fetched_percent,
+        copies=tuple(sorted(copies, key=lambda c: (c.pod, c.engine_name))),
         refusals=tuple(refusals[pod] for pod in sorted(refusals)),
         least=least,
     )
+
+
+def _moving(plan: Plan, pods: Iterable[str], ledger: Ledger) -> set[str]:
+    """Adapters with copies that are on their way, or will be."""
+    moving = {action.adapter for action in plan.actions if isinstance(action, Load)}
+    moving |= {load.adapter for load, _ in plan.waiting}
+    return moving | {
+        effect.adapter for pod in pods for effect in ledger.on(pod) if effect.is_load and effect.adapter is not None
+    }
+
+
+def _failed(
+    desired: Desired,
+    snapshot: Snapshot,
+    plan: Plan,
+    pods: Mapping[str, PodRecord],
+    engines: Mapping[str, EngineView],
+    failures: Failures,
+) -> dict[str, list[Refusal]]:
+    """By adapter, what is wrong where it has a place; what comes later is said instead of what comes before."""
+    failed = _load_failures(desired, pods, failures)
+    for pod in snapshot.pods:
+        view = engines.get(pod.key)
+        if pod.not_ready is not None and (view is None or view.state is not EngineState.SUSPECT):
+            # copies that have their place there, and do not answer
+            for resident in pod.residents:
+                if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
+                    failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
+    for load, refusal in plan.waiting:
+        failed.setdefault(load.adapter, []).insert(0, refusal)  # first, so that what failed on that pod is said instead
+    return failed
 
 
 def _fetching(pods: Iterable[str], ledger: Ledger) -> dict[str, int]:
@@ -113,40 +205,6 @@ def _fetching(pods: Iterable[str], ledger: Ledger) -> dict[str, int]:
         for effect in ledger.on(pod):
             if effect.stage is Stage.FETCHING and effect.adapter is not None and effect.fetched_percent:
                 found[effect.adapter] = min(effect.fetched_percent, found.get(effect.adapter, 100))
-    return found
-
-
-def _answering(
-    pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger
-) -> tuple[Answering, ...]:
-    """What answers now: listed by an engine that is up, and not being withdrawn."""
-    found: list[Answering] = []
-    for key, record in pods.items():
-        view = engines.get(key)
-        # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
-        if view is None or view.state is not EngineState.UP or record.pod.terminating:
-            continue
-        if view.incarnation != incarnation_of(record):
-            continue  # the last look was at an earlier container
-        leaving = {effect.engine_name for effect in ledger.on(key) if not effect.is_load}
-        for model in view.models:
-            ours = our_model(model, record.pod.adapter_root)
-            if ours is None or ours.engine_name in leaving:
-                continue
-            address = str(Endpoint(record.pod.ip or "", record.pod.port))
-            copy = Copy(key, address, ours.engine_name, current=True, container=record.pod.container_mark)
-            found.append((ours.name, ours.fingerprint, copy))
-    return tuple(found)
-
-
-def _copies(desired: Desired, answering: Iterable[Answering]) -> dict[str, list[Copy]]:
-    """By adapter, the copies of whatever version."""
-    found: dict[str, list[Copy]] = {}
-    for name, fingerprint, copy in answering:
-        wanted = desired.by_name(copy.pod.partition("/")[0], name)
-        if wanted is not None:
-            current = fingerprint == wanted.adapter.version
-            found.setdefault(wanted.adapter.key, []).append(copy if current else replace(copy, current=False))
     return found
 
 

@@ -82,6 +82,7 @@ class StatusInput:
     rejected: tuple[Rejected, ...]
     on_demand: bool
     selector: str
+    truncated: bool = False  # of one that is being deleted: its adapters were read from a status that was cut
 
 
 # The most telling reason first: what a person should read when the pods refuse for different reasons.
@@ -98,6 +99,7 @@ _TELLING = (
     Reason.LORA_DISABLED,
     Reason.WAITING_FOR_ROOM,
     Reason.UNAUTHORIZED,
+    Reason.MODEL_LIST_TOO_LONG,
     Reason.POD_UNREACHABLE,
     Reason.POD_NOT_READY,
     Reason.POD_TERMINATING,
@@ -122,6 +124,7 @@ _WORDS: Mapping[str, str] = {
     Reason.NAME_TAKEN: "Name is taken",
     Reason.INVALID_POD_LIMITS: "Pod annotations make no sense",
     Reason.POD_UNREACHABLE: "Engine does not answer",
+    Reason.MODEL_LIST_TOO_LONG: "Engine lists too many models",
     Reason.UNAUTHORIZED: "Engine does not accept the API key",
     Reason.POD_NOT_READY: "Pod is not ready",
     Reason.POD_TERMINATING: "Pod is terminating",
@@ -130,8 +133,13 @@ _WORDS: Mapping[str, str] = {
 }
 
 
-def status_of(given: StatusInput, before: Mapping[str, object], now: datetime) -> LoraAdapterStatus:
-    """The whole status; `before` is the present one, whose transition times stay where nothing changed."""
+def status_of(
+    given: StatusInput, before: Mapping[str, object], now: datetime, *, assignments: bool = True
+) -> LoraAdapterStatus:
+    """The whole status; `before` is the present one, whose transition times stay where nothing changed.
+
+    Without `assignments` it says nothing of pods: for who knows from their LoraEndpoints.
+    """
     failures = [failed_adapter(state) for state in given.adapters]
     failed = {f.name: f for f in failures if f is not None}
     for item in given.rejected:
@@ -139,7 +147,11 @@ def status_of(given: StatusInput, before: Mapping[str, object], now: datetime) -
             item.name, FailedAdapter(name=item.name, reason=item.reason, code=item.code, message=item.message)
         )
     loaded = sorted(state.name for state in given.adapters if state.complete)
+    assigned = _assignments(given.adapters) if assignments else ()
     total = len(given.adapters) + len({r.name for r in given.rejected} - {s.name for s in given.adapters})
+    if given.truncated:
+        said = str(before.get("summary") or "").partition("/")[2]
+        total = max(total, int(said) if said.isdigit() else 0)
     conditions = _conditions(given, failed)
     return LoraAdapterStatus(
         observed_generation=given.generation,
@@ -148,7 +160,8 @@ def status_of(given: StatusInput, before: Mapping[str, object], now: datetime) -
         conditions=tuple(_stamp(c, given.generation, before, now) for c in conditions),
         loaded_adapters=tuple(loaded),
         failed_adapters=tuple(failed[name] for name in sorted(failed)),
-        pod_assignments=_assignments(given.adapters),
+        pod_assignments=assigned,
+        pods=len(assigned),
         adapters=tuple(
             AdapterStatus(
                 name=s.name, fingerprint=s.fingerprint, bytes=s.bytes, rank=s.rank, replicas=s.wanted, loaded=s.current
@@ -157,6 +170,7 @@ def status_of(given: StatusInput, before: Mapping[str, object], now: datetime) -
         ),
         replicas=min((state.current for state in given.adapters), default=0),
         selector=given.selector or f"{POD_LABEL}=enabled",
+        truncated=given.truncated or None,
     )
 
 

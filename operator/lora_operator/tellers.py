@@ -1,40 +1,39 @@
-"""Which resources' statuses say that a pod answers for an adapter: routers read them, and have to be told before an
-engine lets go of it. Also those of resources that are being deleted, or no longer want it."""
+"""Before an engine unloads an adapter, whoever sends requests there has to know: the pod's LoraEndpoint is written
+without it, and the status of those LoraAdapters that routers still go by (see `observe.holdings`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Callable
 
-from lora_operator.desired import Desired, Wanted
-from lora_operator.observe.cluster import Cluster, Resource
-
-Place = tuple[str, str]  # key of a pod, public name of an adapter
-
-
-class Tellers:
-    """Of one plan: who says what is looked up once for all of its unloads."""
-
-    def __init__(self, cluster: Cluster, desired: Desired | None) -> None:
-        self._cluster = cluster
-        self._departing = desired.departing if desired is not None else ()
-        self._found: dict[Place, set[str]] | None = None
-
-    def of(self, pod: str, name: str, wanted: Wanted | None) -> set[str]:
-        """Keys of resources. `wanted`: the adapter as somebody wants it now, whose status is said to be told anyway."""
-        if wanted is not None:
-            others = saying(self._departing) if self._departing else {}
-            return {wanted.resource, *others.get((pod, name), ())}
-        if self._found is None:
-            self._found = saying(self._cluster.adapters.values())
-        return self._found.get((pod, name), set())
+from lora_operator.endpoint_writer import EndpointWriter
+from lora_operator.observe.holdings import Holdings
+from lora_operator.publish import Publisher
 
 
-def saying(resources: Iterable[Resource]) -> dict[Place, set[str]]:
-    """By place, the resources whose status names it."""
-    found: dict[Place, set[str]] = {}
-    for resource in resources:
-        for item in resource.status.get("podAssignments") or ():
-            pod = f"{resource.namespace}/{item.get('pod')}"
-            for name in item.get("adapters") or ():
-                found.setdefault((pod, str(name)), set()).add(resource.key)
-    return found
+class Withdrawals:
+    """`next_round` returns when a round has ended that began after the call: what it offers leaves the adapter out."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        endpoints: EndpointWriter,
+        publisher: Publisher,
+        next_round: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._holdings = holdings
+        self._endpoints = endpoints
+        self._publisher = publisher
+        self._next_round = next_round
+
+    async def tell(self, pod: str, name: str) -> bool:
+        """Have it written that the pod does not hold the adapter; whether anybody may have been told that it does.
+
+        Call it when the ledger has the unload. Raises KubeError where the API server is away.
+        """
+        resources = self._holdings.counting(pod, name)
+        if not resources and not self._endpoints.says(pod, name):
+            return False
+        await self._next_round()
+        await asyncio.gather(self._endpoints.flush(pod), *(self._publisher.flush(key) for key in sorted(resources)))
+        return True

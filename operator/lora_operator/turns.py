@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from lora_operator.observe.engines import EngineView
 
+UNLOADS_AT_A_TIME = 8
 FETCHES_BESIDE = 4  # more of them on one pod would share its bandwidth, so that each came later
 
 
@@ -20,6 +21,7 @@ class Turns:
     def __init__(self, fresh_concurrency: int) -> None:
         self._fresh_concurrency = fresh_concurrency
         self._taken = WeakValueDictionary[str, asyncio.Lock]()  # by incarnation, while somebody has it or waits for it
+        self._unloading = WeakValueDictionary[str, asyncio.Semaphore]()
 
     def begun(self, view: EngineView | None) -> int:
         """How many loads may be under way on this pod, counting those whose files are still on their way."""
@@ -33,3 +35,10 @@ class Turns:
         if lock is None:
             lock = self._taken[view.incarnation] = asyncio.Lock()
         return lock
+
+    def to_unload(self, incarnation: str) -> AbstractAsyncContextManager[object]:
+        """To be entered while the engine unloads."""
+        turn = self._unloading.get(incarnation)
+        if turn is None:
+            turn = self._unloading[incarnation] = asyncio.Semaphore(UNLOADS_AT_A_TIME)
+        return turn

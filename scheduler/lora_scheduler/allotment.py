@@ -88,6 +88,7 @@ class Allotment:
     there: bool = False  # something of it was found on a pod when the account was opened
     active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
+    sound: bool = True  # what was found of it is as it should be, whether it is all or not
 
     @property
     def missing(self) -> int:
@@ -133,6 +134,11 @@ class Allotment:
         for copy in self.held():
             copy.ledger.release(copy)
         self.kept, self.pending = {}, NOTHING
+
+    def give_back(self, copy: Copy) -> None:
+        """Count a kept copy no longer, before anything is decided."""
+        copy.ledger.release(copy)
+        del self.kept[copy.ledger.key]
 
     def keep(self, copy: Copy) -> None:
         self._note()

@@ -16,6 +16,7 @@ from lora_scheduler.ledger import UNLIMITED, PodLedger
 from lora_scheduler.scorers import Choice, Scorer, best
 
 SHORTLIST = 8  # so many pods are compared more closely
+MOST = 2  # a group of more than one in so many pods of a base model goes by the line of all of them
 SCARCE = 0.5  # from this part of the room on being taken, even room counts for as much as one copy's load
 
 
@@ -24,15 +25,21 @@ class Board:
     that a line finds equally good; without `close` there are no lines."""
 
     def __init__(
-        self, scorers: Sequence[Scorer], close: Sequence[Scorer] | None = None, following: Iterable[str] = ()
+        self,
+        pods: Iterable[PodLedger],
+        scorers: Sequence[Scorer],
+        close: Sequence[Scorer] | None = None,
+        following: Iterable[str] = (),
     ) -> None:
         """`following`: the keys of the adapters whose number of copies follows demand."""
+        self._pods = pods
         self._scorers = scorers
         self._close = close
         self._following = following
         self._spare: dict[str, PodLedger] | None = None  # the pods that had spare copies when that was first asked
         self._lines: dict[int, Line] = {}  # by group
-        self._shared: dict[tuple[PodLedger, ...], tuple[Group, Line]] = {}  # groups of the same pods have one line
+        self._shared: dict[tuple[PodLedger, ...], Line] = {}  # groups of the same pods, or nearly so, have one line
+        self._targets: dict[str, tuple[PodLedger, ...]] = {}  # that can take loads, by base model
         self._lower: dict[int, tuple[Group, list[tuple[int, str, PodLedger]]]] = {}
 
     def choose(self, allotment: Allotment) -> PodLedger | None:
@@ -47,7 +54,7 @@ class Board:
         if allotment.kept:
             choice = choice_of(allotment, ())
             domains = choice.domains
-            fewest = line.fewest(allotment.adapter.topology_key, domains)
+            fewest = line.fewest(allotment, domains)
         found = line.first(allotment, domains, fewest)
         if len(found) <= 1:
             return found[0] if found else None
@@ -61,8 +68,8 @@ class Board:
 
     def note(self, ledger: PodLedger) -> None:
         """Room came free on a pod, or its load fell."""
-        for group, line in self._shared.values():
-            if ledger.target and ledger.key in group.matching:
+        for line in self._shared.values():
+            if ledger in line:
                 line.place(ledger)
                 line.roomier()
 
@@ -89,10 +96,22 @@ class Board:
         line = self._lines.get(id(group))
         if line is None:
             pods = tuple(group.targets)
+            alike = self._of_model(pods[0].pod.base_model) if pods else pods
+            if len(pods) * MOST > len(alike):
+                pods = alike
             if pods not in self._shared:
-                self._shared[pods] = group, Line(pods)
-            line = self._lines[id(group)] = self._shared[pods][1]
+                self._shared[pods] = Line(pods)
+            line = self._lines[id(group)] = self._shared[pods]
         return line
+
+    def _of_model(self, base_model: str) -> tuple[PodLedger, ...]:
+        if not self._targets:
+            found: dict[str, list[PodLedger]] = {}
+            for pod in self._pods:
+                if pod.target:
+                    found.setdefault(pod.pod.base_model, []).append(pod)
+            self._targets = {model: tuple(pods) for model, pods in found.items()}
+        return self._targets[base_model]
 
     def _of_all(self, allotment: Allotment) -> PodLedger | None:
         size, pending = allotment.adapter.bytes, allotment.pending
@@ -101,14 +120,16 @@ class Board:
 
 
 class Line:
-    """The pods of one group that may have a free slot, by load. What changed since is noticed in passing, as long as it
-    is more load or less room; the opposite has to be told (`place`)."""
+    """Pods that may have a free slot, by load: those of a group, or all of a base model where a group has most of them.
+    What changed since is noticed in passing, as long as it is more load or less room; the opposite has to be told
+    (`place`)."""
 
     def __init__(self, targets: Sequence[PodLedger]) -> None:
         self._targets = targets
         self._entries = sorted((pod.load, pod.key, pod) for pod in targets if pod.later_slots < pod.slot_limit)
         self._loads = {key: load for load, key, _ in self._entries}
-        self._domains: dict[str, set[str]] = {}
+        self._members = frozenset(targets)
+        self._domains: dict[tuple[int, str], set[str]] = {}  # by group and topology key
         self._slots = sum([pod.slot_limit for pod in targets])
         self._bytes = sum([pod.byte_limit for pod in targets if pod.byte_limit != UNLIMITED])
         self._countdown = 0
@@ -117,6 +138,9 @@ class Line:
         self._too_large = inf  # from this size on, a copy fits on none of the pods
         # by size class (sizes of as many bits): where those pods end, least loaded, that have no room for any of it
         self._fronts: dict[int, tuple[float, str]] = {}
+
+    def __contains__(self, pod: PodLedger) -> bool:
+        return pod in self._members
 
     def roomier(self) -> None:
         """Room came free on a pod."""
@@ -132,11 +156,13 @@ class Line:
             insort(self._entries, (pod.load, pod.key, pod))
             self._loads[pod.key] = pod.load
 
-    def fewest(self, topology_key: str, counts: Mapping[str, int]) -> int:
+    def fewest(self, allotment: Allotment, counts: Mapping[str, int]) -> int:
         """How many copies the domain has that has the fewest."""
-        domains = self._domains.get(topology_key)
+        group, topology_key = allotment.group, allotment.adapter.topology_key
+        domains = self._domains.get((id(group), topology_key))
         if domains is None:
-            domains = self._domains[topology_key] = {pod.domain(topology_key) for pod in self._targets}
+            domains = {pod.domain(topology_key) for pod in group.targets}
+            self._domains[id(group), topology_key] = domains
         if len(domains) > len(counts):
             return 0
         return min([counts.get(domain, 0) for domain in domains], default=0)
@@ -148,6 +174,7 @@ class Line:
             return []
         self._look()
         adapter, kept, entries = allotment.adapter, allotment.kept, self._entries
+        matching = allotment.group.matching
         size, topology_key, ideal = adapter.bytes, adapter.topology_key, (fewest, False)
         tolerance = allotment.share if self._scarce else 0.0
         found: list[PodLedger] = []
@@ -177,7 +204,7 @@ class Line:
             if room < size:
                 continue
             roomy = True
-            if key in kept or not loadable(adapter, pod):
+            if key in kept or key not in matching or not loadable(adapter, pod):
                 continue
             rating = (
                 domains.get(pod.domain(topology_key), 0) if domains else 0,

@@ -10,13 +10,17 @@ from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
+from lora_scheduler.holding import Holding
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import Adapter, Pod, ReplicaPolicy, Resident, ResidentState
+from lora_scheduler.model import Adapter, Places, Pod, ReplicaPolicy, Resident, ResidentState
 from lora_scheduler.replicas import Followed, wanted_copies
+from lora_scheduler.starting import Starting
 
 _order = attrgetter("order")
 
 Copies = dict[str, tuple[Resident, ...]]
+
+NOWHERE = Places()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Fleet:
         self._priorities: Counter[int] = Counter()
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
+        self.targets: set[str] = set()  # the pods that can take loads
+        self.starting = Starting()  # the loads of those that are at rest otherwise
+        self.holding = Holding(self.allotments, self._ledgers, self.blocks)
 
     @property
     def lowest_priority(self) -> int:
@@ -105,24 +112,31 @@ class Fleet:
     def blocks(self, allotment: Allotment, ledger: PodLedger) -> bool:
         """Whether an engine name that a load would need is still listed on the pod."""
         adapter = allotment.adapter
-        beside = adapter.key in ledger.pod.side_by_side
-        for resident in ledger.pod.residents:
-            if not beside and (resident.name == adapter.name or resident.adapter == adapter.key):
+        if adapter.key not in ledger.pod.side_by_side:
+            if adapter.name in ledger.names_there or adapter.key in ledger.keys_there:
                 return True
-            # whoever had this name and version before has the versioned name too, which begins with the public one
-            heir = resident.owned and resident.adapter not in self.allotments and resident.name.startswith(adapter.name)
-            if (heir or resident.adapter == adapter.key) and resident.version == adapter.version:
-                return True
-        return False
+        elif adapter.key in ledger.keys_there and any(
+            r.adapter == adapter.key and r.version == adapter.version for r in ledger.pod.residents
+        ):
+            return True
+        # whoever had this name and version before has the versioned name too, which begins with the public one
+        return bool(self._abandoned) and any(
+            resident.owned
+            and resident.adapter not in self.allotments
+            and resident.version == adapter.version
+            and resident.name.startswith(adapter.name)
+            for resident in ledger.pod.residents
+        )
 
-    def apply(self, change: Change) -> Collection[str]:
-        """Take a change in, and set back to what is there whatever a round has decided; the keys of all it concerns.
-
-        The loads of that round must have been forgotten before (`Steps.forget`).
-        """
+    def apply(self, change: Change, places: Places = NOWHERE) -> Collection[str]:
+        """Take a change in, and set back to what is there whatever a round has decided, but for those `places` that it
+        has given and that are held on to; the keys of all it concerns."""
         restless = {allotment.adapter.key for allotment in (*self.active, *self.stirred)}
         self.active.clear()
         self.stirred.clear()
+        changed = {pod.key for pod in change.pods}  # the pods where it is asked anew who keeps a place
+        for key in (*change.removed_adapters, *(adapter.key for adapter in change.adapters)):
+            changed.update(self._found.get(key, ()))
         touched: dict[str, list[str]] = {key: [] for key in restless}  # the pods where something is new, by adapter
         for pod, adapters in (
             *((key, self._remove_pod(self._ledgers[key])) for key in change.removed_pods),
@@ -130,6 +144,10 @@ class Fleet:
         ):
             for key in adapters:
                 touched.setdefault(key, []).append(pod)
+        self.holding.begin(places, self.targets)
+        for key in self.holding.voided(self.starting.loads):
+            touched.setdefault(key, [])
+            restless.add(key)
         for key in change.removed_adapters:
             self._remove_adapter(key)
         opened = {adapter.key: (adapter, self._put_adapter(adapter)) for adapter in change.adapters}
@@ -149,23 +167,45 @@ class Fleet:
                 if self._wanted(allotment.adapter, allotment.group) != (allotment.wanted, allotment.most):
                     allotment.withdraw()
                     opened[key] = allotment.adapter, allotment.group
-        self._close -= opened.keys()
         for adapter, group in opened.values():
             self._open(adapter, group)
+        concerned = dict.fromkeys((*opened, *corrected, *sorted(self.holding.settle(changed))))
+        for key in concerned:
+            self._judge(self.allotments[key])
+        self.starting.settle()
         self.active.sort(key=_order)
-        return [*opened, *corrected]
+        return list(concerned)
+
+    def _judge(self, allotment: Allotment) -> None:
+        """Whether an account is at rest: what is there is as it should be, and all else can begin to load."""
+        (self._close.add if _are_close(allotment) else self._close.discard)(allotment.adapter.key)
+        if (
+            allotment.sound
+            and _is_complete(allotment)
+            and all(copy.starts or copy.current is not None for copy in allotment.kept.values())
+        ):
+            for copy in allotment.kept.values():
+                if copy.starts:
+                    self.starting.add(copy, allotment.order)
+            return
+        for copy in allotment.kept.values():
+            self.starting.discard(copy)
+        allotment.active = True
+        self.active.append(allotment)
 
     def _put_pod(self, pod: Pod) -> set[str]:
         """A new or changed pod; the adapters whose accounts that touches."""
         ledger = self._ledgers.get(pod.key)
         if ledger is None:
             ledger = self._ledgers[pod.key] = PodLedger(pod)
+            self._note_target(ledger)
             insert(self.pods, ledger)
             return self._groups.add(ledger) | self._index(pod.key, {}, copies_on(pod))
         old = ledger.pod
         regroup = not alike(old, pod)
         touched = self._groups.discard(ledger) if regroup else set()
         ledger.read(pod)
+        self._note_target(ledger)
         if regroup:
             touched |= self._groups.add(ledger)
         before, after = copies_on(old), copies_on(pod)
@@ -175,7 +215,11 @@ class Fleet:
     def _remove_pod(self, ledger: PodLedger) -> set[str]:
         del self._ledgers[ledger.key]
         remove(self.pods, ledger)
-        return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {})
+        self.targets.discard(ledger.key)
+        return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {}) | ledger.held.keys()
+
+    def _note_target(self, ledger: PodLedger) -> None:
+        (self.targets.add if ledger.target else self.targets.discard)(ledger.key)
 
     def _index(self, pod: str, before: Copies, after: Copies) -> set[str]:
         """Note which adapters have what on the pod; those for which that is new."""
@@ -254,11 +298,8 @@ class Fleet:
                     as_wanted &= _enter(allotment, ledger, found[pod])
             if adapter.yields:
                 allotment.want_no_more()
-            if _are_close(allotment):
-                self._close.add(adapter.key)
-        if not as_wanted or not _is_complete(allotment):
-            allotment.active = True
-            self.active.append(allotment)
+        allotment.sound = as_wanted
+        self.holding.ask(allotment)
 
     def _correct(self, allotment: Allotment, pods: Iterable[str]) -> bool:
         """Bring an account that was at rest up to date on these pods only: one with a copy on every pod would take long
@@ -275,14 +316,14 @@ class Fleet:
         allotment.share, allotment.order = share, order_of(adapter, share)
         found = self._found.get(adapter.key, {})
         for pod in pods:
-            copy_there = allotment.kept.pop(pod, None)
+            copy_there = allotment.kept.get(pod)
             if copy_there is not None:
-                copy_there.ledger.release(copy_there)
+                allotment.give_back(copy_there)
             if pod in found and self._ledgers[pod].counts and not _enter(allotment, self._ledgers[pod], found[pod]):
                 return False
         allotment.there = bool(found)
-        (self._close.add if _are_close(allotment) else self._close.discard)(adapter.key)
-        return _is_complete(allotment)
+        self.holding.ask(allotment)
+        return True
 
 
 def _is_complete(allotment: Allotment) -> bool:

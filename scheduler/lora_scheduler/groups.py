@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from operator import attrgetter
 
 from lora_scheduler.allotment import Group
@@ -19,7 +20,7 @@ class Groups:
 
     def __init__(self) -> None:
         self._by_model: dict[str, dict[tuple[str, Selector], Group]] = {}
-        self._pods: dict[str, dict[str, PodLedger]] = {}  # by base model, by key
+        self._pods: dict[str, Labelled] = {}  # by base model
 
     def join(self, adapter: Adapter) -> Group:
         """The group of a new adapter."""
@@ -27,10 +28,13 @@ class Groups:
         kind = (adapter.namespace, adapter.selector)
         group = groups.get(kind)
         if group is None:
-            group = groups[kind] = Group()
-            for _, ledger in sorted(self._pods.get(adapter.base_model, {}).items()):
-                if selects(*kind, ledger.pod):
-                    _append(group, ledger)
+            pods = self._pods.get(adapter.base_model)
+            found = pods.selected(*kind) if pods is not None else []
+            group = groups[kind] = Group(
+                {ledger.key for ledger in found},
+                [ledger for ledger in found if ledger.sends],
+                [ledger for ledger in found if ledger.target],
+            )
         group.size += 1
         if adapter.replica_policy is not ReplicaPolicy.FIXED:
             group.followers.add(adapter.key)
@@ -50,7 +54,7 @@ class Groups:
     def add(self, ledger: PodLedger) -> set[str]:
         """A new pod; the keys of the adapters whose number of copies it may change."""
         followers: set[str] = set()
-        self._pods.setdefault(ledger.pod.base_model, {})[ledger.key] = ledger
+        self._pods.setdefault(ledger.pod.base_model, Labelled()).add(ledger)
         for kind, group in self._by_model.get(ledger.pod.base_model, {}).items():
             if selects(*kind, ledger.pod):
                 group.matching.add(ledger.key)
@@ -68,8 +72,8 @@ class Groups:
         """
         followers: set[str] = set()
         pods = self._pods[ledger.pod.base_model]
-        del pods[ledger.key]
-        if not pods:
+        pods.discard(ledger)
+        if not pods.pods:
             del self._pods[ledger.pod.base_model]
         for group in self._by_model.get(ledger.pod.base_model, {}).values():
             if ledger.key in group.matching:
@@ -80,6 +84,60 @@ class Groups:
                     remove(group.targets, ledger)
                 followers |= group.followers
         return followers
+
+
+class Labelled:
+    """The pods of one base model by their labels: a selector needs not be asked about each of them."""
+
+    def __init__(self) -> None:
+        self.pods: list[PodLedger] = []  # by key
+        self._values: dict[str, dict[str, set[PodLedger]]] = {}  # by label and its value
+
+    def add(self, ledger: PodLedger) -> None:
+        """A pod as it is now."""
+        insert(self.pods, ledger)
+        for label, value in ledger.pod.labels.items():
+            self._values.setdefault(label, {}).setdefault(value, set()).add(ledger)
+
+    def discard(self, ledger: PodLedger) -> None:
+        """A pod that had been added, and is still what it was then."""
+        remove(self.pods, ledger)
+        for label, value in ledger.pod.labels.items():
+            values = self._values[label]
+            values[value].remove(ledger)
+            if not values[value]:
+                del values[value]
+                if not values:
+                    del self._values[label]
+
+    def selected(self, namespace: str, selector: Selector) -> list[PodLedger]:
+        """Those that `selects` finds, by key."""
+        found: set[PodLedger] | None = None
+        excluded: set[PodLedger] = set()
+        for label, value in selector.match_labels:
+            found = _both(found, self._with(label, (value,)))
+        for requirement in selector.match_expressions:
+            among = requirement.values if requirement.operator in ("In", "NotIn") else None
+            some = self._with(requirement.key, among)
+            if requirement.operator in ("In", "Exists"):
+                found = _both(found, some)
+            else:
+                excluded |= some
+        pods: Iterable[PodLedger] = self.pods if found is None else sorted(found, key=_key)
+        if excluded:
+            pods = [ledger for ledger in pods if ledger not in excluded]
+        if namespace:
+            pods = [ledger for ledger in pods if ledger.pod.namespace in (namespace, "")]
+        return list(pods)
+
+    def _with(self, label: str, values: Iterable[str] | None) -> set[PodLedger]:
+        """The pods that have the label with one of these values; with any, for None."""
+        known = self._values.get(label, {})
+        return set().union(*known.values() if values is None else [known.get(value, ()) for value in values])
+
+
+def _both(some: set[PodLedger] | None, others: set[PodLedger]) -> set[PodLedger]:
+    return others if some is None else some & others
 
 
 def selects(namespace: str, selector: Selector, pod: Pod) -> bool:
@@ -118,11 +176,3 @@ def insert(ledgers: list[PodLedger], ledger: PodLedger) -> None:
 def remove(ledgers: list[PodLedger], ledger: PodLedger) -> None:
     """From a list that is sorted by key, and has it."""
     del ledgers[bisect_left(ledgers, ledger.key, key=_key)]
-
-
-def _append(group: Group, ledger: PodLedger) -> None:
-    group.matching.add(ledger.key)
-    if ledger.sends:
-        group.ready.append(ledger)
-    if ledger.target:
-        group.targets.append(ledger)

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TypeVar
 
 from lora_scheduler.errors import InvalidSnapshot
-from lora_scheduler.fleet import Change, Fleet
-from lora_scheduler.model import Adapter, Plan, Pod, Policy, Refusal, Snapshot
+from lora_scheduler.fleet import NOWHERE, Change, Fleet
+from lora_scheduler.model import Adapter, Places, Plan, Pod, Policy, Refusal, Snapshot
 from lora_scheduler.planner import DEFAULT, Round, decide, plan, plan_of
 from lora_scheduler.refusals import Refusals
 from lora_scheduler.validation import check
@@ -28,16 +28,23 @@ class Planner:
     Its time goes with what has changed and with how many adapters are not at rest (lack copies, are being loaded,
     unloaded, updated or moved), not with the size of the fleet. Not to be shared between threads.
 
+    With `remember`, each plan holds on to the places that the one before has given: it is what `lora_scheduler.plan`
+    makes of the same snapshot with those `places`. A snapshot's own are taken for the first plan only.
+
     Raises InvalidPolicy.
     """
 
-    def __init__(self, policy: Policy = DEFAULT) -> None:
+    def __init__(self, policy: Policy = DEFAULT, *, remember: bool = False) -> None:
         self._policy = policy
+        self._remember = remember
+        self._places = NOWHERE  # that the next plan holds on to
+        self._used: Places | None = None  # those that the last one has held on to
         self._adapters: dict[str, Adapter] = {}
         self._pods: dict[str, Pod] = {}
         self._last: Round | None = None
         self._assignments: dict[str, tuple[str, ...]] = {}
-        self._refusals: weakref.ref[Refusals] | None = None  # of the last plan, as long as anybody has it
+        self._made: Plan | None = None  # the last plan
+        self._given: Snapshot | None = None  # where that was made for a whole snapshot
         check(self.snapshot, policy)
 
     @property
@@ -46,14 +53,24 @@ class Planner:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What the planner takes for the present."""
-        return Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()))
+        """What the planner takes for the present, with the places that its next plan holds on to."""
+        return Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()), self._places)
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """The plan for a whole snapshot. What is equal to the last one costs little, what is identical almost nothing.
 
         Raises InvalidSnapshot, and goes on from the snapshot before.
         """
+        given, self._given = self._given, None
+        if (self._used is None or not self._remember) and snapshot.places != self._places:
+            self._detach()
+            self._last, self._places = None, snapshot.places
+        elif given is not None:
+            new_adapters, new_pods = _in_place(given.adapters, snapshot.adapters), _in_place(given.pods, snapshot.pods)
+            if new_adapters is not None and new_pods is not None:
+                made = self.update(adapters=new_adapters, pods=new_pods)
+                self._given = snapshot
+                return made
         adapters = {adapter.key: adapter for adapter in snapshot.adapters}
         pods = {pod.key: pod for pod in snapshot.pods}
         if len(adapters) < len(snapshot.adapters) or len(pods) < len(snapshot.pods):
@@ -64,7 +81,9 @@ class Planner:
             self._adapters.keys() - adapters.keys(),
             self._pods.keys() - pods.keys(),
         )
-        return self._next(change, adapters, pods)
+        made = self._next(change, adapters, pods)
+        self._given = snapshot
+        return made
 
     def update(
         self,
@@ -78,6 +97,7 @@ class Planner:
 
         Raises InvalidSnapshot, and then takes in nothing of it.
         """
+        self._given = None
         change = Change(adapters, pods, frozenset(removed_adapters), frozenset(removed_pods))
         return self._next(
             change,
@@ -86,10 +106,12 @@ class Planner:
         )
 
     def _next(self, change: Change, adapters: dict[str, Adapter], pods: dict[str, Pod]) -> Plan:
+        if self._made is not None and not (
+            change.adapters or change.pods or change.removed_adapters or change.removed_pods
+        ):
+            return self._made
         check(Snapshot(tuple(change.adapters), tuple(change.pods)), self._policy)
-        before = self._refusals() if self._refusals is not None else None
-        if before is not None:
-            before.detach(partial(_refusals, self.snapshot, self._policy))
+        self._detach()
         self._adapters, self._pods = adapters, pods
         last, self._last = self._last, None  # whatever breaks this round, the next one begins from scratch
         if last is None:
@@ -97,14 +119,26 @@ class Planner:
             change = Change(tuple(adapters.values()), tuple(pods.values()))
         else:
             fleet, assignments = last.fleet, self._assignments
-            last.steps.forget()
-        opened = fleet.apply(change)
+        opened = fleet.apply(change, self._places)
         done = decide(fleet, self._policy)
         self._assignments = _assigned(assignments, done, opened, change.removed_adapters)
-        made = plan_of(done, self._assignments)
-        self._last = done
-        self._refusals = weakref.ref(made.refusals) if isinstance(made.refusals, Refusals) else None
-        return made
+        self._made = plan_of(done, self._assignments)
+        self._last, self._used = done, self._places
+        if self._remember:
+            self._places = self._made.places
+        return self._made
+
+    def _detach(self) -> None:
+        """The accounts go on without the last plan: its reasons are worked out anew if anybody else still has them."""
+        made, self._made = self._made, None
+        if made is None:
+            return
+        refusals = weakref.ref(made.refusals)
+        del made
+        held = refusals()
+        if isinstance(held, Refusals):
+            then = Snapshot(tuple(self._adapters.values()), tuple(self._pods.values()), self._used or NOWHERE)
+            held.detach(partial(_refusals, then, self._policy))
 
 
 def _assigned(
@@ -122,6 +156,17 @@ def _assigned(
     if len(after) + len(removed) > len(before):
         return {key: after[key] for key in sorted(after)}
     return after
+
+
+def _in_place(old: Sequence[T], new: Sequence[T]) -> list[T] | None:
+    """As `_differing`, where both list the same keys in the same order; None where they do not. Most snapshots are the
+    last one with a few values replaced: to see that takes a tenth of the time."""
+    if len(old) != len(new):
+        return None
+    pairs = [(was, value) for was, value in zip(old, new, strict=True) if was is not value]
+    if any(was.key != value.key for was, value in pairs):
+        return None
+    return [value for was, value in pairs if was != value]
 
 
 def _differing(old: Mapping[str, T], new: Mapping[str, T]) -> list[T]:

@@ -8,9 +8,13 @@ happened: it decides where things go.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lora_scheduler.model import Adapter, Pod, Reason, Resident, ResidentState
 from lora_scheduler.topology import domain_of
+
+if TYPE_CHECKING:
+    from lora_scheduler.starting import Entry, Starting
 
 UNLIMITED = 1 << 62  # a memory budget that was not declared
 
@@ -22,7 +26,9 @@ class Copy:
     `current` is the resident of the wanted version, `old` one of another version that stands in for it; residents on
     their way out are neither. `extras` are further residents of the same adapter, which nobody needs. `bytes` is what
     the copy takes in the end. `settled` is set once the plan says how the wanted version gets there, `begun` where
-    this is a load with which nothing is replaced.
+    this is a load with which nothing is replaced, to a place that is not held on to. `starts` while its load takes room
+    on the pod, though nothing of it is there; `entry` is where `listed` has it if that load goes on being in one plan
+    after the other.
     """
 
     adapter: Adapter
@@ -34,6 +40,9 @@ class Copy:
     extras: tuple[Resident, ...] = ()
     settled: bool = False
     begun: bool = False
+    starts: bool = False
+    entry: Entry | None = None
+    listed: Starting | None = None
 
     @property
     def residents(self) -> tuple[Resident, ...]:
@@ -65,15 +74,17 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "key", "largest",
-        "later_bytes", "later_slots", "load", "lowest", "names", "now_bytes", "now_slots", "pod", "sends", "slot_limit",
-        "target",
+        "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "held", "key",
+        "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest", "names", "names_there", "now_bytes",
+        "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
         self.key = pod.key
         self.names: dict[str, str] = {}  # public name -> key of the adapter that has it here (of several, the least)
+        self._namesakes: dict[str, set[str]] = {}  # the keys of those that share a name, where several do
         self.copies: dict[str, Copy] = {}  # by adapter: what counts in `later`
+        self.held: dict[str, Copy] = {}  # of the copies, those of which nothing is here yet, see holding
         self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
         self.lowest: int | None = None  # see lowest_priority
         self.largest: float | None = None  # see largest_share
@@ -82,7 +93,7 @@ class PodLedger:
         self.read(pod)
 
     def read(self, pod: Pod) -> None:
-        """Take in the pod as it is now. Loads that a round had begun on it are forgotten."""
+        """Take in the pod as it is now."""
         self.pod = pod
         self.domains: dict[str, str] = {}
         self.sends = pod.ready and not pod.draining  # may get actions
@@ -94,8 +105,11 @@ class PodLedger:
         self.byte_limit = UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
         self.slot_limit = pod.host_slots
         residents = pod.residents
-        self.now_bytes = sum([resident.bytes for resident in residents])
-        self.now_slots = len(residents)
+        starting = [copy.adapter.bytes for copy in self.copies.values() if copy.starts]
+        self.now_bytes = sum([resident.bytes for resident in residents]) + sum(starting)
+        self.now_slots = len(residents) + len(starting)
+        self.names_there = frozenset([resident.name for resident in residents])
+        self.keys_there = frozenset([resident.adapter for resident in residents])
         foreign = [resident for resident in residents if not resident.owned]
         self.foreign_names = frozenset([resident.name for resident in foreign])
         staying = [resident.bytes for resident in foreign if resident.state is not ResidentState.UNLOADING]
@@ -131,25 +145,32 @@ class PodLedger:
             self.lowest = copy.adapter.priority
         if self.largest is not None and copy.share > self.largest:
             self.largest = copy.share
-        if self.names.setdefault(name, key) > key:
-            self.names[name] = key
+        first = self.names.setdefault(name, key)
+        if first != key:
+            self._namesakes.setdefault(name, {first}).add(key)
+            self.names[name] = min(first, key)
         self.later_bytes += copy.bytes
         self.later_slots += 1
         self.load += copy.share
 
     def release(self, copy: Copy) -> None:
-        """Count a copy no longer."""
+        """Count a copy no longer, nor its load if that has begun with this plan."""
         key, name = copy.adapter.key, copy.adapter.name
         del self.copies[key]
+        self.held.pop(key, None)
+        self.abort(copy)
         if copy.adapter.priority == self.lowest:
             self.lowest = None
         if copy.share == self.largest:
             self.largest = None
-        if self.names[name] == key:
+        heirs = self._namesakes.get(name)
+        if heirs is None:
             del self.names[name]
-            heirs = [other.adapter.key for other in self.copies.values() if other.adapter.name == name]
-            if heirs:
-                self.names[name] = min(heirs)
+        else:
+            heirs.remove(key)
+            self.names[name] = min(heirs)
+            if len(heirs) == 1:
+                del self._namesakes[name]
         self.later_bytes -= copy.bytes
         self.later_slots -= 1
         self.load -= copy.share
@@ -185,15 +206,20 @@ class PodLedger:
         slots = self.now_slots + (leaving is None)
         return slots <= self.slot_limit and self.now_bytes - (leaving or 0) + size <= self.byte_limit
 
-    def begin_load(self, size: int) -> None:
-        """A load starts with this plan: its room is taken from now on."""
-        self.now_bytes += size
+    def begin(self, copy: Copy) -> None:
+        """The load of a held copy starts with this plan: its room is taken from now on."""
+        copy.starts = True
+        self.now_bytes += copy.adapter.bytes
         self.now_slots += 1
 
-    def forget_load(self, size: int) -> None:
-        """The plan that had begun a load is gone."""
-        self.now_bytes -= size
-        self.now_slots -= 1
+    def abort(self, copy: Copy) -> None:
+        """It does not start after all, or the plan is gone with which it did."""
+        if copy.starts:
+            copy.starts = False
+            if copy.listed is not None:
+                copy.listed.discard(copy)
+            self.now_bytes -= copy.adapter.bytes
+            self.now_slots -= 1
 
 
 def has_valid_limits(pod: Pod) -> bool:

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     POD_NOT_READY = "PodNotReady"
     POD_TERMINATING = "PodTerminating"
     POD_UNREACHABLE = "PodUnreachable"
+    MODEL_LIST_TOO_LONG = "ModelListTooLong"  # its engine lists more than is read
     UNAUTHORIZED = "Unauthorized"  # its engine does not accept our API key
     INVALID_POD_LIMITS = "InvalidPodLimits"
     # the pod is full, and nobody there has to make room
@@ -189,11 +190,28 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """What a plan has decided, for the next one to hold on to: adapter key -> the pods that should hold it, the pods
+    that could take loads then, and in `firm` the adapters that had been on a pod already when they got a place.
+
+    A copy of which nothing is on its pod yet keeps its place there, if it still may be there, has the room and can
+    begin to load at once, or waits for an older version of its own to leave. When further pods can take loads, places
+    that are not firm are given anew. What is on a pod already does not depend on this.
+    """
+
+    assignments: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    pods: frozenset[str] = frozenset()
+    firm: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment, seen whole: everything that is wanted and everything that is there."""
+    """One moment, seen whole: everything that is wanted and everything that is there, and in `places` what an earlier
+    plan has decided (`Plan.places`), where the next one is to hold on to that."""
 
     adapters: tuple[Adapter, ...]
     pods: tuple[Pod, ...]
+    places: Places = Places()
 
 
 class LoadCause(StrEnum):
@@ -269,7 +287,7 @@ class Plan:
     each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many copies; for
     AllPods, how many pods that match and are ready, and 1 if no copy has a place and no pod matches.
     `overloads`: pods that stay more loaded than `Policy.rebalance_epsilon` tolerates, by base model, the most loaded
-    first.
+    first. `places`: for the next snapshot, if its plan is to hold on to what this one has decided.
     """
 
     assignments: Mapping[str, tuple[str, ...]]
@@ -278,6 +296,7 @@ class Plan:
     refusals: Mapping[str, tuple[Refusal, ...]]
     missing: Mapping[str, int]
     overloads: tuple[Overload, ...] = ()
+    places: Places = Places()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from lora_scheduler.balance.selecting import select
 from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.board import Board
 from lora_scheduler.fleet import Change, Fleet
-from lora_scheduler.model import YIELDING, Overload, Plan, Policy, Snapshot
+from lora_scheduler.model import YIELDING, Overload, Places, Plan, Policy, Snapshot
 from lora_scheduler.placement import fill, follow_demand, grow
 from lora_scheduler.policies import CLOSE, POLICIES
 from lora_scheduler.precedence import rank_by_worth
@@ -72,6 +72,7 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
         refusals=Refusals(tuple(lacking), done.fleet, done.steps),
         missing=lacking,
         overloads=done.overloads,
+        places=Places(assignments, frozenset(done.fleet.targets), done.fleet.holding.firm(done.worked)),
     )
 
 
@@ -79,13 +80,14 @@ def work_out(snapshot: Snapshot, policy: Policy) -> Round:
     """The accounts of a snapshot after a round; `plan` and `explain` read different things off them."""
     check(snapshot, policy)
     fleet = Fleet(policy.hot_share)
-    fleet.apply(Change(snapshot.adapters, snapshot.pods))
+    fleet.apply(Change(snapshot.adapters, snapshot.pods), snapshot.places)
     return decide(fleet, policy)
 
 
 def decide(fleet: Fleet, policy: Policy) -> Round:
     """The round itself."""
-    steps, board = Steps(), Board(POLICIES[policy.name], CLOSE.get(policy.name), fleet.following)
+    scorers, close = POLICIES[policy.name], CLOSE.get(policy.name)
+    steps, board = Steps(fleet.starting), Board(fleet.pods, scorers, close, fleet.following)
     allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
     there = [allotment for allotment in fleet.active if allotment.there]
@@ -107,7 +109,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     # what has been moved, and preempted, may have made more room than the other board knows of
-    board = Board(POLICIES[policy.name], CLOSE.get(policy.name))
+    board = Board(fleet.pods, scorers, close)
     for allotment in fleet.worked():
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
             fill(allotment, allotments, board, preempt=False)

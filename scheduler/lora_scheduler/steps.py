@@ -9,12 +9,15 @@ from lora_scheduler.filters import size
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Load, LoadCause, Reason, Refusal, Resident, ResidentState, Unload, UnloadCause
+from lora_scheduler.starting import Starting
 
 
 class Steps:
     """The actions of one plan. A load takes its room on the pod the moment it is added."""
 
-    def __init__(self) -> None:
+    def __init__(self, starting: Starting) -> None:
+        """`starting`: loads that go on being in the plan, see holding."""
+        self._starting = starting
         self.waiting: list[tuple[Load, Refusal]] = []
         self._begun: list[tuple[Copy, LoadCause]] = []
         self._unloads: dict[tuple[str, str], Unload] = {}
@@ -24,28 +27,28 @@ class Steps:
     def actions(self) -> tuple[Load | Unload, ...]:
         """Unloads by pod and name, then loads in the order of priority."""
         unloads = [self._unloads[key] for key in sorted(self._unloads)]
-        return (*unloads, *(_load(copy, cause) for copy, cause in self._begun))
+        begun = [_load(copy, cause) for copy, cause in self._begun]
+        if self._starting.entries:
+            begun = self._starting.with_others(list(zip(begun, [copy for copy, _ in self._begun], strict=True)))
+        return (*unloads, *begun)
 
     def load(self, copy: Copy, cause: LoadCause) -> None:
         copy.settled = True
-        copy.begun = copy.current is None and copy.old is None
-        copy.ledger.begin_load(copy.adapter.bytes)
+        copy.begun = copy.current is None and copy.old is None and not copy.starts
+        if copy.starts:
+            self._starting.discard(copy)  # else it would be in the plan twice
+        else:
+            copy.ledger.begin(copy)
         self._begun.append((copy, cause))
 
     def begun(self) -> Iterator[Copy]:
-        """The copies of which nothing is there yet, and whose load begins with this plan."""
+        """The copies of which nothing is there yet, and whose place this plan has found."""
         return (copy for copy, _ in self._begun if copy.begun)
 
     def cancel(self, copy: Copy) -> None:
         """Do not begin a load after all."""
-        copy.ledger.forget_load(copy.adapter.bytes)
+        copy.ledger.abort(copy)
         self._begun = [entry for entry in self._begun if entry[0] is not copy]
-
-    def forget(self) -> None:
-        """Give the room back that the loads have taken; the steps are not to be used any more."""
-        for copy, _ in self._begun:
-            copy.ledger.forget_load(copy.adapter.bytes)
-        self._begun.clear()
 
     def wait(self, copy: Copy, cause: LoadCause, reason: Reason, message: str) -> None:
         copy.settled = True
@@ -79,7 +82,9 @@ def start(allotment: Allotment, fleet: Fleet, steps: Steps) -> None:
             continue
         cause = cause_of(allotment, copy)
         ledger = copy.ledger
-        if fleet.blocks(allotment, ledger):
+        if copy.starts:
+            steps.load(copy, cause)
+        elif fleet.blocks(allotment, ledger):
             message = f"a resident called {copy.adapter.name!r}, or an older version, has to leave first"
             steps.wait(copy, cause, Reason.WAITING_FOR_ROOM, message)
         elif ledger.fits_now(copy.adapter.bytes):

@@ -64,6 +64,10 @@ class Agent:
         body = {"versions": [{"name": name, "fingerprint": version} for name, version in versions]}
         return await self.ask("PUT", "/v1/loaded", body)
 
+    async def ready(self, container: str, *, is_open: bool, message: str = "") -> Answer:
+        body = {"container": container, "open": is_open, "message": message}
+        return await self.ask("PUT", "/v1/readiness", body)
+
     def folder(self, order: FetchOrder) -> Path:
         return self.root / order.name / order.fingerprint
 
@@ -76,9 +80,10 @@ def place(order: FetchOrder) -> str:
 async def an_agent(
     folder: Path, *, limits: Limits = LIMITS, root: Path | None = None, token: str = TOKEN, **settings: Any
 ) -> AsyncIterator[Agent]:
-    """An agent in this process, on a free port, with its disk in `folder`/disk."""
+    """An agent in this process, on a free port, with its disk in `folder`/disk, or in `root` as that is."""
     disk, token_file = root or folder / "disk", folder / "token"
-    disk.mkdir(exist_ok=True)
+    if root is None:
+        disk.mkdir(exist_ok=True)
     token_file.write_text(token + "\n")
     base = AgentSettings(root=disk, token_file=str(token_file), pod=POD, host="127.0.0.1", port=0)
     async with serving(replace(base, **settings), limits) as port, aiohttp.ClientSession() as session:

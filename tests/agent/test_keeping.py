@@ -158,9 +158,10 @@ async def test_a_disk_that_is_full_is_a_reason_and_heals(tmp_path: Path, tiny_di
         assert (await agent.fetch(case.order)).body["state"] == "Present"
 
 
-async def test_a_disk_that_is_gone_is_a_reason_and_not_ready(agent: Agent, case: Case) -> None:
+async def test_a_disk_that_is_gone_is_a_reason_and_closes_no_pod(agent: Agent, case: Case) -> None:
+    assert (await agent.ready("engine-1", is_open=True)).body == {"open": True}
     await asyncio.to_thread(agent.root.rename, agent.root.with_name("gone"))
     problem = (await agent.fetch(case.order)).body["problem"]
     assert (problem["reason"], problem["retryable"]) == ("VolumeMissing", True)
-    assert (await agent.ask("GET", "/readyz", token=None)).status in (500, 503)
+    assert (await agent.ask("GET", "/readyz", token=None)).status == 200
     assert (await agent.ask("GET", "/metrics", token=None)).status == 200

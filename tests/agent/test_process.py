@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 
 from e2e.controlplane.processes import free_ports
 from e2e.stores.proxy import Fault
-from lora_operator.agent.token import TokenError
+from lora_operator.agent import app, upkeep
 from lora_operator.artifacts import WEIGHTS_FILE
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.pace import Bandwidth
@@ -89,15 +88,30 @@ async def test_one_that_is_told_to_stop_ends_in_order_and_goes_on_later(tmp_path
         assert (await agent.fetch(case.order)).body["state"] == "Present"
 
 
-async def test_one_that_cannot_start_says_why_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(TOKEN)
-    process = await started(tmp_path)
-    said = (await process.communicate())[0].decode()
-    assert process.returncode == 1 and "mount the volume" in said and "Traceback" not in said
-    assert os.fspath(tmp_path / "disk") in said
-    with pytest.raises(TokenError, match="has 5 characters"):
-        async with an_agent(tmp_path, token="short"):
+async def test_one_without_its_disk_or_token_says_so_goes_on_and_takes_them_when_they_are_there(
+    tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(app, "OPEN_SECONDS", 0.01)
+    disk = tmp_path / "disk"
+    async with an_agent(tmp_path, root=disk, token="short") as agent:
+        wrong = ""
+        while "mount the volume" not in wrong:
+            wrong = (await agent.ask("GET", "/healthz", token=None)).text
+        assert wrong.startswith("ok; ") and str(disk) in wrong and "has 5 characters" in wrong
+        (tmp_path / "token").write_text(TOKEN)
+        disk.mkdir()
+        while (await agent.ask("GET", "/healthz", token=None)).text != "ok\n":
             pass
+        assert (await agent.fetch(case.order)).body["state"] == "Present"
+
+
+async def test_one_whose_port_is_taken_says_so_in_a_line(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with a_process(tmp_path, said) as (agent, _):
+        process = await started(tmp_path, "--port", str(agent.port))
+        why = (await process.communicate())[0].decode()
+    assert process.returncode == 1 and "choose another port" in why and "Traceback" not in why
 
 
 def test_an_agent_needs_no_cloud_sdk_and_no_kubernetes() -> None:

@@ -55,7 +55,6 @@ from tests.artifacts.written_adapter import BASE, config_of, write_adapter
         ("layers_to_transform", ["0"], RefusedReason.CONFIG_INVALID),
         ("layers_to_transform", [0], RefusedReason.LAYERS_MISMATCH),
         ("base_model_name_or_path", 3, RefusedReason.CONFIG_INVALID),
-        ("base_model_name_or_path", "org/other", RefusedReason.BASE_MODEL_MISMATCH),
     ],
 )
 def test_refuses_with_reason_and_field(tmp_path: Path, field: str, value: Any, reason: RefusedReason) -> None:
@@ -100,19 +99,56 @@ def test_accepts_what_changes_nothing_for_the_engine(tmp_path: Path, changes: di
         ("C:\\models\\x", "tiny"),
         ("unsloth/tiny-base-unsloth-bnb-4bit", "org/tiny-base"),
         ("org/tiny-base", "org/tiny-base-AWQ"),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("org/Llama-2-7b-hf", "org/llama-2-7b"),
+        ("org/tiny-base", "org/tiny-base-quantized.w4a16"),
+        ("org/tiny-base", "org/tiny-base-BF16"),
+        ("org/tiny-base", "org/tiny-base-FP8-dynamic"),
+        ("org/tiny-base", "org/tiny-base-NVFP4"),
+        ("org/tiny-base-qat-q4_0-unquantized", "org/tiny-base"),
+        ("org/tiny_base", "org/tiny-base"),
+        ("models--org--tiny-base", "org/tiny-base"),
+        ("/root/.cache/hub/models--org--tiny-base/snapshots/0a1b", "org/tiny-base"),
+        ("outputs/sft/merged", "org/tiny-base"),
+        ("outputs/checkpoint-500", "org/tiny-base"),
+        ("C:/models/x", "org/tiny-base"),
+        ("s3://bucket/models/x", "org/tiny-base"),
+        ("org/other", "s3://bucket/models/x"),
     ],
 )
 def test_takes_names_that_can_mean_the_same_model_for_the_same(tmp_path: Path, trained_on: str, served: str) -> None:
     inspect(write_adapter(tmp_path, base_model_name_or_path=trained_on), served_base_model=served)
 
 
-@pytest.mark.parametrize("trained_on", ["org/tiny-base-instruct", "org/base", "tiny", "org/tiny-base-v2"])
+@pytest.mark.parametrize(
+    "trained_on",
+    [
+        "org/tiny-base-instruct",
+        "org/base",
+        "org/base-1b",
+        "tiny",
+        "org/tiny-base-v2",
+        "models--org--other",
+        "org/tiny-base-7b-hf",
+    ],
+)
 def test_refuses_the_name_of_another_model(tmp_path: Path, trained_on: str) -> None:
     with pytest.raises(AdapterRefused) as caught:
         inspect(write_adapter(tmp_path, base_model_name_or_path=trained_on), served_base_model="org/tiny-base")
     assert caught.value.reason is RefusedReason.BASE_MODEL_MISMATCH
     assert trained_on in caught.value.message
     assert "org/tiny-base" in caught.value.message
+
+
+def test_the_name_of_another_model_is_only_a_doubt_where_the_layers_fit(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path, base_model_name_or_path="org/other")
+    (doubt,) = inspect(folder, base=BASE, served_base_model="org/tiny-base").doubts
+    assert "org/other" in doubt
+
+
+def test_a_name_that_may_be_made_up_contradicts_nothing(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path, base_model_name_or_path="org/tiny-base")
+    assert inspect(folder, served_base_model="chat", base_aliases=("/mnt/models",)).rank == 4
 
 
 @pytest.mark.parametrize(

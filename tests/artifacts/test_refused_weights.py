@@ -169,22 +169,48 @@ def test_without_the_base_model_regular_differences_between_layers_are_fine(
 
 
 @pytest.mark.parametrize(
-    ("shapes", "reason"),
+    ("shapes", "doubt"),
     [
-        (one_module(Q, [0, 1, 2, 4, 5, 6, 7], square), RefusedReason.LAYERS_MISMATCH),
-        (one_module(Q, [10, 11], square), RefusedReason.LAYERS_MISMATCH),
-        (one_module(Q, list(range(4)), lambda layer: (16 + layer // 3, 16)), RefusedReason.SHAPE_MISMATCH),
-        (without("layers.1.self_attn.v_proj"), RefusedReason.LAYERS_MISMATCH),
-        (
-            one_module(Q, [0, 1], square) | one_module(Q.replace("q_proj", "v_proj"), [0, 1], lambda layer: (24, 8)),
-            RefusedReason.SHAPE_MISMATCH,
-        ),
+        (one_module(Q, [0, 1, 2, 4, 5, 6, 7], square), "has no tensors for model.layers.3.self_attn.q_proj"),
+        (one_module(Q, [2, 5, 8, 10, 12, 14], square), "has no tensors for model.layers.3.self_attn.q_proj"),
+        (one_module(Q, [10, 11], square), "has no tensors for model.layers.{}.self_attn.q_proj before layer 10"),
+        (one_module(Q, list(range(4)), lambda layer: (16 + layer // 3, 16)), "adapts model.layers.3.self_attn.q_proj"),
+        (without("layers.1.self_attn.v_proj"), "has no tensors for model.layers.1.self_attn.v_proj"),
     ],
 )
-def test_without_the_base_model_a_layer_that_stands_out_is_refused(
-    tmp_path: Path, shapes: dict[str, Shape], reason: RefusedReason
+def test_without_the_base_model_a_layer_that_stands_out_is_a_doubt_and_no_refusal(
+    tmp_path: Path, shapes: dict[str, Shape], doubt: str
 ) -> None:
-    assert reason_of(write_adapter(tmp_path, shapes=shapes), known=False) is reason
+    found = inspect(write_adapter(tmp_path, shapes=shapes))
+    assert doubt in "; ".join(found.doubts)
+
+
+def test_without_the_base_model_what_reads_one_input_must_have_its_width(tmp_path: Path) -> None:
+    shapes = one_module(Q, [0, 1], square) | one_module(Q.replace("q_proj", "v_proj"), [0, 1], lambda layer: (24, 8))
+    assert reason_of(write_adapter(tmp_path, shapes=shapes), known=False) is RefusedReason.SHAPE_MISMATCH
+
+
+def test_not_every_number_in_a_path_is_a_layer(tmp_path: Path) -> None:
+    shapes = lora_tensors()
+    for path, inputs, outputs in (("visual.merger.mlp.0", 64, 64), ("visual.merger.mlp.2", 64, 32)):
+        shapes |= {tensor_name(path, "A"): (4, inputs), tensor_name(path, "B"): (outputs, 4)}
+    found = inspect(write_adapter(tmp_path, shapes=shapes, target_modules=["q_proj", "v_proj", "mlp.0", "mlp.2"]))
+    assert found.layers == 2
+    assert found.doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html><body>Log in</body></html>", "web page"),
+        (b"PK\x03\x04" + bytes(40), "torch.save"),
+        (b"", "is empty"),
+    ],
+)
+def test_names_what_lies_in_the_place_of_the_weights(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(AdapterRefused, match=says):
+        inspect(write_adapter(tmp_path, weights=content), base=BASE)
 
 
 def test_without_the_base_model_the_parts_of_an_mlp_must_fit_together(tmp_path: Path) -> None:

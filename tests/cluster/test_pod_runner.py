@@ -15,7 +15,7 @@ import pytest
 
 from e2e.controlplane import ControlPlane
 from e2e.pods import ContainerError, PodRunnerError, PodRunnerThread
-from e2e.pods.manifests import vllm_pod_template, vllm_statefulset
+from e2e.pods.manifests import agent_container, vllm_pod_template, vllm_statefulset
 
 pytestmark = pytest.mark.cluster
 
@@ -162,6 +162,33 @@ def test_readiness_gate_holds_the_pod_back_until_somebody_opens_it(cluster: Clus
     assert "reason" not in condition(ready, "Ready")
     set_gate("False")
     cluster.wait_for("vllm-0", "condition=Ready=false")
+
+
+def test_native_sidecars_start_first_are_restarted_and_end_last(
+    cluster: Cluster, pods: PodRunnerThread, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t0ken-of-the-agents")
+    probed = {"startupProbe": {"httpGet": {"path": "/healthz", "port": "lora-agent"}}}
+    agent = agent_container(tmp_path, token) | probed
+    cluster.statefulset(1, adapter_root=tmp_path, sidecars=[agent])
+    # the agent listens, and waits for an operator that does not come: the pod is not Ready by its engine alone
+    cluster.kubectl("wait", "pod/vllm-0", "--for=jsonpath={.status.containerStatuses[0].ready}=true", "--timeout=30s")
+    waiting = cluster.pod("vllm-0")
+    assert condition(waiting, "Initialized")["status"] == "True"
+    assert condition(waiting, "Ready")["message"] == "containers with unready status: [agent]"
+    (status,) = waiting["status"]["initContainerStatuses"]
+    assert (status["name"], status["started"], status["ready"]) == ("agent", True, False)
+    began = [psutil.Process(pods.pid_of(cluster.namespace, "vllm-0", name)).create_time() for name in ("agent", "vllm")]
+    assert began == sorted(began)
+    pods.kill_container(cluster.namespace, "vllm-0", "agent")
+    restarted = "--for=jsonpath={.status.initContainerStatuses[0].restartCount}=1"
+    cluster.kubectl("wait", "pod/vllm-0", restarted, "--timeout=30s")
+    assert cluster.pod("vllm-0")["status"]["containerStatuses"][0]["restartCount"] == 0
+    engine, sidecar = (psutil.Process(pods.pid_of(cluster.namespace, "vllm-0", name)) for name in ("vllm", "agent"))
+    cluster.kubectl("delete", "pod", "vllm-0", "--wait=false")
+    psutil.wait_procs([sidecar], timeout=30)
+    assert not engine.is_running()
 
 
 def test_api_server_that_is_away_disturbs_no_container_and_hears_later(cluster: Cluster, pods: PodRunnerThread) -> None:

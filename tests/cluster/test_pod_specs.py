@@ -11,7 +11,7 @@ import pytest
 from e2e.pods import AddressError
 from e2e.pods.addresses import AddressBook
 from e2e.pods.manifests import vllm_statefulset
-from e2e.pods.podspec import Launch, SpecError, launch, references
+from e2e.pods.podspec import Launch, SpecError, launch, references, sidecars_of
 from e2e.pods.programs import Program, UnknownImage, image_name, known_programs, program_of
 from e2e.pods.status import ContainerState, is_ready, pod_status
 from e2e.pods.volumes import files_of, parts_of, write_files
@@ -183,6 +183,33 @@ def test_transition_time_moves_only_with_the_status() -> None:
     assert found["Ready"]["lastTransitionTime"] == "2025-01-01T00:00:00Z"
     assert found["ContainersReady"]["lastTransitionTime"] == NOW
     assert found["ContainersReady"]["reason"] is None, "a patch removes a key by null"
+
+
+def test_a_startup_probe_is_asked_before_the_readiness_probe() -> None:
+    probe = {"httpGet": {"path": "/up", "port": 81}}
+    assert started(a_pod(startupProbe=probe)).startup == "http://127.20.0.2:81/up"
+    assert started(a_pod()).startup is None
+
+
+def test_native_sidecars_count_for_the_pod_and_other_init_containers_do_not() -> None:
+    pod = a_pod()
+    pod["spec"]["initContainers"] = [{"name": "once"}, {"name": "agent", "restartPolicy": "Always"}]
+    assert [item["name"] for item in sidecars_of(pod)] == ["agent"]
+    running = {"running": {"startedAt": NOW}}
+    engine = ContainerState("vllm", "vllm-sim", running, ready=True, started=True)
+
+    def status(**agent: bool) -> dict[str, Any]:
+        sidecar = ContainerState("agent", "lora-operator", running, **agent)
+        more = {"ip": "127.20.0.2", "host_ip": "127.20.254.1", "start_time": NOW, "now": NOW}
+        return pod_status(pod, [engine], sidecars=[sidecar], **more)
+
+    def conditions(**agent: bool) -> dict[str, str]:
+        return {item["type"]: item["status"] for item in status(**agent)["conditions"]}
+
+    assert is_ready(status(ready=True, started=True))
+    assert conditions(started=True)["ContainersReady"] == "False" and conditions(started=True)["Initialized"] == "True"
+    assert conditions()["Initialized"] == "False"
+    assert [item["name"] for item in status()["initContainerStatuses"]] == ["agent"]
 
 
 def test_pod_without_a_started_container_is_pending() -> None:

@@ -1,6 +1,7 @@
 """A small stand-in for the API server on loopback: keeps objects, answers, refuses or stalls on demand.
 
-It knows nothing of schemas or field managers; what depends on those is tested on a real API server.
+It knows nothing of schemas, and field managers of finalizers alone; what depends on those is tested on a real API
+server.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from lora_operator.kube import Kube
+from tests.core.patches import FinalizerOwners, TestFailed, json_patched
 
 Json = dict[str, Any]
 GROUP_VERSION = "production-stack.vllm-project/v1alpha1"
+ANYTHING: Json = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 @dataclass
@@ -42,10 +45,12 @@ class ApiServer:
     forbid: bool = False
     release: tuple[int, int] = (1, 36)
     defined: Json | None = field(default_factory=dict)  # the definition's schema, none if it is not there
+    undefined: set[str] = field(default_factory=set)  # plurals that have no definition though others have
     denied: set[str] = field(default_factory=set)  # rights that are said not to be there: "verb resource"
     unknown_fields: tuple[str, ...] = ()  # of status: dropped, as a definition does that does not know them
     watcher: Callable[[str, str, Json], None] | None = None  # event type, path, object
     version: int = 100
+    _owners: dict[str, FinalizerOwners] = field(default_factory=dict)  # by uid
     kube: Kube = field(init=False)
     seen: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -97,7 +102,7 @@ class ApiServer:
             return web.json_response(self.put(path, body))
         if request.method == "POST":
             return web.json_response(body, status=201)
-        return self._patch(path.removesuffix("/status"), body)
+        return self._patch(request, path.removesuffix("/status"), body)
 
     def _about(self, path: str, body: Json) -> Json | None:
         """What it says of itself and of our rights; such calls are not counted."""
@@ -105,9 +110,11 @@ class ApiServer:
         if path == "/version":
             return {"gitVersion": f"v{major}.{minor}.0", "major": str(major), "minor": f"{minor}+"}
         if path == f"/apis/{GROUP_VERSION}":
-            return {"resources": [{"name": "loraadapters"}] if self.defined is not None else []}
+            names = ("loraadapters", "loraendpoints") if self.defined is not None else ()
+            return {"resources": [{"name": name} for name in names if name not in self.undefined]}
         if path == f"/openapi/v3/apis/{GROUP_VERSION}":
-            return {"components": {"schemas": {"a.b.v1alpha1.LoraAdapter": self.defined} if self.defined else {}}}
+            known = {"a.b.v1alpha1.LoraAdapter": self.defined, "a.b.v1alpha1.LoraEndpoint": ANYTHING}
+            return {"components": {"schemas": known if self.defined else {}}}
         if path.endswith("/selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
@@ -142,10 +149,18 @@ class ApiServer:
             return web.json_response({"message": f"{path} not found"}, status=404)
         return web.json_response(self.objects[path])
 
-    def _patch(self, path: str, body: Json) -> web.Response:
+    def _patch(self, request: web.Request, path: str, body: Any) -> web.Response:
         known = self.objects.get(path)
+        if "/loraendpoints/" in path:  # applied as a whole, and created where there is none
+            uid = known["metadata"]["uid"] if known is not None else f"uid-of-{path}-{self.version}"
+            return web.json_response(self.put(path, {**body, "metadata": {**body["metadata"], "uid": uid}}))
         if known is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
+        if request.content_type == "application/json-patch+json":
+            try:
+                return self._put_finalized(path, json_patched(known, body))
+            except TestFailed as error:
+                return web.json_response({"message": f"the server rejected our request: {error}"}, status=422)
         if "data" in body:  # a merge patch of a ConfigMap
             if body.get("metadata", {}).get("resourceVersion") not in (None, known["metadata"]["resourceVersion"]):
                 return web.json_response({"message": "somebody wrote it since"}, status=409)
@@ -154,15 +169,23 @@ class ApiServer:
             return web.json_response(self.put(path, known))
         if body["metadata"].get("uid") not in (None, known["metadata"]["uid"]):
             return web.json_response({"message": "the uid in the precondition is another one"}, status=409)
-        known["metadata"] |= {k: v for k, v in body["metadata"].items() if k != "annotations"}
+        known["metadata"] |= {k: v for k, v in body["metadata"].items() if k not in ("annotations", "finalizers")}
+        if request.content_type == "application/apply-patch+yaml" and not request.path.endswith("/status"):
+            owners = self._owners.setdefault(known["metadata"]["uid"], FinalizerOwners())
+            present, applied = known["metadata"].get("finalizers", []), body["metadata"].get("finalizers", [])
+            known["metadata"]["finalizers"] = owners.apply(present, request.query["fieldManager"], applied)
         known["metadata"].setdefault("annotations", {}).update(body["metadata"].get("annotations", {}))
         if "status" in body:
             if path.startswith("/api/v1/"):  # strategic merge: conditions are a map by type
                 self._merge_conditions(known["status"], body["status"])
             else:
                 known["status"] = {k: v for k, v in body["status"].items() if k not in self.unknown_fields}
-        answer = json.loads(json.dumps(self.put(path, known)))
-        if known["metadata"].get("deletionTimestamp") and not known["metadata"].get("finalizers"):
+        return self._put_finalized(path, known)
+
+    def _put_finalized(self, path: str, body: Json) -> web.Response:
+        """Keep it, or let it go with its last finalizer."""
+        answer = json.loads(json.dumps(self.put(path, body)))
+        if body["metadata"].get("deletionTimestamp") and not body["metadata"].get("finalizers"):
             self.remove(path)
         return web.json_response(answer)
 

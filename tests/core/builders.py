@@ -42,7 +42,15 @@ def a_resource(
     return read_resource(body)
 
 
-def found(name: str, fingerprint: str = V1, *, rank: int = 8, size: int = 1000, features: Any = ()) -> FoundAdapter:
+def found(
+    name: str,
+    fingerprint: str = V1,
+    *,
+    rank: int = 8,
+    size: int = 1000,
+    features: Any = (),
+    doubts: tuple[str, ...] = (),
+) -> FoundAdapter:
     inspection = Inspection(
         rank=rank,
         bytes=size,
@@ -55,6 +63,7 @@ def found(name: str, fingerprint: str = V1, *, rank: int = 8, size: int = 1000, 
         features=frozenset(features),
         shapes=(),
         files=(),
+        doubts=doubts,
     )
     return FoundAdapter(name, fingerprint, (AdapterFile("adapter_config.json", 2, "0" * 64),), inspection, f"/m/{name}")
 

@@ -70,12 +70,10 @@ class Fleet:
         """As `Operator.run` does, with our own watch."""
         for path in list(self.api.objects):
             self._watch("ADDED", path, self.api.objects[path])
-        self.operator._recorder.start()
         self._tasks = [asyncio.create_task(self.operator.loop.run())]
 
     async def stop(self) -> None:
         await self.operator.finish(self._tasks, grace_seconds=0.2)
-        await self.operator._recorder.stop()
         await self.operator.files.stop()
         await self.operator._session.close()
 
@@ -91,7 +89,8 @@ class Fleet:
 
     def _watch(self, kind: str, path: str, body: Json) -> None:
         cluster = self.operator.cluster
-        cache = cluster.adapters if "loraadapters" in path else cluster.pods if "/pods/" in path else None
+        kinds = {"loraadapters": cluster.adapters, "loraendpoints": cluster.endpoints, "pods": cluster.pods}
+        cache: Any = kinds.get(path.split("/")[-2])
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 
@@ -110,9 +109,8 @@ class Fleet:
 
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and not self.parts.publisher._drafts)
-        await self.until(lambda: not self.parts.finalizers._tasks and not self.operator.loop._dirty.is_set())
-        await self.operator._recorder._queue.join()
+        await self.until(lambda: not len(self.parts.ledger) and not self.operator.loop._dirty.is_set())
+        await self.until(lambda: self.operator._writes.idle)
 
     def stall(self) -> asyncio.Event:
         """Hold every answer of the API server until the event is set."""
@@ -157,7 +155,7 @@ class Fleet:
         flags = ["--model", "tiny", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "8", *arguments]
         quick = ["--sim-startup-seconds", "0", "--sim-load-seconds", "0", "--port", "0"]
         variables = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} | dict(env or {})
-        engine = self.engines[name] = await serve([*flags, *quick], variables | dict(hidden or {}))
+        engine = self.engines[name] = await serve([*quick, *flags], variables | dict(hidden or {}))
         if hidden is not None:
             variables = dict(env or {})
         self._uids += 1
@@ -229,7 +227,7 @@ class Fleet:
             self._uids += 1
             metadata = {
                 "name": name, "namespace": "ns", "uid": f"uid-{self._uids}", "generation": 1,
-                "creationTimestamp": f"2026-01-01T00:00:{self._uids:02}Z",
+                "creationTimestamp": f"2026-01-01T00:{self._uids // 60:02}:{self._uids % 60:02}Z",
             }  # fmt: skip
             known = {"metadata": metadata, "status": {}}
         else:

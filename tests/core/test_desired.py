@@ -42,6 +42,19 @@ def test_a_broken_adapter_stands_beside_the_good_ones() -> None:
     ]
 
 
+def test_what_looks_wrong_is_wanted_and_said() -> None:
+    resource = a_resource()
+    doubtful = found("a", doubts=("adapter_model.safetensors has no tensors for model.layers.3.self_attn.q_proj",))
+    result = desired([resource], {resource.key: a_source(resource, doubtful)})
+    assert list(result.adapters) == ["ns/la/a"]
+    source = result.resources["ns/la"].source
+    assert source.ready is True
+    assert source.message == (
+        "found 1 adapter; served, though it may be wrong: a: adapter_model.safetensors has no tensors for "
+        "model.layers.3.self_attn.q_proj"
+    )
+
+
 def test_the_older_resource_keeps_a_name_that_two_claim() -> None:
     old = a_resource("z-old", created="2026-01-01T00:00:00Z")
     new = a_resource("a-new", created="2026-01-02T00:00:00Z")

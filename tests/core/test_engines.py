@@ -14,7 +14,7 @@ import pytest
 from e2e.vllm_sim import Engine, serve
 from e2e.world.adapters import write_adapter
 from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import Engines, EngineState
+from lora_operator.observe.engines import Engines, EngineState, Thresholds
 from lora_operator.vllm.client import EngineClient, EngineModel, Timeouts, new_session
 from tests.core.builders import a_pod
 
@@ -36,7 +36,7 @@ class Watched:
             lambda pod, models: self.gone.extend(model.name for model in models),
             probe_seconds=0.01,
             probes_per_second=1000.0,
-            hold_seconds=0.3,
+            thresholds=Thresholds(2, 0.3),
         )
         self.engine: Engine | None = None
         self.record = a_pod()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import execute, publish
+from lora_operator import unloading, writes
 from lora_operator.inflight import EVERYWHERE, Stage
 from tests.core.fleet import Fleet, a_fleet
 
@@ -92,6 +92,23 @@ async def test_status_lets_go_of_a_pod_before_its_engine_does(tmp_path: Path) ->
         await fleet.until(lambda: fleet.listed() == {next(iter(fleet.assigned("la"))): ["sql"]})
 
 
+async def test_all_that_goes_is_withdrawn_at_once_and_unloaded_a_few_at_a_time(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, unload_timeout=30.0) as fleet:
+        engine = await fleet.add_pod("p0", "--max-loras", "16", "--max-cpu-loras", "16")
+        many(fleet, 12)
+        fleet.apply("many", "many")
+        await fleet.until(lambda: fleet.ready("many"))
+        late = engine.faults.add("late", "unload")
+        fleet.delete("many")
+        await fleet.until(lambda: late.hits == 8)
+        assert fleet.assigned("many") == {}, "whoever waits for a turn is withdrawn already"
+        await fleet.rounds(5)
+        assert late.hits == 8
+        engine.faults.clear()
+        await fleet.until(lambda: not fleet.exists("many"))
+        assert engine.adapters == []
+
+
 @pytest.mark.parametrize("change", ["deleted", "emptied"])
 async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_does(change: str, tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1) as fleet:
@@ -106,7 +123,7 @@ async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_do
             shutil.rmtree(fleet.source / "many/sql")
         stall = fleet.stall()
         await fleet.until(lambda: any(e.engine_name == "sql" for e in fleet.parts.ledger.on("ns/p0")))
-        await fleet.until(lambda: fleet.parts.publisher._drafts)
+        await fleet.until(lambda: ("status", "ns/la") in fleet.operator._writes)
         assert not hang.hits and "sql" in fleet.assigned("la")["p0"], "status still says it"
         fleet.api.stall = None
         stall.set()
@@ -119,8 +136,8 @@ async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_do
 async def test_what_routers_cannot_be_told_of_stays_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=2) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)
@@ -165,7 +182,7 @@ async def test_an_unload_that_has_begun_is_finished_and_told_when_the_operator_e
 async def test_a_refused_unload_is_asked_for_again(
     fault: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(unloading, "AGAIN_SECONDS", 0.02)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -175,13 +192,13 @@ async def test_a_refused_unload_is_asked_for_again(
         await fleet.until(lambda: fleet.listed() == {})
         assert fleet.engines["p0"].journal.calls["unload"] == 4
         await fleet.settle()
-        assert not fleet.parts.executor._refused_unloads
+        assert not fleet.parts.ledger.failed_unloads
 
 
 async def test_an_engine_that_goes_on_refusing_is_asked_less_and_less_often(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(unloading, "AGAIN_SECONDS", 0.01)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -189,7 +206,7 @@ async def test_an_engine_that_goes_on_refusing_is_asked_less_and_less_often(
         fault = fleet.engines["p0"].faults.add("status", "unload")
         fleet.apply("la", "sql", replicas=0)
         await fleet.until(lambda: fault.hits == 2)
-        monkeypatch.setattr(execute, "UNLOAD_AGAIN_SECONDS", 3600.0)
+        monkeypatch.setattr(unloading, "AGAIN_SECONDS", 3600.0)
         await fleet.until(lambda: "attempt 3, again in 4 s" in caplog.text)
         assert metric(fleet, 'unloads_total{cause="Surplus",result="UnloadRefused"} 3.0')
 

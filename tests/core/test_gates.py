@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lora_operator import gates
+from lora_operator import gates, writes
+from lora_operator.observe.engines import EngineState
+from lora_operator.settings import GATE
 from tests.core.fleet import Fleet, a_fleet
 
 PATH = "/api/v1/namespaces/ns/pods/p0"
@@ -64,12 +66,69 @@ async def test_it_opens_after_a_deadline_whatever_is_lacking(tmp_path: Path, mon
         await fleet.until(lambda: gate(fleet).get("reason") == "DeadlinePassed")
 
 
-async def test_it_closes_when_the_engine_starts_anew(tmp_path: Path) -> None:
+async def test_an_engine_that_the_operator_cannot_reach_closes_no_gate(tmp_path: Path) -> None:
+    async with a_gated_fleet(tmp_path) as fleet:
+        await fleet.until(lambda: gate(fleet).get("status") == "True")
+        await fleet.engines["p0"].kill()  # refused, at once
+        await fleet.until(lambda: fleet.view("p0").state is not EngineState.UP)
+        await fleet.rounds(5)
+        assert gate(fleet)["status"] == "True"
+
+
+async def test_one_that_never_answers_the_operator_opens_after_the_deadline_where_the_kubelet_finds_it_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "DEADLINE_SECONDS", 0.0)
+    async with a_fleet(tmp_path) as fleet:
+        engine = await fleet.add_pod("p0", gate=True)
+        engine.faults.add("drop", "all")
+        await fleet.until(lambda: fleet.view("p0") is not None and fleet.view("p0").state is EngineState.DOWN)
+        await fleet.rounds(5)
+        assert gate(fleet).get("status") != "True"
+        fleet.change_pod("p0", containers_are("True"))
+        await fleet.until(lambda: gate(fleet).get("reason") == "DeadlinePassed")
+
+
+async def test_it_closes_for_an_engine_in_a_new_container_and_opens_again(tmp_path: Path) -> None:
+    async with a_gated_fleet(tmp_path) as fleet:
+        await fleet.until(lambda: gate(fleet).get("status") == "True")
+        assert gate(fleet)["message"].endswith("(container c-1)")
+        await fleet.engines["p0"].kill()
+        fleet.change_pod("p0", another_container)
+        await fleet.until(lambda: gate(fleet).get("reason") == "EngineNotReady")
+        assert gate(fleet)["status"] == "False"
+
+
+async def test_it_never_closes_a_pod_whose_containers_are_ready(tmp_path: Path) -> None:
     async with a_gated_fleet(tmp_path) as fleet:
         await fleet.until(lambda: gate(fleet).get("status") == "True")
         await fleet.engines["p0"].kill()
-        await fleet.until(lambda: gate(fleet).get("reason") == "EngineNotReady")
-        assert gate(fleet)["status"] == "False"
+        fleet.change_pod("p0", containers_are("True"))
+        fleet.change_pod("p0", another_container)  # which serves since, while no operator ran
+        await fleet.rounds(5)
+        assert gate(fleet)["status"] == "True"
+
+
+async def test_one_that_somebody_else_opened_stays_open(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path) as fleet:
+        engine = await fleet.add_pod("p0", gate=True)
+        await engine.kill()
+        fleet.change_pod("p0", lambda pod: pod["status"].update(conditions=[{"type": GATE, "status": "True"}]))
+        fleet.change_pod("p0", another_container)
+        await fleet.rounds(5)
+        assert gate(fleet)["status"] == "True"
+
+
+def another_container(pod: dict[str, Any]) -> None:
+    pod["status"]["containerStatuses"][0] |= {"containerID": "c-another", "restartCount": 1}
+
+
+def containers_are(status: str) -> Callable[[dict[str, Any]], None]:
+    def change(pod: dict[str, Any]) -> None:
+        conditions = [c for c in pod["status"].get("conditions", []) if c["type"] != "ContainersReady"]
+        pod["status"]["conditions"] = [*conditions, {"type": "ContainersReady", "status": status}]
+
+    return change
 
 
 async def test_it_opens_where_no_adapter_can_ever_be_loaded(tmp_path: Path) -> None:
@@ -80,7 +139,7 @@ async def test_it_opens_where_no_adapter_can_ever_be_loaded(tmp_path: Path) -> N
 
 
 async def test_it_is_written_once_and_again_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 0.01)
     async with a_fleet(tmp_path) as fleet:
         fleet.api.refuse = [500, 409]
         await fleet.add_pod("p0", gate=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lora_operator.isolate import Isolation
-from lora_scheduler import Adapter, InvalidSnapshot, Pod, Policy, Resident, Snapshot, plan
+from lora_scheduler import Adapter, InvalidSnapshot, Plan, Pod, Policy, Resident, Snapshot, plan
 from lora_scheduler.ledger import PodLedger
 
 
@@ -75,6 +75,47 @@ def test_an_adapter_that_breaks_planning_beside_pods_only_is_found_among_many(
         left = replace(odd, adapters=(*many[:place], *many[place + 1 :]))
         assert Isolation().plan(broken, Policy()) == plan(left)
     assert "planning with adapter ns/la/m3 failed" in caplog.text
+
+
+def test_what_there_is_no_time_to_try_is_left_out_until_the_next_round_goes_on_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = tuple(an_adapter(f"m{i}") for i in range(64))
+    room = (Pod("ns/p0", "tiny", 100, 16),)
+    broken = Snapshot(adapters=(*many[:40], replace(many[40], bytes=77), *many[41:]), pods=room)
+    fits = PodLedger.fits_now
+
+    def breaks(ledger: PodLedger, size: int, leaving: int | None = None) -> bool:
+        if size == 77:
+            raise RuntimeError("a defect")
+        return fits(ledger, size, leaving)
+
+    monkeypatch.setattr(PodLedger, "fits_now", breaks)
+    now = iter(range(10_000))
+    isolation = Isolation(clock=lambda: next(now))  # each try takes longer than there is
+    made, left, rounds = isolation.plan(broken, Policy()), plan(replace(broken, adapters=(*many[:40], *many[41:]))), 1
+    assert made.assignments.keys() < left.assignments.keys()
+    while made.assignments != left.assignments:
+        made, rounds = isolation.plan(broken, Policy()), rounds + 1
+        assert rounds < 30
+    assert isolation.plan(broken, Policy()).assignments == left.assignments
+
+
+def test_what_did_not_change_since_planning_worked_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolation = Isolation()
+    many = tuple(an_adapter(f"m{i}") for i in range(100))
+    isolation.plan(replace(SOUND, adapters=many), Policy())
+    tried: list[int] = []
+
+    def counting(snapshot: Snapshot, policy: Policy) -> Plan:
+        tried.append(len(snapshot.adapters))
+        return plan(snapshot, policy)
+
+    monkeypatch.setattr("lora_operator.isolate.plan", counting)
+    assert isolation.plan(replace(SOUND, adapters=(*many, BREAKING)), Policy()).assignments.keys() == {
+        adapter.key for adapter in many
+    }
+    assert tried and max(tried) == 1
 
 
 def test_a_planner_that_breaks_by_itself_is_replaced_in_the_same_round(caplog: pytest.LogCaptureFixture) -> None:

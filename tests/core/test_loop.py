@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import publish
+from lora_operator import writes
 from lora_operator.app import Operator
 from lora_operator.kube import KubeError
 from lora_operator.loop import RoundFailed
@@ -174,8 +174,8 @@ async def test_a_resource_that_goes_while_its_adapter_is_being_loaded_leaves_not
 async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(publish, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -343,8 +343,8 @@ async def test_where_every_round_fails_after_planning_it_is_seen_and_whoever_wai
         ended = loop.last_plan_at
         with pytest.raises(RoundFailed, match="RuntimeError"):
             await loop.next_round()
-        with pytest.raises(KubeError, match="what status should say is not known"):
-            await fleet.operator._publish_now("ns/la")  # so that nothing is unloaded without being withdrawn
+        with pytest.raises(KubeError, match="what is to be published is not known"):
+            await fleet.operator._next_round()  # so that nothing is unloaded without being withdrawn
         assert loop.last_plan_at == ended
 
 

@@ -85,6 +85,8 @@ def round_of(metrics: Metrics, **states: Any) -> None:
 def test_a_state_that_nobody_is_in_any_more_is_zero_and_not_the_last_value() -> None:
     metrics = Metrics()
     round_of(metrics, engine_states=["Up", "Up", "Down"], adapter_states=["complete"], refused=["RankTooHigh"])
+    before = samples(metrics)
+    assert before["lora_operator_unplaced_copies", (("reason", "RankTooHigh"),)] == 1.0
     round_of(metrics, engine_states=["Up"])
     now = samples(metrics)
     assert now["lora_operator_pods", (("state", "Up"),)] == 1.0

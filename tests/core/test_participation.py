@@ -11,6 +11,7 @@ from lora_operator.inflight import Effect, Ledger, Stage
 from lora_operator.isolate import Isolation
 from lora_operator.observe.cluster import PodRecord, Resource
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.holdings import Holdings
 from lora_operator.participation import Participants, Participation
 from lora_operator.sweeping import needed
 from lora_operator.vllm.client import EngineModel
@@ -29,7 +30,10 @@ def look(
     after: Participation | None = None,
 ) -> Participants:
     views = {record.key: view} if view is not None else {}
-    return (after or Participation()).of([record], resources, views, ledger or Ledger())
+    published = Holdings()
+    for resource in resources:
+        published.set_status(resource.key, resource.status)
+    return (after or Participation()).of([record], resources, views, ledger or Ledger(), published.pods())
 
 
 def test_a_labelled_pod_takes_part_until_it_has_ended() -> None:

@@ -19,6 +19,24 @@ def test_an_adapter_may_name_its_base_model_as_the_pods_call_it_besides(tmp_path
     assert inspect(folder, served_base_model="chat", base_aliases=("meta-llama/Llama-3.1-8B",)).rank == 8
 
 
+async def test_a_resource_may_say_that_the_names_of_base_models_do_not_count(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "a", base_model="meta-llama/Llama-3.1-8B")
+    spec = {"baseModel": "chat", "adapterSource": {"type": "local", "repository": str(tmp_path)}}
+    resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
+    try:
+        refused = a_resource(spec=spec)
+        resolver.follow([refused])
+        await resolver.first_looks(5.0)
+        resolution = resolver.views[refused.key].resolution
+        assert resolution is not None and [item.reason for item in resolution.broken] == ["BaseModelMismatch"]
+        resolver.follow([a_resource(spec=spec | {"baseModelCheck": "Skip"})])
+        await resolver.first_looks(5.0)
+        resolution = resolver.views[refused.key].resolution
+        assert resolution is not None and [item.name for item in resolution.adapters] == ["a"]
+    finally:
+        await resolver.stop()
+
+
 async def test_what_pods_serve_a_model_under_counts_for_its_adapters_even_when_the_pods_are_gone(
     tmp_path: Path,
 ) -> None:

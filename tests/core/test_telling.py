@@ -12,6 +12,7 @@ from lora_operator.desired import desired
 from lora_operator.events import Recorder
 from lora_operator.kube import Kube
 from lora_operator.telling import Teller
+from lora_operator.writes import Writes
 from lora_scheduler import Load, LoadCause, Obstacle, Overload, Plan, Pod, Resident, Snapshot
 from tests.core.builders import a_resource, a_source, found
 
@@ -19,11 +20,16 @@ KEY = "ns/la/sql"
 PODS = ("ns/p0", "ns/p1", "ns/p2", "ns/p3")
 
 
+class _Nowhere:
+    def put(self, *_: Any) -> None:
+        """Nothing is ever sent."""
+
+
 class Told:
     """A Teller whose Events are read off where they wait to be written."""
 
     def __init__(self) -> None:
-        self._recorder = Recorder(cast(Kube, None))
+        self._recorder = Recorder(cast(Kube, None), cast(Writes, _Nowhere()))
         self.teller = Teller(self._recorder)
         self._deployment: dict[str, Any] = {}
         self._generation = 1
@@ -41,9 +47,8 @@ class Told:
         return self.said()
 
     def said(self) -> list[str]:
-        said = []
-        while not self._recorder._queue.empty():
-            said.append(self._recorder._queue.get_nowait()[1])
+        said = [body for pending in self._recorder._pending.values() for body in pending]
+        self._recorder._pending.clear()
         return [f"{body['reason']}: {body['message']}" for body in said]
 
 

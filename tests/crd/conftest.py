@@ -11,6 +11,7 @@ import pytest
 from kubernetes import client, config
 
 from e2e.controlplane import ControlPlane
+from lora_operator.api.crdgen import PLURALS
 from lora_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -20,7 +21,9 @@ CRDS = Path(__file__).parents[2] / "crds"
 def crd(control_plane: ControlPlane) -> ControlPlane:
     """The control plane with the CRD."""
     control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{PLURAL}.{GROUP}")
+    control_plane.kubectl(
+        "wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{plural}.{GROUP}" for plural in PLURALS)
+    )
     return control_plane
 
 

@@ -103,6 +103,7 @@ def test_defaults_appear(resources: Resources) -> None:
         "resourceRequirements": {},
     }
     assert spec["adapterSource"]["maxAdapters"] == 100
+    assert spec["baseModelCheck"] == "Name"
 
 
 def test_kubectl_get_shows_the_columns(crd: ControlPlane, namespace: str, resources: Resources) -> None:

@@ -17,7 +17,7 @@ Script = tuple[int, Any]  # status, body: bytes as they are, everything else as 
 
 
 class ScriptedAgent:
-    """`fetches` is used up answer by answer; then, and for /v1/loaded, it is an agent that has everything at once."""
+    """`fetches` is used up answer by answer; then, and for all else, it is an agent that has everything at once."""
 
     def __init__(self, port: int = 0) -> None:
         self.fetches: deque[Script] = deque()
@@ -63,6 +63,8 @@ class ScriptedAgent:
             versions = [each for each in self.asked[-1][2]["versions"] if each["name"] not in self.missing]
             evicted, self.evicted = self.evicted, []
             return web.json_response({"versions": versions, "evicted": evicted})
+        if request.path == "/v1/readiness":
+            return web.json_response({"open": self.asked[-1][2]["open"]})
         status, body = self.fetches.popleft() if self.fetches else (200, an_entry(request.path, "Present"))
         if body is None:
             assert request.transport is not None

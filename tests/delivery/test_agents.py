@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -206,6 +208,7 @@ async def test_folders_of_the_operator_and_sources_that_are_away_are_reasons(
     client: AgentClient, scripted: ScriptedAgent, case: Case, tmp_path: Path
 ) -> None:
     record = a_pod_with_an_agent(scripted.endpoint.port)
+    scripted.missing = {"alpaca"}
     async with way(client, Located(tmp_path)) as (agents, _):
         error = await failure(agents, record, case)
         assert (error.reason, error.retryable) == ("NotReachableByAgent", False)
@@ -216,7 +219,36 @@ async def test_folders_of_the_operator_and_sources_that_are_away_are_reasons(
     async with way(client, Located(case.order)) as (agents, _):
         error = await failure(agents, replace(record, pod=replace(record.pod, ip=None)), case)
         assert (error.reason, error.retryable) == ("AgentUnreachable", True)
-    assert scripted.asked == []
+    assert scripted.of("/v1/adapters") == []
+
+
+async def test_no_agent_gets_the_secret_of_a_source_unless_that_is_allowed(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    order = an_order(case.files, replace(case.link, headers={"Authorization": SECRET}, shows_secret=True))
+    record = a_pod_with_an_agent(scripted.endpoint.port)
+    scripted.missing = {"alpaca"}
+    async with way(client, Located(order)) as (agents, _):
+        error = await failure(agents, record, case)
+        with pytest.raises(AgentError):
+            await agents.prefetch(record, a_wish(case))
+    assert (error.reason, error.retryable) == ("SecretNotForAgents", False)
+    assert SECRET not in json.dumps(scripted.asked)
+    allowing = Agents(lambda _: client, Located(order), lambda _: frozenset({LOADED}), lambda *_: None, secrets=True)
+    with contextlib.suppress(AgentError):  # this one has it never
+        await allowing.bring(record, a_wish(case), ignore)
+    assert SECRET in json.dumps(scripted.asked)
+
+
+async def test_what_an_agent_has_is_held_though_its_source_is_away_or_wants_the_secret(
+    client: AgentClient, scripted: ScriptedAgent, case: Case
+) -> None:
+    record = a_pod_with_an_agent(scripted.endpoint.port)
+    async with way(client, Located(an_order(case.files, replace(case.link, shows_secret=True)))) as (agents, _):
+        await agents.bring(record, a_wish(case), ignore)
+        await agents.bring(record, a_wish(case, known=False), ignore)
+    assert scripted.of("/v1/adapters") == []
+    assert {"name": "alpaca", "fingerprint": case.order.fingerprint} in scripted.of("/v1/loaded")[0]["versions"]
 
 
 async def test_a_failed_fetch_keeps_its_reason_or_says_that_there_is_none(

@@ -41,8 +41,10 @@ async def test_a_source_is_asked_once_for_many_pods_and_again_after_a_while(
 
 async def test_an_order_that_failed_is_not_kept(client: AgentClient, scripted: ScriptedAgent, case: Case) -> None:
     agents = the_way(client, Located(Path("/folder"), case.order))
+    scripted.missing = {"alpaca"}
     with pytest.raises(AgentError):
         await agents.bring(a_pod_with_an_agent(scripted.endpoint.port), a_wish(case), lambda _: None)
+    scripted.missing = set()
     await agents.bring(a_pod_with_an_agent(scripted.endpoint.port), a_wish(case), lambda _: None)
 
 

@@ -55,8 +55,13 @@ def test_no_container_or_annotation_is_an_error(
         {},
         optional={
             "metadata": st.dictionaries(st.sampled_from(["name", "uid", "labels", "annotations"]), JSON) | JSON,
-            "spec": st.dictionaries(st.sampled_from(["containers", "nodeName", "readinessGates"]), JSON) | JSON,
-            "status": st.dictionaries(st.sampled_from(["phase", "podIP", "conditions", "containerStatuses"]), JSON)
+            "spec": st.dictionaries(
+                st.sampled_from(["containers", "initContainers", "nodeName", "readinessGates"]), JSON
+            )
+            | JSON,
+            "status": st.dictionaries(
+                st.sampled_from(["phase", "podIP", "conditions", "containerStatuses", "initContainerStatuses"]), JSON
+            )
             | JSON,
         },
     )

@@ -44,6 +44,33 @@ def test_a_container_that_crashed_does_not_run() -> None:
     assert (said.container_running, said.container_started_at, said.terminating) == (False, None, True)
 
 
+def as_native_sidecar(pod: dict[str, Any], container: dict[str, Any], container_id: str) -> None:
+    pod["spec"]["initContainers"] = [{"name": "fetch-vllm", "image": OPENAI}, container | {"restartPolicy": "Always"}]
+    pod["status"]["initContainerStatuses"] = [
+        {"name": "fetch-vllm", "state": {"terminated": {}}, "containerID": "containerd://done"},
+        {"name": container["name"], "state": {"running": {}}, "containerID": container_id, "restartCount": 1},
+    ]
+
+
+def test_an_agent_that_is_a_native_sidecar_is_seen() -> None:
+    pod = a_pod("--enable-lora")
+    as_native_sidecar(
+        pod, {"name": "agent", "ports": [{"name": "lora-agent", "containerPort": 8090}]}, "containerd://agent"
+    )
+    said = describe(pod, DEFAULTS)
+    assert (said.agent_port, said.container, said.container_id) == (8090, "vllm", "containerd://abc")
+    del pod["spec"]["initContainers"][1]["restartPolicy"]
+    assert describe(pod, DEFAULTS).agent_port is None
+
+
+def test_an_engine_that_is_a_native_sidecar_is_seen() -> None:
+    pod = a_pod(name="router", image="router:1")
+    as_native_sidecar(pod, a_pod("--max-loras", "7")["spec"]["containers"][0], "containerd://engine")
+    said = describe(pod, DEFAULTS)
+    assert (said.container, said.container_id, said.max_loras) == ("vllm", "containerd://engine", 7)
+    assert (said.container_running, said.restart_count) == (True, 1)
+
+
 def test_without_anything_said_vllms_own_defaults_count() -> None:
     pod = described("--enable-lora")
     assert limits(pod) == (1, 1, 16, 8000)
@@ -84,7 +111,7 @@ TEXT = " ".join(SAME)
         (["bash", "-e", "-c"], [f"set -x; pip install foo && vllm serve \\\n  org/base \\\n  {TEXT}\n# it's done"]),
         (["sh", "-c", 'exec vllm serve "$@"', "--"], ["org/base", *SAME]),
         (["sh", "-c", f"(vllm serve org/base --max-num-seqs $(nproc) {TEXT}) > /tmp/log"], []),
-        (["sh", "-c", f"export N=4\nMODEL=org/base vllm serve ${{MODEL}} {TEXT.replace(' 4 ', ' $N ')}"], []),
+        (["sh", "-c", f"export N=4\nMODEL=org/base\nvllm serve ${{MODEL}} {TEXT.replace(' 4 ', ' $N ')}"], []),
         (["tini", "--", "sh", "-c", f"vllm serve org/base {TEXT.replace('9000', '${PORT:-9000}')}"], []),
     ],
 )  # fmt: skip
@@ -248,11 +275,17 @@ def test_prefix_caching_is_on_unless_switched_off_last(args: tuple[str, ...], ca
     assert described("serve", "m", *args).prefix_caching is caching
 
 
+def test_prefix_caching_may_be_on_where_options_follow_that_cannot_be_seen() -> None:
+    assert described(command=["sh", "-c", "vllm serve m --no-enable-prefix-caching $EXTRA"]).prefix_caching
+
+
 class TestLora:
     def test_a_visible_command_line_without_the_flag_means_off(self) -> None:
         pod = described("serve", "m", "--port", "1")
         assert not pod.lora_enabled
-        assert pod.lora_disabled == "container 'vllm' runs vLLM without --enable-lora; add it to its arguments"
+        assert (pod.lora_disabled or "").startswith(
+            "container 'vllm' runs vLLM without --enable-lora; add it to its arguments, or if it has it all the same"
+        )
         assert not described("m", "--enable-lora", "--no-enable-lora").lora_enabled
 
     @pytest.mark.parametrize(
@@ -267,6 +300,13 @@ class TestLora:
     )
     def test_what_is_not_visible_is_left_to_the_engine(self, pod: dict[str, Any]) -> None:
         assert describe(pod, DEFAULTS).lora_enabled
+
+    def test_an_annotation_overrules_what_the_pod_looks_like(self) -> None:
+        annotation = "lora-enabled"
+        assert describe(a_pod("serve", "m", annotations={annotation: "true"}), DEFAULTS).lora_enabled
+        assert not describe(a_pod("m", "--enable-lora", annotations={annotation: "False"}), DEFAULTS).lora_enabled
+        (problem,) = describe(a_pod("m", annotations={annotation: "yes"}), DEFAULTS).problems
+        assert "expected true or false" in problem
 
     @pytest.mark.parametrize(("value", "enabled"), [("True", True), ("1", True), ("0", False), ("", False)])
     def test_runtime_updating_switched_off_in_the_pod_means_off(self, value: str, enabled: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from cryptography import x509
 from grpclib.client import Channel
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, StreamEnded, StreamReset
 
@@ -85,6 +88,62 @@ async def test_a_burst_on_a_new_connection_is_answered_whole() -> None:
                 ended += isinstance(event, StreamEnded)
             writer.write(wire.data_to_send())
         writer.close()
+
+
+def frame(kind: int, stream: int, body: bytes) -> bytes:
+    """As on the wire, without flags."""
+    return struct.pack(">I", len(body))[1:] + bytes([kind, 0]) + struct.pack(">I", stream) + body
+
+
+def opened(wire: H2Connection, **changes: str | None) -> int:
+    """The number of a stream that asks for the picker; fields that are None are left out."""
+    fields: dict[str, str | None] = {
+        ":method": "POST", ":scheme": "http", ":authority": "x", ":path": f"/{PROCESSOR}/Process", "te": "trailers",
+        "content-type": "application/grpc",
+    }  # fmt: skip
+    stream = wire.get_next_available_stream_id()
+    given = (fields | changes).items()
+    wire.send_headers(stream, [(name, value) for name, value in given if value is not None], end_stream=True)
+    return stream
+
+
+async def test_frames_that_are_not_known_are_passed_over_and_the_connection_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = H2Connection()
+    wire.initiate_connection()
+    async with picking(a_fleet()) as it, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.server.port)
+        writer.write(wire.data_to_send() + frame(0xFA, 0, b"grease") + frame(0x0A, 0, b"\0\1xh2=:1"))
+        stream = opened(wire)
+        writer.write(wire.data_to_send() + frame(0xFA, stream, b"grease"))
+        answered = False
+        while not answered:
+            said = await reader.read(1 << 16)
+            assert said, "the picker has hung up"
+            answered = any(isinstance(event, StreamEnded) for event in wire.receive_data(said))
+        writer.close()
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{":path": None}, {"a-bin": "\xff"}, {"grpc-timeout": "0n"}, {"grpc-timeout": "soon"}, {"te": None}]
+)
+async def test_requests_that_are_none_of_grpc_are_no_errors_of_ours(
+    changes: dict[str, str | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = H2Connection(H2Configuration(validate_outbound_headers=False))
+    wire.initiate_connection()
+    async with picking(a_fleet()) as it, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.server.port)
+        opened(wire, **changes)
+        writer.write(wire.data_to_send())
+        ended = False
+        while not ended and (said := await reader.read(1 << 16)):
+            ended = any(isinstance(event, StreamEnded | StreamReset) for event in wire.receive_data(said))
+        writer.close()
+        assert (await it.gateway.ask({"model": "chat"})).endpoint
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def shown(context: ssl.SSLContext, port: int) -> x509.Certificate:

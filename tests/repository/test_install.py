@@ -89,6 +89,9 @@ def test_samples_are_admitted(installed: ControlPlane, namespace: str) -> None:
         "watch loraadapters.production-stack.vllm-project",
         "patch loraadapters.production-stack.vllm-project",
         "patch loraadapters.production-stack.vllm-project/status",
+        "watch loraendpoints.production-stack.vllm-project",
+        "create loraendpoints.production-stack.vllm-project",
+        "patch loraendpoints.production-stack.vllm-project",
         "watch pods",
         "patch pods",
         "patch pods/status",
@@ -108,6 +111,7 @@ def test_the_operator_may(installed: ControlPlane, question: str) -> None:
     [
         "create loraadapters.production-stack.vllm-project",
         "delete loraadapters.production-stack.vllm-project",
+        "delete loraendpoints.production-stack.vllm-project",
         "get secrets",
         "list secrets",
         "create pods",

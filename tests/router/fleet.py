@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.describe import PodDefaults
+from lora_operator.observe.endpoints import Contents, HeldAdapter, body_of
 from lora_operator.router.feed import Feed
 from lora_operator.router.table import RoutingTable
 from lora_operator.settings import GROUP, POD_LABEL
@@ -17,13 +18,19 @@ TIME = "2026-01-01T00:00:00Z"
 
 
 class Fleet:
-    """`pod` and `adapter` put (or replace) objects; `refresh` lets the table see them."""
+    """`pod` and `adapter` put (or replace) objects; `refresh` lets the table see them.
+
+    What pods hold is told by LoraEndpoints, or (`by_status`) as an operator did that wrote none, by status alone.
+    """
+
+    by_status = False
 
     def __init__(self, *, log_length: int = 1000, epoch: str = "e") -> None:
         self.cluster = Cluster(PodDefaults())
         self.table = RoutingTable(log_length=log_length, epoch=epoch)
         self.feed = Feed(self.cluster, self.table)
         self._version = 0
+        self._held: dict[str, dict[str, tuple[str, str]]] = {}  # pod -> adapter -> (engine name, resource)
 
     def pod(
         self, name: str, ip: str = "10.0.0.1", *, ready: bool = True, terminating: bool = False,
@@ -71,9 +78,12 @@ class Fleet:
             metadata["annotations"] = {f"{GROUP}/keywords": keywords}
         if deleting:
             metadata["deletionTimestamp"] = TIME
+        if not self.by_status:
+            self._publish(resource, pods or {}, namespace)
         known = {name for held in (pods or {}).values() for name in held} | set(names)
         status: Json = {
-            "podAssignments": assignments,
+            **({"podAssignments": assignments} if self.by_status else {"pods": len(assignments)}),
+            "phase": "Ready",
             "adapters": [{"name": name, "replicas": int(not on_demand or name in asked)} for name in sorted(known)],
             "failedAdapters": [{"name": name, "reason": "x", **more} for name, more in (failed or {}).items()],
             "conditions": [
@@ -87,6 +97,35 @@ class Fleet:
         spec |= {} if selection is None else {"selection": selection}
         self.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
 
+    def endpoint(self, pod: str, held: Mapping[str, tuple[str, str]], namespace: str = NAMESPACE) -> None:
+        """The pod's LoraEndpoint as the pod is now: by adapter its engine name and LoraAdapter."""
+        key = f"{namespace}/{pod}"
+        self.cluster.endpoints.put(
+            body_of(key, self.contents(pod, held, namespace)) | {"metadata": self._metadata(pod, namespace, owner=True)}
+        )
+
+    def contents(self, pod: str, held: Mapping[str, tuple[str, str]], namespace: str = NAMESPACE) -> Contents:
+        """What such a LoraEndpoint says."""
+        record = self.cluster.pods.get(f"{namespace}/{pod}")
+        address = f"{record.pod.ip}:{record.pod.port}" if record is not None else "10.9.9.9:8000"
+        mark = record.pod.container_mark if record is not None else ""
+        entries = (HeldAdapter(name, engine, "", resource) for name, (engine, resource) in sorted(held.items()))
+        return Contents(record.uid if record is not None else "", address, mark, ("llama",), tuple(entries))
+
+    def drop_endpoint(self, pod: str, namespace: str = NAMESPACE) -> None:
+        self.cluster.endpoints.drop({"metadata": self._metadata(pod, namespace)})
+
+    def _publish(self, resource: str, pods: Json, namespace: str) -> None:
+        """Let LoraEndpoints say that the resource's adapters are on these pods and no others."""
+        for pod in {*pods, *(key.partition("/")[2] for key in self._held if key.startswith(f"{namespace}/"))}:
+            key = f"{namespace}/{pod}"
+            before = self._held.get(key, {})
+            after = {name: held for name, held in before.items() if held[1] != resource}
+            after |= {name: (engine_name, resource) for name, engine_name in pods.get(pod, {}).items()}
+            if after != before or pod in pods:
+                self._held[key] = after
+                self.endpoint(pod, after, namespace)
+
     def drop_adapter(self, resource: str, namespace: str = NAMESPACE) -> None:
         self.cluster.adapters.drop({"metadata": self._metadata(resource, namespace)})
 
@@ -98,9 +137,11 @@ class Fleet:
         assert entry is not None
         return [one.pod for one in entry.endpoints]
 
-    def _metadata(self, name: str, namespace: str) -> Json:
+    def _metadata(self, name: str, namespace: str, *, owner: bool = False) -> Json:
         self._version += 1
-        return {
+        record = self.cluster.pods.get(f"{namespace}/{name}") if owner else None
+        owners = [{"kind": "Pod", "name": name, "uid": record.uid}] if record is not None else []
+        return ({"ownerReferences": owners} if owners else {}) | {
             "name": name,
             "namespace": namespace,
             "uid": f"{namespace}-{name}",

@@ -1,32 +1,28 @@
-"""In the operator itself the table knows what status is about to say, and status as it was says nothing any more."""
+"""In the operator itself the table knows what is about to be written, and what was written says nothing any more."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lora_operator.router.ahead import Ahead
-from lora_operator.status import Copy
 from tests.core.builders import a_state, given
 from tests.router.fleet import NAMESPACE, a_fleet
 
+SQL = {"sql": ("sql", "two")}
 
-def test_what_is_withdrawn_or_loaded_is_so_before_status_is_written() -> None:
+
+def test_what_is_withdrawn_or_loaded_is_so_before_it_is_written() -> None:
     fleet = a_fleet()
     ahead = Ahead(fleet.cluster)
-    key = f"{NAMESPACE}/two"
-
-    def copy(number: int) -> Copy:
-        return Copy(f"{NAMESPACE}/vllm-{number}", f"10.0.0.{number + 1}:8000", "sql", True)
-
-    state = replace(a_state("sql"), copies=(copy(0),))
-    fleet.feed.foresee(ahead.news({key: given(state)}))
+    inputs = {f"{NAMESPACE}/two": given(a_state("sql"))}
+    pods = [f"{NAMESPACE}/vllm-{number}" for number in range(2)]
+    held, nothing = fleet.contents("vllm-0", SQL), fleet.contents("vllm-1", {})
+    fleet.feed.foresee(ahead.news(inputs), {pods[0]: held, pods[1]: nothing})
     assert fleet.pods_of("sql") == ["vllm-0"]
     assert fleet.table.get(NAMESPACE, "chat") is None
     fleet.adapter("two", {"vllm-1": {"sql": "sql"}})  # an older word that comes back from the API server
     fleet.refresh()
     assert fleet.pods_of("sql") == ["vllm-0"]
-    assert [*ahead.news({key: given(state)})] == []
-    fleet.feed.foresee(ahead.news({key: given(replace(state, copies=(copy(0), copy(1))))}))
+    assert [*ahead.news(inputs)] == []
+    fleet.feed.foresee((), {pods[0]: held, pods[1]: fleet.contents("vllm-1", SQL)})
     assert fleet.pods_of("sql") == ["vllm-0", "vllm-1"]
     fleet.pod("vllm-1", "10.0.0.2", terminating=True)
     fleet.refresh()
@@ -34,7 +30,16 @@ def test_what_is_withdrawn_or_loaded_is_so_before_status_is_written() -> None:
     fleet.drop_adapter("two")
     fleet.refresh()
     assert len(fleet.table) == 0
-    fleet.feed.foresee(ahead.news({}))
+    fleet.feed.foresee(ahead.news({}), {})
     fleet.adapter("two", {"vllm-0": {"sql": "sql"}})
     fleet.refresh()
     assert len(fleet.table) == 0  # a deleted object does not come back
+
+
+def test_of_a_pod_of_which_nothing_is_known_now_what_was_published_counts() -> None:
+    fleet = a_fleet()
+    pod = f"{NAMESPACE}/vllm-1"
+    fleet.feed.foresee((), {pod: fleet.contents("vllm-1", {})})
+    assert fleet.pods_of("sql") == ["vllm-0"]
+    fleet.feed.foresee((), {pod: None})
+    assert fleet.pods_of("sql") == ["vllm-0", "vllm-1"]

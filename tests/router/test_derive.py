@@ -11,6 +11,11 @@ from lora_operator.router.entries import Endpoint, Why, Withheld
 from tests.router.fleet import NAMESPACE, Fleet, a_fleet
 
 
+@pytest.fixture(params=[False, True], ids=["by LoraEndpoints", "by status"], autouse=True)
+def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fleet, "by_status", request.param)
+
+
 def test_endpoints_come_from_status_with_address_and_engine_name() -> None:
     fleet = a_fleet()
     sql, chat = fleet.table.get(NAMESPACE, "sql"), fleet.table.get(NAMESPACE, "chat")
@@ -60,7 +65,7 @@ def test_a_pod_whose_container_was_replaced_is_withheld_until_status_speaks_of_t
         assert fleet.pods_of("sql") == ["vllm-0"]
 
 
-def test_a_status_of_an_older_operator_says_nothing_of_containers_and_counts() -> None:
+def test_what_says_nothing_of_containers_counts() -> None:
     fleet = Fleet()
     fleet.pod("vllm-0")
     fleet.adapter("one", {"vllm-0": {"sql": "sql"}})
@@ -165,6 +170,7 @@ def test_a_table_that_followed_every_change_equals_one_that_begins_now() -> None
         fresh = Fleet()
         fresh.cluster.pods._items = dict(fleet.cluster.pods._items)
         fresh.cluster.adapters._items = dict(fleet.cluster.adapters._items)
+        fresh.cluster.endpoints._items = dict(fleet.cluster.endpoints._items)
         fresh.refresh()
         assert list(fresh.table.after()) == list(fleet.table.after())
         assert fresh.table.endpoints == fleet.table.endpoints

@@ -181,7 +181,8 @@ def test_a_plan_from_nothing_is_carried_out_in_one_go_and_rests(seed: int, count
         here = [adapter for adapter in adapters if pod.key in made.assignments[adapter.key]]
         assert len(here) <= pod.host_slots and sum(a.bytes for a in here) <= (pod.memory_bytes or 0)
     assert len(loads(made)) == len(made.actions) == sum(map(len, made.assignments.values()))
-    _, plans = run(snapshot)
+    # where not all find room, who is left out can leave loads uneven: then copies that serve may move afterwards
+    _, plans = run(snapshot, Policy(rebalance_epsilon=None) if made.missing else None)
     assert len(plans) <= 1
 
 

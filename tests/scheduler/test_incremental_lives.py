@@ -61,11 +61,13 @@ def some_pod(dice: random.Random, number: int) -> Pod:
 class Life(RuleBasedStateMachine):
     """One fleet, its planner, and what has changed since it was last asked."""
 
+    remember = False
+
     @initialize(seed=st.integers(0, 2**32), policy=st.sampled_from(("balanced", "balanced", "binpack", "spread")))
     def begin(self, seed: int, policy: str) -> None:
         self.dice = random.Random(seed)
         self.policy = Policy(policy)
-        self.planner = Planner(self.policy)
+        self.planner = Planner(self.policy, remember=self.remember)
         self.world = World()
         for number in range(self.dice.choice((2, 5, 8))):
             pod = some_pod(self.dice, number)
@@ -79,8 +81,10 @@ class Life(RuleBasedStateMachine):
     def the_planner_agrees_with_a_plan_from_scratch(self) -> None:
         if not hasattr(self, "planner"):
             return
+        before = self.planner.snapshot
         self.made = self.next_plan()
-        assert_same(self.made, plan(self.world.snapshot, self.policy))
+        if self.planner.snapshot.pods != before.pods or self.planner.snapshot.adapters != before.adapters:
+            assert_same(self.made, plan(replace(self.world.snapshot, places=before.places), self.policy))
 
     def next_plan(self) -> Plan:
         world, told = self.world, self.told
@@ -161,19 +165,46 @@ class Life(RuleBasedStateMachine):
                 self.world.adapters[key] = replace(adapter, demand=adapter.demand * factor)
 
     def teardown(self) -> None:
-        if not hasattr(self, "planner"):
-            return
-        self.failures_are_due_again()
+        if hasattr(self, "planner"):
+            self.failures_are_due_again()
+            self.come_to_rest()
+
+    def come_to_rest(self) -> None:
         for _ in range(80):
-            made = self.next_plan()
-            if not made.actions and not self.world.in_flight():
+            self.made = self.next_plan()
+            if self.rests():
                 return
-            self.world.begin_all(made)
+            self.world.begin_all(self.made)
             self.world.end_all()
-        raise AssertionError(f"the fleet does not come to rest: {made.actions}")
+        raise AssertionError(f"the fleet does not come to rest: {self.made.actions}")
+
+    def rests(self) -> bool:
+        return not self.made.actions and not self.world.in_flight()
 
 
+class LifeRemembered(Life):
+    """The same with a planner that holds on to the places that it has given, and no update costs a copy.
+
+    The fleets are too small for all: who waits takes nothing from those that are updated.
+    """
+
+    remember = True
+
+    @rule()
+    def weights_change_in_a_fleet_at_rest(self) -> None:
+        self.failures_are_due_again()
+        self.come_to_rest()
+        used = {key for key, adapter in self.world.adapters.items() if not adapter.yields}
+        before = {key: len(places) for key, places in self.made.assignments.items() if places and key in used}
+        for key in sorted(before)[::2]:
+            adapter = self.world.adapters[key]
+            self.world.adapters[key] = replace(adapter, version="v1" if adapter.version == "v2" else "v2")
+        self.come_to_rest()
+        assert all(len(self.made.assignments[key]) >= count for key, count in before.items())
+
+
+LIVES = settings(max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
 TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestLife.settings = LIVES
+TestLifeRemembered = LifeRemembered.TestCase
+TestLifeRemembered.settings = LIVES

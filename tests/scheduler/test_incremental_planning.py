@@ -58,6 +58,23 @@ def test_a_planner_told_of_changes_makes_the_plans_that_are_made_from_scratch(se
     walk.come_to_rest()
 
 
+@settings(UNHURRIED, max_examples=150)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 40))
+def test_a_planner_that_remembers_holds_on_to_what_is_held_on_to_from_scratch(seed: int, steps: int) -> None:
+    planners: list[Planner] = []
+
+    def check(world: World, policy: Policy, made: Plan) -> None:
+        if not planners:
+            planners.append(Planner(policy, remember=True))
+        assert_same(planners[0].plan(shuffled(world.snapshot, len(made.actions))), made)
+
+    walk = Walk(seed, check, remember=True)
+    walk.live(steps)
+    walk.failures_are_due_again()
+    walk.held_pods_are_back()
+    walk.come_to_rest()
+
+
 @settings(UNHURRIED, max_examples=50)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 20))
 def test_a_planner_given_whole_snapshots_in_any_order_finds_out_what_has_changed(seed: int, steps: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lora_scheduler import Adapter, Load, Plan, Pod, Reason, Resident, ResidentState, Snapshot, Unload, matches
+from lora_scheduler import Adapter, Load, Places, Plan, Pod, Reason, Resident, ResidentState, Snapshot, Unload, matches
 from lora_scheduler.simulation import engine_name
 
 
@@ -16,10 +16,11 @@ class World:
     def __init__(self) -> None:
         self.adapters: dict[str, Adapter] = {}
         self.pods: dict[str, Pod] = {}
+        self.places = Places()  # that the next plan is to hold on to
 
     @property
     def snapshot(self) -> Snapshot:
-        return Snapshot(tuple(self.adapters.values()), tuple(self.pods.values()))
+        return Snapshot(tuple(self.adapters.values()), tuple(self.pods.values()), self.places)
 
     def begin(self, action: Load | Unload) -> None:
         if isinstance(action, Load):

@@ -145,6 +145,7 @@ async def test_gives_the_config_inline_and_the_weights_as_a_link_of_an_hour(cont
     assert await downloaded(weights) == files[f"adapters/a/{WEIGHTS}"]
     assert weights.link is not None and weights.link.expires_at is not None
     assert time.time() + 3500 < weights.link.expires_at <= time.time() + 3600
+    assert not weights.link.shows_secret
 
 
 async def test_signs_links_of_prefixes_with_signs_that_urls_escape(container: Container) -> None:
@@ -164,7 +165,7 @@ async def test_links_of_a_sas_carry_that_sas_and_end_with_it(container: Containe
     (found,) = (await container.resolved("/adapters", credentials=secret)).adapters
     _, weights = (await container.located(found, credentials=secret)).files
     assert await downloaded(weights) == adapter("adapters/a")[f"adapters/a/{WEIGHTS}"]
-    assert weights.link is not None and weights.link.url.endswith(sas)
+    assert weights.link is not None and weights.link.url.endswith(sas) and weights.link.shows_secret
     assert weights.link.expires_at is not None and abs(weights.link.expires_at - time.time() - 1800) < 120
 
 

@@ -92,6 +92,7 @@ async def test_orders_the_archive_with_the_digests_of_its_members(store: WebStor
     order = await HttpSource().locate(request, found)
     assert order.archive is not None
     assert (order.archive.folder, order.archive.link.tag) == ("x", store.tag(path))
+    assert order.shows_secret
     assert order.archive.kind == {".tgz": "tar.gz"}.get(kind, kind[1:])
     assert [file.sha256 for file in order.files] == [
         hashlib.sha256(adapter()[each]).hexdigest() for each in (CONFIG, WEIGHTS)

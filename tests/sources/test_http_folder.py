@@ -129,7 +129,23 @@ async def test_orders_the_config_inline_and_the_weights_by_url_with_the_token(st
     assert weights.link.url == store.url(f"/loras/one/{WEIGHTS}")
     assert weights.link.tag == store.tag(f"/loras/one/{WEIGHTS}")
     assert weights.link.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert order.shows_secret
     assert TOKEN not in repr(order)
+
+
+async def test_orders_by_the_url_that_the_server_leads_to_without_the_token(store: WebStore) -> None:
+    """As artifact stores do: who shows the token is led to a signed URL at another host."""
+    store.token = TOKEN
+    async with WebStore(at("/loras/one", adapter())) as storage:
+        path = f"/loras/one/{WEIGHTS}"
+        signed = storage.url(path, host="localhost") + "?signature=s1gned&Expires=4102444800"
+        store.files[path] = storage.files[path]
+        store.faults[path] = Fault(redirect=signed)
+        (found,) = (await resolved(store, credentials=OWN)).adapters
+        order = await HttpSource().locate(a_request("http", store.url("/loras/one"), credentials=OWN), found)
+    (link,) = order.links
+    assert (link.url, dict(link.headers), link.expires_at) == (signed, {}, 4102444800.0)
+    assert not order.shows_secret
 
 
 async def test_locates_no_version_that_was_replaced(store: WebStore) -> None:
@@ -142,6 +158,11 @@ async def test_locates_no_version_that_was_replaced(store: WebStore) -> None:
             await HttpSource().locate(a_request("http", store.url("/loras/one")), found)
         assert (caught.value.reason, caught.value.retryable) == ("SourceChanged", True)
         store.files[path] = before
+
+
+async def test_links_of_an_open_server_show_no_secret(store: WebStore) -> None:
+    (found,) = (await resolved(store)).adapters
+    assert not (await HttpSource().locate(a_request("http", store.url("/loras/one")), found)).shows_secret
 
 
 async def test_takes_the_time_of_the_last_change_where_there_is_no_etag(store: WebStore) -> None:

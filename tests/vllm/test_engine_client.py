@@ -18,6 +18,7 @@ from lora_operator.vllm.errors import (
     EngineUnauthorized,
     EngineUnreachable,
     LoadRefused,
+    ModelListTooLong,
     NameTakenByOther,
     RuntimeUpdatingDisabled,
     UnloadRefused,
@@ -58,7 +59,7 @@ async def test_lists_base_and_adapters_in_the_engines_order(client: EngineClient
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b"{}", b'{"data": {}}', b'{"data": [1]}', b'{"data": [{"id": 5}]}', b"[" * 100_000],
+    [b"", b"<html>", b"[]", b"{}", b'{"data": {}}', b'{"data": [1]}', b'{"data": [{"id": 5}]}', b"[" * 10_000],
 )
 async def test_a_list_that_is_not_understood_is_never_an_empty_list(
     client: EngineClient, engine: ReplayedEngine, body: bytes
@@ -69,8 +70,22 @@ async def test_a_list_that_is_not_understood_is_never_an_empty_list(
 
 
 async def test_an_endless_list_is_cut_off(client: EngineClient, engine: ReplayedEngine) -> None:
-    engine.says(MODELS, Reply(200, b" " * (17 * 2**20)))
-    with pytest.raises(EngineAnswerInvalid, match="more than 16777216 bytes"):
+    engine.says(MODELS, Reply(200, b" " * (5 * 2**20)))
+    with pytest.raises(ModelListTooLong, match="more than 4194304 bytes"):
+        await client.models(engine.endpoint)
+
+
+async def test_a_list_of_more_names_than_an_engine_can_hold_is_not_taken(
+    client: EngineClient, engine: ReplayedEngine
+) -> None:
+    names = [{"id": f"a{n}", "root": f"/a{n}", "parent": "tiny"} for n in range(4097)]
+    engine.says(MODELS, Reply(200, json.dumps({"data": names}).encode()))
+    with pytest.raises(ModelListTooLong, match="4097 names"):
+        await client.models(engine.endpoint)
+    engine.says(MODELS, Reply(200, json.dumps({"data": names[1:]}).encode()))
+    assert len(await client.models(engine.endpoint)) == 4096
+    engine.says(MODELS, Reply(200, b'{"data": [' + b"{}," * 20_000 + b"{}]}"))
+    with pytest.raises(ModelListTooLong, match="more than the 4096"):
         await client.models(engine.endpoint)
 
 

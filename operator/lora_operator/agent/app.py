@@ -5,35 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
 
 from lora_operator.agent.jobs import Jobs
+from lora_operator.agent.marker import Marker
 from lora_operator.agent.metrics import AgentMetrics
-from lora_operator.agent.service import Loaded, Service
+from lora_operator.agent.readiness import Readiness
+from lora_operator.agent.service import Loaded, Service, refuse
 from lora_operator.agent.settings import AgentSettings
 from lora_operator.agent.token import TokenFile
+from lora_operator.agent.upkeep import Upkeep
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.policies import POLICIES
-from lora_operator.cache.store_error import StoreError
 from lora_operator.cache.victims import Evicted
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
+from lora_operator.listening import Runner
 from lora_operator.server import ServeError
 from lora_operator.tracing.collector import tracing_to
 
 log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 600.0
+OPEN_SECONDS = 2.0  # a disk is waited for that long before what is asked of it is answered
 
 
 async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Raises ServeError, StoreError, TokenError."""
+    """Serve until `stop` is set. Raises ServeError."""
     limits = FetchLimits(connections=settings.connections, bytes_per_second=settings.bytes_per_second)
     async with serving(settings, limits) as port:
         log.info("agent of %s: %s, budget %d bytes, port %d", settings.pod, settings.root, settings.cache_bytes, port)
@@ -43,9 +45,8 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator[int]:
-    """Serve while it is entered; gives the port, a free one for 0. Raises ServeError, StoreError, TokenError."""
+    """Serve while it is entered; gives the port, a free one for 0. Raises ServeError."""
     token = TokenFile(Path(settings.token_file))
-    token.read()
     metrics, loaded = AgentMetrics(), Loaded()
     tracing = tracing_to(settings.otlp_endpoint, "lora-agent")
     evictions = _Evictions(metrics)
@@ -56,20 +57,30 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         in_use=lambda: loaded.kept,
         on_evicted=evictions.append,
     )
-    # the engine outlives its agent, and the operator tells only what is new: what it said last still holds
-    loaded.versions = await store.held_by(settings.pod)
-    repaired = await store.start()
-    if repaired:
-        log.info("repaired %d half states on the adapter disk", repaired)
+    marker = Marker(settings.root, settings.pod_uid)
+    readiness = Readiness(
+        marker,
+        engine_port=settings.engine_port,
+        ready_seconds=settings.ready_seconds,
+        silence_seconds=settings.silence_seconds,
+    )
+    upkeep = Upkeep(store, token, marker, settings.pod, loaded)
     rules = HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics, tracing=tracing))
         jobs = Jobs(store, fetcher, tracing)
         stack.push_async_callback(jobs.stop)
-        service = Service(store, jobs, token, settings.pod, settings.cache_bytes, loaded, metrics, tracing)
+        await readiness.load()
+        looking = asyncio.create_task(upkeep.run(), name="upkeep")
+        stack.callback(looking.cancel)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(upkeep.opened.wait(), OPEN_SECONDS)
+        service = Service(
+            store, jobs, token, settings.pod, settings.cache_bytes, loaded, readiness, upkeep.troubles, metrics, tracing
+        )
         evictions.service = service
-        runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=5.0)
+        runner = Runner(service.app(), refuse, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         try:
@@ -78,8 +89,6 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port}: {error}; choose another port"
             ) from error
-        sweeping = asyncio.create_task(_look_after(store, settings.pod, loaded), name="sweep")
-        stack.callback(sweeping.cancel)
         yield runner.addresses[0][1]
 
 
@@ -95,15 +104,3 @@ class _Evictions:
         self._metrics.evicted(gone)
         if self.service is not None:
             self.service.evicted(gone)
-
-
-async def _look_after(store: VolumeStore, pod: str, loaded: Loaded) -> None:
-    """Remove what is older than the TTL."""
-    while True:
-        try:
-            if (kept := loaded.kept) is not None:
-                await store.hold(pod, kept)  # what is not renewed runs out
-                await store.sweep(kept)
-        except StoreError as error:
-            log.warning("looking after the adapter disk failed: %s", error)
-        await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))

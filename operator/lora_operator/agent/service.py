@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from lora_operator.agent.jobs import Job, Jobs, Key, problem_of
 from lora_operator.agent.metrics import AgentMetrics
+from lora_operator.agent.readiness import Readiness
 from lora_operator.agent.token import TokenError, TokenFile
 from lora_operator.agent.wire import (
     MAX_BODY_BYTES,
@@ -27,8 +28,10 @@ from lora_operator.agent.wire import (
     HeldBody,
     ListBody,
     LoadedBody,
+    OpenBody,
     OrderBody,
     ProblemBody,
+    ReadinessBody,
     VersionBody,
 )
 from lora_operator.artifacts.names import InvalidAdapterName
@@ -67,12 +70,14 @@ class Loaded:
 
 
 class Service:
-    """`pod` ("namespace/name") holds what its engine has loaded."""
+    """`pod` ("namespace/name") holds what its engine has loaded. `troubles` says what is wrong with token and disk."""
 
     def __init__(
         self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None,
-        loaded: Loaded, metrics: AgentMetrics, tracing: Tracing = OFF,
+        loaded: Loaded, readiness: Readiness, troubles: Callable[[], str], metrics: AgentMetrics, tracing: Tracing = OFF,
     ) -> None:  # fmt: skip
+        self._readiness = readiness
+        self._troubles = troubles
         self._store = store
         self._jobs = jobs
         self._tracing = tracing
@@ -100,6 +105,7 @@ class Service:
                 web.delete(version + "/pin", self._unpin),
                 web.get("/v1/adapters", self._list),
                 web.put("/v1/loaded", self._note_loaded),
+                web.put("/v1/readiness", self._note_readiness),
                 web.delete("/v1/holders/{namespace}/{name}", self._let_go),
                 web.get("/v1/statistics", self._statistics),
                 web.get("/healthz", self._healthz),
@@ -222,13 +228,18 @@ class Service:
     async def _statistics(self, _: web.Request) -> web.Response:
         return web.json_response(dataclasses.asdict(await self._store.statistics()))
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _note_readiness(self, request: web.Request) -> web.Response:
+        await self._readiness.hear(ReadinessBody.model_validate_json(await request.read()), _address(request))
+        return _answer(OpenBody(open=self._readiness.is_open), 200)
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        self._token.read()
-        await self._store.check()
-        return web.Response(text="ok\n")
+    async def _healthz(self, _: web.Request) -> web.Response:
+        """A new start mends neither token nor disk."""
+        return web.Response(text="; ".join(filter(None, ("ok", self._troubles()))) + "\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        """A pod whose adapters are loaded answers, whatever its token and its disk are like."""
+        lacks = await self._readiness.lacks(_address(request))
+        return web.Response(status=503 if lacks else 200, text=f"{lacks or 'ok'}\n")
 
     async def _expose(self, _: web.Request) -> web.Response:
         with suppress(StoreError):  # a disk that cannot be read is no reason to hide everything else
@@ -280,6 +291,12 @@ def _credentials(request: web.Request) -> str:
     return request.headers.get("Authorization", "") if token is None else f"Bearer {token}"
 
 
+def _address(request: web.Request) -> str:
+    """Where this pod is reached: a kubelet asks the engine there, too."""
+    name = request.get_extra_info("sockname")
+    return str(name[0]) if name else "localhost"
+
+
 def _wait(request: web.Request) -> float:
     try:
         seconds = float(request.query.get("wait", "0"))
@@ -296,6 +313,11 @@ def _answer(body: Body, status: int) -> web.Response:
 
 def _problem(status: int, reason: str, message: str, *, retryable: bool = False) -> web.Response:
     return _answer(ProblemBody(reason=reason, message=message[:2048], retryable=retryable), status)
+
+
+def refuse(status: int, text: str) -> web.Response:
+    """The answer to a request that reaches no handler."""
+    return _problem(status, "BadRequest", text)
 
 
 def _shown(error: ValidationError) -> str:

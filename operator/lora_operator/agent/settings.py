@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ class AgentSettings:
     )
     token_file: str = option("", "file with the token that the operator sends, most often a mounted Secret (required)")
     pod: str = option("", "namespace/name of this pod (required; from the downward API)")
+    pod_uid: str = option(
+        "", "uid of this pod (from the downward API): an agent that starts anew knows by it that its pod was open"
+    )
+    engine_port: int = option(8000, "port of vLLM in this pod; 0: do not look whether it listens", int, most=65535)
+    ready_seconds: float = option(
+        60.0, "/readyz says yes at the latest so long after vLLM listens, whatever adapters are lacking", float
+    )
+    silence_seconds: float = option(
+        30.0, "and so long after it where the operator says nothing (it repeats itself every 5 s)", float, least=10
+    )
     cache_bytes: int = option(50 << 30, "how much the folder may hold, for example 50Gi", size, least=1)
     ttl: float = option(7 * 86400.0, "how long a version that nobody uses stays", float, least=60)
     cache_policy: str = option("lru", "which version goes first where room is needed", choices=tuple(sorted(POLICIES)))
@@ -60,4 +71,6 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
     namespace, _, name = settings.pod.partition("/")
     if not namespace or not name or "/" in name:
         raise SettingsError(f"--pod: {settings.pod!r} is not namespace/name of the pod that this agent is in")
+    if not re.fullmatch(r"[A-Za-z0-9-]{0,64}", settings.pod_uid, re.ASCII):
+        raise SettingsError(f"--pod-uid: {settings.pod_uid[:80]!r} is no uid of a pod")
     return settings

@@ -7,6 +7,8 @@
     PUT    /v1/adapters/{name}/{fingerprint}/pin      keep it whatever happens; DELETE takes that back
     GET    /v1/adapters                               everything on the disk (ListBody)
     PUT    /v1/loaded                                 what the engine has or is about to get (LoadedBody)
+    PUT    /v1/readiness                              whether the engine has what is planned (ReadinessBody, OpenBody);
+                                                      an agent that does not know this call was always open
     DELETE /v1/holders/{namespace}/{name}             that pod is gone, and has nothing loaded any more
     GET    /v1/statistics                             hits, misses, evictions, bytes
     GET    /healthz, /readyz, /metrics                without a token
@@ -164,6 +166,22 @@ class LoadedBody(Body):
 
     versions: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)]
     pinned: Annotated[tuple[VersionBody, ...], Field(max_length=MAX_LOADED)] = ()
+
+
+class ReadinessBody(Body):
+    """Whether the pod may take traffic as far as its adapters go: they are loaded, or cannot be. `container` is the id of
+    the engine's container that this is about; `message` says what it has, or waits for.
+    """
+
+    container: Annotated[str, Field(min_length=1, max_length=512)]
+    open: bool
+    message: Annotated[str, Field(max_length=2048)] = ""
+
+
+class OpenBody(Body):
+    """Whether /readyz says yes by now."""
+
+    open: bool
 
 
 class EvictedBody(VersionBody):

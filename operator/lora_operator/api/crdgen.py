@@ -1,18 +1,23 @@
-"""Turns the models into the CustomResourceDefinition: `python -m lora_operator.api.crdgen crds/…yaml` (`make crds`)."""
+"""Turns the models into CustomResourceDefinitions: `python -m lora_operator.api.crdgen crds/PLURAL.GROUP.yaml`.
+
+The file's name says which (`make crds` writes all)."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from lora_operator.api import endpoint
 from lora_operator.api import v1alpha1 as api
 from lora_operator.generated import write_or_check
 
 HEADER = "# Generated from operator/lora_operator/api by `make crds`: change the models, not this file.\n"
-FILE_NAME = f"{api.PLURAL}.{api.GROUP}.yaml"
+PLURALS = (api.PLURAL, endpoint.PLURAL)
 
 # What a structural schema of Kubernetes may not have, or that says nothing there.
 _DROPPED = ("title", "$defs", "additionalProperties")
@@ -39,6 +44,16 @@ COLUMNS: tuple[dict[str, Any], ...] = (
         "priority": 1,
     },
 )
+ENDPOINT_COLUMNS: tuple[dict[str, Any], ...] = (
+    {"name": "Address", "type": "string", "jsonPath": ".address"},
+    {"name": "Base model", "type": "string", "jsonPath": ".baseModels[0]"},
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+)
+
+
+def file_name(plural: str) -> str:
+    """Of the file that holds the definition of this resource."""
+    return f"{plural}.{api.GROUP}.yaml"
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -85,24 +100,26 @@ def _without_defaults(node: Any) -> Any:
     return [_without_defaults(item) for item in node] if isinstance(node, list) else node
 
 
-def definition() -> dict[str, Any]:
-    """The whole CustomResourceDefinition."""
+def definition(plural: str = api.PLURAL) -> dict[str, Any]:
+    """The whole CustomResourceDefinition of one of PLURALS."""
+    of_pods = plural == endpoint.PLURAL
+    names = endpoint if of_pods else api
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{api.PLURAL}.{api.GROUP}"},
+        "metadata": {"name": f"{plural}.{api.GROUP}"},
         "spec": {
             "group": api.GROUP,
             "names": {
-                "kind": api.KIND,
-                "listKind": f"{api.KIND}List",
-                "plural": api.PLURAL,
-                "singular": api.SINGULAR,
-                "shortNames": [api.SHORT_NAME],
+                "kind": names.KIND,
+                "listKind": f"{names.KIND}List",
+                "plural": plural,
+                "singular": names.SINGULAR,
+                "shortNames": [names.SHORT_NAME],
                 "categories": [api.CATEGORY],
             },
             "scope": "Namespaced",
-            "versions": [_version()],
+            "versions": [_version_of_endpoints() if of_pods else _version()],
         },
     }
 
@@ -121,38 +138,53 @@ def _version() -> dict[str, Any]:
             },
         },
         "additionalPrinterColumns": list(COLUMNS),
-        "schema": {
-            "openAPIV3Schema": {
-                "description": " ".join((api.LoraAdapter.__doc__ or "").split()),
-                "type": "object",
-                "required": ["spec"],
-                "properties": {
-                    "apiVersion": {"type": "string"},
-                    "kind": {"type": "string"},
-                    "metadata": {"type": "object"},
-                    "spec": schema_of(api.LoraAdapterSpec),
-                    "status": _without_defaults(schema_of(api.LoraAdapterStatus)),
-                },
-            }
-        },
+        "schema": _schema(
+            api.LoraAdapter.__doc__,
+            {"spec": schema_of(api.LoraAdapterSpec), "status": _without_defaults(schema_of(api.LoraAdapterStatus))},
+            required=["spec"],
+        ),
     }
 
 
-def render() -> str:
+def _version_of_endpoints() -> dict[str, Any]:
+    """Neither spec nor status, as EndpointSlices have none: one write says all of it."""
+    return {
+        "name": api.VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": list(ENDPOINT_COLUMNS),
+        "schema": _schema(
+            endpoint.LoraEndpoint.__doc__, _without_defaults(schema_of(endpoint.LoraEndpoint))["properties"]
+        ),
+    }
+
+
+def _schema(text: str | None, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
+    common = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    return {
+        "openAPIV3Schema": {
+            "description": " ".join((text or "").split()), "type": "object", **more, "properties": common | fields,
+        }
+    }  # fmt: skip
+
+
+def render(plural: str = api.PLURAL) -> str:
     """The file's text, always the same for the same models."""
 
     class Dumper(yaml.SafeDumper):
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    return HEADER + yaml.dump(definition(), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + yaml.dump(definition(plural), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 def main(arguments: list[str]) -> int:
     """See `write_or_check`."""
+    named = [plural for plural in PLURALS if Path(arguments[-1]).name == file_name(plural)] if arguments else []
     return write_or_check(
-        arguments, render, module="lora_operator.api.crdgen", text=__doc__ or "", source="models", target="crds"
-    )
+        arguments, partial(render, *named), module="lora_operator.api.crdgen", text=__doc__ or "", source="models",
+        target="crds",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lora_operator.api import endpoint
 from lora_operator.api import v1alpha1 as api
 from lora_operator.api.crdgen import definition
 from lora_operator.generated import write_or_check
@@ -13,7 +14,7 @@ from lora_operator.generated import write_or_check
 Schema = Mapping[str, Any]
 
 HEAD = f"""\
-# LoraAdapter: reference
+# LoraAdapter and LoraEndpoint: reference
 
 Written by `make crds` from the models in `operator/lora_operator/api`: change those, not this file.
 
@@ -27,7 +28,15 @@ set on a LoraAdapter: `production-stack.vllm-project/refresh` (any new value: lo
 of adapters whose files stay, `kubectl lora pin` writes it), `…/keywords` ([selection](selection.md)).
 """
 TABLE = "| field | type | default | bounds | meaning |\n|---|---|---|---|---|"
-COLUMNS_HEAD = "## Columns of `kubectl get`\n"
+COMMON = ("apiVersion", "kind", "metadata")
+COLUMNS_HEAD = "## Columns of `kubectl get {0}`\n"
+ENDPOINT = f"""\
+## LoraEndpoint
+
+`apiVersion: {api.API_VERSION}`, `kind: {endpoint.KIND}`, namespaced; `kubectl get {endpoint.SHORT_NAME}`. The operator
+writes one for each pod that holds adapters, called like the pod and owned by it, so that it goes with the pod; nobody
+else has to write any, and none needs a backup. [How to read them](router-api.md#routers-that-read-kubernetes-objects).
+"""
 
 
 def page() -> str:
@@ -37,17 +46,26 @@ def page() -> str:
     parts = [HEAD]
     for name in ("spec", "status"):
         parts += _sections(name, properties[name])
-    parts.append(COLUMNS_HEAD + "\n| column | from |\n|---|---|")
-    for column in version["additionalPrinterColumns"]:
-        wide = ", with `-o wide`" if column.get("priority") else ""
-        parts.append(f"| {column['name']} | `{column['jsonPath']}`{wide} |")
+    parts += _columns(api.SHORT_NAME, version)
+    version = definition(endpoint.PLURAL)["spec"]["versions"][0]
+    schema = version["schema"]["openAPIV3Schema"]
+    fields = {name: field for name, field in schema["properties"].items() if name not in COMMON}
+    parts += ["", ENDPOINT, *_sections(endpoint.KIND, {**schema, "properties": fields}, title=False)]
+    parts += _columns(endpoint.SHORT_NAME, version)
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _sections(path: str, schema: Schema) -> Iterator[str]:
+def _columns(name: str, version: Schema) -> Iterator[str]:
+    yield COLUMNS_HEAD.format(name) + "\n| column | from |\n|---|---|"
+    for column in version["additionalPrinterColumns"]:
+        wide = ", with `-o wide`" if column.get("priority") else ""
+        yield f"| {column['name']} | `{column['jsonPath']}`{wide} |"
+
+
+def _sections(path: str, schema: Schema, *, title: bool = True) -> Iterator[str]:
     """One for each object, the parts of it after it."""
     hashes = "##" if "." not in path else "###"
-    yield f"{hashes} {path}\n{schema.get('description', '')}\n"
+    yield (f"{hashes} {path}\n" if title else "") + f"{schema.get('description', '')}\n"
     yield TABLE
     required = schema.get("required", ())
     for name, field in schema["properties"].items():

@@ -25,6 +25,13 @@ class SourceType(StrEnum):
     HTTP = "http"
 
 
+class BaseModelCheck(StrEnum):
+    """What of an adapter is compared with the base model."""
+
+    NAME = "Name"
+    SKIP = "Skip"
+
+
 class SelectorOperator(StrEnum):
     """How a requirement of a label selector compares."""
 
@@ -248,6 +255,9 @@ class LoraAdapterSpec(Model):
         ),
     ]
     """The model id that the pods serve. Immutable."""
+    base_model_check: BaseModelCheck = BaseModelCheck.NAME
+    """Name refuses adapters whose config names another model as the one that they were trained on, where the layer
+    shapes of the base model are not known. Skip takes them: the same model has many names."""
     adapter_source: AdapterSource
     """Where the adapters come from."""
     credentials_secret_ref: SecretReference | None = None

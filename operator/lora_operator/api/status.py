@@ -11,6 +11,7 @@ from pydantic import Field, PlainSerializer
 from lora_operator.api.fields import Cut, Kubernetes, Model
 
 MAX_PODS_PER_FAILURE = 16
+MAX_ASSIGNMENTS = 64
 
 Name = Annotated[str, Cut(253)]
 Message = Annotated[str, Cut(1024)]
@@ -152,22 +153,22 @@ class LoraAdapterStatus(Model):
     """SourceReady, Scheduled, Loaded, and Ready, which sums them up."""
     loaded_adapters: Annotated[tuple[Name, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """The adapters that have as many copies as wanted."""
-    failed_adapters: Annotated[
-        tuple[FailedAdapter, ...], Cut(1000), Kubernetes(list_type="map", list_keys=("name",))
-    ] = ()
+    # lists with one writer are atomic: of a map, managedFields would repeat every key
+    failed_adapters: Annotated[tuple[FailedAdapter, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """The adapters that have not, and why."""
-    pod_assignments: Annotated[
-        tuple[PodAssignment, ...], Cut(2000), Kubernetes(list_type="map", list_keys=("pod",))
-    ] = ()
-    """Where each adapter can be reached."""
-    adapters: Annotated[tuple[AdapterStatus, ...], Cut(1000), Kubernetes(list_type="map", list_keys=("name",))] = ()
+    pod_assignments: Annotated[tuple[PodAssignment, ...], Cut(2000), Kubernetes(list_type="atomic")] = ()
+    """Where each adapter can be reached: at most 64 pods are listed, and fewer where they hold very many adapters. Each
+    pod's LoraEndpoint says it in full."""
+    pods: Count | None = None
+    """The pods that hold at least one of the adapters, those beyond the list as well."""
+    adapters: Annotated[tuple[AdapterStatus, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """Each selected adapter."""
     replicas: Count | None = None
     """Copies of each adapter at the moment, for the scale subresource."""
     selector: Annotated[str, Cut(4096)] | None = None
     """The label selector of the pods that may hold the adapters, for the scale subresource."""
     truncated: bool | None = None
-    """True if a list was cut to keep the object under the API server's limit of size."""
+    """True if a list was cut to keep the object small; the message of the condition Ready says so too."""
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of that type, if there is one."""

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from lora_operator.api.fields import Model
 from lora_operator.api.spec import (
     AdapterSource,
+    BaseModelCheck,
     DeploymentConfig,
     LabelRequirement,
     LoraAdapterSpec,
@@ -45,6 +46,7 @@ __all__ = [
     "VERSION",
     "AdapterSource",
     "AdapterStatus",
+    "BaseModelCheck",
     "Condition",
     "ConditionStatus",
     "ConditionType",

@@ -100,6 +100,8 @@ def parse_config(raw: bytes) -> AdapterConfig:
 
 
 def _load(raw: bytes) -> dict[str, Any]:
+    if raw.startswith(b"version https://git-lfs"):
+        _refuse(RefusedReason.CONFIG_INVALID, "is a Git LFS pointer: run `git lfs pull` where it comes from")
     try:
         config = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError:

@@ -6,7 +6,7 @@ Engines fill up what is too small, ignore what they cannot place, and trust the 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NoReturn
 
@@ -70,11 +70,11 @@ def check_declared_layers(config: AdapterConfig, modules: Sequence[Module]) -> N
             )
 
 
-def check_layers_alike(modules: Sequence[Module], *, layers_declared: bool) -> None:
-    """What can be said without knowing the base model.
+def doubts_about_layers(modules: Sequence[Module], *, layers_declared: bool) -> tuple[str, ...]:
+    """What looks like a mistake and may be meant: layers that lack what others have, or differ from them.
 
-    Real models alternate kinds of layers (attention in every fourth, wider heads in every sixth), so that a regular
-    difference is fine and a single layer that stands out is not.
+    Only the base model's shapes tell: there are models whose layers differ in kind and in width, by rule or without
+    one, and trainings that leave layers out.
     """
     by_template: dict[str, list[Module]] = defaultdict(list)
     for module in modules:
@@ -82,46 +82,32 @@ def check_layers_alike(modules: Sequence[Module], *, layers_declared: bool) -> N
             by_template[module.template].append(module)
     layers = {template: {module.layer for module in group if module.layer is not None}
               for template, group in by_template.items()}  # fmt: skip
-    for template, group in by_template.items():
-        _check_shapes(template, group)
-        if not layers_declared:
-            _check_gaps(template, sorted(layers[template]))
+    found = [_other_shape(template, group) for template, group in by_template.items()]
     if not layers_declared:
-        _check_siblings(layers)
-    _check_one_layer(modules)
+        found += [_gap(template, sorted(present)) for template, present in layers.items()]
+        found += _absent_siblings(layers)
+    return tuple(f"{WEIGHTS_FILE} {text}" for text in found if text)
 
 
-def _check_shapes(template: str, group: Sequence[Module]) -> None:
+def _other_shape(template: str, group: Sequence[Module]) -> str:
     shapes = Counter((module.inputs, module.outputs) for module in group)
-    if len(shapes) == 1:
-        return
     usual = shapes.most_common(1)[0][0]
-    for module in sorted(group, key=lambda module: module.layer or 0):
-        shape = (module.inputs, module.outputs)
-        if shapes[shape] == 1 and shape != usual:
-            _refuse(
-                RefusedReason.SHAPE_MISMATCH,
-                f"tensor {module.a.name} adapts a layer of {shape[0]}→{shape[1]}, where {template} is "
-                f"{usual[0]}→{usual[1]} in other layers: the adapter was put together wrongly, save it again",
-            )
+    alone = [module for module in group if shapes[module.inputs, module.outputs] == 1 and len(shapes) > 1]
+    odd = next((module for module in alone if (module.inputs, module.outputs) != usual), None)
+    if odd is None:
+        return ""
+    sizes = f"{odd.inputs}→{odd.outputs}"
+    return f"adapts {odd.path} as {sizes}, where {template} is {usual[0]}→{usual[1]} in other layers"
 
 
-def _check_gaps(template: str, layers: Sequence[int]) -> None:
+def _gap(template: str, layers: Sequence[int]) -> str:
     steps = [later - earlier for earlier, later in pairwise(layers)]
     if layers[0] >= max(_LATEST_START, 2 * max(steps, default=1)):
-        _refuse(
-            RefusedReason.LAYERS_MISMATCH,
-            f"has no tensors for {template} before layer {layers[0]}: copy or save it again, or list the layers in "
-            f"layers_to_transform of {CONFIG_FILE} if that is meant",
-        )
+        return f"has no tensors for {template} before layer {layers[0]}"
     if set(steps) <= {1} or _periodic(steps):
-        return
+        return ""
     missing = next(layer + 1 for layer, step in zip(layers, steps, strict=False) if step > 1)
-    _refuse(
-        RefusedReason.LAYERS_MISMATCH,
-        f"has no tensors for {template.format(missing)}, though layers before and after it have them: copy it again, "
-        f"or list the layers in layers_to_transform of {CONFIG_FILE} if that is meant",
-    )
+    return f"has no tensors for {template.format(missing)}, though layers before and after it have them"
 
 
 def _periodic(steps: Sequence[int]) -> bool:
@@ -131,21 +117,17 @@ def _periodic(steps: Sequence[int]) -> bool:
     return len(steps) == 1  # two layers say nothing about a rule
 
 
-def _check_siblings(layers: dict[str, set[int]]) -> None:
+def _absent_siblings(layers: dict[str, set[int]]) -> Iterator[str]:
     families: dict[str, set[int]] = defaultdict(set)
     for template, present in layers.items():
         families[template.rsplit(".", 1)[0]] |= present
     for template, present in layers.items():
         absent = families[template.rsplit(".", 1)[0]] - present
         if len(absent) == 1:
-            path = template.format(absent.pop())
-            _refuse(
-                RefusedReason.LAYERS_MISMATCH,
-                f"has no tensors for {path}, though its neighbours in that layer have them: copy or save it again",
-            )
+            yield f"has no tensors for {template.format(absent.pop())}, though its neighbours in that layer have them"
 
 
-def _check_one_layer(modules: Iterable[Module]) -> None:
+def check_blocks(modules: Iterable[Module]) -> None:
     """Inside one attention or MLP block: what reads the same input has its width."""
     blocks: dict[str, dict[str, Module]] = defaultdict(dict)
     for module in modules:

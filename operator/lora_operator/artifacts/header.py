@@ -16,6 +16,16 @@ from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 
 MAX_HEADER_BYTES = 32 << 20
 MAX_NAME = 1024
+# What often lies in the place of the weights, by its first bytes in lower case (as many as a header's length has).
+_MISTAKEN = (
+    (b"version ", "is a Git LFS pointer, not the weights: run `git lfs pull` where it comes from, and copy it again"),
+    (b"<!doctyp", "is a web page: the address that it was downloaded from wants a login, or is not the file's own"),
+    (b"<html", "is a web page: the address that it was downloaded from wants a login, or is not the file's own"),
+    (
+        b"pk\x03\x04",
+        "is a zip archive, as torch.save writes it: save it as safetensors, as PEFT does by default",
+    ),
+)
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 
 
@@ -38,6 +48,11 @@ def read_header(descriptor: int, size_bytes: int) -> tuple[Tensor, ...]:
 
 def header_length(first_bytes: bytes, size_bytes: int) -> int:
     """How many bytes of JSON follow the first eight, in a file of `size_bytes`. Raises AdapterRefused."""
+    for begins, what in _MISTAKEN:
+        if first_bytes[:8].lower().startswith(begins):
+            _refuse(RefusedReason.HEADER_INVALID, what)
+    if size_bytes == 0:
+        _refuse(RefusedReason.FILE_TRUNCATED, "is empty: the copy or download of it was cut off, copy it again")
     if size_bytes < 8:
         _refuse(RefusedReason.FILE_TRUNCATED, f"has {size_bytes} bytes, too few for a header: it is half-written")
     length = int.from_bytes(first_bytes[:8], "little")

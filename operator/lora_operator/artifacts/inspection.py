@@ -13,10 +13,11 @@ from lora_operator.artifacts.against_base import check_fits
 from lora_operator.artifacts.base_name import check_base_name
 from lora_operator.artifacts.base_shape import BaseModelShape
 from lora_operator.artifacts.consistency import (
+    check_blocks,
     check_declared_layers,
-    check_layers_alike,
     check_ranks,
     check_targets,
+    doubts_about_layers,
 )
 from lora_operator.artifacts.folder import (
     CONFIG_FILE,
@@ -45,7 +46,7 @@ class Inspection:
     modules' last names, sorted; `layers` the number of layers that have any. `dtype` is F16, BF16 or F32, several
     joined by '+'. `features` are properties that some engine releases refuse or ignore (rank_pattern, alpha_pattern,
     rslora); `vllm.quirks` says which. `shapes`: (module path with {} for the layer, inputs, outputs), sorted. `files`
-    are those that belong on a pod.
+    are those that belong on a pod. `doubts` are sentences about what looks wrong and may be right: for people.
     """
 
     rank: int
@@ -59,6 +60,7 @@ class Inspection:
     features: frozenset[str]
     shapes: tuple[tuple[str, int, int], ...]
     files: tuple[AdapterFile, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def inspect(
@@ -71,7 +73,8 @@ def inspect(
     """Read the whole adapter in `folder` once and check it; blocking, in memory that does not grow with its size.
 
     `base` are the base model's layer shapes and `served_base_model` its name, where known; `base_aliases` are its other
-    names. Raises AdapterRefused, and nothing else, whatever the folder holds.
+    names. Where the shapes fit, another name is no reason to refuse. Raises AdapterRefused, and nothing else, whatever
+    the folder holds.
     """
     try:
         return _inspect(folder, base, served_base_model, base_aliases)
@@ -85,20 +88,23 @@ def _inspect(
     _check_folder(folder)
     config_file, raw = _read_config(folder)
     config = parse_config(raw)
-    check_base_name(config.base_model, served_base_model, base_aliases)
+    names = (served_base_model, base_aliases)
+    if base is None:
+        check_base_name(config.base_model, *names)
     _refuse_pickles(name for name in (WEIGHTS_FILE, *PICKLE_FILES) if os.path.lexists(folder / name))
     with open_regular(folder, WEIGHTS_FILE, RefusedReason.WEIGHTS_MISSING) as descriptor:
         before = identity(descriptor)
         tensors = read_header(descriptor, before[0])
         modules = pair_up(tensors)
         features = _check(config, modules, base)
+        doubts = _doubts(config, modules, base, *names)
         sha256 = sha256_of_finite(descriptor, tensors, before[0])
         if identity(descriptor) != before:
             raise AdapterRefused(
                 RefusedReason.FILE_CHANGED, f"{WEIGHTS_FILE} changed while it was read: wait until it is complete"
             )
     weights_file = AdapterFile(WEIGHTS_FILE, before[0], sha256)
-    return _described(config, modules, tensors, features, (config_file, weights_file))
+    return _described(config, modules, tensors, features, (config_file, weights_file), doubts)
 
 
 def inspect_parts(
@@ -122,11 +128,13 @@ def inspect_parts(
     if len(raw) > MAX_CONFIG_BYTES:
         raise _config_too_large(len(raw))
     parsed = parse_config(raw)
-    check_base_name(parsed.base_model, served_base_model, base_aliases)
+    if base is None:
+        check_base_name(parsed.base_model, served_base_model, base_aliases)
     tensors = parse_header(head, weights_file.size_bytes)
     modules = pair_up(tensors)
     features = _check(parsed, modules, base)
-    return _described(parsed, modules, tensors, features, (config_file, weights_file))
+    doubts = _doubts(parsed, modules, base, served_base_model, base_aliases)
+    return _described(parsed, modules, tensors, features, (config_file, weights_file), doubts)
 
 
 def _config_too_large(size_bytes: int) -> AdapterRefused:
@@ -192,8 +200,24 @@ def _check(config: AdapterConfig, modules: Sequence[Module], base: BaseModelShap
     if base is not None:
         check_fits(config, modules, base)
     else:
-        check_layers_alike(modules, layers_declared=config.layers_declared)
+        check_blocks(modules)
     return features | {"rslora"} if config.use_rslora else features
+
+
+def _doubts(
+    config: AdapterConfig,
+    modules: Sequence[Module],
+    base: BaseModelShape | None,
+    served_base_model: str | None,
+    base_aliases: tuple[str, ...],
+) -> tuple[str, ...]:
+    if base is None:
+        return doubts_about_layers(modules, layers_declared=config.layers_declared)
+    try:
+        check_base_name(config.base_model, served_base_model, base_aliases)
+    except AdapterRefused as refused:
+        return (refused.message,)
+    return ()
 
 
 def _described(
@@ -202,6 +226,7 @@ def _described(
     tensors: Sequence[Tensor],
     features: frozenset[str],
     files: tuple[AdapterFile, ...],
+    doubts: tuple[str, ...],
 ) -> Inspection:
     return Inspection(
         rank=max([config.rank, *config.rank_pattern.values(), *(module.rank for module in modules)]),
@@ -215,4 +240,5 @@ def _described(
         features=features,
         shapes=tuple(sorted({(module.template, module.inputs, module.outputs) for module in modules})),
         files=files,
+        doubts=doubts,
     )

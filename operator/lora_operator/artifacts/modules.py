@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 from lora_operator.artifacts.folder import WEIGHTS_FILE
@@ -22,6 +23,8 @@ _ENDINGS = {
 _BASE_EMBEDDINGS = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _MODULE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
+# The lists whose numbers count a model's layers. Others count experts, or parts of a projector or a classifier.
+_LAYER_LISTS = frozenset({"layers", "layer", "h", "blocks", "block", "resblocks", "transformer_blocks"})
 
 _OTHER_METHODS = (
     ("lora_magnitude_vector", RefusedReason.DORA_UNSUPPORTED, "DoRA's magnitudes"),
@@ -137,10 +140,10 @@ def _module(path: str, pair: dict[str, Tensor]) -> Module:
 
 
 def _layer(path: str, tensor: Tensor) -> tuple[str, int | None]:
-    """Put `{}` for the first number in the path, which is the layer's; later ones number experts."""
+    """Put `{}` for the first number in the path that counts layers."""
     parts = path.split(".")
-    for index, part in enumerate(parts):
-        if _NUMBER.fullmatch(part):
+    for index, (before, part) in enumerate(pairwise(parts), 1):
+        if before in _LAYER_LISTS and _NUMBER.fullmatch(part):
             if len(part) > 5 or (part[0] == "0" and part != "0"):
                 _refuse(RefusedReason.TENSOR_UNEXPECTED, tensor, f"has the layer number {part[:20]}: save it again")
             return ".".join([*parts[:index], "{}", *parts[index + 1 :]]), int(part)

@@ -8,7 +8,6 @@ from lora_operator.cache import history as histories
 from lora_operator.cache.entry import Entry, Key
 from lora_operator.cache.leases import FOLDER as LEASES
 from lora_operator.cache.leases import Leases
-from lora_operator.cache.locks import changing
 from lora_operator.cache.partial import ABANDONED_SECONDS, drop, taken
 from lora_operator.cache.records import FOLDER as RECORDS
 from lora_operator.cache.room import remove
@@ -25,7 +24,7 @@ def sweep(shelf: Shelf, keep: Collection[Key], older_than_seconds: float, now: f
     """
     root = shelf.root
     gone: list[Evicted] = []
-    with changing(root):
+    with shelf.changing():
         _sweep_left_overs(shelf, now)
         entries = shelf.entries()
         safe = frozenset(keep) | Leases(root).held(now)
@@ -46,7 +45,7 @@ def evict(shelf: Shelf, key: Key, in_use: Collection[Key], now: float) -> list[E
     Raises StoreError (InUse, Pinned), OSError.
     """
     gone: list[Evicted] = []
-    with changing(shelf.root):
+    with shelf.changing():
         for entry in shelf.entries():
             if entry.key != key:
                 continue
@@ -69,7 +68,7 @@ def repair(shelf: Shelf, in_use: Collection[Key] | None, now: float) -> tuple[in
     """
     root = shelf.root
     gone: list[Evicted] = []
-    with changing(root):
+    with shelf.changing():
         repaired = _sweep_left_overs(shelf, now)
         for folder in (root / RECORDS, root / LEASES):
             for path in folder.glob(".*"):  # written to be renamed, and never renamed

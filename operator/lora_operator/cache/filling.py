@@ -12,7 +12,6 @@ from functools import partial as bound
 from pathlib import Path
 
 from lora_operator.cache.disk import Disk
-from lora_operator.cache.locks import changing
 from lora_operator.cache.partial import Partial
 from lora_operator.cache.protection import InUse
 from lora_operator.cache.records import Record
@@ -46,7 +45,8 @@ class Filling:
         Raises StoreError, and what `fill` raises; an OSError as StoreError.
         """
         try:
-            await self._make_room(disk_full=False)
+            if not await self.disk.do(bound(self.room.reserve, self.claimed, sum(self.files.values()))):
+                await self._make_room(disk_full=False)
             thrashed = await self.disk.do(bound(self.room.missed, self.claimed))
             started = time.monotonic()
             try:
@@ -78,7 +78,7 @@ class Filling:
             )
         seal(folder, self.files)
         record = Record(tuple(sorted(self.files.items())), now, seconds, self.prefetch)
-        with changing(shelf.root):
+        with shelf.changing():
             os.utime(folder, (now, now))  # its last use: the rename leaves that as it is
             shelf.put(self.claimed.key, folder, record)
 

@@ -12,7 +12,6 @@ from lora_operator.cache import history as histories
 from lora_operator.cache.entry import Entry
 from lora_operator.cache.leases import Leases
 from lora_operator.cache.limits import Limits
-from lora_operator.cache.locks import changing
 from lora_operator.cache.partial import Partial, Taken, drop, taken
 from lora_operator.cache.policies.base import EvictionPolicy
 from lora_operator.cache.protection import InUse, protection
@@ -42,7 +41,7 @@ class Room:
         Raises StoreError (CacheFull, LargerThanCache, DiskFull, Busy), OSError.
         """
         gone: list[Evicted] = []
-        with changing(self.shelf.root) as alone:
+        with self.shelf.changing() as alone:
             for _ in range(_LOOKS):
                 if self._make_once(claimed, size_bytes, in_use, disk_full, gone, alone):
                     claimed.reserve(size_bytes)
@@ -53,10 +52,27 @@ class Room:
             retryable=True,
         )
 
+    def reserve(self, claimed: Partial, size_bytes: int) -> bool:
+        """Reserve `size_bytes` for `claimed` where nothing has to go for it; else there is something to `make`.
+
+        Raises StoreError (LargerThanCache), OSError.
+        """
+        root = self.shelf.root
+        with self.shelf.changing() as alone:
+            if not alone or size_bytes - claimed.present_bytes() > free_bytes(root):
+                return False
+            if self.limits.budget_bytes is not None:
+                others = [other for other in taken(root, self.clock()) if other.place != claimed.place]
+                used = used_bytes(root)
+                if used is None or self._over_budget(claimed.key[0], size_bytes, used, others) > 0:
+                    return False
+            claimed.reserve(size_bytes)
+            return True
+
     def missed(self, claimed: Partial) -> bool:
         """Count that a version has to be fetched; whether it went less than an hour ago. Raises StoreError, OSError."""
         root = self.shelf.root
-        with changing(root):
+        with self.shelf.changing():
             before = histories.load(root)
             after = before.missed(claimed.key, self.clock())
             histories.save(root, after)
@@ -68,11 +84,11 @@ class Room:
         """False: something that was to go was asked for meanwhile, look again."""
         root, now = self.shelf.root, self.clock()
         sweep_scratch(root, now)
-        others = [other for other in taken(root, now) if other.place != claimed.place]
         to_come = max(size_bytes - claimed.present_bytes(), 1)
         # a disk that is full with free space has a quota, or others who were faster: only removing helps
         over_disk = to_come - (sum(evicted.size_bytes for evicted in gone) if disk_full else free_bytes(root))
         used = used_bytes(root) if alone else None
+        others = [other for other in taken(root, now) if other.place != claimed.place]
         if used is not None and max(self._over_budget(claimed.key[0], size_bytes, used, others), over_disk) <= 0:
             return True
         entries = self.shelf.entries()

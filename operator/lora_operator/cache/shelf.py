@@ -9,12 +9,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from threading import Lock
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
 from lora_operator.cache.copying import make_durable, set_mode
 from lora_operator.cache.entry import Entry, Key
+from lora_operator.cache.locks import changing
 from lora_operator.cache.paths import is_fingerprint, is_name, version_path
 from lora_operator.cache.records import Record, Records
 from lora_operator.cache.scratch import scratch
@@ -32,7 +34,12 @@ class Shelf:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.records = Records(root)
+        self._turn = Lock()
         self._whole: dict[Key, tuple[str, tuple[tuple[str, int], ...]]] = {}  # folder, its files with their sizes
+
+    def changing(self) -> AbstractContextManager[bool]:
+        """The root's lock, see `locks.changing`."""
+        return changing(self.root, self._turn)
 
     def path_of(self, key: Key) -> Path:
         """Raises StoreError for a key that cannot be one."""

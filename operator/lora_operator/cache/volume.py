@@ -26,8 +26,7 @@ from lora_operator.cache.history import Counts
 from lora_operator.cache.history import load as load_history
 from lora_operator.cache.leases import Leases
 from lora_operator.cache.limits import Limits
-from lora_operator.cache.locks import changing
-from lora_operator.cache.partial import claim, taken
+from lora_operator.cache.partial import Partial, claim, taken
 from lora_operator.cache.paths import parse_root
 from lora_operator.cache.policies import POLICIES, EvictionPolicy
 from lora_operator.cache.protection import InUse, protection
@@ -47,6 +46,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 HANGS_SECONDS = 30.0
+FILLS_AT_ONCE = 32  # whoever makes room looks at all that are under way, and a slow store must not hold up the others
 WAIT_SECONDS = (0.02, 1.0)  # between two looks at a version that another process is fetching: first, longest
 
 
@@ -80,6 +80,7 @@ class VolumeStore:
         self._under_way: dict[Key, tuple[asyncio.Task[Path], bool]] = {}
         self._counts = Counts()
         self._disk = Disk()
+        self._places = asyncio.Semaphore(FILLS_AT_ONCE)
 
     async def start(self) -> int:
         """Check the root and repair half states that killed processes left; returns how many. Raises StoreError."""
@@ -235,33 +236,30 @@ class VolumeStore:
         what = f"storing {key[0]} at {self._shelf.path_of(key)}"
         pause = WAIT_SECONDS[0]
         while True:
-            if await self._found(what, key, files, prefetch):
-                return self._shelf.path_of(key)
-            await self._do(what, bound(self._check_root, f"storing {key[0]}"))
-            claimed = await self._do(what, bound(claim, self._root, key))
-            if claimed is not None:
-                break
+            async with self._places:
+                claimed = await self._do(what, bound(self._claim, key, files, prefetch))
+                if isinstance(claimed, Path):
+                    return claimed
+                if claimed is not None:
+                    return await self._fill(what, claimed, files, fill, prefetch, resumable)
             await asyncio.sleep(pause)
             pause = min(pause * 2, WAIT_SECONDS[1])
-        keep = False
+
+    async def _fill(
+        self, what: str, claimed: Partial, files: Mapping[str, int], fill: Fill, prefetch: bool, resumable: bool
+    ) -> Path:
+        keep = resumable
+        filling = Filling(self._room, self._disk, claimed, files, fill, prefetch, self._in_use, self._tell)
         try:
-            # who had the claim before may just have finished
-            if not await self._found(what, key, files, prefetch):
-                filling = Filling(self._room, self._disk, claimed, files, fill, prefetch, self._in_use, self._tell)
-                keep = resumable
-                thrashed = await filling.run(what)
-                self._counts = self._counts.plus(misses=1, thrash=int(thrashed))
-                keep = False
+            thrashed = await filling.run(what)
+            self._counts = self._counts.plus(misses=1, thrash=int(thrashed))
+            keep = False
         except Exception as error:
             keep = resumable and may_go_on(error) and claimed.present_bytes() <= sum(files.values())
             raise
         finally:
             await self._disk.do(bound(claimed.release, keep=keep))
-        return self._shelf.path_of(key)
-
-    async def _found(self, what: str, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
-        """Whether the version is there and whole."""
-        return await self._do(what, bound(self._look, key, files, prefetch))
+        return self._shelf.path_of(claimed.key)
 
     def _look(self, key: Key, files: Mapping[str, int], prefetch: bool) -> bool:
         if not self._shelf.is_there(key):
@@ -280,7 +278,7 @@ class VolumeStore:
         return True
 
     def _pin(self, key: Key, pinned: bool) -> None:
-        with changing(self._root):
+        with self._shelf.changing():
             if self._shelf.is_there(key):
                 self._shelf.entries()  # begins the record, if it has none yet
                 if self._shelf.records.note(key, Event.PIN if pinned else Event.UNPIN):
@@ -288,7 +286,7 @@ class VolumeStore:
         raise StoreError("NotStored", f"{key[0]} {key[1]} is not in {self._root}: fetch it first", retryable=True)
 
     def _hold(self, holder: str, versions: frozenset[Key]) -> frozenset[Key]:
-        with changing(self._root):
+        with self._shelf.changing():
             there = frozenset(key for key in versions if self._shelf.is_whole(key))
             # an engine may still be answering requests with what it was told to unload: it goes the normal way of age
             for key in (self._leases.of(holder) or frozenset()) - versions:
@@ -299,16 +297,16 @@ class VolumeStore:
             return there
 
     def _let_go(self, holder: str) -> None:
-        with changing(self._root):
+        with self._shelf.changing():
             self._leases.end(holder)
 
     def _entries(self) -> list[Entry]:
-        with changing(self._root):
+        with self._shelf.changing():
             return self._shelf.entries()
 
     def _statistics(self, in_use: InUse) -> Statistics:
         now = self._clock()
-        with changing(self._root):
+        with self._shelf.changing():
             entries, past, places = self._shelf.entries(), load_history(self._root), taken(self._root, now)
             held = self._leases.held(now)
         safe = protection(entries, in_use, held, now, 0)
@@ -325,6 +323,24 @@ class VolumeStore:
             total=past.counts.plus(hits=sum(entry.hits for entry in entries)),
             process=self._counts,
         )
+
+    def _claim(self, key: Key, files: Mapping[str, int], prefetch: bool) -> Path | Partial | None:
+        """The version's folder if it is there and whole, else the right to fill it; None while another has that."""
+        self._check_root(f"storing {key[0]}")
+        if self._look(key, files, prefetch):
+            return self._shelf.path_of(key)
+        claimed = claim(self._root, key)
+        if claimed is None:
+            return None
+        try:
+            there = self._look(key, files, prefetch)  # who had the claim before may just have finished
+        except BaseException:
+            claimed.release(keep=True)
+            raise
+        if not there:
+            return claimed
+        claimed.release(keep=False)
+        return self._shelf.path_of(key)
 
     def _check_root(self, what: str) -> None:
         if not self._root.is_dir():

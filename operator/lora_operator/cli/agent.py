@@ -10,8 +10,6 @@ from typing import Any
 from lora_operator import logs
 from lora_operator.agent.app import run_agent
 from lora_operator.agent.settings import ENVIRONMENT_PREFIX, AgentSettings, from_arguments
-from lora_operator.agent.token import TokenError
-from lora_operator.cache.store_error import StoreError
 from lora_operator.cli.stopping import run
 from lora_operator.options import add_options
 from lora_operator.server import ServeError
@@ -36,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     try:
         return run(lambda stop: _run(settings, stop))
-    except (ServeError, StoreError, TokenError) as error:
+    except ServeError as error:
         log.error("cannot start: %s", error)
         return 1
 

@@ -13,6 +13,7 @@ from typing import Any
 from lora_operator import logs
 from lora_operator.app import Operator
 from lora_operator.cli.stopping import run
+from lora_operator.event_loop import Blocks
 from lora_operator.home import own_namespace
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
@@ -37,8 +38,9 @@ def add(commands: Any) -> None:
 def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
+    blocks = Blocks()
     try:
-        return run(lambda stop: _run(settings, stop))
+        return run(lambda stop: _run(settings, blocks, stop), blocks.new_loop)
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
         return 1
@@ -60,8 +62,13 @@ def elector(settings: Settings, kube: Kube) -> Elector:
     return Elector(kube, namespace, settings.lease_name, identity, times=times)
 
 
-async def _run(settings: Settings, stop: asyncio.Event) -> int:
+async def _run(settings: Settings, blocks: Blocks, stop: asyncio.Event) -> int:
     kube = await Kube.connect(settings.kubeconfig)
-    operator = Operator(settings, kube, elector(settings, kube) if settings.leader_election else None)
-    await operator.run(stop)
+    apart = kube.with_own_connections()
+    operator = Operator(settings, kube, elector(settings, apart) if settings.leader_election else None)
+    blocks.show_in(operator.metrics.registry)
+    try:
+        await operator.run(stop)
+    finally:
+        await apart.close()
     return 0

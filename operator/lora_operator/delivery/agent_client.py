@@ -16,8 +16,10 @@ from lora_operator.agent.wire import (
     HeldBody,
     ListBody,
     LoadedBody,
+    OpenBody,
     OrderBody,
     ProblemBody,
+    ReadinessBody,
     VersionBody,
 )
 from lora_operator.fetch.order import FetchOrder
@@ -77,6 +79,12 @@ class AgentClient:
                     raise
                 # an agent from before there were pins: it keeps what is loaded all the same
         return await self._ask("PUT", endpoint, "/v1/loaded", HeldBody, body)
+
+    async def readiness(self, endpoint: Endpoint, said: ReadinessBody) -> bool:
+        """Say whether the engine holds what is planned. Returns whether the agent lets traffic in. Raises AgentError, with
+        reason BadRequest for an agent that does not know this call.
+        """
+        return (await self._ask("PUT", endpoint, "/v1/readiness", OpenBody, said)).open
 
     async def let_go(self, endpoint: Endpoint, holder: str) -> None:
         """Say that the pod `holder` is gone: what was loaded there may go from this disk. Raises AgentError."""

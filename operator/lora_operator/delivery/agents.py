@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from lora_operator.fetch.order import FetchOrder
 from lora_operator.kube import KubeError
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import incarnation_of
+from lora_operator.sources import SourceError
 from lora_operator.vllm.answers import Endpoint
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class Agents:
     """`client_of` gives the client for the agents of a namespace. `loaded_on` gives all versions that a pod's engine
     lists or is about to get, None while nobody knows; `pinned`, what a pod's namespace has pinned. `gone` says of
     "namespace/name" that there is certainly no such pod any more. `fence` raises KubeError where another operator may
-    be acting by now: what this one knows of loaded files may be out of date then.
+    be acting by now: what this one knows of loaded files may be out of date then. `secrets`: see `Orders`.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class Agents:
         pinned: Callable[[str], frozenset[Key]] = lambda _: frozenset(),
         gone: Callable[[str], bool] = lambda _: False,
         fence: Callable[[], None] = lambda: None,
+        secrets: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client_of = client_of
-        self._orders = Orders(locate, clock)
+        self._orders = Orders(locate, clock, secrets=secrets)
         self._loaded_on = loaded_on
         self._on_evicted = on_evicted
         self._pinned = pinned
@@ -65,13 +68,20 @@ class Agents:
         """See `Delivery`."""
         key = (wanted.adapter.name, wanted.adapter.version)
         try:
-            await self._fetch(record, wanted, report, prefetch=False)
+            order = await self._orders.get(wanted)
+        except (AgentError, SourceError):
+            with contextlib.suppress(AgentError):
+                if key in await self._tell(record, also=key):
+                    return  # on its disk from before: nobody need be asked for it
+            raise
+        try:
+            await self._fetch(record, wanted, report, order)
         except AgentError as error:
             if error.reason != "CacheFull":
                 raise
             # an agent that was not told what is loaded since its start has to keep everything
             await self._tell(record)
-            await self._fetch(record, wanted, report, prefetch=False)
+            await self._fetch(record, wanted, report, order)
         if key not in await self._tell(record, also=key):
             raise AgentError(
                 "NotStored",
@@ -108,14 +118,14 @@ class Agents:
         await asyncio.gather(*self._telling.values(), return_exceptions=True)
         await self._orders.stop()
 
-    async def _fetch(self, record: PodRecord, wanted: Wanted, report: Report, *, prefetch: bool) -> None:
-        order: FetchOrder | None = None
-        stale: FetchOrder | None = None
+    async def _fetch(
+        self, record: PodRecord, wanted: Wanted, report: Report, order: FetchOrder | None = None, *,
+        prefetch: bool = False,
+    ) -> None:  # fmt: skip
+        order = order or await self._orders.get(wanted)
         loop = asyncio.get_running_loop()
         done_bytes, moved_at = -1, loop.time()
         while True:
-            if order is None or self._orders.runs_out(order):
-                order = await self._orders.get(wanted, stale)
             asked_at = loop.time()
             entry = await self._asked(record, order, prefetch)
             if entry.state == "Present":
@@ -133,9 +143,9 @@ class Agents:
                     f"{STALLED_SECONDS:g} s: see the log of the pod's agent container",
                     retryable=True,
                 )
-            if entry.wants_links:
-                order, stale = None, order
             await asyncio.sleep(max(asked_at + PACE_SECONDS - now, 0.0))
+            if entry.wants_links or self._orders.runs_out(order):
+                order = await self._orders.get(wanted, order if entry.wants_links else None)
 
     async def _asked(self, record: PodRecord, order: FetchOrder, prefetch: bool) -> EntryBody:
         """The agent of a new pod may be a little later than its engine, which is nobody's failure."""

@@ -18,10 +18,13 @@ Item = tuple[str, str, str]  # resource, name, version
 
 
 class Orders:
-    """Keeps an order for a moment: a fleet that starts would ask a source once for each pod. `clock` is Unix time."""
+    """Keeps an order for a moment: a fleet that starts would ask a source once for each pod. `clock` is Unix time.
+    `secrets`: whether orders may carry what Secrets hold.
+    """
 
-    def __init__(self, locate: Locate, clock: Callable[[], float]) -> None:
+    def __init__(self, locate: Locate, clock: Callable[[], float], *, secrets: bool) -> None:
         self._locate = locate
+        self._secrets = secrets
         self._clock = clock
         self._made: dict[Item, tuple[FetchOrder, float]] = {}
         self._asking: dict[Item, asyncio.Task[FetchOrder]] = {}
@@ -69,6 +72,14 @@ class Orders:
                 "NotReachableByAgent",
                 "the pod gets adapters through its agent, which cannot read folders of the operator: use a source of "
                 "type http, s3, azure or huggingface, or pods that mount the adapter volume",
+                retryable=False,
+            )
+        if located.shows_secret and not self._secrets:
+            raise AgentError(
+                "SecretNotForAgents",
+                f"only who has the Secret itself gets the files of {wanted.adapter.name}, and agents do not get it: "
+                "let the source sign links (s3; azure with an account key or the operator's identity), use pods that "
+                "mount the adapter volume, or start the operator with --secrets-to-agents",
                 retryable=False,
             )
         now = self._clock()

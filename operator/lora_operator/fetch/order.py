@@ -15,13 +15,15 @@ class Link:
     """Where bytes can be had by HTTP GET, with ranges if the server knows them.
 
     `expires_at` is Unix time, None for a link that does not run out. `tag` is the ETag that the answer must carry
-    ("" where the store tells none): other bytes under the same link are refused.
+    ("" where the store tells none): other bytes under the same link are refused. `shows_secret`: it carries what the
+    source's Secret holds, rather than something that was signed for these bytes.
     """
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     expires_at: float | None = None
     tag: str = ""
+    shows_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,15 @@ class FetchOrder:
     @property
     def expires_at(self) -> float | None:
         """When the first of its links runs out; None if none does."""
-        links = [file.link for file in self.files if file.link is not None]
-        if self.archive is not None:
-            links.append(self.archive.link)
-        return min((link.expires_at for link in links if link.expires_at is not None), default=None)
+        return min((link.expires_at for link in self.links if link.expires_at is not None), default=None)
+
+    @property
+    def shows_secret(self) -> bool:
+        """Whether who carries it out learns what a Secret holds."""
+        return any(link.shows_secret for link in self.links)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """All that it has."""
+        archive = () if self.archive is None else (self.archive.link,)
+        return (*(file.link for file in self.files if file.link is not None), *archive)

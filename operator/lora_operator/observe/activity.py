@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOOKS_PER_SECOND = 20.0
 AT_A_TIME = 16
+BUNCH_SECONDS = 0.5  # what falls due in so long is asked together: waking up costs more than a look
 LOOKS_PER_HALF_LIFE = 3.0  # with fewer, single looks would show
 
 
@@ -89,17 +90,20 @@ class Activity:
                 del self._shares[key]
             keys = [key for key, view in self._engines.views.items() if view.state is EngineState.UP]
             pause = max(self._period / max(len(keys), 1), 1 / LOOKS_PER_SECOND)
-            for key in keys or ("",):
+            together = max(1, min(round(BUNCH_SECONDS / pause), AT_A_TIME // 2))
+            for number, key in enumerate(keys or ("",), 1):
                 if key in self._records and key not in self._looks and len(self._looks) < AT_A_TIME:
                     look = self._looks[key] = asyncio.create_task(self._look(key), name=f"metrics of {key}")
                     look.add_done_callback(lambda _, key=key: self._looks.pop(key, None))  # type: ignore[misc]
-                await asyncio.sleep(pause)
+                if number % together == 0 or number >= len(keys):
+                    await asyncio.sleep(pause * ((number - 1) % together + 1))
 
     async def _look(self, key: str) -> None:
         try:
             page = await self._client.metrics(self._engines.endpoint(key))
         except EngineError as error:
-            log.debug("no metrics of pod %s: %s", key, error)  # whether it is up, others find out and tell
+            log.debug("no metrics of pod %s: %s", key, error)
+            self._engines.look_now(key)  # which finds out whether it is up
             return
         view, record = self._engines.views.get(key), self._records.get(key)
         if view is not None and record is not None and view.state is EngineState.UP:

@@ -1,4 +1,4 @@
-"""Our own copy of what the API server says: LoraAdapters, pods and node labels.
+"""Our own copy of what the API server says: LoraAdapters, pods, LoraEndpoints and node labels.
 
 Informers feed it, object by object; what our own writes are answered with may be there earlier than the watch. Resource
 versions decide which of two observations is the newer one, until a restored etcd begins again with lower ones.
@@ -7,6 +7,7 @@ versions decide which of two observations is the newer one, until a restored etc
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from lora_operator.api.v1alpha1 import InvalidLoraAdapter, LoraAdapterSpec, parse
 from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.observe.endpoints import PodEndpoint, Shared, contents_of
 from lora_operator.settings import (
     FINALIZER,
     GATE,
@@ -41,13 +43,18 @@ class Resource:
     generation: int
     created: str
     deleted_at: float | None
-    finalized: bool
+    finalizers: tuple[str, ...]
     refresh: str
     spec: LoraAdapterSpec | None
     problem: str
     status: Json
     keywords: str = ""  # the annotation, see `lora_operator.router.about`
     pinned: str = ""  # the annotation, see `lora_operator.pinned`
+
+    @property
+    def finalized(self) -> bool:
+        """Whether ours is among them."""
+        return FINALIZER in self.finalizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +71,10 @@ class PodRecord:
     served: Mapping[str, str]
     gated: bool
     gate_open: bool
+    gate_for: str = ""  # the container for which it was opened (PodDescription.container_mark), if that is said
 
 
-T = TypeVar("T", Resource, PodRecord)
+T = TypeVar("T", Resource, PodRecord, PodEndpoint)
 
 GONE_REMEMBERED = 10_000
 OLD_ANSWERS_SECONDS = 30.0  # longer than any request of ours may take
@@ -156,6 +164,8 @@ class Cluster:
     def __init__(self, defaults: PodDefaults) -> None:
         self.adapters: Cache[Resource] = Cache(read_resource)
         self.pods: Cache[PodRecord] = Cache(lambda body: read_pod(body, defaults))
+        shared = Shared()
+        self.endpoints: Cache[PodEndpoint] = Cache(lambda body: read_endpoint(body, shared))
         self.node_labels: dict[str, Mapping[str, str]] = {}
 
 
@@ -188,7 +198,7 @@ def read_resource(body: Json) -> Resource:
         generation=metadata.get("generation", 0),
         created=metadata.get("creationTimestamp") or "",
         deleted_at=timestamp(metadata.get("deletionTimestamp")),
-        finalized=FINALIZER in (metadata.get("finalizers") or ()),
+        finalizers=tuple(metadata.get("finalizers") or ()),
         refresh=(metadata.get("annotations") or {}).get(REFRESH_ANNOTATION, ""),
         spec=spec,
         problem=problem,
@@ -204,6 +214,8 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
     annotations = body["metadata"].get("annotations") or {}
     gates = (body.get("spec") or {}).get("readinessGates") or ()
     conditions = (body.get("status") or {}).get("conditions") or ()
+    opened = next((c for c in conditions if c.get("type") == GATE and c.get("status") == "True"), None)
+    opened_for = re.search(r"\(container (\S+)\)$", str((opened or {}).get("message") or ""))
     return PodRecord(
         key=key_of(body),
         uid=body["metadata"]["uid"],
@@ -211,8 +223,14 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
         pod=pod,
         served=served_names(annotations.get(SERVED_ANNOTATION), pod.container_id),
         gated=any(gate.get("conditionType") == GATE for gate in gates),
-        gate_open=any(c.get("type") == GATE and c.get("status") == "True" for c in conditions),
+        gate_open=opened is not None,
+        gate_for=opened_for[1] if opened_for else "",
     )
+
+
+def read_endpoint(body: Json, shared: Shared) -> PodEndpoint:
+    """Reduce a LoraEndpoint to what we use."""
+    return PodEndpoint(key_of(body), body["metadata"]["uid"], version_of(body), contents_of(body, shared))
 
 
 def served_names(annotation: str | None, container_id: str | None) -> Mapping[str, str]:

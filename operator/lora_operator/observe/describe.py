@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from lora_operator.api.quantity import parse_quantity
 from lora_operator.settings import GROUP, POD_LABEL
-from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, is_hidden, read_command, shown
+from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, read_command
+from lora_operator.vllm.hidden import is_hidden, shown
 
 RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 API_KEY_VARIABLE = "VLLM_API_KEY"
@@ -110,13 +111,14 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     """Describe a pod given as Kubernetes JSON. Never raises, whatever is in there."""
     metadata, spec, status = _map(pod.get("metadata")), _map(pod.get("spec")), _map(pod.get("status"))
     labels = {key: value for key, value in _map(metadata.get("labels")).items() if isinstance(value, str)}
-    containers = [entry for entry in _list(spec.get("containers")) if isinstance(entry, Mapping)]
+    containers = containers_of(spec)
     container = choose_container(containers) or {}
     container_name = _text(container.get("name")) or ""
     command = read_command(container)
     limits = _Limits(_map(metadata.get("annotations")), command, container_name, defaults)
     max_loras, max_cpu_loras = limits.slots()
-    state = next((s for s in map(_map, _list(status.get("containerStatuses"))) if s.get("name") == container_name), {})
+    states = map(_map, (*_list(status.get("containerStatuses")), *_list(status.get("initContainerStatuses"))))
+    state = next((state for state in states if state.get("name") == container_name), {})
     running = _map(state.get("state")).get("running")
     conditions = {c.get("type"): c.get("status") for c in map(_map, _list(status.get("conditions")))
                   if isinstance(c.get("type"), str)}  # fmt: skip
@@ -151,11 +153,18 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         adapter_root=limits.adapter_root(),
         agent_port=limits.agent_port(containers),
         api_key_ref=_api_key(command),
-        prefix_caching=command.switch("enable-prefix-caching") is not False,
+        prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
         opted_in=labels.get(POD_LABEL) == "enabled",
-        lora_disabled=_lora_disabled(command, container_name),
+        lora_disabled=limits.lora_disabled(),
         problems=tuple(limits.problems[:PROBLEMS_MAX]),
     )
+
+
+def containers_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of a pod that go on running: its containers, and after them its native sidecars, which are init containers
+    (Kubernetes 1.29): an agent, a proxy, or the engine itself."""
+    first = [one for one in _list(spec.get("initContainers")) if _map(one).get("restartPolicy") == "Always"]
+    return [one for one in (*_list(spec.get("containers")), *first) if isinstance(one, Mapping)]
 
 
 class _Limits:
@@ -257,6 +266,17 @@ class _Limits:
                 return number
         return None
 
+    def lora_disabled(self) -> str | None:
+        """Why the engine loads no adapters, where that is certain; the annotation overrules what the pod looks like."""
+
+        def parse(text: str) -> bool:
+            return {"true": True, "false": False}[text.strip().lower()]
+
+        annotated = self._annotation("lora-enabled", parse, "true or false")
+        if annotated is not None:
+            return None if annotated else f"annotation {GROUP}/lora-enabled is false"
+        return _lora_disabled(self._command, self._container)
+
     def adapter_root(self) -> str:
         def parse(text: str) -> str:
             text = text.strip()
@@ -274,7 +294,7 @@ class _Limits:
         try:
             if isinstance(value, str):
                 return parse(value)
-        except (ValueError, OverflowError):
+        except (ValueError, KeyError, OverflowError):
             pass
         self.problems.append(f"annotation {GROUP}/{name} is {_show(str(value))!r}: expected {expected}")
         return None
@@ -294,11 +314,12 @@ def _api_key(command: EngineCommand) -> ApiKeyRef | None:
 def _lora_disabled(command: EngineCommand, container: str) -> str | None:
     """What the pod shows for certain; what the image may set is left for the engine to say."""
     enabled = command.switch("enable-lora")
-    if enabled is False or (enabled is None and command.visible):
-        return f"container {container!r} runs vLLM without --enable-lora; add it to its arguments"
+    overrule = f'if it has it all the same, say so in the annotation {GROUP}/lora-enabled: "true"'
+    if (enabled is False and not command.open_ended) or (enabled is None and command.visible):
+        return f"container {container!r} runs vLLM without --enable-lora; add it to its arguments, or {overrule}"
     updating = command.environment.values.get(RUNTIME_UPDATING)
     if updating is not None and not is_hidden(updating) and updating.strip().lower() not in ("1", "true"):
-        return f"container {container!r} has {RUNTIME_UPDATING}={_show(updating)!r}; set it to True"
+        return f"container {container!r} has {RUNTIME_UPDATING}={_show(updating)!r}; set it to True, or {overrule}"
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from lora_operator.observe.cluster import Resource
-from lora_operator.settings import GROUP, PLURAL, POD_LABEL, VERSION
+from lora_operator.settings import ENDPOINTS, GROUP, PLURAL, POD_LABEL, VERSION
 
 PARTICIPANTS = f"{POD_LABEL}=enabled"
 MOST_NAMESPACES = 4  # that have the same selector, each with a watch of its own
@@ -54,6 +54,11 @@ class Scope:
 def adapter_scopes(namespaces: Iterable[str]) -> frozenset[Scope]:
     """`namespaces`: those that are watched, none for all."""
     return frozenset(Scope(f"/apis/{GROUP}/{VERSION}", PLURAL, namespace) for namespace in tuple(namespaces) or ("",))
+
+
+def endpoint_scopes(namespaces: Iterable[str]) -> frozenset[Scope]:
+    """The same of LoraEndpoints."""
+    return frozenset(replace(scope, plural=ENDPOINTS) for scope in adapter_scopes(namespaces))
 
 
 def selector_of(resource: Resource) -> str:

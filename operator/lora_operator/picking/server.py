@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from grpclib.const import Cardinality, Handler
+from grpclib.exceptions import StreamTerminatedError
 from grpclib.health.check import ServiceStatus
 from grpclib.health.service import OVERALL, Health
-from grpclib.protocol import H2Protocol
+from grpclib.protocol import EventsProcessor, H2Protocol
 from grpclib.server import Server
+from h2.errors import ErrorCodes
+from h2.events import Event, RequestReceived
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from lora_operator.observe.cluster import Cluster
@@ -59,6 +63,7 @@ class PickerServer:
     async def start(self, host: str, port: int, transport: Transport) -> None:
         """Raises ServeError."""
         logging.getLogger("grpclib").setLevel(logging.WARNING)  # it tells of each client that goes
+        logging.getLogger("grpclib.server").addFilter(_is_ours)
         try:
             context = transport.context()
             opened = _listen(host, port)
@@ -95,6 +100,32 @@ def _listen(host: str, port: int) -> socket.socket:
     return opened
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Of a gateway that goes, resets or comes too late the library has a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, (TimeoutError, ConnectionError, ProtocolError, StreamTerminatedError)):
+        return True
+    log.debug("a gateway did not wait for its answer (%s)", type(error).__name__)
+    return False
+
+
+class _Events(EventsProcessor):
+    """Passes over frames that it does not know, as RFC 9113 (5.5) asks; the library raises."""
+
+    def process(self, event: Event) -> None:
+        if isinstance(event, RequestReceived) and b":path" not in {_raw(name) for name, _ in event.headers or ()}:
+            self.connection._connection.reset_stream(event.stream_id or 0, ErrorCodes.PROTOCOL_ERROR)
+            return
+        try:
+            super().process(event)
+        except NotImplementedError:
+            log.debug("a gateway sent a frame that is not known (%s)", type(event).__name__)
+
+
+def _raw(name: bytes | str) -> bytes:
+    return name.encode() if isinstance(name, str) else name
+
+
 class _Protocol(H2Protocol):
     """Takes more requests on one connection than the 100 that the library does. A gateway that opens one for a burst
     does not know the limit yet, and a request beyond it ends the connection with all the others."""
@@ -105,6 +136,14 @@ class _Protocol(H2Protocol):
         wire.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MOST_STREAMS})
         wire.local_settings.acknowledge()  # from now on, not from when the gateway has heard of it
         self.connection.flush()
+        self.processor = _Events(self.handler, self.connection)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except (ProtocolError, UnicodeDecodeError) as error:  # the library expects them, but not everywhere
+            log.debug("a gateway broke HTTP/2 (%s)", type(error).__name__)
+            self.processor.close("Protocol error")
 
     def hang_up(self) -> None:
         """Say so first: then it is no broken connection to the gateway."""

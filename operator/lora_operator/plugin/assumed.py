@@ -15,6 +15,7 @@ from lora_operator.inflight import Failures, Ledger
 from lora_operator.observe.cluster import PodRecord, Resource, read_pod, read_resource
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.holdings import Holdings
 from lora_operator.ondemand import Use
 from lora_operator.participation import Participants, Participation
 from lora_operator.plugin.asking import Engine
@@ -58,8 +59,11 @@ def assume(
     """Put it together. `sources` are the answers for resources whose status does not name their adapters, `engines`
     those of the pods that could be asked."""
     ledger = Ledger()
-    found = Participation().of(records.values(), resources.values(), {}, ledger)
-    wanted = desired(resources.values(), sources, None, _used(resources.values()))
+    published = Holdings()
+    for resource in resources.values():
+        published.set_status(resource.key, resource.status)
+    found = Participation().of(records.values(), resources.values(), {}, ledger, published.pods())
+    wanted = desired(resources.values(), sources, None, _used(resources.values()), published)
     held = _held(resources)
     views = {key: _view(record, held.get(key, {}), engines.get(key)) for key, record in found.pods.items()}
     observed = Observed(

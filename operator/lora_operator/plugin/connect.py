@@ -13,6 +13,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from lora_operator.kube import MERGE, Json, Kube, KubeError
 from lora_operator.plugin.problems import PluginError
+from lora_operator.plugin.published import completed, is_cut
 
 ANSWER_SECONDS = 10.0
 
@@ -40,7 +41,18 @@ class Cluster(Kube):
                     "this cluster does not know LoraAdapters: install the operator, or `kubectl apply -f crds/`"
                 ) from error
             raise explained(error, "list LoraAdapters") from error
+        if any(map(is_cut, found)):
+            found = completed(found, await self._endpoints())
         return sorted(found, key=_order)
+
+    async def _endpoints(self) -> list[Json]:
+        """What each pod holds; nothing where that may not be read, as status says most of it. Raises PluginError."""
+        try:
+            return (await self.list_endpoints(self.namespaces))[0]
+        except KubeError as error:
+            if error.status in (403, 404):
+                return []
+            raise explained(error, "list LoraEndpoints") from error
 
     async def all_pods(self) -> list[Json]:
         """The pods that the command is about. Raises PluginError."""

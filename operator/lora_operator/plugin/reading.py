@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lora_operator.kube import Json, KubeError
+from lora_operator.observe.describe import containers_of
 from lora_operator.plugin.connect import Cluster
 from lora_operator.plugin.problems import PluginError
 from lora_operator.settings import GROUP, VERSION
@@ -128,8 +129,7 @@ def running(pod: Json) -> Json:
         return pod
     containers: list[Json] = [
         {"name": c.get("name"), "containerID": "none://assumed", "ready": True, "state": {"running": {}}}
-        for c in (pod.get("spec") or {}).get("containers") or ()
-        if isinstance(c, dict)
+        for c in containers_of(pod.get("spec") or {})
     ]
     conditions = [{"type": kind, "status": "True"} for kind in ("ContainersReady", "Ready")]
     status = {"phase": "Running", "podIP": "192.0.2.1", "conditions": conditions, "containerStatuses": containers}

@@ -28,8 +28,8 @@ LOADING = Absence("Loading", "it was asked for and is on its way")
 NONE_WANTED = Absence("ScaledToZero", "replicas is 0", given_up=True)
 
 
-def absences(resource: Resource, holders: Iterable[str]) -> dict[str, Absence]:
-    """By name, of all adapters that the resource is known to stand for; those of `holders` are loaded somewhere."""
+def absences(resource: Resource) -> tuple[dict[str, Absence], Absence]:
+    """By name, of all adapters that the resource itself names; and of any other that it stands for."""
     ready = _condition(resource, "Ready")
     is_ready = ready.get("status") == "True"
     plain = Absence(
@@ -37,9 +37,9 @@ def absences(resource: Resource, holders: Iterable[str]) -> dict[str, Absence]:
         str(ready.get("message") or "no pod has it loaded"),
     )
     failed = {str(item["name"]): _failure(item) for item in items_of(resource, "failedAdapters") if item.get("name")}
-    found = dict.fromkeys(holders, plain)
+    found: dict[str, Absence] = {}
     if resource.spec is not None:
-        found |= dict.fromkeys(resource.spec.adapter_source.adapters, _not_found(resource, plain))
+        found = dict.fromkeys(resource.spec.adapter_source.adapters, _not_found(resource, plain))
     # of a resource that is ready, or not for the sake of another adapter, the summary says nothing about this one
     asked = LOADING if is_ready or plain.reason in {one.reason for one in failed.values()} else plain
     deployment = resource.spec.deployment_config if resource.spec is not None else None
@@ -47,7 +47,7 @@ def absences(resource: Resource, holders: Iterable[str]) -> dict[str, Absence]:
     for item in items_of(resource, "adapters"):
         if item.get("name"):
             found[str(item["name"])] = plain if lazy is None else _lazily(lazy, item, asked)
-    return found | failed
+    return found | failed, plain
 
 
 def is_on_demand(resource: Resource) -> bool:

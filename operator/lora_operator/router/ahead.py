@@ -27,4 +27,4 @@ class Ahead:
             if resource is None or self._given.get(key) == given:
                 continue
             self._given[key] = given
-            yield key, status_of(given, resource.status, datetime.now(UTC)).to_dict()
+            yield key, status_of(given, resource.status, datetime.now(UTC), assignments=False).to_dict()

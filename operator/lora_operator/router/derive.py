@@ -1,18 +1,19 @@
-"""From one LoraAdapter and the pods to lines of the routing table. Pure.
+"""From one LoraAdapter and the pods that hold its adapters to lines of the routing table. Pure.
 
-Status is written by whoever leads: it names a pod once its engine lists the adapter, and no longer names it some time
-before an unload. Pods are looked at as well, for they say first that they are about to go.
+LoraEndpoints are written by whoever leads: one names an adapter once the pod's engine lists it, and no longer names it
+some time before an unload. Pods are looked at as well, for they say first that they are about to go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lora_operator.observe.cluster import PodRecord, Resource
+from lora_operator.observe.holdings import Place
 from lora_operator.router.about import about_of
-from lora_operator.router.absence import ANSWERS, CONFLICT, Absence, absences, is_on_demand, items_of
-from lora_operator.router.entries import Endpoint, Entry, Why, Withheld
+from lora_operator.router.absence import ANSWERS, CONFLICT, Absence, absences, is_on_demand
+from lora_operator.router.entries import About, Endpoint, Entry, Why, Withheld
 from lora_operator.vllm.client import Endpoint as EngineAddress
 
 PODS_NOT_READY = "PodsNotReady"
@@ -26,42 +27,57 @@ class PodView:
     ready: bool
     terminating: bool
     container: str = ""
-
-
-PodsByKey = Callable[[str], PodView | None]
+    uid: str = ""
 
 
 def view_of(record: PodRecord) -> PodView:
     pod = record.pod
     address = str(EngineAddress(pod.ip, pod.port)) if pod.ip else ""
-    return PodView(address, pod.ready, pod.terminating, pod.container_mark)
+    return PodView(address, pod.ready, pod.terminating, pod.container_mark, record.uid)
 
 
-def entries_of(resource: Resource, pods: PodsByKey) -> dict[str, Entry]:
-    """By public name, every adapter that the resource is known to stand for."""
-    base_model = resource.spec.base_model if resource.spec is not None else ""
-    on_demand = is_on_demand(resource)
-    holders = _holders(resource, pods)
-    about = about_of(resource)
-    found: dict[str, Entry] = {}
-    for name, why in absences(resource, holders).items():
-        endpoints, withheld = holders.get(name, ((), ()))
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a LoraAdapter says of the adapters that it stands for. `known`: why no pod answers, for those it names."""
+
+    resource: Resource
+    known: Mapping[str, Absence]
+    plain: Absence  # of one that only pods name
+    about: Callable[[str], About | None]
+
+    def entry(self, name: str, ends: Iterable[Endpoint | Withheld]) -> Entry | None:
+        """The line of one adapter; None where it is not known, or is being unloaded and nobody has it any more."""
+        resource = self.resource
+        found = list(ends)
+        endpoints = tuple(one for one in found if isinstance(one, Endpoint))
+        withheld = tuple(one for one in found if isinstance(one, Withheld))
+        if not found and (name not in self.known or resource.deleted_at is not None):
+            return None
+        why = self.known.get(name, self.plain)
         if endpoints:
             why = ANSWERS
         elif withheld:
             why = Absence(PODS_NOT_READY, "; ".join(f"{one.pod} is {_WORDS[one.state]}" for one in withheld[:4]))
-        elif resource.deleted_at is not None:
-            continue  # being unloaded, and nobody has it any more
-        found[name] = Entry(
-            resource.namespace, name, base_model, resource.name, tuple(endpoints), tuple(withheld),
-            why.reason, why.message, on_demand, why.given_up, about(name),
+        return Entry(
+            resource.namespace, name, resource.spec.base_model if resource.spec is not None else "", resource.name,
+            endpoints, withheld, why.reason, why.message, is_on_demand(resource), why.given_up, self.about(name),
         )  # fmt: skip
-    return found
 
 
-def pods_named(resource: Resource) -> set[str]:
-    """Keys of the pods on whose state the lines of this resource depend."""
-    return {f"{resource.namespace}/{item.get('pod')}" for item in items_of(resource, "podAssignments")}
+def standing(resource: Resource) -> Standing:
+    """Raises what nonsense in its status leads to."""
+    known, plain = absences(resource)
+    return Standing(resource, known, plain, about_of(resource))
+
+
+def end_of(pod: str, place: Place, view: PodView | None) -> Endpoint | Withheld | None:
+    """How a pod (by name) that is said to hold an adapter takes requests; None if it is gone, or another by now."""
+    if view is None or not place.address or view.address != place.address:
+        return None
+    if place.pod_uid and place.pod_uid != view.uid:
+        return None
+    why = _why_not(view, place.container)
+    return Endpoint(pod, place.address, place.engine_name) if why is None else Withheld(pod, why)
 
 
 def merged(entries: Iterable[Entry]) -> Entry:
@@ -80,28 +96,10 @@ _WORDS = {Why.NOT_READY: "not ready", Why.TERMINATING: "about to go", Why.RESTAR
 
 
 def _why_not(pod: PodView, container: str) -> Why | None:
-    """`container`: the one that status speaks of; empty in a status of an older operator."""
+    """`container`: the one that what was published speaks of; empty where it does not say."""
     if pod.terminating:
         return Why.TERMINATING
     if not pod.ready:
         return Why.NOT_READY
     # where nobody leads just now, nobody takes back what was said of the engine before
     return Why.RESTARTED if container and pod.container and container != pod.container else None
-
-
-def _holders(resource: Resource, pods: PodsByKey) -> dict[str, tuple[list[Endpoint], list[Withheld]]]:
-    found: dict[str, tuple[list[Endpoint], list[Withheld]]] = {}
-    for item in items_of(resource, "podAssignments"):
-        name, address = str(item.get("pod")), str(item.get("address") or "")
-        pod = pods(f"{resource.namespace}/{name}")
-        if pod is None or not address or pod.address != address:
-            continue  # gone, or another pod has its name by now
-        engine_names = {pair.get("name"): pair.get("engineName") for pair in item.get("engineNames") or ()}
-        why = _why_not(pod, str(item.get("container") or ""))
-        for adapter in item.get("adapters") or ():
-            endpoints, withheld = found.setdefault(str(adapter), ([], []))
-            if why is None:
-                endpoints.append(Endpoint(name, address, str(engine_names.get(adapter) or adapter)))
-            else:
-                withheld.append(Withheld(name, why))
-    return found

@@ -7,14 +7,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
-from lora_operator.router.derive import PodView, entries_of, merged, pods_named, view_of
-from lora_operator.router.entries import Entry
+from lora_operator.observe.endpoints import Contents, PodEndpoint
+from lora_operator.observe.holdings import NOBODY, Holdings, Touched, news
+from lora_operator.router.derive import PodView, Standing, end_of, merged, standing, view_of
+from lora_operator.router.entries import Endpoint, Entry, Withheld
 from lora_operator.router.table import Key, RoutingTable
 
 log = logging.getLogger(__name__)
+
+K = TypeVar("K", str, Key)
 
 LONG_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.05
@@ -34,23 +39,40 @@ class Feed:
         self._pods_changed = pods_changed
         self._resources: dict[str, Resource] = {}
         self._records: dict[str, PodRecord] = {}
+        self._endpoints: dict[str, PodEndpoint] = {}
         self._pods: dict[str, PodView] = {}
-        self._on_pod: dict[str, set[str]] = {}  # pod -> resources whose lines depend on it
-        self._named: dict[str, set[str]] = {}  # resource -> pods
+        self._holdings = Holdings()
+        self._standing: dict[str, Standing] = {}
+        # pod -> name -> what its LoraEndpoint makes of it; a pod that changes costs what it holds, not what all hold
+        self._ends: dict[str, dict[str, Endpoint | Withheld | None]] = {}
         self._said: dict[str, dict[str, Entry]] = {}  # resource -> name -> line
         self._by_key: dict[Key, dict[str, Entry]] = {}  # adapter -> resource -> line
-        self._foreseen: dict[str, Mapping[str, Any]] = {}  # resource -> status that is about to be written
+        # what is about to be written: by resource the status, by pod what its LoraEndpoint will say
+        self._foreseen: dict[str, Mapping[str, Any]] = {}
+        self._foretold: dict[str, Contents] = {}
         self._dirty = asyncio.Event()
 
-    def foresee(self, news: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
-        """Take a status for what it will say until None is given for that resource, whatever the object still says."""
-        touched: set[Key] = set()
-        for key, status in news:
+    def foresee(
+        self,
+        statuses: Iterable[tuple[str, Mapping[str, Any] | None]],
+        endpoints: Mapping[str, Contents | None] = MappingProxyType({}),
+    ) -> None:
+        """Take a status for what it will say until None is given for that resource, whatever the object still says; and
+        the LoraEndpoints of these pods, until one is given no more or as None."""
+        touched: Touched = set()
+        for pod in [pod for pod in self._foretold if endpoints.get(pod) is None]:
+            del self._foretold[pod]
+            touched |= self._set_endpoint(pod)
+        for pod, said in endpoints.items():
+            if said is not None and self._foretold.get(pod) is not said:
+                self._foretold[pod] = said
+                touched |= self._set_endpoint(pod)
+        for key, status in statuses:
             if status is None:
                 self._foreseen.pop(key, None)
             else:
                 self._foreseen[key] = status
-            touched |= self._derive(key)
+            touched |= self._set_resource(key)
         self._put(touched)
 
     def mark(self, *_: object) -> None:
@@ -70,92 +92,104 @@ class Feed:
     def refresh(self) -> int:
         """Take in what differs from what was seen before; returns how many lines of the table changed."""
         pods: set[str] = set()
-        dirty = self._changed_pods(pods) | self._changed_resources()
-        touched: set[Key] = set()
-        for key in dirty:
-            touched |= self._derive(key)
+        touched = self._changed_pods(pods)
+        for pod, _ in news(self._cluster.endpoints, self._endpoints):
+            touched |= self._set_endpoint(pod)
+        for key, _ in news(self._cluster.adapters, self._resources):
+            touched |= self._set_resource(key)
         changed = self._put(touched)
         if pods:
             self._pods_changed(pods)
         return changed
 
-    def _put(self, touched: set[Key]) -> int:
-        return self._table.update((key, self._line(key)) for key in sorted(touched))
-
-    def _changed_pods(self, changed: set[str]) -> set[str]:
-        """Resources whose lines may have to change; adds the pods themselves to `changed`."""
-        current = self._cluster.pods
-        dirty: set[str] = set()
-        for record in current.values():
-            if self._records.get(record.key) is record:
+    def _changed_pods(self, changed: set[str]) -> Touched:
+        """Adapters whose lines may have to change; adds the pods themselves to `changed`."""
+        touched: Touched = set()
+        for key, record in news(self._cluster.pods, self._records):
+            changed.add(key)
+            view = view_of(record) if record is not None else None
+            if self._pods.get(key) == view:
                 continue
-            self._records[record.key] = record
-            changed.add(record.key)
-            view = view_of(record)
-            if self._pods.get(record.key) != view:
-                self._pods[record.key] = view
-                dirty |= self._on_pod.get(record.key, set())
-        if len(self._records) > len(current):
-            for key in [key for key in self._records if current.get(key) is None]:
-                del self._records[key], self._pods[key]
-                changed.add(key)
-                dirty |= self._on_pod.get(key, set())
-        return dirty
+            if view is None:
+                del self._pods[key]
+            else:
+                self._pods[key] = view
+            self._ends.pop(key, None)
+            touched.update(self._holdings.on(key))
+        return touched
 
-    def _changed_resources(self) -> set[str]:
-        current = self._cluster.adapters
-        dirty: set[str] = set()
-        for resource in current.values():
-            if self._resources.get(resource.key) is not resource:
-                self._resources[resource.key] = resource
-                dirty.add(resource.key)
-        if len(self._resources) > len(current):
-            for key in [key for key in self._resources if current.get(key) is None]:
-                del self._resources[key]
-                dirty.add(key)
-        return dirty
+    def _set_endpoint(self, pod: str) -> Touched:
+        """Note what the pod's LoraEndpoint says now, or is about to say."""
+        published = self._endpoints.get(pod)
+        said = self._foretold.get(pod, published.said if published is not None else None)
+        touched = self._holdings.set_endpoint(pod, said)
+        ends = self._ends.get(pod, {})
+        for _, name in touched:
+            ends.pop(name, None)
+        return touched
 
-    def _derive(self, key: str) -> set[Key]:
-        """Note what the resource says now; the lines of the table that may have to change."""
+    def _set_resource(self, key: str) -> Touched:
+        """Note what the resource says now, or is about to say; nothing of one whose status breaks the rules of its
+        definition."""
         resource = self._resources.get(key)
         if resource is not None and key in self._foreseen:
             resource = replace(resource, status=self._foreseen[key])
-        pods, after = self._read(resource) if resource is not None else (set(), {})
-        for pod in self._named.pop(key, set()) - pods:
-            self._on_pod[pod].discard(key)
-            if not self._on_pod[pod]:
-                del self._on_pod[pod]
-        for pod in pods:
-            self._on_pod.setdefault(pod, set()).add(key)
-        if pods:
-            self._named[key] = pods
-        before = self._said.pop(key, {})
-        if after:
-            self._said[key] = after
-        touched: set[Key] = set()
-        namespace = key.partition("/")[0]
-        for name in before.keys() | after.keys():
-            line = after.get(name)
-            if before.get(name) == line:
-                continue
-            adapter = (namespace, name)
-            touched.add(adapter)
-            said = self._by_key.setdefault(adapter, {})
-            said.pop(key, None)
-            if line is not None:
-                said[key] = line
-            if not said:
-                del self._by_key[adapter]
-        return touched
-
-    def _read(self, resource: Resource) -> tuple[set[str], dict[str, Entry]]:
-        """The pods and lines of a resource; none of one whose status breaks the rules of its definition."""
+        touched: Touched = set()
+        self._standing.pop(key, None)
         try:
-            return pods_named(resource), entries_of(resource, self._pods.get)
+            touched |= self._holdings.set_status(key, {} if resource is None else resource.status)
+            if resource is not None:
+                self._standing[key] = standing(resource)
         except Exception:  # one object must not take the table from all others
-            log.exception("the status of LoraAdapter %s cannot be read; nothing of it is routed to", resource.key)
-            return set(), {}
+            log.exception("the status of LoraAdapter %s cannot be read; nothing of it is routed to", key)
+        known = self._standing[key].known if key in self._standing else {}
+        names = self._said.get(key, {}).keys() | known.keys() | self._holdings.of(key).keys()
+        return touched | {(key, name) for name in names}
+
+    def _put(self, touched: Touched) -> int:
+        """Bring the table's lines of these adapters up to date."""
+        adapters: set[Key] = set()
+        for resource, name in touched:
+            line = self._entry(resource, name)
+            said = self._said.get(resource, {})
+            if said.get(name) == line:
+                continue
+            adapter = (resource.partition("/")[0], name)
+            adapters.add(adapter)
+            _set(self._said, resource, name, line)
+            _set(self._by_key, adapter, resource, line)
+        return self._table.update((key, self._line(key)) for key in sorted(adapters))
+
+    def _entry(self, resource: str, name: str) -> Entry | None:
+        stands = self._standing.get(resource)
+        if stands is None:
+            return None
+        pods = sorted(self._holdings.of(resource).get(name, NOBODY))
+        ends = (self._end(resource, pod, name) for pod in pods)
+        return stands.entry(name, (end for end in ends if end is not None))
+
+    def _end(self, resource: str, pod: str, name: str) -> Endpoint | Withheld | None:
+        by_status = resource in self._holdings.counted(pod)
+        ends = self._ends.setdefault(pod, {})
+        if not by_status and name in ends:
+            return ends[name]
+        place = self._holdings.place(resource, pod, name)
+        end = end_of(pod.partition("/")[2], place, self._pods.get(pod)) if place is not None else None
+        if not by_status:
+            ends[name] = end
+        return end
 
     def _line(self, key: Key) -> Entry | None:
         said = self._by_key.get(key)
         return merged(said.values()) if said else None
+
+
+def _set(table: dict[K, dict[str, Entry]], key: K, name: str, line: Entry | None) -> None:
+    """Put a line, or take it away; tables without lines go."""
+    if line is not None:
+        table.setdefault(key, {})[name] = line
+        return
+    lines = table.get(key, {})
+    lines.pop(name, None)
+    if not lines:
+        table.pop(key, None)

@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lora_operator.kube import Json, Kube, KubeError
-from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.describe import PodDefaults, describe
 from lora_operator.observe.informer import CHECK_SECONDS, Informer
-from lora_operator.observe.scopes import Scope, adapter_scopes, one_pod, pod_scopes, selector_of
-from lora_operator.router.derive import pods_named
+from lora_operator.observe.scopes import Scope, adapter_scopes, endpoint_scopes, one_pod, pod_scopes, selector_of
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,13 @@ class Following:
                 relist_seconds=relist_seconds,
             )
             for scope in sorted(adapter_scopes(namespaces))
+        ]  # fmt: skip
+        self._endpoints = [
+            Informer(
+                kube, scope, cluster.endpoints, changed=lambda _: changed(), left=self._endpoint_left,
+                relist_seconds=relist_seconds,
+            )
+            for scope in sorted(endpoint_scopes(namespaces))
         ]  # fmt: skip
         self._pods: dict[Scope, Informer[Any]] = {}
         self._runs: dict[Scope, asyncio.Task[None]] = {}
@@ -107,8 +113,9 @@ class Following:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for adapters in self._adapters:
-                group.create_task(adapters.run(), name=f"watch {adapters.scope}")
+            everywhere: list[Informer[Any]] = [*self._adapters, *self._endpoints]
+            for informer in everywhere:
+                group.create_task(informer.run(), name=f"watch {informer.scope}")
             group.create_task(self._keep_telling(), name="tell of watches that fail")
             self._start(group, pod_scopes(self._namespaces, (), (), all_engines=self._all_engines))
             for adapters in self._adapters:
@@ -116,6 +123,8 @@ class Following:
             self._start(group, self._wanted())
             for pods in self._pods.values():
                 await pods.synced.wait()
+            for endpoints in self._endpoints:
+                await self._synced_or_refused(endpoints)
             await self._find_strays()
             self.synced.set()
             self._changed()
@@ -129,7 +138,15 @@ class Following:
                         await self._other_scopes.wait()
 
     def _all(self) -> list[Informer[Any]]:
-        return [*self._adapters, *self._pods.values()]
+        endpoints = (informer for informer in self._endpoints if not _is_refused(informer))
+        return [*self._adapters, *endpoints, *self._pods.values()]
+
+    async def _synced_or_refused(self, informer: Informer[Any]) -> None:
+        """LoraEndpoints may be younger than this cluster's CRDs and rights: status says the same then."""
+        while not informer.synced.is_set() and not _is_refused(informer):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_SECONDS):
+                    await informer.synced.wait()
 
     def _oldest(self) -> Informer[Any]:
         return min(self._all(), key=_heard_at)
@@ -172,8 +189,9 @@ class Following:
                     self._changed()
 
     def _named(self) -> set[str]:
-        """The pods that hold something according to status."""
-        return {key for resource in self._cluster.adapters.values() for key in pods_named(resource)}
+        """The pods that hold something according to what was published."""
+        published = {endpoint.key for endpoint in self._cluster.endpoints.values() if endpoint.said.adapters}
+        return published.union(*(_pods_in_status(resource) for resource in self._cluster.adapters.values()))
 
     async def _find_strays(self) -> None:
         """What status names and no selector shows: most often it is gone."""
@@ -216,6 +234,11 @@ class Following:
             self._note_selector(key, "")
             self._changed()
 
+    def _endpoint_left(self, _: Informer[Any], key: str, body: Json | None, version: int) -> None:
+        cache = self._cluster.endpoints
+        if cache.drop(body) if body is not None else cache.absent(key, version):
+            self._changed()
+
     def _pod_left(self, informer: Informer[Any], key: str, body: Json | None, version: int) -> None:
         """It is gone, or only no longer what a selector chooses."""
         cache = self._cluster.pods
@@ -252,6 +275,18 @@ class Following:
 def _heard_at(informer: Informer[Any]) -> float:
     """Monotonic. A new one is given the time to say something."""
     return informer.made_at if informer.heard_at is None else informer.heard_at
+
+
+def _pods_in_status(resource: Resource) -> Iterator[str]:
+    """Keys of pods. Status may have been written by anybody."""
+    assignments = resource.status.get("podAssignments")
+    for item in assignments if isinstance(assignments, list) else ():
+        if isinstance(item, dict) and item.get("pod"):
+            yield f"{resource.namespace}/{item['pod']}"
+
+
+def _is_refused(informer: Informer[Any]) -> bool:
+    return informer.error is not None and informer.error.status in (403, 404)
 
 
 def _serves_a_model(body: Json) -> bool:

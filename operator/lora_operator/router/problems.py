@@ -52,3 +52,8 @@ class Problem(Exception):
         if self.allow:
             headers["Allow"] = self.allow
         return web.Response(status=self.status, text=json.dumps(body), content_type=MEDIA_TYPE, headers=headers)
+
+
+def refuse(status: int, text: str) -> web.Response:
+    """The answer to a request that reaches no handler."""
+    return Problem("unknown-path" if status == 404 else "bad-request", text).response()

@@ -10,7 +10,9 @@ from aiohttp import web
 from lora_operator.home import own_namespace
 from lora_operator.inflight import Effect
 from lora_operator.kube import Kube
+from lora_operator.listening import Runner
 from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.endpoints import Contents
 from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
 from lora_operator.router.asking import Asking
@@ -18,6 +20,7 @@ from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.load_metrics import LoadMetrics
 from lora_operator.router.loads import Loads
+from lora_operator.router.problems import refuse
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
@@ -62,9 +65,9 @@ class Router:
         self._feed.refresh()
         self.table.set_loaded()
 
-    def ahead(self, inputs: Mapping[str, StatusInput]) -> None:
-        """What the status of every resource will say, from whoever writes it."""
-        self._feed.foresee(self._ahead.news(inputs))
+    def ahead(self, inputs: Mapping[str, StatusInput], endpoints: Mapping[str, Contents | None]) -> None:
+        """What the status of every resource and the LoraEndpoint of every pod will say, from whoever writes them."""
+        self._feed.foresee(self._ahead.news(inputs), endpoints)
 
     def show_under_way(self, effects: Callable[[str], Iterable[Effect]]) -> None:
         """Let the web view show what is happening on a pod (by key), from whoever acts."""
@@ -103,4 +106,4 @@ class Router:
 
 def runner_of(api: RouterApi, close_seconds: float) -> web.AppRunner:
     """Handlers are cancelled when their clients go: one that waits for an adapter frees its place at once."""
-    return web.AppRunner(api.application(), access_log=None, shutdown_timeout=close_seconds, handler_cancellation=True)
+    return Runner(api.application(), refuse, shutdown_timeout=close_seconds, handler_cancellation=True)

@@ -24,6 +24,7 @@ from requests.adapters import HTTPAdapter
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
+from lora_operator.fetch.order import Link
 from lora_operator.sources.azure_errors import explained
 from lora_operator.sources.azure_keys import AzureKeys
 from lora_operator.sources.azure_place import AzurePlace
@@ -133,13 +134,14 @@ class AzureStore:
 
         return self._clean(get, key)
 
-    def link(self, key: str, file: RemoteFile) -> tuple[str, float | None]:
-        """See `ObjectStore`."""
+    def link(self, key: str, file: RemoteFile) -> Link:
+        """See `ObjectStore`. No narrower SAS can be made of a SAS: its link is the Secret's own."""
         query, expires_at = self._clean(partial(self._signature, key, file), key)
         version = f"versionid={quote(file.version, safe='')}" if file.version else ""
         url = f"{self.place.address}{quote(key, safe='/~')}"
         query = "&".join(part for part in (version, query) if part)
-        return f"{url}?{query}" if query else url, expires_at
+        shows_secret = self._keys is not None and self._keys.sas is not None
+        return Link(f"{url}?{query}" if query else url, expires_at=expires_at, shows_secret=shows_secret)
 
     def _signature(self, key: str, file: RemoteFile) -> tuple[str, float | None]:
         """The query that lets anybody read a blob, and until when."""

@@ -42,6 +42,17 @@ class SourceRequest:
     base: BaseModelShape | None = None
     base_aliases: tuple[str, ...] = ()  # further names under which pods serve the base model
     credentials: Credentials | None = None  # None: no Secret is named, what the surroundings give is used
+    compares_names: bool = True  # whether an adapter's own word for its base model counts
+
+    @property
+    def served_base_model(self) -> str | None:
+        """The name that adapters' own word for their base model is compared with; None where that does not count."""
+        return self.base_model if self.compares_names else None
+
+    @property
+    def compared_with(self) -> tuple[object, ...]:
+        """All that adapters are compared with: where it changes, what was inspected is inspected again."""
+        return self.served_base_model, self.base, self.base_aliases
 
 
 @dataclass(frozen=True, slots=True)

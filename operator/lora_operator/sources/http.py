@@ -17,6 +17,7 @@ from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read
 from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
 from lora_operator.sources.http_folder import WebFolders
+from lora_operator.sources.http_link_expiry import link_expiry
 from lora_operator.sources.remote import changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_threads import Threads
@@ -90,7 +91,7 @@ class HttpSource:
         return archive
 
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
-        """See `Source`: the weights, or the archive, by their own URL, with the token's header if there is one."""
+        """See `Source`: the weights, or the archive, by their own URL, with the token's header where it is needed."""
         config, weights = noted_file(found, CONFIG_FILE), noted_file(found, WEIGHTS_FILE)
         async with self._client(request) as client:
             kind = archive_kind(request.repository)
@@ -99,7 +100,7 @@ class HttpSource:
                 if archive.tag != weights.version:
                     raise changed(found.name)
                 files = (FetchFile(file.path, file.size_bytes, file.sha256) for file in (config, weights))
-                link = _link(client, request.repository, archive)
+                link = await self._link(client, request.repository, archive)
                 source = Archive(link, kind, found.location, archive.size_bytes)
                 return FetchOrder(found.name, found.fingerprint, tuple(files), source)
             url = url_below(found.location, WEIGHTS_FILE)
@@ -113,8 +114,17 @@ class HttpSource:
             if hashlib.sha256(raw).hexdigest() != config.sha256:
                 raise changed(found.name)
             inline = FetchFile(CONFIG_FILE, len(raw), config.sha256, inline=raw)
-            linked = FetchFile(WEIGHTS_FILE, weights.size_bytes, link=_link(client, url, weights))
+            linked = FetchFile(WEIGHTS_FILE, weights.size_bytes, link=await self._link(client, url, weights))
             return FetchOrder(found.name, found.fingerprint, (inline, linked))
+
+    async def _link(self, client: HttpClient, url: str, file: RemoteFile) -> Link:
+        """Where the server leads whoever shows the token to another host, the bytes are had there without it."""
+        own, pinned, tag = client.authorization(url), pinned_headers(file), etag_of(file)
+        if own:
+            answer = await client.ask("GET", url, {"Range": "bytes=0-0"}, limit_bytes=1, whole=False)
+            if answer.status in (200, 206) and not client.authorization(answer.url):
+                return Link(answer.url, pinned, link_expiry(answer.url, self._clock()), tag)
+        return Link(url, own | pinned, tag=tag, shows_secret=bool(own))
 
     def _client(self, request: SourceRequest) -> HttpClient:
         url = request.repository
@@ -136,10 +146,6 @@ class HttpSource:
             )
         token = token_of(request, url)
         return HttpClient(url, token, rules=self._rules, patience=self._patience)
-
-
-def _link(client: HttpClient, url: str, file: RemoteFile) -> Link:
-    return Link(url, client.authorization(url) | pinned_headers(file), tag=etag_of(file))
 
 
 def _name_of(url: str) -> str:

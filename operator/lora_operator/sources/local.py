@@ -207,7 +207,7 @@ class LocalSource:
             return _Outcome(broken=BrokenAdapter(name, "InvalidName", str(error)))
         except SourceError as error:
             return _Outcome(before, BrokenAdapter(name, error.reason, error.message))
-        signature = signature_of(real, (request.base_model, request.base, request.base_aliases))
+        signature = signature_of(real, request.compared_with)
         settled_in = self._settles_in(signature.newest_change, now)
         for known in (before, excuse):
             noted = known.signature if known is not None else None
@@ -235,7 +235,7 @@ class LocalSource:
             inspection = inspect(
                 folder,
                 base=request.base,
-                served_base_model=request.base_model,
+                served_base_model=request.served_base_model,
                 base_aliases=request.base_aliases,
             )
         except AdapterRefused as error:

@@ -180,8 +180,7 @@ class _Look:
         config, weights = folder.file(CONFIG_FILE), folder.file(WEIGHTS_FILE)
         names = frozenset(file.path for file in folder.files)
         request = self._request
-        seen = (folder.location, folder.origin, config, weights, names,
-                (request.base_model, request.base, request.base_aliases))  # fmt: skip
+        seen = (folder.location, folder.origin, config, weights, names, request.compared_with)
         for known in (before, excuse):
             if known is not None and isinstance(known.signature, RemoteNote) and known.signature.seen == seen:
                 return _Outcome(_relisted(before), None if known is before else excuse)

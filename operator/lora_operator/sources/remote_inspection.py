@@ -93,7 +93,7 @@ async def inspect_remote(
             (config.adapter_file(), raw),
             (weights.adapter_file(), header),
             base=request.base,
-            served_base_model=request.base_model,
+            served_base_model=request.served_base_model,
             base_aliases=request.base_aliases,
         )
 

@@ -57,8 +57,8 @@ class ObjectStore(Protocol):
         """Bytes [begin, end) of exactly this version."""
         ...  # pragma: no cover
 
-    def link(self, key: str, file: RemoteFile) -> tuple[str, float | None]:
-        """A URL under which anybody can read this version, and when it runs out (Unix time)."""
+    def link(self, key: str, file: RemoteFile) -> Link:
+        """Under which anybody can read this version; without its tag."""
         ...  # pragma: no cover
 
     def close(self, *, cut: bool) -> None:
@@ -158,8 +158,7 @@ def _located(store: ObjectStore, found: FoundAdapter) -> tuple[FetchFile, ...] |
     if hashlib.sha256(raw).hexdigest() != noted_file(found, CONFIG_FILE).sha256:
         return None
     weights = _reachable(store, key(weights), weights)
-    url, expires_at = store.link(key(weights), weights)
-    link = Link(url, expires_at=expires_at, tag=weights.tag)
+    link = replace(store.link(key(weights), weights), tag=weights.tag)
     sha256 = noted_file(found, WEIGHTS_FILE).sha256
     return (
         FetchFile(CONFIG_FILE, len(raw), hashlib.sha256(raw).hexdigest(), inline=raw),

@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
+from lora_operator.fetch.order import Link
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
 from lora_operator.sources.remote_inspection import RemoteFile
@@ -141,7 +142,7 @@ class S3Store:
 
         return self._clean(get, key)
 
-    def link(self, key: str, file: RemoteFile) -> tuple[str, float | None]:
+    def link(self, key: str, file: RemoteFile) -> Link:
         """See `ObjectStore`."""
         now = time.time()
         params = {name: value for name, value in self._exactly(key, file).items() if name != "IfMatch"}
@@ -151,7 +152,7 @@ class S3Store:
             ),
             key,
         )
-        return str(url), now + self._link_seconds if self._link_seconds else None
+        return Link(str(url), expires_at=now + self._link_seconds if self._link_seconds else None)
 
     def _no_redirect(self, **_: object) -> None:
         """The SDK asks so where a bucket is that it is led away from; where all leads on, it would for ever."""

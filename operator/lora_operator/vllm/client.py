@@ -26,23 +26,28 @@ from lora_operator.vllm.answers import (
 )
 from lora_operator.vllm.errors import (
     EngineAnswerInvalid,
+    EngineAnswerTooLarge,
     EngineError,
     EngineFailing,
     EngineTimeout,
     EngineUnauthorized,
     EngineUnreachable,
     LoadRefused,
+    ModelListTooLong,
     NameTakenByOther,
     RuntimeUpdatingDisabled,
     UnloadRefused,
     bounded,
 )
 from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
+from lora_operator.vllm.patience import Patience
 
 __all__ = ["Endpoint", "EngineClient", "EngineModel", "LoadOutcome", "Timeouts", "UnloadOutcome", "new_session"]
 
-# One entry of /v1/models takes about 600 bytes, and 10,000 names on a pod are far beyond what vLLM can hold.
-LIST_BYTES_MAX = 16 * 2**20
+# One entry of /v1/models takes about 600 bytes, and 4,000 names on a pod are far beyond what vLLM can hold in memory.
+LIST_BYTES_MAX = 4 * 2**20
+LIST_ENTRIES_MAX = 4096
+LIST_BYTES_AT_ONCE = 64 * 2**10  # takes a millisecond to read
 METRICS_BYTES_MAX = 8 * 2**20
 METRICS_BYTES_AT_ONCE = 256 * 2**10  # takes some milliseconds to read
 ANSWER_BYTES_MAX = 64 * 2**10
@@ -53,6 +58,9 @@ KEEPALIVE_SECONDS = 4.0
 # adapter from a busy disk (a failed load is 400 BadRequestError before 0.18 and 500 since).
 _FINAL_TYPES = frozenset({"InvalidUserInput", "Bad Request"})
 _FINAL_STATUSES = frozenset({405, 410, 413, 414, 415, 422, 501})
+
+# Too few file descriptors or ports here say nothing about the engine.
+_OWN_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 _HINTS = {
     400: "correct what it names",
@@ -119,12 +127,26 @@ class EngineClient:
         self._timeouts = timeouts or Timeouts()
 
     async def models(self, endpoint: Endpoint) -> tuple[EngineModel, ...]:
-        """What the engine lists: its base models (`parent` None), then adapters in load order."""
-        answer = await self._get(endpoint, "/v1/models", self._timeouts.probe, LIST_BYTES_MAX)
+        """What the engine lists: its base models (`parent` None), then adapters in load order.
+
+        Raises:
+            ModelListTooLong: it is longer than is read.
+        """
         try:
-            return parse_models(answer.body)
+            body = (await self._get(endpoint, "/v1/models", self._timeouts.probe, LIST_BYTES_MAX)).body
+        except EngineAnswerTooLarge as error:
+            raise ModelListTooLong(str(endpoint), f"more than {LIST_BYTES_MAX} bytes") from error
+        # three for each entry; a process that reads many more is held up by it, whatever thread does it
+        if body.count(b"{") + body.count(b"[") > 4 * LIST_ENTRIES_MAX:
+            raise ModelListTooLong(str(endpoint), f"more than the {LIST_ENTRIES_MAX} names that are read")
+        try:
+            large = len(body) > LIST_BYTES_AT_ONCE  # no single engine may hold the event loop up
+            models = await asyncio.to_thread(parse_models, body) if large else parse_models(body)
         except ValueError as error:
             raise _not_vllm(endpoint, "GET /v1/models", f"{error}") from error
+        if len(models) > LIST_ENTRIES_MAX:
+            raise ModelListTooLong(str(endpoint), f"{len(models)} names, where {LIST_ENTRIES_MAX} are read")
+        return models
 
     async def version(self, endpoint: Endpoint) -> str:
         """The engine's release as it says it, such as `0.32.0` or `0.31.1.dev3+gabc`."""
@@ -297,11 +319,14 @@ class EngineClient:
             url = URL.build(scheme="http", host=endpoint.address, port=endpoint.port, path=path)
         except ValueError as error:
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(self._timeouts.connect, seconds))
+        # what is merely asked has one time-out; for what has effects it matters that they cannot have begun
+        connect = None if request is None else min(self._timeouts.connect, seconds)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         try:
-            async with self._session.request(
-                method, url, timeout=timeout, allow_redirects=False, **options
-            ) as response:
+            async with (
+                Patience(seconds),
+                self._session.request(method, url, timeout=timeout, allow_redirects=False, **options) as response,
+            ):
                 answer = _Answer(response.status, await _read(response, bytes_max))
         except aiohttp.ConnectionTimeoutError as error:
             raise EngineUnreachable(engine, f"no connection within {self._timeouts.connect:g} s") from error
@@ -314,14 +339,16 @@ class EngineClient:
                 if refused
                 else f"no connection: {bounded(error.os_error.strerror or str(error.os_error))}"
             )
-            raise EngineUnreachable(engine, why, refused=refused) from error
+            raise EngineUnreachable(
+                engine, why, refused=refused, own_shortage=error.os_error.errno in _OWN_SHORTAGE
+            ) from error
         except ValueError as error:  # of which aiohttp.InvalidURL is one, and a port above 65535 another
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
         except (aiohttp.ClientError, OSError) as error:
             text = bounded(f"the connection broke during {what}: {error or type(error).__name__}", endpoint.api_key)
             raise EngineUnreachable(engine, text, maybe_received=True) from error
         except _TooLarge as error:
-            raise _not_vllm(endpoint, what, f"more than {bytes_max} bytes") from error
+            raise EngineAnswerTooLarge(engine, what, bytes_max) from error
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             given = "does not accept the API key it was given" if endpoint.api_key else "wants an API key"
             raise EngineUnauthorized(

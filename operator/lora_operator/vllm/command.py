@@ -1,39 +1,44 @@
 """Reads vLLM's command line out of a container of a pod: which words the engine gets, and the options in them. Pure.
 
-Follows what the kubelet does (`$(VAR)`), what a shell does in the simple cases (`sh -c "exec vllm serve …"`), and what
-vLLM's argument parser does (`--max-loras 4`, `--max-loras=4`, `--max_loras 4`, last one wins). What cannot be seen from
-the pod (a Secret, a ConfigMap, the image) stays unknown; it is never guessed.
+Follows what the kubelet does (`$(VAR)`), what a shell does (`lora_operator.vllm.shell`), and what vLLM's argument
+parser does (`--max-loras 4`, `--max-loras=4`, `--max_loras 4`, last one wins). What cannot be seen from the pod (a
+Secret, a ConfigMap, the image) stays unknown; it is never guessed.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-# private-use characters around the name of a variable whose value is not to be seen
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_HIDDEN = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+from lora_operator.vllm.hidden import hidden, hidden_name, is_hidden, may_be_many, split_apart, unmarked
+from lora_operator.vllm.shell import TEXT_MAX, Command, Script, read_script, script_of
+
 _KUBELET = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
-_SHELL = re.compile(r"\$\{([A-Za-z_]\w*)(?::?-([^}]*))?\}|\$([A-Za-z_]\w*)")
-_SHELL_REST = re.compile(r"\"\$[@*]\"|\$[@*]|\"\$\{[@*]\}\"|\$\{[@*]\}")
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_SHELLS = frozenset({"sh", "bash", "ash", "dash", "zsh"})
-_SHELL_C = re.compile(r"-[a-z]*c")
-_REDIRECTION = re.compile(r"(?<=\s)(?:\d|&)?>{1,2}\s*(?:&\d|[^\s;&|]+)")
-_SUBSTITUTION = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
-_SEPARATORS = ";&|()\n"
 _WORDS_MAX = 1000
-_TEXT_MAX = 16 * 2**10  # bound on what variables may grow a text to
 
 # Options that take no value, and those that take one: what follows beyond that is the model (`vllm serve … MODEL`).
-_FLAGS = re.compile(r"no-.*|enable-.*|disable-.*|enforce-eager|trust-remote-code|async-scheduling")
+_FLAGS = re.compile(r"no-.*|enable-.*|disable-.*|enforce-eager|trust-remote-code|async-scheduling|headless")
 _OPTION = re.compile(r"--?[A-Za-z]")
 _SINGLE = frozenset({"host", "port", "max-loras", "max-cpu-loras", "max-lora-rank", "max-model-len", "max-num-seqs"})
 _MENTION = re.compile("vllm", re.IGNORECASE)
+_PROGRAMS = frozenset({"vllm", "vllm-rs"})
+# Modules that serve with vLLM's own arguments, and vLLM's tools, which do not serve. Others are somebody's wrappers.
+_SERVES = re.compile(r"vllm(\.entrypoints(\.\w+)*|\.scripts)?")
+_TOOLS = re.compile(r"vllm\..*")
+# The image that the vLLM project builds: its entry point has no options of its own. Others may have any.
+_PLAIN_IMAGE = re.compile(r"(?:.*/)?vllm-openai(?:[:@].*)?")
+# Commands that may name vLLM among their words and do not run it.
+_SPEAKERS = frozenset(
+    {
+        *("echo", "printf", "test", "[", "cat", "grep", "egrep", "sed", "awk", "find", "ls", "which", "type", "hash"),
+        *("pip", "pip3", "apt", "apt-get", "yum", "git", "curl", "wget", "mkdir", "rm", "cp", "mv", "ln", "touch"),
+        *("chmod", "chown", "cd", "set", "sleep", "wait", "kill", "pkill", "killall", "pgrep", "ps", "trap", "tee"),
+        *("true", "false", "exit", "return", ":"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Environment:
 @dataclass(frozen=True, slots=True)
 class EngineCommand:
     """What is known of an engine's command line. `visible`: it is there to be read, so that an absent option is absent.
+    `open_ended`: options may follow that cannot be seen, and the last one wins.
 
     `options`: dashed name without the dashes -> its words, in the order in which they were given last.
     """
@@ -63,6 +69,7 @@ class EngineCommand:
     model: str | None = None
     visible: bool = False
     environment: Environment = Environment()
+    open_ended: bool = False
 
     def value(self, option: str) -> str | None:
         """The first word of an option; None if it is absent or has none."""
@@ -80,18 +87,8 @@ class EngineCommand:
 
     def secret(self, value: str) -> SecretKeyRef | None:
         """The Secret that `value` comes from as a whole."""
-        match = _HIDDEN.fullmatch(value)
-        return self.environment.secrets.get(match[1]) if match else None
-
-
-def is_hidden(value: str) -> bool:
-    """Whether a value, or a part of it, cannot be seen from the pod."""
-    return _OPEN in value
-
-
-def shown(value: str) -> str:
-    """A value for messages: hidden parts as the variables that they come from."""
-    return _HIDDEN.sub(r"$(\1)", value)
+        name = hidden_name(value)
+        return None if name is None else self.environment.secrets.get(name)
 
 
 def choose_container(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -102,7 +99,7 @@ def choose_container(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, An
             return 0
         words = [*_words(container.get("command")), *_words(container.get("args"))]
         image = str(container.get("image") or "").rsplit("/", 1)[-1]
-        if any(_start(statement) is not None for statement in _statements(words)[0]) or _MENTION.search(image):
+        if any(_start(one.words) is not None for one in _commands(words, Environment())[0]) or _MENTION.search(image):
             return 1
         return 2 if any(_MENTION.search(word) for word in [*words, str(container.get("image"))]) else 3
 
@@ -112,21 +109,46 @@ def choose_container(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, An
 def read_command(container: Mapping[str, Any]) -> EngineCommand:
     """Read one container of a pod. Never raises, whatever is in there."""
     environment = read_environment(container.get("env"))
-    command = [_expand(word, environment) for word in _words(container.get("command"))]
-    args = [_expand(word, environment) for word in _words(container.get("args"))]
-    statements, assigned, in_shell = _statements([*command, *args], environment)
-    if assigned:
-        environment = Environment(MappingProxyType({**environment.values, **assigned}), environment.secrets)
-    for statement in statements:
-        start = _start(statement)
-        if start is not None:
-            return _parse(statement[start:], environment, visible=True)
-    words = [word for statement in statements for word in statement]
-    if not command and not in_shell:  # the image's entry point is vLLM's own
-        visible = bool(words) and _MENTION.search(str(container.get("image") or "")) is not None
+    command = _words(container.get("command"))
+    more = bool(container.get("envFrom"))
+    commands, understood = _commands([*command, *_words(container.get("args"))], environment, more=more)
+    found = [read for one in commands if (read := _read(one, environment, understood)) is not None]
+    if found:
+        return found[0] if len(found) == 1 else _agreed(found)
+    words = [word for one in commands for word in one.words] if understood is None else []
+    if not command and understood is None:  # the image's entry point is, or leads to, vLLM's own
+        visible = bool(words) and _PLAIN_IMAGE.fullmatch(str(container.get("image") or "")) is not None
         return _parse(words[words[:1] == ["serve"] :], environment, visible=visible)
     first = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
     return _parse(words[first:], environment, visible=False)
+
+
+def _read(command: Command, environment: Environment, understood: bool | None) -> EngineCommand | None:
+    start = _start(command.words)
+    if start is None:
+        return None
+    at, known = start
+    sets = dict(command.values)
+    if command.words[0].rsplit("/", 1)[-1] == "env":
+        sets |= dict(word.split("=", 1) for word in command.words[1:at] if "=" in word)
+    variables = Environment(MappingProxyType({**environment.values, **sets}), environment.secrets)
+    return _parse(command.words[at:], variables, visible=known and understood is not False)
+
+
+def _agreed(found: Sequence[EngineCommand]) -> EngineCommand:
+    """One of these is run, or several in turn: only what they have in common is known, and the rest is not visible."""
+    first, *others = found
+    same = {name: words for name, words in first.options.items() if all(o.options.get(name) == words for o in others)}
+    values = first.environment.values
+    agreed = {name: value if all(one.environment.values.get(name) == value for one in others) else hidden(name)
+              for name, value in values.items()}  # fmt: skip
+    return EngineCommand(
+        MappingProxyType(same),
+        first.model if all(one.model == first.model for one in others) else None,
+        visible=False,
+        open_ended=True,
+        environment=Environment(MappingProxyType(agreed), first.environment.secrets),
+    )
 
 
 def read_environment(env: object) -> Environment:
@@ -141,7 +163,7 @@ def read_environment(env: object) -> Environment:
         environment = Environment(values, secrets)
         source = entry.get("valueFrom")
         if isinstance(source, Mapping):
-            values[name] = f"{_OPEN}{name}{_CLOSE}"
+            values[name] = hidden(name)
             reference = source.get("secretKeyRef")
             if isinstance(reference, Mapping) and reference.get("name") and reference.get("key"):
                 secrets[name] = SecretKeyRef(str(reference["name"]), str(reference["key"]))
@@ -154,96 +176,60 @@ def read_environment(env: object) -> Environment:
 def _words(value: object) -> list[str]:
     if not isinstance(value, (list, tuple)):
         return []
-    # the marks of hidden values are ours alone
-    return [str(word).replace(_OPEN, "").replace(_CLOSE, "") for word in value[:_WORDS_MAX] if word is not None]
+    return [unmarked(str(word)) for word in value[:_WORDS_MAX] if word is not None]
 
 
-def _expand(text: str, environment: Environment) -> str:
+def _expand(text: str, environment: Environment, *, script: bool = False) -> str:
     def replace(match: re.Match[str]) -> str:
         if match[0] == "$$":
             return "$"
-        # not among `env`: it may still come from envFrom, or in a script be a command whose output is taken
-        return environment.values.get(match[1], f"{_OPEN}{match[1]}{_CLOSE}")
+        value = environment.values.get(match[1])
+        if value is None:
+            # not among `env`: it may still come from envFrom, and else a script takes it for a command's output
+            return match[0] if script else hidden(match[1])
+        return value
 
-    return _KUBELET.sub(replace, text)[:_TEXT_MAX]
+    expanded = _KUBELET.sub(replace, text)[: TEXT_MAX + 1]
+    return split_apart(expanded) if script else expanded
 
 
-def _start(words: Sequence[str]) -> int | None:
-    """Where vLLM's own arguments begin in a simple command; None if it does not run vLLM."""
+def _commands(
+    words: list[str], environment: Environment, *, more: bool = False
+) -> tuple[tuple[Command, ...], bool | None]:
+    """The commands that a container runs: one, or those of a shell script in its words. Beside them whether all of the
+    script was understood, None where there is none."""
+    place = script_of(words)
+    plain = [_expand(word, environment) for word in words]
+    if place is None:
+        return (Command(tuple(plain), environment.values),), None
+    script, parameters = place
+    text = _expand(words[script], environment, script=True)
+    read: Script = read_script(text, plain[parameters:], environment.values, more=more)
+    return read.commands, read.understood
+
+
+def _start(words: Sequence[str]) -> tuple[int, bool] | None:
+    """Where vLLM's own arguments begin in a simple command, and whether they are vLLM's own for certain; None if it
+    does not run vLLM."""
+    if words and words[0].rsplit("/", 1)[-1] in _SPEAKERS:
+        return None
     for index, word in enumerate(words):
         name = word.rsplit("/", 1)[-1]
         after = words[index + 1] if index + 1 < len(words) else None
-        if name == "vllm" and after == "serve":
-            return index + 2
+        if name in _PROGRAMS and after is not None:
+            if after == "serve":
+                return index + 2, name == "vllm"
+            if index == 0 or after in ("chat", "complete", "bench", "collect-env", "run-batch"):
+                return None
         if word == "-m" and after is not None and _MENTION.search(after):
             rest = index + 2
-            return rest + 1 if list(words[rest : rest + 1]) == ["serve"] else rest
+            serves = _SERVES.fullmatch(after) is not None
+            if not serves and _TOOLS.fullmatch(after):
+                return None
+            return (rest + 1 if list(words[rest : rest + 1]) == ["serve"] else rest), serves
         if name == "api_server.py":
-            return index + 1
+            return index + 1, True
     return None
-
-
-def _statements(
-    words: list[str], environment: Environment | None = None
-) -> tuple[list[list[str]], dict[str, str], bool]:
-    """The simple commands that `words` run: one, or those of a shell script in them; and the variables that it sets."""
-    for index, word in enumerate(words[:-1]):
-        if word.rsplit("/", 1)[-1] not in _SHELLS:
-            continue
-        at = index + 1
-        while at < len(words) - 1 and words[at].startswith("-") and not _SHELL_C.fullmatch(words[at]):
-            at += 1
-        if at < len(words) - 1 and _SHELL_C.fullmatch(words[at]):
-            return (*_script(words[at + 1], words[at + 3 :], environment or Environment()), True)
-    return [words], {}, False
-
-
-def _script(script: str, parameters: list[str], environment: Environment) -> tuple[list[list[str]], dict[str, str]]:
-    text = script[:_TEXT_MAX].replace("\\\n", " ")
-    text = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("#"))
-    text = _SUBSTITUTION.sub(lambda match: f"{_OPEN}{match[1] or match[2]}{_CLOSE}".replace(" ", "_"), text)
-    text = _REDIRECTION.sub(" ", text)
-    text = _SHELL_REST.sub(lambda _: shlex.join(parameters), text)
-    assigned: dict[str, str] = {}
-    for statement in _split(text):
-        for word in statement:
-            match = _ASSIGNMENT.fullmatch(word)
-            if match is not None:
-                assigned[match[1]] = _shell_expand(match[2], {**environment.values, **assigned})
-            elif word not in ("export", "env", "exec"):
-                break
-    return list(_split(_shell_expand(text, {**environment.values, **assigned}))), assigned
-
-
-def _shell_expand(text: str, values: Mapping[str, str]) -> str:
-    def replace(match: re.Match[str]) -> str:
-        name = match[1] or match[3]
-        value = values.get(name)
-        if value is None:
-            # an unset variable of the pod may still be set by the image
-            return match[2] if match[2] is not None else f"{_OPEN}{name}{_CLOSE}"
-        return value
-
-    return _SHELL.sub(replace, text)[:_TEXT_MAX]
-
-
-def _split(text: str) -> Iterator[list[str]]:
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=_SEPARATORS)
-    lexer.whitespace = " \t\r"
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        words = list(lexer)[:_WORDS_MAX]
-    except ValueError:  # a quotation that does not end, as in a comment or a here-document
-        words = text.split()[:_WORDS_MAX]
-    statement: list[str] = []
-    for word in words:
-        if word and all(character in _SEPARATORS for character in word):
-            yield statement
-            statement = []
-        else:
-            statement.append(word)
-    yield statement
 
 
 def _parse(words: Sequence[str], environment: Environment, *, visible: bool) -> EngineCommand:
@@ -276,11 +262,13 @@ def _parse(words: Sequence[str], environment: Environment, *, visible: bool) -> 
     close()
     model = options.get("model", ())
     plain = [word for word in loose if not word.startswith("-")]
-    # a variable that expands to more words, or a configuration file, may hold any option
-    open_ended = "config" in options or any(_HIDDEN.fullmatch(word) for word in loose)
+    open_ended = any(map(may_be_many, words)) or any(hidden_name(word) for word in loose)
+    sure = plain[:1] == list(words[:1]) or not any(map(may_be_many, words))
+    named = model[0] if model else plain[0] if plain and sure else None
     return EngineCommand(
         MappingProxyType(options),
-        model[0] if model else plain[0] if plain and not is_hidden(plain[0]) else None,
-        visible and not open_ended,
+        None if named is None or is_hidden(named) else named,
+        visible and not open_ended and "config" not in options,  # a file may hold any option
         environment,
+        open_ended,
     )

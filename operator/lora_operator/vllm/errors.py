@@ -1,11 +1,13 @@
 """What can go wrong between the operator and one engine.
 
     EngineError                   .reason (CamelCase), .engine (address:port), .retryable
-     ├─ EngineUnreachable         no connection, or it broke; .refused, .maybe_received
+     ├─ EngineUnreachable         no connection, or it broke; .refused, .maybe_received, .own_shortage
      ├─ EngineTimeout             accepted the request and did not answer in time
      ├─ EngineUnauthorized        401 or 403
      ├─ EngineFailing             5xx to a question that a sound engine always answers; .status
      ├─ EngineAnswerInvalid       an answer that no vLLM release gives
+     │   └─ EngineAnswerTooLarge  one that is longer than is read
+     ├─ ModelListTooLong          /v1/models lists more than is read; the engine serves on
      ├─ RuntimeUpdatingDisabled   the load and unload routes do not exist there
      ├─ LoadRefused               .status, .type, .detail
      ├─ UnloadRefused             .status, .type, .detail; the name is still listed
@@ -56,14 +58,24 @@ class EngineUnreachable(EngineError):
     """No usable connection. `refused`: nobody listens, as while vLLM starts or after it died.
 
     `maybe_received` is true where the connection broke after the request was sent, so that it may have had its effect.
+    `own_shortage`: it was this process that had no file descriptor or port left, which says nothing about the engine.
     """
 
     reason = "EngineUnreachable"
 
-    def __init__(self, engine: str, message: str, *, refused: bool = False, maybe_received: bool = False) -> None:
+    def __init__(
+        self,
+        engine: str,
+        message: str,
+        *,
+        refused: bool = False,
+        maybe_received: bool = False,
+        own_shortage: bool = False,
+    ) -> None:
         super().__init__(engine, message)
         self.refused = refused
         self.maybe_received = maybe_received
+        self.own_shortage = own_shortage
 
 
 class EngineTimeout(EngineError):
@@ -102,6 +114,30 @@ class EngineAnswerInvalid(EngineError):
     """What listens there does not answer like vLLM."""
 
     reason = "EngineAnswerInvalid"
+
+
+class EngineAnswerTooLarge(EngineAnswerInvalid):
+    """What listens there answers more than is read."""
+
+    def __init__(self, engine: str, what: str, bytes_max: int) -> None:
+        super().__init__(
+            engine,
+            f"does not answer {what} like vLLM (more than {bytes_max} bytes); check that the annotation "
+            "production-stack.vllm-project/port, or --port, names vLLM's own port",
+        )
+
+
+class ModelListTooLong(EngineError):
+    """The engine lists so much that it is not read. Nothing is known of it but that it answers."""
+
+    reason = "ModelListTooLong"
+
+    def __init__(self, engine: str, what: str) -> None:
+        super().__init__(
+            engine,
+            f"lists too much under /v1/models ({what}): it serves what it has, and nothing is loaded or unloaded "
+            "there; unload what is not needed, or restart it",
+        )
 
 
 class RuntimeUpdatingDisabled(EngineError):

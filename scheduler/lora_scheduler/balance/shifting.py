@@ -31,9 +31,8 @@ class Shifting:
 
     def shift(self, copy: Copy, pod: PodLedger) -> None:
         """Load the copy there instead."""
-        copy.ledger.forget_load(copy.adapter.bytes)
         self.fleet.allotments[copy.adapter.key].relocate(copy, pod)
-        pod.begin_load(copy.adapter.bytes)
+        pod.begin(copy)
 
     def cancel(self, copy: Copy) -> None:
         """Do not load the copy after all."""

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from lora_operator.inflight import Effect, Ledger
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.participation import Participants, Participation
-from lora_operator.router.derive import pods_named
+from lora_operator.router.absence import items_of
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.lines import dumped, with_member
 from lora_operator.router.streams import rounded
@@ -59,6 +59,7 @@ class Fleet:
         self._seen_pods: Mapping[str, PodRecord] = {}
         self._seen_resources: Mapping[str, Resource] = {}
         self._participation = Participation()
+        self._named: set[str] = set()  # pods that hold something, by what was published
         self._participants = Participants({}, frozenset())
         self._lock = asyncio.Lock()
         self.effects: Callable[[str], Iterable[Effect]] | None = None
@@ -100,6 +101,8 @@ class Fleet:
         resources = _Changes.between(self._seen_resources, {one.key: one for one in self._cluster.adapters.values()})
         pods = _Changes.between(self._seen_pods, {one.key: one for one in self._cluster.pods.values()})
         if resources or pods:
+            self._named = {one.key for one in self._cluster.endpoints.values() if one.said.adapters}
+            self._named |= {key for resource in resources.now.values() for key in _pods_named(resource)}
             # picks are not to wait for it; what is read there is frozen
             taking = asyncio.ensure_future(asyncio.to_thread(self._take, resources, pods, self._number + 1))
             try:
@@ -120,7 +123,7 @@ class Fleet:
             news = True
         before = self._participants
         if self._others_may_take_part(resources, pods):
-            now = self._participation.of(pods.now.values(), resources.now.values(), {}, Ledger())
+            now = self._participation.of(pods.now.values(), resources.now.values(), {}, Ledger(), self._named)
             again = [*now.pods]
         else:
             now = Participants({key: pods.now[key] for key in before.pods}, before.leaving)
@@ -143,13 +146,17 @@ class Fleet:
             old, new = resources.before.get(key), resources.now[key]
             if old is None or (old.spec, old.deleted_at) != (new.spec, new.deleted_at):
                 return True
-            if not pods_named(new) <= self._participants.pods.keys():
-                return True
+        if not self._named & pods.now.keys() <= self._participants.pods.keys():
+            return True
         for key in pods.set:
             was, is_now = pods.before.get(key), pods.now[key]
             if was is None or (was.pod.labels, was.pod.phase) != (is_now.pod.labels, is_now.pod.phase):
                 return True
         return False
+
+
+def _pods_named(resource: Resource) -> Iterable[str]:
+    return (f"{resource.namespace}/{item.get('pod')}" for item in items_of(resource, "podAssignments"))
 
 
 def _written(resource: Resource) -> bytes:

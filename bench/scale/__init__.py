@@ -1,0 +1,1 @@
+"""The operator against a real API server at the sizes that are promised: `python -m bench.scale`."""

@@ -1,0 +1,48 @@
+"""What one process has cost so far."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import psutil
+
+from e2e.world.operator_process import OperatorProcess
+
+LONGEST = re.compile(r"^lora_operator_event_loop_longest_block_seconds (\S+)$", re.MULTILINE)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all its threads."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that was resident at once, in MB."""
+    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def longest_block_seconds(operator: OperatorProcess) -> float:
+    """From its metrics; not a number where it does not tell."""
+    found = LONGEST.search(operator.fetch("/metrics"))
+    return float(found[1]) if found else float("nan")
+
+
+def writes(audit_log: Path, since: int, user: str) -> tuple[int, int]:
+    """How many requests that change something this user made, but for the Lease; and where the log ends now. `since`:
+    where it ended before, in bytes."""
+    count = 0
+    with audit_log.open("rb") as log:
+        log.seek(since)
+        for line in log:
+            if not line.endswith(b"\n"):
+                break
+            since += len(line)
+            event = json.loads(line)
+            if event.get("stage") == "ResponseComplete" and event["user"]["username"] == user:
+                lease = (event.get("objectRef") or {}).get("resource") == "leases"
+                count += event["verb"] not in ("get", "list", "watch") and not lease
+    return count, since

@@ -1,0 +1,127 @@
+"""Writes LoraEndpoints, and only where one says something new.
+
+What came together for a pod is written together. A single change is written at once; where many pods change at the same
+time each waits the longer between two writes, since every write is of the whole object. Withdrawals never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from lora_operator.kube import Kube, KubeError
+from lora_operator.metrics import Metrics
+from lora_operator.observe.cluster import Cluster
+from lora_operator.observe.endpoints import Contents, body_of
+from lora_operator.writes import Priority, Writes
+
+WRITES_PER_SECOND = 50.0
+LONGEST_GAP_SECONDS = 2.0
+WRITE = "LoraEndpoint"  # in the queue of writes
+
+
+class EndpointWriter:
+    """`offer` in each round what is so; `flush` waits until it is written."""
+
+    def __init__(self, kube: Kube, cluster: Cluster, writes: Writes, metrics: Metrics) -> None:
+        self._kube = kube
+        self._cluster = cluster
+        self._writes = writes
+        self._metrics = metrics
+        self._offered: dict[str, Contents] = {}
+        self._writing: dict[str, Contents] = {}
+        self._forced: set[str] = set()  # to be written though it says nothing and there is none
+        self._written_at: dict[str, float] = {}
+        self._settled: dict[str, tuple[Contents, int]] = {}  # as good as it can be, and at which resource version
+
+    def offer(self, contents: Mapping[str, Contents | None], now: float) -> None:
+        """Say what is so of all pods that are looked after; None is not known, and changes nothing."""
+        for pod in [pod for pod in self._offered if pod not in contents]:
+            self._forget(pod)
+        for pod, said in contents.items():
+            if said is None:
+                continue
+            before, self._offered[pod] = self._offered.get(pod), said
+            waits = (WRITE, pod) in self._writes
+            if waits and before is said:
+                continue
+            if waits or (self._differs(pod, said) and self._settled.get(pod) != (said, self._version(pod))):
+                told = self._writing.get(pod) or self._published(pod)
+                withdraws = told is not None and _loses(told, said)
+                if withdraws:
+                    self._put(pod, Priority.WITHDRAWAL, 0.0)
+                else:
+                    self._put(pod, Priority.STATUS, self._gap(pod, now))
+
+    def says(self, pod: str, name: str) -> bool:
+        """Whether routers may have been told, or are just being told, that the pod holds this adapter."""
+        said = (self._published(pod), self._writing.get(pod))
+        return any(one is not None and one.holds(name) is not None for one in said)
+
+    async def flush(self, pod: str) -> None:
+        """See `Writes.flush`, of what was offered last. From then on the pod's LoraEndpoint counts, and not status."""
+        if pod not in self._offered:
+            return
+        if self._cluster.endpoints.get(pod) is None:
+            self._forced.add(pod)
+            self._put(pod, Priority.WITHDRAWAL, 0.0)
+        await self._writes.flush((WRITE, pod))
+
+    def _put(self, pod: str, priority: Priority, delay_seconds: float) -> None:
+        self._writes.put((WRITE, pod), partial(self._write, pod), priority, delay_seconds)
+
+    def _forget(self, pod: str) -> None:
+        """Begin nothing more for it. What is due is written while the pod is there, as it may say that it is empty."""
+        if (WRITE, pod) not in self._writes:
+            del self._offered[pod]
+            self._forced.discard(pod)
+        self._written_at.pop(pod, None)
+        self._settled.pop(pod, None)
+
+    def _version(self, pod: str) -> int:
+        known = self._cluster.endpoints.get(pod)
+        return 0 if known is None else known.version
+
+    def _published(self, pod: str) -> Contents | None:
+        known = self._cluster.endpoints.get(pod)
+        return None if known is None else known.said
+
+    def _differs(self, pod: str, said: Contents) -> bool:
+        """A pod that never held anything needs no object."""
+        published = self._published(pod)
+        return bool(said.adapters) if published is None else published != said
+
+    def _gap(self, pod: str, now: float) -> float:
+        gap = min((len(self._writes) + 1) / WRITES_PER_SECOND, LONGEST_GAP_SECONDS)
+        return max(self._written_at.get(pod, 0.0) + gap - now, 0.0)
+
+    async def _write(self, pod: str) -> None:
+        """What was offered last, where it differs from what is there. Raises KubeError."""
+        said = self._offered.get(pod)
+        if said is None or self._cluster.pods.get(pod) is None:
+            return  # its LoraEndpoint goes with it
+        if not self._differs(pod, said) and not (pod in self._forced and self._published(pod) is None):
+            return
+        namespace, _, name = pod.partition("/")
+        self._writing[pod] = said
+        try:
+            body = await self._kube.apply_endpoint(namespace, name, body_of(pod, said))
+        except KubeError:
+            self._metrics.endpoint_write("error")
+            raise
+        finally:
+            del self._writing[pod]
+        self._forced.discard(pod)
+        self._written_at[pod] = asyncio.get_running_loop().time()
+        self._metrics.endpoint_write("ok")
+        self._cluster.endpoints.put(body)
+        self._settled[pod] = (said, self._version(pod))
+
+
+def _loses(before: Contents, after: Contents) -> bool:
+    """Whether somebody must not be sent any more where `before` sends them."""
+    if (before.address, before.container, before.pod_uid) != (after.address, after.container, after.pod_uid):
+        return True
+    left = {(held.name, held.engine_name) for held in after.adapters}
+    return any((held.name, held.engine_name) not in left for held in before.adapters)

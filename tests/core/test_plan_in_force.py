@@ -1,0 +1,165 @@
+"""What is planned and then changes its mind before an engine was asked; what was asked and is not answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lora_operator import unloading
+from lora_operator.inflight import Stage
+from lora_operator.lease import LeaseLost
+from tests.core.fleet import Fleet, a_fleet
+
+
+async def test_what_is_wanted_no_more_when_its_files_are_there_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fetching = fleet.hold_fetches(monkeypatch)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: len(fleet.parts.ledger))
+        fleet.apply("la", "sql", replicas=0)
+        await fleet.rounds()
+        fetching.set()
+        await fleet.until(lambda: not len(fleet.parts.ledger))
+        assert "load" not in fleet.engines["p0"].journal.calls
+        fleet.apply("la", "sql", replicas=1)
+        await fleet.until(lambda: fleet.ready("la"))
+
+
+async def test_what_is_wanted_on_another_pod_by_now_is_not_loaded_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        await fleet.add_pod("far", labels={"zone": "b", "production-stack.vllm-project/lora": "enabled"})
+        fetching = fleet.hold_fetches(monkeypatch)
+        fleet.write("sql")
+        fleet.apply("la", "sql", selector={"zone": "b"})
+        await fleet.until(lambda: any(fleet.parts.ledger.on("ns/far")))
+        fleet.change_pod("p0", lambda body: body["metadata"]["labels"].update(zone="c"))
+        fleet.apply("la", "sql", selector={"zone": "c"})
+        await fleet.until(lambda: any(fleet.parts.ledger.on("ns/p0")))
+        fetching.set()
+        await fleet.until(lambda: fleet.ready("la"))
+        assert fleet.listed() == {"p0": ["sql"]} and "load" not in fleet.engines["far"].journal.calls
+
+
+async def test_what_is_wanted_again_while_routers_let_go_is_not_unloaded(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, withdraw_seconds=0.3) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: fleet.ready("la"))
+        fleet.apply("la", "sql", replicas=1)
+        await fleet.until(lambda: len(fleet.assigned("la")) == 1)
+        fleet.apply("la", "sql", replicas=2)
+        await fleet.until(lambda: len(fleet.assigned("la")) == 2 and fleet.ready("la"))
+        assert all("unload" not in engine.journal.calls for engine in fleet.engines.values())
+
+
+def most_listed(fleet: Fleet, pod: str) -> int:
+    """The most names that the engine ever listed at a time, by its own journal."""
+    count = most = 0
+    for event in fleet.engines[pod].journal.events:
+        if event["event"] in ("load", "unload") and event["status"] == 200:
+            count += 1 if event["event"] == "load" else -1
+            most = max(most, count)
+    return most
+
+
+ONE_SLOT = (
+    "--max-loras",
+    "1",
+    "--max-cpu-loras",
+    "1",
+    "--sim-load-seconds",
+    "0.6",
+    "--sim-parallel-loads",
+    "--sim-unload-seconds",
+    "0.4",
+)
+
+
+async def test_the_room_of_a_load_that_may_still_happen_stays_taken(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, load_timeout=0.1, unload_timeout=5.0) as fleet:
+        await fleet.add_pod("p0", *ONE_SLOT)
+        fleet.write("sql")
+        fleet.write("chat")
+        fleet.apply("first", "sql")
+        await fleet.until(lambda: any(e.stage is Stage.UNANSWERED for e in fleet.parts.ledger.on("ns/p0")))
+        fleet.apply("second", "chat")
+        fleet.delete("first")
+        await fleet.until(lambda: fleet.on("p0") == ["chat"] and not fleet.exists("first"))
+        assert most_listed(fleet, "p0") == 1
+
+
+async def test_a_load_that_took_too_long_is_found_and_not_asked_for_in_vain(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, load_timeout=0.1) as fleet:
+        await fleet.add_pod("p0", *ONE_SLOT)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        assert [e["status"] for e in fleet.engines["p0"].journal.events if e["event"] == "load"][:1] == [200]
+        assert "unload" not in fleet.engines["p0"].journal.calls and most_listed(fleet, "p0") == 1
+
+
+async def test_an_adapter_whose_load_is_not_answered_is_served_by_another_pod(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=2, load_timeout=0.2) as fleet:
+        hang = fleet.engines["p0"].faults.add("hang", "load")
+        other = fleet.engines["p1"].faults.add("hang", "load")
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: hang.hits or other.hits)
+        stuck, well = ("p0", "p1") if hang.hits else ("p1", "p0")
+        fleet.engines[well].faults.clear()
+        await fleet.until(lambda: fleet.ready("la") and list(fleet.assigned("la")) == [well])
+        fleet.engines[stuck].faults.clear()
+        await fleet.until(lambda: fleet.listed() == {well: ["sql"]} and not len(fleet.parts.ledger))
+
+
+async def test_an_engine_that_is_slow_to_unload_is_no_drift(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unloading, "AGAIN_SECONDS", 0.05)
+    async with a_fleet(tmp_path, pods=1, unload_timeout=0.1) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        late = fleet.engines["p0"].faults.add("late", "unload")
+        fleet.apply("la", "sql", replicas=0)
+        await fleet.until(lambda: late.hits and not fleet.view("p0").models)
+        hang = fleet.engines["p0"].faults.add("hang", "unload")
+        fleet.engines["p0"].faults.clear(late.id)
+        fleet.apply("la", "sql", replicas=1)
+        await fleet.until(lambda: fleet.ready("la"))
+        fleet.apply("la", "sql", replicas=0)
+        await fleet.until(lambda: hang.hits >= 2)  # the first time-out is over; the engine does it much later
+        fleet.engines["p0"].faults.clear()
+        await fleet.until(lambda: not fleet.view("p0").models and not len(fleet.parts.ledger))
+        assert "somebody else unloaded" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["load", "unload"])
+async def test_an_effect_that_the_fence_stops_is_no_failure_and_no_defect(
+    what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        if what == "unload":
+            fleet.apply("la", "sql")
+            await fleet.until(lambda: fleet.ready("la"))
+        stopped = []
+
+        def lost() -> None:
+            stopped.append(1)
+            raise LeaseLost("it is another's")
+
+        monkeypatch.setattr(fleet.parts.executor, "_fence", lost)
+        monkeypatch.setattr(fleet.parts.executor._unloading, "_fence", lost)
+        fleet.apply("la", "sql", replicas=1 if what == "load" else 0)
+        await fleet.until(lambda: stopped)
+        await fleet.rounds(1)
+        assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+        assert what not in fleet.engines["p0"].journal.calls
+        assert not fleet.failed("la")
