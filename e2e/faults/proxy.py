@@ -43,10 +43,11 @@ class Connection:
 
 
 class FaultProxy:
-    """Listens on a free port of 127.0.0.1 and forwards to `host`:`port`."""
+    """Listens on a free port of 127.0.0.1, or where `listen` says, and forwards to `host`:`port`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._target = host, port
+        self._listen = listen
         self.delay = 0.0
         self.block = False
         self.refuse = False
@@ -109,7 +110,7 @@ class FaultProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, *self._listen))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()

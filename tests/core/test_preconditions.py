@@ -148,6 +148,18 @@ async def test_one_that_is_stopped_at_once_leaves_nothing_behind() -> None:
         gc.collect()
 
 
+async def test_the_definition_of_what_pods_hold_is_asked_for_as_well() -> None:
+    async with an_api_server() as api:
+        api.defined = the_schema()
+        api.undefined = {"loraendpoints"}
+        needs = of_an_operator(api)
+        await needs.look()
+        assert "loraendpoints.production-stack.vllm-project is missing: apply crds/" in needs.why()
+        api.undefined = set()
+        await needs.look()
+        assert needs.why() == ""
+
+
 async def test_rights_are_asked_for_once_and_then_only_those_that_are_missing_or_after_a_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -204,15 +216,3 @@ async def test_what_an_api_server_that_was_away_at_the_start_would_have_said_is_
                 await asyncio.sleep(0.001)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-
-
-async def test_the_definition_of_what_pods_hold_is_asked_for_as_well() -> None:
-    async with an_api_server() as api:
-        api.defined = the_schema()
-        api.undefined = {"loraendpoints"}
-        needs = of_an_operator(api)
-        await needs.look()
-        assert "loraendpoints.production-stack.vllm-project is missing: apply crds/" in needs.why()
-        api.undefined = set()
-        await needs.look()
-        assert needs.why() == ""
