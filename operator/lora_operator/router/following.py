@@ -272,14 +272,6 @@ class Following:
                 said = text
 
 
-<<<<<<< HEAD
-def _heard_at(informer: Informer[Any]) -> float:
-    """Monotonic. A new one is given the time to say something."""
-    return informer.made_at if informer.heard_at is None else informer.heard_at
-
-
-=======
->>>>>>> main
 def _pods_in_status(resource: Resource) -> Iterator[str]:
     """Keys of pods. Status may have been written by anybody."""
     assignments = resource.status.get("podAssignments")
@@ -290,14 +282,11 @@ def _pods_in_status(resource: Resource) -> Iterator[str]:
 
 def _is_refused(informer: Informer[Any]) -> bool:
     return informer.error is not None and informer.error.status in (403, 404)
-<<<<<<< HEAD
-=======
 
 
 def _heard_at(informer: Informer[Any]) -> float:
     """Monotonic. A new one is given the time to say something."""
     return informer.made_at if informer.heard_at is None else informer.heard_at
->>>>>>> main
 
 
 def _serves_a_model(body: Json) -> bool:
