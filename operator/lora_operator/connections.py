@@ -7,7 +7,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-# shorter than a write waits for its answer: once one has waited in vain, none is used again that was open when it began
+# shorter than a request waits for its answer: once one has waited in vain, none is used again that was open before it
 KEEPALIVE_SECONDS = 4.0
 
 

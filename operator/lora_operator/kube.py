@@ -20,8 +20,7 @@ from lora_operator.connections import client_of
 from lora_operator.settings import ENDPOINTS, FINALIZER, GROUP, PLURAL, VERSION
 
 FIELD_MANAGER = "lora-operator"
-REQUEST_SECONDS = 10.0
-WRITE_SECONDS = 5.0  # what is not answered by then is written again
+REQUEST_SECONDS = 5.0  # what is not answered by then is asked for, or written, again
 LIST_SECONDS = 60.0
 RECORD_SECONDS = 3.0  # somebody waits for it
 LOOK_SECONDS = 3.0
@@ -105,7 +104,7 @@ class Kube:
     ) -> Json:
         """One request; `fenced` is what only a leader may write. Raises KubeError."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        timeout = timeout or (REQUEST_SECONDS if method == "GET" else WRITE_SECONDS)
+        timeout = timeout or REQUEST_SECONDS
         if method != "GET":
             if fenced:
                 self.fence()

@@ -142,7 +142,7 @@ async def test_when_all_connections_go_silent_a_write_hangs_once_and_not_once_fo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.4)
-    monkeypatch.setattr(kube_module, "WRITE_SECONDS", 0.5)
+    monkeypatch.setattr(kube_module, "REQUEST_SECONDS", 0.5)
     async with through_a_network() as (api, proxy, kube):
         stall = api.stall = asyncio.Event()
         many = [asyncio.create_task(kube.call("GET", f"/api/v1/nodes/n{number}")) for number in range(5)]
@@ -152,6 +152,6 @@ async def test_when_all_connections_go_silent_a_write_hangs_once_and_not_once_fo
         assert proxy.silence() == 5
         with pytest.raises(KubeError, match="no answer within"):
             await kube.create_event("ns", {"metadata": {}})
-        monkeypatch.setattr(kube_module, "WRITE_SECONDS", 10.0)
+        monkeypatch.setattr(kube_module, "REQUEST_SECONDS", 10.0)
         await kube.create_event("ns", {"metadata": {}})
         assert proxy.accepted == 6
