@@ -29,10 +29,10 @@ ADAPTERS = f"/apis/{GROUP}/v1alpha1/namespaces/ns/loraadapters"
 PODS = "/api/v1/namespaces/ns/pods"
 QUICK = {
     "probe_seconds": 0.05,
-    "probe_timeout": 0.3,
+    "probe_timeout": 60.0,  # whoever tests what hangs says how long: on a busy machine anything may take a second
     "hold_seconds": 0.3,
-    "load_timeout": 1.0,
-    "unload_timeout": 0.5,
+    "load_timeout": 60.0,
+    "unload_timeout": 60.0,
     "withdraw_seconds": 0.02,
     "retry_seconds": 0.05,
     "source_seconds": 0.05,
@@ -94,7 +94,7 @@ class Fleet:
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 
-    async def until(self, done: Callable[[], Any], timeout: float = 30.0) -> None:
+    async def until(self, done: Callable[[], Any], timeout: float = 120.0) -> None:
         """Poll a condition."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not done():
@@ -107,9 +107,13 @@ class Fleet:
         for _ in range(count):
             await self.operator.loop.next_round()
 
+    async def settle_rounds(self) -> None:
+        """Until no round goes on or is called for."""
+        await self.until(lambda: self.operator.loop.idle)
+
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and not self.operator.loop._dirty.is_set())
+        await self.until(lambda: not len(self.parts.ledger) and self.operator.loop.idle)
         await self.until(lambda: self.operator._writes.idle)
 
     def stall(self) -> asyncio.Event:
