@@ -16,10 +16,11 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
+from lora_operator.connections import client_of
 from lora_operator.settings import ENDPOINTS, FINALIZER, GROUP, PLURAL, VERSION
 
 FIELD_MANAGER = "lora-operator"
-REQUEST_SECONDS = 10.0
+REQUEST_SECONDS = 5.0  # what is not answered by then is asked for, or written, again
 LIST_SECONDS = 60.0
 RECORD_SECONDS = 3.0  # somebody waits for it
 LOOK_SECONDS = 3.0
@@ -80,12 +81,12 @@ class Kube:
                     await config.load_kube_config(client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
             raise KubeError(0, f"no usable Kubernetes configuration: {error}; give --kubeconfig FILE") from error
-        return cls(ApiClient(configuration))
+        return cls(client_of(configuration))
 
     def with_own_connections(self) -> Kube:
         """Another client of the same API server, whose requests never wait behind, or on a connection of, this one's.
         To be closed by its own."""
-        return Kube(ApiClient(self._client.configuration))
+        return Kube(client_of(self._client.configuration))
 
     async def close(self) -> None:
         await self._client.close()
@@ -98,11 +99,12 @@ class Kube:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
-        timeout: float = REQUEST_SECONDS,
+        timeout: float | None = None,
         fenced: bool = True,
     ) -> Json:
         """One request; `fenced` is what only a leader may write. Raises KubeError."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
+        timeout = timeout or REQUEST_SECONDS
         if method != "GET":
             if fenced:
                 self.fence()

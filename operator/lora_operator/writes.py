@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 AT_A_TIME = 8
 FLUSH_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.2
-AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back; as long as a request may take
+AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back
 REFUSED_SECONDS = 60.0  # the longest pause after an answer
 
 Key = tuple[str, str]  # what is written, and about which object
