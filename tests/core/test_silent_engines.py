@@ -48,6 +48,36 @@ async def test_a_pod_that_misses_probes_keeps_its_place_and_phase_until_the_thre
         assert never_lost(fleet, "la", "p0")
 
 
+def found_ready_by_its_kubelet(pod: dict[str, Any], ready: bool = True) -> None:
+    pod["spec"]["containers"][0]["readinessProbe"] = {"httpGet": {"path": "/health", "port": 8000}}
+    others = [one for one in pod["status"].get("conditions", []) if one["type"] != "Ready"]
+    pod["status"]["conditions"] = [*others, {"type": "Ready", "status": str(ready)}]
+
+
+async def test_where_most_engines_are_silent_at_once_their_kubelets_are_believed(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=3, hold_seconds=0.1, probe_timeout=0.05) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=3)
+        await fleet.until(lambda: fleet.ready("la"))
+        for pod in ("p0", "p1", "p2"):
+            fleet.change_pod(pod, found_ready_by_its_kubelet)
+        # one of three is that engine's own trouble
+        fleet.engines["p0"].faults.add("hang", "models")
+        await fleet.until(lambda: fleet.view("p0").state is EngineState.DOWN)
+        await fleet.until(lambda: set(fleet.assigned("la")) == {"p1", "p2"})
+        fleet.engines["p0"].faults.clear()
+        await fleet.until(lambda: fleet.ready("la") and set(fleet.assigned("la")) == {"p0", "p1", "p2"})
+        # all of them: the way from the operator is broken
+        hits = [engine.faults.add("hang", "models") for engine in fleet.engines.values()]
+        await fleet.until(lambda: all(hit.hits >= 20 for hit in hits))
+        await fleet.settle()
+        assert {fleet.view(pod).state for pod in ("p0", "p1", "p2")} == {EngineState.SUSPECT}
+        assert set(fleet.assigned("la")) == {"p0", "p1", "p2"} and fleet.ready("la")
+        # but one that its kubelet does not find ready any more is gone
+        fleet.change_pod("p2", lambda pod: found_ready_by_its_kubelet(pod, ready=False))
+        await fleet.until(lambda: set(fleet.assigned("la")) == {"p0", "p1"})
+
+
 async def test_a_new_adapter_waits_for_a_suspect_pod_and_has_not_failed(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1, **PATIENT) as fleet:
         fleet.write("sql")

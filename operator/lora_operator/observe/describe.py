@@ -76,6 +76,7 @@ class PodDescription:
     container_started_at: str | None  # RFC 3339; None unless it runs
     container_running: bool
     restart_count: int
+    probed_ready: bool  # the pod is Ready, and its vLLM container by a probe of the kubelet's own
     release_hint: str | None  # the image's tag; what /version says counts
     # what it serves and how much of it
     base_models: tuple[str, ...]  # all names of the one base model; empty if the pod does not say
@@ -143,6 +144,7 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         container_started_at=_text(_map(running).get("startedAt")),
         container_running=isinstance(running, Mapping),
         restart_count=restarts if isinstance(restarts, int) else 0,
+        probed_ready=conditions.get("Ready") == "True" and bool(container.get("readinessProbe")),
         release_hint=_tag(_text(container.get("image")) or ""),
         base_models=limits.base_models(),
         port=limits.number("port", "port", defaults.port, 65535),

@@ -26,6 +26,7 @@ from lora_operator.observe.liveness import (
     assumed,
     incarnation_of,
     missed,
+    vouched_for,
 )
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
 from lora_operator.vllm.errors import EngineError, EngineUnauthorized, EngineUnreachable, ModelListTooLong
@@ -74,6 +75,7 @@ class Engines:
         self._thresholds = thresholds
         self.views: dict[str, EngineView] = {}
         self._records: dict[str, PodRecord] = {}
+        self._heard_at: dict[str, float] = {}  # monotonic: when each answered last
         self._keys: dict[str, str | None] = {}  # API keys by pod
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
@@ -98,7 +100,15 @@ class Engines:
             self._first[key].set()  # nobody has to wait for it any more
             self._tell_waiting(self._probed.pop(key, []))
             self._states[self.views[key].state] -= 1
-            for table in (self.views, self._records, self._wakes, self._epochs, self._first, self._keys):
+            for table in (
+                self.views,
+                self._records,
+                self._heard_at,
+                self._wakes,
+                self._epochs,
+                self._first,
+                self._keys,
+            ):
                 table.pop(key, None)
         for key, record in records.items():
             known = self._records.get(key)
@@ -284,7 +294,7 @@ class Engines:
         except EngineError as error:
             self._missed(key, incarnation, error)
             return
-        now = time.monotonic()
+        now = self._heard_at[key] = time.monotonic()
         view = self._known(key, incarnation, now)  # as it is now: an effect of ours may have ended meanwhile
         overlapped = self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation
         if overlapped:
@@ -312,7 +322,8 @@ class Engines:
             log.warning("pod %s could not be probed: %s", key, error)
             return
         now = time.monotonic()
-        view = missed(self._known(key, incarnation, now), error, now, self._thresholds)
+        vouched = vouched_for(key, self.views, self._records, self._heard_at)
+        view = missed(self._known(key, incarnation, now), error, now, self._thresholds, vouched=vouched)
         if view.state is EngineState.STARTING:
             self._tripwires.cut(key)
         self._set(key, view)

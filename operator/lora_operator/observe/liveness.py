@@ -3,12 +3,13 @@
 Two kinds of silence are told apart, as a kubelet tells them. Nobody listens: the process is gone, and all that it held
 with it; one refused connection can be an accident on the way, two in a row are none. No answer: the engine may be well
 and busy, or the way to it broken, so that it keeps what it has until it has missed several probes in a row and some
-time has passed.
+time has passed. Where most engines are silent at once and their kubelets find them ready, the way from this operator is
+broken (a NetworkPolicy, a mesh, an operator without processor time): they serve, and keep what they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -87,8 +88,10 @@ def answered(view: EngineView, release: str, adapters: tuple[EngineModel, ...], 
     )  # fmt: skip
 
 
-def missed(view: EngineView, error: EngineError, now: float, thresholds: Thresholds) -> EngineView:
-    """After a probe that failed."""
+def missed(
+    view: EngineView, error: EngineError, now: float, thresholds: Thresholds, *, vouched: bool = False
+) -> EngineView:
+    """After a probe that failed. `vouched`: that tells more of this operator than of the engine, see `vouched_for`."""
     if isinstance(error, EngineUnreachable) and error.refused:
         return _refused(view, error, now)
     view = replace(
@@ -102,13 +105,28 @@ def missed(view: EngineView, error: EngineError, now: float, thresholds: Thresho
         case EngineState.UP | EngineState.SUSPECT:
             if isinstance(error, ModelListTooLong) and view.release:
                 silent_long = False  # it answers, and goes on serving what it has
-            if silent_long:
+            if silent_long and not vouched:
                 return replace(view, state=EngineState.DOWN, since=now)
             since = now if view.state is EngineState.UP else view.since
             return replace(view, state=EngineState.SUSPECT, since=since)
         case _:  # it has never answered, so that nothing is taken from it; who says no clearly need not be waited for
             clear = not isinstance(error, (EngineTimeout, EngineUnreachable))
             return replace(view, state=EngineState.DOWN, since=now) if clear or silent_long else view
+
+
+def vouched_for(
+    key: str, views: Mapping[str, EngineView], records: Mapping[str, PodRecord], heard_at: Mapping[str, float]
+) -> bool:
+    """Whether the kubelet finds this pod ready, and of the pods of which that is so more are silent than have answered
+    since this one fell silent: as with nodes, it is not likely that most have failed at once. `heard_at`: when each
+    answered last."""
+    if not records[key].pod.probed_ready:
+        return False
+    ready = [other for other, record in records.items() if record.pod.probed_ready and other in views]
+    silent = [other for other in ready if views[other].misses]
+    since = views[key].silent_since
+    answering = sum(heard_at.get(other, since) > since for other in ready if not views[other].misses)
+    return len(silent) > answering
 
 
 def _refused(view: EngineView, error: EngineUnreachable, now: float) -> EngineView:
