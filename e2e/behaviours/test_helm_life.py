@@ -30,6 +30,7 @@ from e2e.behaviours.charts import (
 )
 from e2e.behaviours.routers import a_router, ready
 from e2e.behaviours.seen import AuditLog
+from e2e.behaviours.traffic import engine_is_ready, is_ready, pod_once
 from e2e.controlplane import ControlPlane
 from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import may_have_helm
@@ -73,8 +74,9 @@ def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_oth
     agents, operators = cluster.tokens()
     assert agents == operators and len(agents) == 48
     cluster.install_pods(
-        "vllm", {"kind": "sharedVolume", "root": str(world.volume)}, servedModelName="tiny", replicas=2
-    )
+        "vllm", {"kind": "sharedVolume", "root": str(world.volume)}, servedModelName="tiny", replicas=2,
+        readinessGate=True,
+    )  # fmt: skip
     disk = str(world.disk)
     cluster.install_pods("edge", {"kind": "nodeDisk", "root": disk, "hostPath": disk}, servedModelName=EDGE)
     cluster.run_operator()
@@ -86,7 +88,7 @@ def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_oth
     assert assigned(world.wait_ready("sql")["status"]) == {"vllm-tiny-0": ["sql"], "vllm-tiny-1": ["sql"]}
     assert assigned(world.wait_ready("far")["status"]) == {"edge-tiny-0": ["far"]}
     assert list((world.disk / "far").glob("*/adapter_model.safetensors")), "the agent has brought it"
-    # the chart's readiness gate opens once that is so
+    # the readiness gate, and the agent's probe, open once that is so
     world.pods.wait_ready(TEAM, 2, "vllm-tiny-")
     world.pods.wait_ready(TEAM, 1, "edge-tiny-")
 
@@ -152,7 +154,12 @@ def test_uninstalled_with_adapters_there_it_leaves_them_free_to_be_deleted(clust
     # the pods' chart may go before the operator's, and what was on its pods is let go of
     cluster.helm("uninstall", "edge", "-n", TEAM)
     world.kubectl("delete", "la", "far", "--timeout=60s")
-    assert "1 LoraAdapters can be deleted without it" in cluster.uninstall()
+    world.stop_operator()
+    _a_pod_that_waits(cluster, 3)
+    said = cluster.uninstall()
+    assert "1 LoraAdapters can be deleted without it" in said
+    assert "opened the readiness gates of 1 pods" in said
+    world.pods.wait_ready(TEAM, 3, "vllm-tiny-")
     assert cluster.finalizers("sql") == []
     assert len(world.engine("vllm-tiny-0").models()) == 1, "what served goes on serving"
     assert cluster.rest.get(f"{DEPLOYMENTS}/{RELEASE}") == {}
@@ -181,6 +188,9 @@ def test_when_the_operators_namespace_is_deleted_first_a_documented_command_free
     assert cluster.finalizers("sql"), "it waits for an operator that is gone"
     _run_documented(cluster, "let-go")
     world.wait_gone("sql")
+    _a_pod_that_waits(cluster, 4)
+    _run_documented(cluster, "open-gates")
+    world.pods.wait_ready(TEAM, 4, "vllm-tiny-")
     _run_documented(cluster, "remove-rest")
     ours = ("-o", "name", "-l", "app.kubernetes.io/name=lora-operator")
     assert cluster.plane.kubectl("get", "clusterrole,crd", *ours) == ""
@@ -224,6 +234,12 @@ def test_uninstalled_without_the_job_the_documented_command_is_what_remains(clus
 
 def _ready(status: Json) -> bool:
     return condition(status, "Ready") == "True"
+
+
+def _a_pod_that_waits(cluster: Cluster, replicas: int) -> None:
+    """One more pod with the gate, which no operator opens."""
+    cluster.world.kubectl("scale", "statefulset/vllm-tiny", f"--replicas={replicas}")
+    assert not is_ready(pod_once(cluster.world, f"vllm-tiny-{replicas - 1}", engine_is_ready))
 
 
 def _publish(world: World, store: WebUpload, seed: int) -> None:

@@ -18,6 +18,7 @@ from .journal import Journal
 from .registry import LoadRequest, Refused
 
 KILLED = 137
+KEEPALIVE_SECONDS = 5.0  # uvicorn's: a connection that was idle for so long is closed
 _DEATH_SECONDS = 0.5  # between the engine's death and the process's
 
 
@@ -35,7 +36,9 @@ class Engine:
         base = read_base_model(settings.model_config) if settings.model_config else None
         self._core = EngineCore(settings, base, self.journal)
         self._application = Application(self._core, self.journal, self.faults, self._crash)
-        self._runner = web.AppRunner(self._application.web, access_log=None, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(
+            self._application.web, access_log=None, shutdown_timeout=0.5, keepalive_timeout=KEEPALIVE_SECONDS
+        )
         self._listener: asyncio.Server | None = None
         self._ending: asyncio.Task[None] | None = None
         self._life = asyncio.create_task(self._live())

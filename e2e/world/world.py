@@ -200,6 +200,11 @@ class World:
     def collection(self) -> str:
         return f"{GROUP}/namespaces/{self.namespace}/loraadapters"
 
+    @property
+    def endpoints(self) -> str:
+        """Where the LoraEndpoints are."""
+        return f"{GROUP}/namespaces/{self.namespace}/loraendpoints"
+
     def get(self, name: str) -> Json:
         return self.rest.get(f"{self.collection}/{name}")
 

@@ -295,7 +295,10 @@ class Executor:
                     else:
                         self._fence()
                         await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
+                        await self._engines.next_probe(pod)  # requests that lay unread may be taken up in any order
                     return
+                except LeaseLost:
+                    return  # whoever leads by now finds out
                 except EngineError as error:
                     if not _may_still_happen(error):
                         return  # an answer

@@ -113,7 +113,7 @@ class Loop:
         self._versioned_names = versioned_names
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
-        self._endpoints = Endpoints()
+        self._endpoints = Endpoints(parts.cluster.shared)
         self._participation = Participation()
         self._expansions = Expansions(parts.holdings, parts.sizes.of)
         self._snapshots = Snapshots()
@@ -125,6 +125,7 @@ class Loop:
         self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
         self._waited_for: list[asyncio.Future[None]] = []  # for the one that goes on
         self._planning = ThreadPoolExecutor(1, thread_name_prefix="planning")
+        self._in_round = False
         self._ended = False
         self.last_round: Round | None = None
         self._began_at: float | None = None  # monotonic, as is the next
@@ -143,6 +144,11 @@ class Loop:
             ended = asyncio.get_running_loop().create_future()
             self._waiting.append(ended)
             await ended
+
+    @property
+    def idle(self) -> bool:
+        """Whether no round goes on, and nothing has happened that calls for one."""
+        return not self._in_round and not self._dirty.is_set()
 
     def mark(self, *_: object) -> None:
         """Something changed."""
@@ -192,6 +198,7 @@ class Loop:
         await self._parts.sizes.first_reads(self._listed(), FIRST_LOOKS_SECONDS)
         self._began_at = time.monotonic()
         while True:
+            self._in_round = True
             self._dirty.clear()
             self._waited_for, self._waiting = self._waiting, []
             started = time.monotonic()
@@ -206,6 +213,7 @@ class Loop:
                 self._release(error)
                 await asyncio.sleep(1.0)
                 self._dirty.set()
+            self._in_round = False
             took = time.monotonic() - started
             if took > LONG_ROUND_SECONDS:
                 # effects go on by the plan they have: leave them the time that planning anew at each end would take

@@ -136,8 +136,8 @@ def _wanted(record: PodRecord, desired: Desired, common: Common) -> Iterator[obj
 def _failed(record: PodRecord, desired: Desired, failures: Failures, now: float) -> Iterator[object]:
     for adapter, version, failure in failures.of_pod(record.key, incarnation_of(record)):
         wanted = desired.adapters.get(adapter)
-        if wanted is not None and wanted.adapter.version == version and failure.next_at > now:
-            yield adapter, failure.message
+        if wanted is not None and wanted.adapter.version == version:
+            yield adapter, failure.message, failure.next_at > now
 
 
 def _of(wanted: Wanted | None) -> object:

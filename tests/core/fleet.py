@@ -107,9 +107,13 @@ class Fleet:
         for _ in range(count):
             await self.operator.loop.next_round()
 
+    async def settle_rounds(self) -> None:
+        """Until no round goes on or is called for."""
+        await self.until(lambda: self.operator.loop.idle)
+
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and not self.operator.loop._dirty.is_set())
+        await self.until(lambda: not len(self.parts.ledger) and self.operator.loop.idle)
         await self.until(lambda: self.operator._writes.idle)
 
     def stall(self) -> asyncio.Event:

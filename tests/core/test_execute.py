@@ -137,7 +137,7 @@ async def test_what_routers_cannot_be_told_of_stays_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=2) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from e2e.faults import FaultProxy
+from lora_operator import connections
+from lora_operator import kube as kube_module
+from lora_operator.connections import client_of
 from lora_operator.kube import Kube, KubeError
 from lora_operator.lease import Elector, LeaseLost, LeaseTimes
 from tests.core.api_server import ApiServer, an_api_server
@@ -18,6 +20,7 @@ from tests.core.api_server import ApiServer, an_api_server
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/ns/leases"
 PATIENT = LeaseTimes(9.0, 6.0, 0.05)
 BRIEF = LeaseTimes(0.75, 0.5, 0.05)
+FRUGAL = LeaseTimes(90.0, 60.0, 0.05)
 
 
 @asynccontextmanager
@@ -28,7 +31,7 @@ async def through_a_network() -> AsyncIterator[tuple[ApiServer, FaultProxy, Kube
         with FaultProxy("127.0.0.1", port) as proxy:
             configuration = Configuration()
             configuration.host = f"http://127.0.0.1:{proxy.port}"
-            kube = Kube(ApiClient(configuration))
+            kube = Kube(client_of(configuration))
             try:
                 yield api, proxy, kube
             finally:
@@ -81,10 +84,13 @@ async def test_who_cannot_release_it_ends_all_the_same() -> None:
         assert not elector.held() and api.objects[f"{LEASES}/lora-operator"]["spec"]["holderIdentity"] == "a"
 
 
-async def test_requests_that_hang_by_the_hundred_are_not_in_the_way_of_the_lease() -> None:
+async def test_requests_that_hang_by_the_hundred_are_not_in_the_way_of_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kube_module, "REQUEST_SECONDS", 600.0)
     async with through_a_network() as (api, proxy, kube):
         apart = kube.with_own_connections()
-        elector = Elector(apart, "ns", "lora-operator", "a", times=PATIENT)
+        elector = Elector(apart, "ns", "lora-operator", "a", times=FRUGAL)
         await elector.acquire()
         keeping = asyncio.create_task(elector.keep())
         await renewed(api, keeping)
@@ -134,3 +140,22 @@ async def test_what_hangs_once_is_an_error_that_says_for_how_long(caplog: pytest
         assert "no answer within 0.2 s" in caplog.text
         with pytest.raises(KubeError):
             elector.check()
+
+
+async def test_when_all_connections_go_silent_a_write_hangs_once_and_not_once_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.4)
+    monkeypatch.setattr(kube_module, "REQUEST_SECONDS", 0.5)
+    async with through_a_network() as (api, proxy, kube):
+        stall = api.stall = asyncio.Event()
+        many = [asyncio.create_task(kube.call("GET", f"/api/v1/nodes/n{number}")) for number in range(5)]
+        await api.until_calls(5)
+        stall.set()
+        await asyncio.gather(*many, return_exceptions=True)
+        assert proxy.silence() == 5
+        with pytest.raises(KubeError, match="no answer within"):
+            await kube.create_event("ns", {"metadata": {}})
+        monkeypatch.setattr(kube_module, "REQUEST_SECONDS", 10.0)
+        await kube.create_event("ns", {"metadata": {}})
+        assert proxy.accepted == 6

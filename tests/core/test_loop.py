@@ -175,7 +175,7 @@ async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")

@@ -163,3 +163,24 @@ async def test_an_effect_that_the_fence_stops_is_no_failure_and_no_defect(
         assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
         assert what not in fleet.engines["p0"].journal.calls
         assert not fleet.failed("la")
+
+
+async def test_an_operator_that_leads_no_more_asks_nothing_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, load_timeout=0.1) as fleet:
+        await fleet.add_pod("p0", *ONE_SLOT)
+        hang = fleet.engines["p0"].faults.add("hang", "load")
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: hang.hits)
+        stopped: list[int] = []
+
+        def lost() -> None:
+            stopped.append(1)
+            raise LeaseLost("it is another's")
+
+        monkeypatch.setattr(fleet.parts.executor, "_fence", lost)
+        await fleet.until(lambda: stopped)
+        await fleet.until(lambda: not any(e.stage is Stage.UNANSWERED for e in fleet.parts.ledger.on("ns/p0")))
+        assert hang.hits == 1 and "never retrieved" not in caplog.text

@@ -7,7 +7,7 @@ import pytest
 
 from e2e.world.adapters import write_adapter
 from lora_operator.artifacts import AdapterRefused, inspect
-from lora_operator.resolve import Resolver
+from lora_operator.resolve import MOST_ALIASES, Resolver
 from lora_operator.sources import sources_by_type
 from tests.core.builders import a_resource
 
@@ -57,5 +57,20 @@ async def test_what_pods_serve_a_model_under_counts_for_its_adapters_even_when_t
         await resolver.first_looks(5.0)
         resolution = resolver.views[resource.key].resolution
         assert resolution is not None and [a.name for a in resolution.adapters] == ["a"]
+    finally:
+        await resolver.stop()
+
+
+async def test_names_that_nobody_wants_are_not_kept_and_of_one_model_only_so_many(tmp_path: Path) -> None:
+    spec = {"baseModel": "chat", "adapterSource": {"type": "local", "repository": str(tmp_path)}}
+    resource = a_resource(spec=spec)
+    resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
+    try:
+        for number in range(3 * MOST_ALIASES):
+            resolver.follow([resource], [("ns", ("chat", f"chat-{number}")), ("ns", (f"other-{number}",))])
+        (names,) = resolver._aliases.values()
+        assert len(names) == MOST_ALIASES and {"chat", f"chat-{number}"} <= names
+        resolver.follow([], [("ns", ("chat", "more"))])
+        assert not resolver._aliases
     finally:
         await resolver.stop()

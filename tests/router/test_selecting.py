@@ -316,4 +316,4 @@ async def test_the_examples_of_the_page_give_what_it_says() -> None:
 async def test_a_router_that_is_to_have_a_model_and_has_none_does_not_start(tmp_path: Path) -> None:
     settings = replace(RouterSettings(), embedding_model=str(tmp_path))
     with pytest.raises(EmbeddingModelError, match="--embedding-model"):
-        await _run(settings)
+        await _run(settings, asyncio.Event())

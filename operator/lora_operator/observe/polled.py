@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from lora_operator.kube import KubeError
 
+UNANSWERED_SECONDS = 0.5  # the first pause where no answer came; it doubles up to that after a refusal
+
 Where = tuple[str, str]  # namespace, name
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ class Polled(Generic[T]):
         self._retry_seconds = retry_seconds
         self._tasks: dict[Where, asyncio.Task[None]] = {}
         self._due: dict[Where, float] = {}
+        self._unanswered: dict[Where, int] = {}  # in a row
         self.values: dict[Where, T] = {}
         self.errors: dict[Where, KubeError | ValueError] = {}
 
@@ -53,6 +56,7 @@ class Polled(Generic[T]):
                 self._tasks[where] = asyncio.create_task(self._read(where), name="small object")
         for where in [where for where in self._due if where not in needed]:
             del self._due[where]
+            self._unanswered.pop(where, None)
             self.values.pop(where, None)
             self.errors.pop(where, None)
 
@@ -71,17 +75,27 @@ class Polled(Generic[T]):
         try:
             self.values[where] = self._parse(await self._read_object(*where))
             self.errors.pop(where, None)
+            self._unanswered.pop(where, None)
             self._due[where] = time.monotonic() + self._again_seconds
         except (KubeError, ValueError) as error:
             self.errors[where] = error
             if isinstance(error, KubeError) and error.status == 404:
                 self.values.pop(where, None)
-            self._due[where] = time.monotonic() + self._retry_seconds
-            asyncio.get_running_loop().call_later(self._retry_seconds, self._changed)
+            pause = self._pause(where, error)
+            self._due[where] = time.monotonic() + pause
+            asyncio.get_running_loop().call_later(pause, self._changed)
         finally:
             self._tasks.pop(where, None)
             if (self.values.get(where), str(self.errors.get(where))) != before:
                 self._changed()
+
+    def _pause(self, where: Where, error: KubeError | ValueError) -> float:
+        """A connection that broke, or an API server that is away for a moment, is no reason to wait for long."""
+        if not isinstance(error, KubeError) or error.status != 0:
+            self._unanswered.pop(where, None)
+            return self._retry_seconds
+        before = self._unanswered[where] = self._unanswered.get(where, -1) + 1
+        return min(UNANSWERED_SECONDS * 2.0 ** min(before, 20), self._retry_seconds)
 
 
 def why(error: KubeError | ValueError, kind: str) -> str:

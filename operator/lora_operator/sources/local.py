@@ -6,6 +6,7 @@ a version counts only when it is whole, and a good version stays until its succe
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -21,10 +22,11 @@ from lora_operator.artifacts import (
 )
 from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.folder_signature import FolderSignature, holds_adapter, signature_of, written_at
-from lora_operator.sources.remote_threads import Threads
+from lora_operator.sources.remote_threads import THREADS, Threads
 from lora_operator.sources.selection import not_found, passes
 
 SETTLE_SECONDS = 2.0
+AT_ONCE = 2 * THREADS  # handed to the threads: thousands ask at the start, in one turn of the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,14 @@ class LocalSource:
         self._roots = roots
         self._closed = closed
         self._threads = Threads("local")
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._settle_seconds = settle_seconds
         self._clock = clock
 
     async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
         """See `Source`. All reading happens in threads of its own: a volume may hang."""
-        return await self._threads.run(lambda: self._resolve(request, previous or Resolution()))
+        async with self._turns:
+            return await self._threads.run(lambda: self._resolve(request, previous or Resolution()))
 
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> Path:
         """See `Source`: the folder itself."""

@@ -1,0 +1,55 @@
+"""Small objects that are read now and then: what a failure to read them costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lora_operator.kube import KubeError
+from lora_operator.observe import polled
+from lora_operator.observe.polled import Polled
+
+WHERE = ("ns", "quota")
+
+
+class Desk:
+    """Follows one object, which is read as the errors say, and then as it is."""
+
+    def __init__(self, *errors: KubeError) -> None:
+        self.errors = list(errors)
+        self.reads = 0
+        self.polled = Polled(self._read, dict, self._follow, again_seconds=3600.0, retry_seconds=3600.0)
+
+    async def _read(self, namespace: str, name: str) -> dict[str, Any]:
+        self.reads += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return {"data": name}
+
+    def _follow(self) -> None:
+        self.polled.follow([WHERE])
+
+
+async def test_where_no_answer_came_it_is_read_again_before_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polled, "UNANSWERED_SECONDS", 0.01)
+    desk = Desk(KubeError(0, "the connection broke"), KubeError(0, "and the next one"))
+    desk._follow()
+    async with asyncio.timeout(10):
+        while WHERE not in desk.polled.values:  # noqa: ASYNC110 - what it waits for has no event
+            await asyncio.sleep(0.005)
+    assert desk.reads == 3 and not desk.polled.errors
+    await desk.polled.stop()
+
+
+async def test_what_is_refused_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polled, "UNANSWERED_SECONDS", 0.0)
+    desk = Desk(KubeError(403, "no"), KubeError(403, "no"))
+    desk._follow()
+    await desk.polled.first_reads(10.0)
+    for _ in range(10):
+        desk._follow()
+        await asyncio.sleep(0)
+    assert desk.reads == 1 and WHERE in desk.polled.errors
+    await desk.polled.stop()

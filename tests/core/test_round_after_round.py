@@ -1,0 +1,225 @@
+"""What is kept from one round to the next changes nothing: it is what would be worked out from scratch."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from lora_operator.desired import desired
+from lora_operator.expansions import Expansions
+from lora_operator.inflight import Effect, Failures, Ledger, Stage
+from lora_operator.observe.cluster import PodRecord, Resource
+from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.ondemand import Use
+from lora_operator.participation import Participation
+from lora_operator.resolve import SourceView
+from lora_operator.snapshot import Observed, take_snapshot
+from lora_operator.snapshots import Snapshots
+from lora_operator.sources import SourceError
+from lora_operator.states import States, status_inputs
+from lora_scheduler import Planner, Policy, plan
+from tests.core.builders import V1, V2, a_failing_source, a_pod, a_resource, a_source, foreign, found, ours
+
+NAMES = ("a", "b", "c", "tiny")
+PODS = ("p0", "p1", "p2")
+NEXT = {Stage.FETCHING: Stage.LOADING, Stage.LOADING: Stage.UNANSWERED, Stage.WITHDRAWING: Stage.UNLOADING}
+AWAY = SourceError("Away", "the source is away", retryable=True)
+
+
+class World:
+    """Everything that a round looks at, changed at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.resources: dict[str, Resource] = {}
+        self.sources: dict[str, SourceView] = {}
+        self.pods: dict[str, PodRecord] = {}
+        self.views: dict[str, EngineView] = {}
+        self.sizes: dict[tuple[str, str], tuple[int, int]] = {}
+        self.demands: dict[tuple[str, str], float] | None = None
+        self.problems: dict[str, str] = {}
+        self.asked: dict[tuple[str, str], float] = {}
+        self.leaving: frozenset[str] = frozenset()
+        self.ledger, self.failures, self.now = Ledger(), Failures(1.0, 300.0), 0.0
+        self.events = (
+            self.some_resource, self.some_status, self.some_source, self.some_pod, self.some_view, self.some_view,
+            self.some_effect, self.some_effect, self.some_failure, self.some_demand, self.some_size, self.time_passes,
+            self.something_goes,
+        )  # fmt: skip
+        for name in PODS:
+            self.pods[f"ns/{name}"] = a_pod(name)
+            self.some_view(f"ns/{name}")
+        for _ in range(4):
+            self.some_resource()
+
+    def happens(self) -> str:
+        event = self.dice.choice(self.events)
+        event()
+        return event.__name__
+
+    def some_resource(self) -> None:
+        dice, name = self.dice, f"r{self.dice.randrange(4)}"
+        deployment: dict[str, Any] = {"replicas": dice.randrange(3), "loadOnStartup": dice.random() < 0.7}
+        if dice.random() < 0.3:
+            deployment["replicaPolicy"] = dice.choice(("AllPods", "Auto"))
+        if dice.random() < 0.2:
+            deployment["podSelector"] = {"matchLabels": {"tier": "gold"}}
+        before = self.resources.get(f"ns/{name}")
+        going = {"deletionTimestamp": "2026-01-01T00:00:01Z"} if dice.random() < 0.2 else {}
+        resource = a_resource(
+            name, created=f"2026-01-01T00:00:0{dice.randrange(2)}Z", spec={"deploymentConfig": deployment},
+            status=before.status if before is not None else {}, generation=dice.randrange(9), **going,
+        )  # fmt: skip
+        self.resources[resource.key] = resource
+        if resource.key not in self.sources:
+            self.some_source(resource.key)
+
+    def some_status(self) -> None:
+        dice, key = self.dice, self.some(self.resources)
+        names = dice.sample(NAMES, dice.randrange(3))
+        status = {
+            "observedGeneration": self.resources[key].generation,
+            "adapters": [{"name": name, "fingerprint": dice.choice((V1, V2)), "replicas": 2} for name in names],
+            "podAssignments": [{"pod": pod, "adapters": names} for pod in dice.sample(PODS, dice.randrange(3))],
+        }
+        self.resources[key] = replace(self.resources[key], status=status)
+
+    def some_source(self, key: str = "") -> None:
+        dice, key = self.dice, key or self.some(self.resources)
+        resource = self.resources[key]
+        if dice.random() < 0.2:
+            self.sources[key] = a_failing_source(resource, AWAY)
+            return
+        featured = ("moe",) if dice.random() < 0.2 else ()
+        adapters = [
+            found(name, dice.choice((V1, V2)), rank=dice.choice((8, 64)), features=featured)
+            for name in dice.sample(NAMES, dice.randrange(4))
+        ]
+        view = a_source(resource, *adapters)
+        self.sources[key] = replace(view, checked=dice.random() < 0.9)
+
+    def some_pod(self) -> None:
+        dice, name = self.dice, self.dice.choice(PODS)
+        going = {"deletionTimestamp": "2026-01-01T00:00:01Z"} if dice.random() < 0.2 else {}
+        record = a_pod(name, annotations=dice.choice(({}, {"max-cpu-loras": "2"}, {"max-loras": "x"})), **going)
+        served = dice.choice(({}, {"a": V1}, {"b": "foreign", "*": ""}))
+        self.pods[record.key] = replace(record, served=served)
+        self.problems = dice.choice(({}, {record.key: "no Secret"}))
+        self.leaving = dice.choice((frozenset(), frozenset({record.key})))
+
+    def some_view(self, key: str = "") -> None:
+        dice, key = self.dice, key or self.some(self.pods)
+        models = [ours(name, dice.choice((V1, V2))) for name in dice.sample(NAMES, dice.randrange(4))]
+        models += [foreign("d")] if dice.random() < 0.2 else []
+        life = incarnation_of(self.pods[key]) if dice.random() < 0.9 else "another"
+        state = dice.choice((EngineState.UP,) * 4 + tuple(EngineState))
+        self.views[key] = EngineView(life, state, dice.choice(("0.32.0", "0.14.0")), tuple(models))
+
+    def some_effect(self) -> None:
+        dice, pod = self.dice, self.some(self.pods)
+        under_way = list(self.ledger.on(pod))
+        if under_way and dice.random() < 0.6:
+            effect = dice.choice(under_way)
+            match dice.choice(("end", "end", "fetched", "next")):
+                case "end":
+                    self.ledger.end(effect)
+                case "fetched":
+                    effect.fetched_percent = dice.choice((25, 50))
+                case "next":
+                    effect.stage = NEXT.get(effect.stage, effect.stage)
+            return
+        name, life = dice.choice(NAMES), incarnation_of(self.pods[pod])
+        stage = dice.choice((Stage.FETCHING, Stage.WITHDRAWING))
+        self.ledger.begin(Effect(pod, name, stage, f"ns/r{dice.randrange(4)}/{name}", V1, 1000, 8, life))
+
+    def some_failure(self) -> None:
+        dice, pod = self.dice, self.some(self.pods)
+        wanted = [w.adapter.key for w in desired(self.resources.values(), self.sources).adapters.values()]
+        under_way = [effect.adapter for effect in self.ledger.on(pod) if effect.adapter in wanted]
+        adapter = dice.choice(under_way or wanted or ["ns/nobody/a"])
+        if dice.random() < 0.3:
+            self.failures.clear(adapter, V1, pod)
+        elif dice.random() < 0.3:
+            self.failures.add_death(adapter, V1, "it died", self.now)
+        else:
+            life = incarnation_of(self.pods[pod])
+            self.failures.add(adapter, V1, pod, life, "LoadRefused", f"no, at {self.now}", self.now, False)
+
+    def some_demand(self) -> None:
+        known = {("ns", name): self.dice.choice((0.5, 1.0)) for name in self.dice.sample(NAMES, 2)}
+        self.demands = self.dice.choice((None, known, known))
+        self.asked[("ns", self.dice.choice(NAMES))] = self.now
+
+    def some_size(self) -> None:
+        self.sizes[self.dice.choice(NAMES), self.dice.choice((V1, V2))] = (self.dice.randrange(1, 9) * 100, 16)
+
+    def time_passes(self) -> None:
+        self.now += self.dice.choice((0.5, 5.0, 100.0))
+
+    def something_goes(self) -> None:
+        if self.dice.random() < 0.5 and len(self.resources) > 1:
+            key = self.some(self.resources)
+            del self.resources[key]
+            del self.sources[key]
+        elif len(self.pods) > 1:
+            key = self.some(self.pods)
+            del self.pods[key]
+            self.views.pop(key, None)
+
+    def some(self, things: dict[str, Any]) -> str:
+        return self.dice.choice(sorted(things))
+
+    @property
+    def use(self) -> Use:
+        return Use(dict(self.asked), self.now, 30.0)
+
+    @property
+    def observed(self) -> Observed:
+        return Observed(
+            self.pods, self.views, MappingProxyType({}), lambda name, version: self.sizes.get((name, version)), True,
+            self.problems, self.leaving,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(seed: int) -> None:
+    world = World(seed)
+    expansions, snapshots, states, participation = Expansions(), Snapshots(), States(), Participation()
+    planner = Planner(Policy())
+    for step in range(60):
+        event = world.happens()
+        given = (list(world.resources.values()), world.sources, world.demands, world.use)
+        wanted = expansions.desired(*given)
+        assert wanted == desired(*given), (step, event)
+        moment = (wanted, world.observed, world.ledger, world.failures, world.now)
+        snapshot = snapshots.take(*moment)
+        assert snapshot == take_snapshot(*moment), (step, event)
+        made = planner.plan(snapshot)
+        assert made.assignments == plan(snapshot).assignments
+        seen = (wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        states.follow(*seen)
+        inputs = {key: states.of(resource) for key, resource in wanted.resources.items()} | states.departing(wanted)
+        assert inputs == status_inputs(*seen), (step, event)
+        taking_part = (world.pods.values(), given[0], world.views, world.ledger)
+        assert participation.of(*taking_part).pods == Participation().of(*taking_part).pods, (step, event)
+
+
+def test_a_round_after_which_nothing_has_happened_gives_the_very_same_objects() -> None:
+    world = World(1)
+    expansions, snapshots, states = Expansions(), Snapshots(), States()
+    resource = a_resource("only")
+    world.resources, world.sources = {resource.key: resource}, {resource.key: a_source(resource, found("a"))}
+
+    def a_round() -> tuple[Any, ...]:
+        wanted = expansions.desired(world.resources.values(), world.sources, {}, world.use)
+        snapshot = snapshots.take(wanted, world.observed, world.ledger, world.failures, world.now)
+        made = plan(snapshot)
+        states.follow(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        return wanted, *snapshot.pods, *(states.of(each) for each in wanted.resources.values())
+
+    first, second = a_round(), a_round()
+    assert all(one is other for one, other in zip(first, second, strict=True))
