@@ -31,7 +31,8 @@ def test_requests_become_demand_which_ends_with_them_and_writes_nothing(worlds: 
 
 
 def test_two_busy_adapters_on_one_pod_part_without_a_request_lost(worlds: Worlds) -> None:
-    world = worlds(2, operator=QUICK)
+    # few requests in a short time prove nothing, and on a busy machine they are few
+    world = worlds(2, operator=("--demand-seconds", "0.1", "--demand-half-life", "10"))
     names = ("chat", "code", "math", "sql")
     for name in names:
         world.adapter(name)

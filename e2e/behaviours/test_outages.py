@@ -93,7 +93,8 @@ def _version_of(world: World) -> Json:
 def test_without_an_api_server_the_operator_keeps_adapters_loaded_and_goes_on_when_it_is_back(
     own_worlds: Worlds,
 ) -> None:
-    world = own_worlds(2)
+    # who cannot renew its Lease ends, which is another test's business: here the API server may take long to come back
+    world = own_worlds(2, operator=("--lease-seconds", "600"))
     for index, name in enumerate(("sql", "goes", "new", "lazy")):
         world.adapter(name, seed=index)
     world.apply("lazy", "lazy", deployment={"loadOnStartup": False})

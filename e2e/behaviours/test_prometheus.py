@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from e2e.behaviours.worlds import Worlds
 from e2e.demo.uploads import WebUpload
 from e2e.world import World
 from e2e.world.collector import Collector
+from e2e.world.operator_process import free_port
 from e2e.world.world import eventually, failed
 from lora_operator.metrics_page import labels, programs
 
@@ -44,11 +44,6 @@ PATHS = {
     "reconcile / unload adapter",
 }
 OF_SCRAPES = {"__name__", "instance", "job", "le"}
-
-
-def a_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def pick(url: str, adapter: str) -> int:
@@ -105,7 +100,7 @@ def evict_when_told(world: World, agent: str, name: str) -> None:
 
 
 def test_prometheus_answers_the_dashboard_and_every_series_is_on_the_page(worlds: Worlds, tmp_path: Path) -> None:
-    port, store = a_port(), WebUpload()
+    port, store = free_port(), WebUpload()
     with Collector() as collector:
         world = worlds(0, operator=("--router-port", str(port), "--otlp-endpoint", collector.url, *QUICK))
         size = sum(file.stat().st_size for file in world.adapter("measured").iterdir())

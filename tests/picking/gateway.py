@@ -80,7 +80,7 @@ class Gateway:
 
     async def talk(self, *messages: Any, metadata: dict[str, str] | None = None) -> Told:
         """Say all that at once, and listen until the picker ends it."""
-        async with asyncio.timeout(20), self._process.open(metadata=metadata) as stream:
+        async with asyncio.timeout(60), self._process.open(metadata=metadata) as stream:
             for message in messages:
                 await stream.send_message(message)
             told = Told()

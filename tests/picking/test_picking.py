@@ -190,7 +190,7 @@ async def test_a_message_that_no_gateway_sends_is_not_taken_in() -> None:
 async def test_what_no_gateway_says_is_refused_and_the_others_are_served_on(sent: bytes, status: Status) -> None:
     async with picking(a_fleet()) as it:
         with pytest.raises(GRPCError) as caught:
-            async with asyncio.timeout(20), it.gateway._process.open() as stream:
+            async with asyncio.timeout(60), it.gateway._process.open() as stream:
                 await stream.send_request()
                 await stream._stream.send_data(sent, end_stream=True)
                 stream._end_done = True
@@ -208,7 +208,7 @@ async def a_body_that_does_not_end(it: Picking) -> AsyncIterator[Any]:
     async with it.gateway._process.open() as slow:
         await slow.send_message(first)
         await slow.send_message(piece)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while it.server._exchange._limits.held_bytes < 9_000:  # noqa: ASYNC110 - it is the server's own count
                 await asyncio.sleep(0)
         yield slow
@@ -234,7 +234,7 @@ async def test_a_body_has_to_come_in_time() -> None:
     async with picking(a_fleet()) as it:
         it.server._exchange._limits.body_seconds = 0.3
         async with a_body_that_does_not_end(it) as slow:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 answer = await slow.recv_message()
             assert answer.immediate_response.status.code == 408
             await it.server._exchange.idle()
@@ -349,7 +349,7 @@ async def test_a_client_that_goes_frees_its_place_at_once(caplog: pytest.LogCapt
         await until_waiting(it.served, 1)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await it.server._exchange.idle()
         assert it.served.api.decider.waiting == 0
         assert await it.counted() == {"unfinished": 1}

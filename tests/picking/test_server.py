@@ -77,7 +77,7 @@ async def test_a_burst_on_a_new_connection_is_answered_whole() -> None:
         fields_of_one = [*fields, ("content-type", "application/grpc")]
         wire.send_headers(wire.get_next_available_stream_id(), fields_of_one, end_stream=True)
     ended = 0
-    async with picking(a_fleet()) as it, asyncio.timeout(20):
+    async with picking(a_fleet()) as it, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", it.server.port)
         writer.write(wire.data_to_send())  # all before the picker has said anything
         while ended < 300:
@@ -112,7 +112,7 @@ async def test_frames_that_are_not_known_are_passed_over_and_the_connection_goes
 ) -> None:
     wire = H2Connection()
     wire.initiate_connection()
-    async with picking(a_fleet()) as it, asyncio.timeout(20):
+    async with picking(a_fleet()) as it, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", it.server.port)
         writer.write(wire.data_to_send() + frame(0xFA, 0, b"grease") + frame(0x0A, 0, b"\0\1xh2=:1"))
         stream = opened(wire)
@@ -134,7 +134,7 @@ async def test_requests_that_are_none_of_grpc_are_no_errors_of_ours(
 ) -> None:
     wire = H2Connection(H2Configuration(validate_outbound_headers=False))
     wire.initiate_connection()
-    async with picking(a_fleet()) as it, asyncio.timeout(20):
+    async with picking(a_fleet()) as it, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", it.server.port)
         opened(wire, **changes)
         writer.write(wire.data_to_send())

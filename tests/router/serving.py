@@ -55,7 +55,7 @@ class Served:
 
     async def until_metric(self, line: str) -> None:
         """Ask until the metrics say so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with self.session.get(f"{self.url}/metrics") as answer:
                     if line in await answer.text():
@@ -86,7 +86,7 @@ class Reader:
         """None at the end of the stream."""
         fields: dict[str, str] = {}
         while True:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 line = (await self.answer.content.readline()).decode()
             if not line:
                 return None

@@ -22,7 +22,7 @@ from tests.router.serving import served
 async def following(copy: TableCopy) -> AsyncIterator[None]:
     task = asyncio.create_task(copy.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield
     finally:
         task.cancel()

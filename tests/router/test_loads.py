@@ -99,7 +99,7 @@ class Play:
         return found.pod
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not done():
                 self.news.clear()
                 await self.news.wait()
@@ -309,7 +309,7 @@ async def test_a_whole_router_asks_the_engines_of_its_table_and_tells_how_many_a
         router.listed()
         session = await stack.enter_async_context(aiohttp.ClientSession())
         text = ""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while 'lora_operator_router_pods{load="fresh"} 1.0' not in text:
                 text = await (await session.get(f"http://127.0.0.1:{router.port}/metrics")).text()
         assert router.loads.ages().stale == 0
@@ -317,7 +317,7 @@ async def test_a_whole_router_asks_the_engines_of_its_table_and_tells_how_many_a
         assert found is not None and (found.host_slots, found.base_model) == (1, f"{NAMESPACE}/tiny")
         fleet.drop_pod("vllm-0")
         router.mark()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while 'lora_operator_router_pods{load="fresh"} 0.0' not in text:
                 text = await (await session.get(f"http://127.0.0.1:{router.port}/metrics")).text()
 

@@ -54,7 +54,7 @@ class Running:
             return answer.status, await answer.json(content_type=None)
 
     async def until(self, path: str, done: Callable[[int, Any], bool]) -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     status, body = await self.get(path)
@@ -163,7 +163,7 @@ async def test_it_ends_in_order_while_requests_wait_for_an_adapter(
 
 async def until_text(router: Running, line: str) -> None:
     """Until the metrics say so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with router.session.get(f"{router.url}/metrics") as answer:
                 if line in await answer.text():
