@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lora_scheduler import Load, LoadCause, ReplicaPolicy
+from lora_scheduler import Load, LoadCause, Planner, ReplicaPolicy
 from tests.scheduler.builders import (
     LOADING,
     a_copy,
@@ -78,3 +78,12 @@ def test_a_move_keeps_copies_apart() -> None:
     zones = {pod.key: pod.node_labels[ZONE] for pod in pods}
     assert {zones[pod] for pod in where(rested, "twice")} == {"z1", "z2"}
     assert max(load_of(rested).values()) <= 16 / 3 * 1.1 + 3
+
+
+def test_copies_that_had_nowhere_to_go_spread_when_a_zone_comes() -> None:
+    adapter = an_adapter("a", replicas=4, topology_key=ZONE)
+    pods = [holding(a_pod(f"p{n}", node_labels=in_zone(f"z{n % 2}")), a_copy(adapter)) for n in range(4)]
+    planner = Planner()
+    assert planner.update(adapters=[adapter], pods=pods).actions == ()
+    made = planner.update(pods=[a_pod("p9", node_labels=in_zone("z2"))])
+    assert loads(made) == [("a", "p9")]

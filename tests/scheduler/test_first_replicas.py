@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_scheduler import Planner, Reason, UnloadCause, plan
+from lora_scheduler import Planner, Reason, ReplicaPolicy, UnloadCause, plan
 from tests.scheduler.builders import (
     GIB,
     a_copy,
@@ -73,3 +73,11 @@ def test_one_that_is_larger_than_declared_and_fits_stays() -> None:
     made = plan_for(adapter, holding(a_pod(memory=4), a_copy(adapter, bytes=3 * GIB)))
     assert not made.actions and made.assignments == {"a": ("p1",)}
     assert Planner().plan(a_snapshot(adapter, a_pod())) == plan(a_snapshot(adapter, a_pod()))
+
+
+def test_a_copy_that_is_no_longer_spare_once_another_has_gone_stays() -> None:
+    hot = an_adapter("hot", replica_policy=ReplicaPolicy.AUTO, demand=9.0)
+    everywhere = an_adapter("everywhere", replica_policy=ReplicaPolicy.ALL_PODS)
+    made = plan_for(hot, everywhere, *(holding(a_pod(f"p{n}", slots=1), a_copy(hot)) for n in range(2)))
+    assert [len(pods) for pods in made.assignments.values()] == [1, 1]
+    assert unload_causes(made) == {UnloadCause.PREEMPTED} and len(unloads(made)) == 1

@@ -289,3 +289,29 @@ def test_the_only_reason_of_a_load_that_waits_for_its_engine_is_that_it_is_missi
         made = fleet.plan()
         assert made.actions == (Load("p1", "a", "v1", LoadCause.MISSING),)
         fleet.world.adapters["a"] = replace(fleet.world.adapters["a"], age_rank=fleet.world.adapters["a"].age_rank + 1)
+
+
+def test_thousands_that_come_or_go_at_once_are_put_in_order_at_once() -> None:
+    adapters = [an_adapter(f"a{n:03}", age_rank=n) for n in range(150)]
+    fleet = Fleet(*adapters, a_pod("p1", slots=200))
+    fleet.plan()
+    fleet.world.pods["p2"] = a_pod("p2", base_model="qwen")
+    made = fleet.plan()
+    assert [action.adapter for action in made.actions] == [adapter.key for adapter in adapters]
+    for adapter in adapters[::2]:
+        fleet.world.adapters[adapter.key] = replace(adapter, age_rank=-adapter.age_rank)
+    order = [*(adapter.key for adapter in adapters[::-1][1::2]), *(adapter.key for adapter in adapters[1::2])]
+    assert [action.adapter for action in fleet.plan().actions] == order
+
+
+def test_a_place_on_a_pod_that_goes_is_given_up() -> None:
+    adapter = an_adapter("a")
+    planner = Planner(remember=True)
+    planner.update(adapters=[adapter], pods=[a_pod("p1")])
+    planner.update(pods=[a_pod("p2", base_model="qwen")])
+    assert planner.update(pods=[a_pod("p1", slots=3)], adapters=[replace(adapter, demand=1.0)]).assignments["a"]
+    assert planner.update(removed_pods=["p1"]).assignments == {"a": ()}
+    planner.update(pods=[holding(a_pod("p3"), a_copy("a"))])
+    assert planner.update(removed_pods=["p3"], adapters=[adapter]).assignments == {"a": ()}
+    places = Places({"a": ("gone",)}, frozenset({"gone"}))
+    assert plan(Snapshot((adapter,), (a_pod("p1"),), places)).assignments == {"a": ("p1",)}
