@@ -134,11 +134,8 @@ class Loop:
         self.tell: Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None] = lambda *_: None
 
     async def next_round(self) -> None:
-        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended.
-
-        Raises:
-            RoundFailed: it failed.
-        """
+        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended. Raises
+        RoundFailed."""
         self.mark()
         if not self._ended:
             ended = asyncio.get_running_loop().create_future()
@@ -168,9 +165,7 @@ class Loop:
 
     def _release(self, error: Exception | None = None) -> None:
         """Let those go on who waited for a round."""
-        for ended in self._waited_for:
-            if ended.done():
-                continue
+        for ended in (one for one in self._waited_for if not one.done()):
             if error is None:
                 ended.set_result(None)
             else:
