@@ -100,7 +100,7 @@ class Operator:
         publisher = Publisher(
             kube, self.cluster, self._recorder, self.metrics, quiet_seconds=settings.status_quiet_seconds
         )
-        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self.metrics)
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self.metrics, self._mark)
         withdrawals = Withdrawals(holdings, endpoints, publisher, lambda: self.loop.next_round())
         self.files = Files(
             settings,
@@ -327,6 +327,7 @@ class Operator:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
         parts = self._parts
         await parts.executor.stop(grace_seconds)
+        parts.endpoints.ending = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
                 await self.loop.next_round()

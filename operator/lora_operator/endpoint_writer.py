@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lora_operator.kube import Kube, KubeError
@@ -78,7 +78,12 @@ class _Turns:
 class EndpointWriter:
     """`offer` in each round what is so; `flush` waits until it is written."""
 
-    def __init__(self, kube: Kube, cluster: Cluster, metrics: Metrics) -> None:
+    def __init__(
+        self, kube: Kube, cluster: Cluster, metrics: Metrics, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._changed = changed
+        self._awaited: set[str] = set()
+        self.ending = False  # nobody is to wait for anything any more
         self._kube = kube
         self._cluster = cluster
         self._metrics = metrics
@@ -104,6 +109,19 @@ class EndpointWriter:
                     draft.wake.set()
             elif self._differs(pod, said) and self._settled.get(pod) != (said, self._version(pod)):
                 self._plan(pod, self._begin(pod, said), self._published(pod), now)
+
+    def awaits(self, copies: Iterable[tuple[str, str]]) -> bool:
+        """Whether any of these (pod, adapter) is about to be published, so that it is too early to call it ready;
+        `changed` is called when that has been done. What the API server does not take is not waited for."""
+        for pod, name in () if self.ending else copies:
+            draft = self._drafts.get(pod)
+            if draft is None or draft.not_before or draft.said.holds(name) is None:
+                continue
+            published = self._published(pod)
+            if published is None or published.holds(name) is None:
+                self._awaited.add(pod)
+                return True
+        return False
 
     def says(self, pod: str, name: str) -> bool:
         """Whether routers may have been told, or are just being told, that the pod holds this adapter."""
@@ -146,6 +164,11 @@ class EndpointWriter:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _let_go_on(self, pod: str) -> None:
+        if pod in self._awaited:
+            self._awaited.discard(pod)
+            self._changed()
 
     def _forget(self, pod: str) -> None:
         """Begin nothing more for it. What is due is written while the pod is there, as it may say that it is empty."""
@@ -206,6 +229,7 @@ class EndpointWriter:
                     pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
                     log.warning("the LoraEndpoint of %s was not written, again in %g s: %s", pod, pause, error)
                     draft.not_before = loop.time() + pause
+                    self._let_go_on(pod)
                     draft.due, draft.urgent = 0.0, draft.urgent or bool(draft.waiting)
                     continue
                 finally:
@@ -215,6 +239,7 @@ class EndpointWriter:
                 self._metrics.endpoint_write("ok")
                 self._cluster.endpoints.put(body)
                 self._settled[pod] = (said, self._version(pod))
+                self._let_go_on(pod)
                 _release(draft.waiting[:covered])
                 del draft.waiting[:covered]
                 if draft.said is said:
@@ -223,6 +248,7 @@ class EndpointWriter:
         finally:
             draft.task = None
             _release(draft.waiting)
+            self._let_go_on(pod)
             if self._drafts.get(pod) is draft:
                 del self._drafts[pod]
 

@@ -265,7 +265,8 @@ class Loop:
             resource = parts.cluster.adapters.get(key)
             if resource is not None:
                 with self._isolation.around(f"the status of LoraAdapter {key}"):
-                    parts.publisher.offer(resource, given, now)
+                    if not self._too_early(resource, given):
+                        parts.publisher.offer(resource, given, now)
         parts.publisher.forget(set(inputs))
         parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
@@ -274,6 +275,15 @@ class Loop:
             parts.gates.update(snapshot, made, pods)
         parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
+
+    def _too_early(self, resource: Resource, given: StatusInput) -> bool:
+        """Whether status would call ready what routers cannot know of yet."""
+        conditions = resource.status.get("conditions") or ()
+        if any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions):
+            return False
+        if not all(state.complete for state in given.adapters):
+            return False
+        return self._parts.endpoints.awaits((copy.pod, s.name) for s in given.adapters for copy in s.copies)
 
     def _use(self) -> Use:
         """Who was asked for when: by routers, or by those that went past them."""

@@ -228,3 +228,25 @@ async def test_where_many_pods_change_each_waits_the_longer_between_two_writes_a
         await desk.idle()
         assert desk.written("p7") == sorted(["a", *(f"b{n}" for n in range(20))])
         assert len(desk.api.calls) <= written + 2 * len(pods)
+
+
+async def test_what_is_about_to_be_published_is_awaited_and_what_is_refused_is_not() -> None:
+    async with a_desk() as desk:
+        told = asyncio.Event()
+        desk.writer._changed = told.set
+        stall = desk.api.stall = asyncio.Event()
+        desk.offer(p0=holding("sql"))
+        assert desk.writer.awaits([("ns/p0", "sql")]) and not desk.writer.awaits([("ns/p0", "chat"), ("ns/p9", "sql")])
+        await desk.api.until_calls(1)
+        assert desk.writer.awaits([("ns/p0", "sql")]) and not told.is_set()
+        desk.api.stall = None
+        stall.set()
+        await told.wait()
+        assert not desk.writer.awaits([("ns/p0", "sql")])
+        desk.api.statuses[f"{PODS}/p0"] = 422
+        await desk.idle()
+        told.clear()
+        desk.offer(p0=holding("sql", "chat"))
+        assert desk.writer.awaits([("ns/p0", "chat")])
+        await told.wait()
+        assert not desk.writer.awaits([("ns/p0", "chat")])
