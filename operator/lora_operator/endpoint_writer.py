@@ -26,6 +26,7 @@ SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a
 WRITES_PER_SECOND = 50.0
 LONGEST_GAP_SECONDS = 2.0
 AT_A_TIME = 8
+FEW = 8  # of what leaves a pod at once and may have moved; an engine that died gives up more, and nobody is to wait
 TOO_MANY = 429
 
 
@@ -43,6 +44,7 @@ class _Draft:
     refused: bool = False  # by an API server that is there
     force: bool = False  # to be written though it says nothing and there is none
     urgent: bool = False  # somebody must not be sent there any more, or waits for it
+    behind: bool = False  # it waits for others, and they must not wait for it
 
 
 class _Turns:
@@ -165,6 +167,26 @@ class EndpointWriter:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _make_before_break(self, pod: str, draft: _Draft) -> None:
+        """Where an adapter moves, let the pods that got it be published before this one that gives it up."""
+        before = self._published(pod)
+        lost = [held.name for held in before.adapters if draft.said.holds(held.name) is None] if before else []
+        if not lost or len(lost) > FEW:
+            return
+        namespace, done = pod.partition("/")[0], []
+        for key, other in self._drafts.items():
+            if key.partition("/")[0] == namespace and key != pod and not other.not_before and not other.behind:
+                said, published = other.said, self._published(key)
+                if any(said.holds(name) and not (published and published.holds(name)) for name in lost):
+                    done.append(asyncio.get_running_loop().create_future())
+                    other.waiting.append(done[-1])
+                    other.urgent, other.due = True, 0.0
+                    other.wake.set()
+        if done:
+            draft.behind = True
+            await asyncio.wait(done, timeout=FLUSH_SECONDS)
+            draft.behind = False
+
     def _let_go_on(self, pod: str) -> None:
         if pod in self._awaited:
             self._awaited.discard(pod)
@@ -213,6 +235,7 @@ class EndpointWriter:
                             await draft.wake.wait()
                     except TimeoutError:
                         break
+                await self._make_before_break(pod, draft)
                 await self._turns.take(draft)
                 said, covered = draft.said, len(draft.waiting)
                 try:
