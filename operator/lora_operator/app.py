@@ -102,7 +102,7 @@ class Operator:
             kube, self.cluster, self._writes, self._recorder, self.metrics,
             quiet_seconds=settings.status_quiet_seconds,
         )  # fmt: skip
-        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics)
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics, self._mark)
         withdrawals = Withdrawals(holdings, endpoints, publisher, self._next_round)
         self.files = Files(
             settings,
@@ -336,6 +336,7 @@ class Operator:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
         parts = self._parts
         await let_end("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
+        parts.endpoints.ending = True
         with contextlib.suppress(TimeoutError, RoundFailed):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
                 await self.loop.next_round()

@@ -7,24 +7,32 @@ time each waits the longer between two writes, since every write is of the whole
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from lora_operator.kube import Kube, KubeError
 from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster
 from lora_operator.observe.endpoints import Contents, body_of
-from lora_operator.writes import Priority, Writes
+from lora_operator.writes import FLUSH_SECONDS, Priority, Writes
 
 WRITES_PER_SECOND = 50.0
 LONGEST_GAP_SECONDS = 2.0
+FEW = 8  # of what leaves a pod at once and may have moved; an engine that died gives up more, and nobody is to wait
 WRITE = "LoraEndpoint"  # in the queue of writes
 
 
 class EndpointWriter:
     """`offer` in each round what is so; `flush` waits until it is written."""
 
-    def __init__(self, kube: Kube, cluster: Cluster, writes: Writes, metrics: Metrics) -> None:
+    def __init__(
+        self, kube: Kube, cluster: Cluster, writes: Writes, metrics: Metrics, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._changed = changed
+        self._awaited: set[str] = set()
+        self._behind: set[str] = set()  # they wait for others, which must not wait for them
+        self.ending = False  # nobody is to wait for anything any more
         self._kube = kube
         self._cluster = cluster
         self._writes = writes
@@ -54,6 +62,20 @@ class EndpointWriter:
                 else:
                     self._put(pod, Priority.STATUS, self._gap(pod, now))
 
+    def awaits(self, copies: Iterable[tuple[str, str]]) -> bool:
+        """Whether any of these (pod, adapter) is about to be published, so that it is too early to call it ready;
+        `changed` is called when that has been done. What the API server does not take is not waited for."""
+        for pod, name in () if self.ending else copies:
+            said = self._offered.get(pod)
+            waits = (WRITE, pod) in self._writes and self._writes.pausing((WRITE, pod)) is None
+            if not waits or said is None or said.holds(name) is None:
+                continue
+            published = self._published(pod)
+            if published is None or published.holds(name) is None:
+                self._awaited.add(pod)
+                return True
+        return False
+
     def says(self, pod: str, name: str) -> bool:
         """Whether routers may have been told, or are just being told, that the pod holds this adapter."""
         said = (self._published(pod), self._writing.get(pod))
@@ -70,6 +92,40 @@ class EndpointWriter:
 
     def _put(self, pod: str, priority: Priority, delay_seconds: float) -> None:
         self._writes.put((WRITE, pod), partial(self._write, pod), priority, delay_seconds)
+
+    async def _make_before_break(self, pod: str, said: Contents) -> None:
+        """Where an adapter moves, let the pods that got it be published before this one that gives it up."""
+        before = self._published(pod)
+        lost = [held.name for held in before.adapters if said.holds(held.name) is None] if before else []
+        if not lost or len(lost) > FEW:
+            return
+        got = [other for other in self._offered if other != pod and self._gets(other, pod.partition("/")[0], lost)]
+        if not got:
+            return
+        self._behind.add(pod)
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                with contextlib.suppress(KubeError):
+                    await asyncio.gather(*(self._writes.tried((WRITE, other)) for other in got))
+        except TimeoutError:
+            pass
+        finally:
+            self._behind.discard(pod)
+
+    def _gets(self, pod: str, namespace: str, names: Iterable[str]) -> bool:
+        """Whether one of these adapters is about to be published of the pod."""
+        key = (WRITE, pod)
+        if key not in self._writes or pod in self._behind or self._writes.pausing(key) is not None:
+            return False
+        said, published = self._offered[pod], self._published(pod)
+        return pod.partition("/")[0] == namespace and any(
+            said.holds(name) and not (published and published.holds(name)) for name in names
+        )
+
+    def _let_go_on(self, pod: str) -> None:
+        if pod in self._awaited:
+            self._awaited.discard(pod)
+            self._changed()
 
     def _forget(self, pod: str) -> None:
         """Begin nothing more for it. What is due is written while the pod is there, as it may say that it is empty."""
@@ -98,8 +154,16 @@ class EndpointWriter:
 
     async def _write(self, pod: str) -> None:
         """What was offered last, where it differs from what is there. Raises KubeError."""
-        said = self._offered.get(pod)
-        if said is None or self._cluster.pods.get(pod) is None:
+        try:
+            said = self._offered.get(pod)
+            if said is not None:
+                await self._make_before_break(pod, said)
+                await self._apply(pod, self._offered.get(pod, said))
+        finally:
+            self._let_go_on(pod)
+
+    async def _apply(self, pod: str, said: Contents) -> None:
+        if self._cluster.pods.get(pod) is None:
             return  # its LoraEndpoint goes with it
         if not self._differs(pod, said) and not (pod in self._forced and self._published(pod) is None):
             return

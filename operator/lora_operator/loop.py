@@ -349,12 +349,23 @@ class Loop:
             if before is not None and before[0] is resource and before[1] is given:
                 offered[key] = before
                 continue
+            if self._too_early(resource, given):
+                continue
             offered[key] = (resource, given)
             with self._isolation.around(f"the status of LoraAdapter {key}"):
                 parts.publisher.offer(resource, given, now)
         if offered.keys() != self._offered.keys():
             parts.publisher.forget(set(inputs))
         self._offered = offered
+
+    def _too_early(self, resource: Resource, given: StatusInput) -> bool:
+        """Whether status would call ready what routers cannot know of yet."""
+        conditions = resource.status.get("conditions") or ()
+        if any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions):
+            return False
+        if not all(state.complete for state in given.adapters):
+            return False
+        return self._parts.endpoints.awaits((copy.pod, s.name) for s in given.adapters for copy in s.copies)
 
     def _use(self) -> Use:
         """Who was asked for when: by routers, or by those that went past them."""

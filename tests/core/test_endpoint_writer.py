@@ -231,3 +231,48 @@ async def test_where_many_pods_change_each_waits_the_longer_between_two_writes_a
         await desk.idle()
         assert desk.written("p7") == sorted(["a", *(f"b{n}" for n in range(20))])
         assert len(desk.api.calls) <= written + 2 * len(pods)
+
+
+async def test_what_is_about_to_be_published_is_awaited_and_what_is_refused_is_not() -> None:
+    async with a_desk() as desk:
+        told = asyncio.Event()
+        desk.writer._changed = told.set
+        stall = desk.api.stall = asyncio.Event()
+        desk.offer(p0=holding("sql"))
+        assert desk.writer.awaits([("ns/p0", "sql")]) and not desk.writer.awaits([("ns/p0", "chat"), ("ns/p9", "sql")])
+        await desk.api.until_calls(1)
+        assert desk.writer.awaits([("ns/p0", "sql")]) and not told.is_set()
+        desk.api.stall = None
+        stall.set()
+        await told.wait()
+        assert not desk.writer.awaits([("ns/p0", "sql")])
+        desk.api.statuses[f"{PODS}/p0"] = 422
+        await desk.idle()
+        told.clear()
+        desk.offer(p0=holding("sql", "chat"))
+        assert desk.writer.awaits([("ns/p0", "chat")])
+        await told.wait()
+        assert not desk.writer.awaits([("ns/p0", "chat")])
+
+
+async def test_where_an_adapter_moves_the_pod_that_got_it_is_published_first() -> None:
+    async with a_desk(pods=2) as desk:
+        desk.offer(p0=holding("sql"), p1=holding("chat", pod="p1"))
+        await desk.idle()
+        before = len(desk.api.calls)
+        for _ in range(3):  # the draft of p1 is not due yet when p0 gives the adapter up
+            desk.writer._written_at["ns/p1"] = asyncio.get_running_loop().time() + 60.0
+            desk.offer(p0=holding("sql"), p1=holding("chat", "sql", pod="p1"))
+        desk.offer(p0=holding(), p1=holding("chat", "sql", pod="p1"))
+        await desk.writer.flush("ns/p0")
+        await desk.idle()
+        assert [path for _, path in desk.api.calls[before:]] == [f"{PODS}/p1", f"{PODS}/p0"]
+
+
+async def test_two_pods_that_swap_adapters_do_not_wait_for_each_other() -> None:
+    async with a_desk(pods=2) as desk:
+        desk.offer(p0=holding("a"), p1=holding("b", pod="p1"))
+        await desk.idle()
+        desk.offer(p0=holding("b"), p1=holding("a", pod="p1"))
+        await desk.idle()
+        assert (desk.written("p0"), desk.written("p1")) == (["b"], ["a"])

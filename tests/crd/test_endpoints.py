@@ -37,7 +37,14 @@ async def kube(crd: ControlPlane) -> AsyncIterator[Kube]:
     await kube.close()
 
 
-def holding(count: int, pod_uid: str = "5a1c7d2e-0000-0000-0000-000000000000") -> Contents:
+@pytest.fixture
+def uid(crd: ControlPlane, namespace: str) -> str:
+    """Of a pod vllm-0: what has no owner is soon deleted."""
+    crd.kubectl("apply", "-f", "-", namespace=namespace, input=json.dumps(POD | {"metadata": {"name": "vllm-0"}}))
+    return crd.kubectl("get", "pod", "vllm-0", "-o", "jsonpath={.metadata.uid}", namespace=namespace)
+
+
+def holding(count: int, pod_uid: str) -> Contents:
     entries = (
         HeldAdapter(f"adapter-{number:04}", f"adapter-{number:04}", f"{number:016x}", f"la-{number:04}")
         for number in range(count)
@@ -53,39 +60,39 @@ def bytes_of(body: dict[str, Any]) -> int:
     return len(json.dumps(body, separators=(",", ":")).encode())
 
 
-async def test_one_apply_makes_it_and_the_same_again_changes_nothing(kube: Kube, namespace: str) -> None:
-    first = await apply(kube, namespace, holding(3))
-    again = await apply(kube, namespace, holding(3))
+async def test_one_apply_makes_it_and_the_same_again_changes_nothing(kube: Kube, namespace: str, uid: str) -> None:
+    first = await apply(kube, namespace, holding(3, uid))
+    again = await apply(kube, namespace, holding(3, uid))
     assert first["metadata"]["resourceVersion"] == again["metadata"]["resourceVersion"]
-    assert contents_of(again, Shared()) == holding(3)
+    assert contents_of(again, Shared()) == holding(3, uid)
 
 
 async def test_what_is_read_back_is_what_was_written_also_when_it_shrinks_to_nothing(
-    kube: Kube, namespace: str
+    kube: Kube, namespace: str, uid: str
 ) -> None:
     for count in (2, 5, 1, 0, 3):
-        assert contents_of(await apply(kube, namespace, holding(count)), Shared()) == holding(count)
+        assert contents_of(await apply(kube, namespace, holding(count, uid)), Shared()) == holding(count, uid)
     (listed,), _ = await kube.list_endpoints((namespace,))
-    assert contents_of(listed, Shared()) == holding(3)
+    assert contents_of(listed, Shared()) == holding(3, uid)
 
 
-async def test_it_goes_with_its_pod(crd: ControlPlane, kube: Kube, namespace: str) -> None:
-    crd.kubectl("apply", "-f", "-", namespace=namespace, input=json.dumps(POD | {"metadata": {"name": "vllm-0"}}))
-    uid = crd.kubectl("get", "pod", "vllm-0", "-o", "jsonpath={.metadata.uid}", namespace=namespace)
+async def test_it_goes_with_its_pod(crd: ControlPlane, kube: Kube, namespace: str, uid: str) -> None:
     await apply(kube, namespace, holding(1, uid))
     assert "vllm-0" in crd.kubectl("get", "le", namespace=namespace)
     crd.kubectl("delete", "pod", "vllm-0", "--force", "--grace-period=0", namespace=namespace)
     crd.kubectl("wait", "--for=delete", "le/vllm-0", "--timeout=60s", namespace=namespace)
 
 
-async def test_a_thousand_adapters_of_one_pod_take_less_than_a_hundred_kilobytes(kube: Kube, namespace: str) -> None:
-    body = await apply(kube, namespace, holding(1000))
+async def test_a_thousand_adapters_of_one_pod_take_less_than_a_hundred_kilobytes(
+    kube: Kube, namespace: str, uid: str
+) -> None:
+    body = await apply(kube, namespace, holding(1000, uid))
     assert len(body["adapters"]) == 1000
     assert bytes_of(body) < MOST_BYTES
 
 
-async def test_what_is_no_text_is_refused(kube: Kube, namespace: str) -> None:
-    body = body_of(f"{namespace}/vllm-0", holding(1)) | {"adapters": {"sql": 7}}
+async def test_what_is_no_text_is_refused(kube: Kube, namespace: str, uid: str) -> None:
+    body = body_of(f"{namespace}/vllm-0", holding(1, uid)) | {"adapters": {"sql": 7}}
     with pytest.raises(KubeError, match=r"adapters\.sql: (Invalid value|expected string)"):
         await kube.apply_endpoint(namespace, "vllm-0", body)
 
