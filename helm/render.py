@@ -41,7 +41,7 @@ ROUTER_GIVEN = frozenset({
     "namespaces", "host", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
     "picker_tls_cert", "picker_tls_key", "picker_self_signed",
 })  # fmt: skip
-AGENT_GIVEN = frozenset({"root", "token_file", "pod", "cache_bytes", "host", "port"})
+AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "host", "port"})
 # these exist only where Helm is: the token is random, the definitions are in crds/
 NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
 

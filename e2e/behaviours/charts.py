@@ -120,7 +120,7 @@ class Cluster:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         if component == "let-go":
-            rest.wait(DEPLOYMENTS, RELEASE, lambda body: not body or body["spec"]["replicas"] == 0)
+            rest.wait(DEPLOYMENTS, RELEASE, lambda body: not body or body["spec"]["replicas"] == 0, 100)
             self.world.stop_operator()
         said, _ = run.communicate(timeout=60)
         (self.world.directory / f"{component}.log").write_text(said)
@@ -131,7 +131,7 @@ class Cluster:
     def uninstall(self) -> str:
         """`helm uninstall`, with somebody there to run its Job. Returns what the Job said."""
         job = self.play("let-go")
-        self.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--timeout", "60s")
+        self.helm("uninstall", RELEASE, "-n", SYSTEM_NAMESPACE, "--timeout", "180s")
         job.join(60)
         return (self.world.directory / "let-go.log").read_text()
 

@@ -1,4 +1,4 @@
-"""A user of adapters who reads status and sends requests all the while, as a router does."""
+"""A user of adapters who reads LoraEndpoints and sends requests all the while, as a router does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from e2e.world import EngineProbe, Rest, World
 from e2e.world.engines import Answer
 
+Json = dict[str, Any]
 PROMPT = "the same long prompt again and again, so that its prefix is found in the cache"
 # leaves the machine to those who are asked
 PAUSE_SECONDS = 0.01
@@ -24,7 +26,7 @@ def digest_of(folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: to whom, when status was read for it, how old that view was at the answer, and what came."""
+    """One request: to whom, when LoraEndpoints were read for it, how old that view was at the answer, and what came."""
 
     pod: str
     model: str
@@ -34,7 +36,7 @@ class Request:
 
 
 class Client:
-    """Asks all pods that status names for one adapter, in turn, from a thread of its own until the block ends."""
+    """Asks all pods that LoraEndpoints name for one adapter, in turn, from a thread of its own until the block ends."""
 
     def __init__(self, world: World, resource: str, adapter: str) -> None:
         self._world = world
@@ -44,7 +46,7 @@ class Client:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="client", daemon=True)
         self.requests: list[Request] = []
-        self.gaps = 0  # how often status named no pod to ask
+        self.gaps = 0  # how often there was no pod to ask
         self.error: BaseException | None = None
 
     def __enter__(self) -> Client:
@@ -61,7 +63,7 @@ class Client:
             raise self.error
 
     def since(self, moment: float) -> list[Request]:
-        """What was asked by a status that was read after that (monotonic) moment."""
+        """What was asked by LoraEndpoints that were read after that (monotonic) moment."""
         return [request for request in self.requests if request.read_at > moment]
 
     def _run(self) -> None:
@@ -73,13 +75,15 @@ class Client:
 
     def _ask_all(self) -> None:
         read_at = time.monotonic()
-        body = self._rest.get(f"{self._world.collection}/{self._resource}")
-        assignments = (body.get("status") or {}).get("podAssignments") or ()
-        serving = [item for item in assignments if self._adapter in item["adapters"]]
-        self.gaps += not serving
-        for item in serving:
-            names = {pair["name"]: pair["engineName"] for pair in item.get("engineNames") or ()}
-            model = names.get(self._adapter, self._adapter)
-            answer = EngineProbe(item["address"]).complete(model, PROMPT)
+        held = [body for body in self._rest.get(self._world.endpoints)["items"] if self._holds(body)]
+        self.gaps += not held
+        for body in held:
+            model = (body.get("engineNames") or {}).get(self._adapter, self._adapter)
+            answer = EngineProbe(body["address"]).complete(model, PROMPT)
             age = time.monotonic() - read_at
-            self.requests.append(Request(item["pod"], model, read_at, age, answer))
+            self.requests.append(Request(body["metadata"]["name"], model, read_at, age, answer))
+
+    def _holds(self, endpoint: Json) -> bool:
+        """Whether the LoraEndpoint has the adapter, and has it from the resource."""
+        origin = (endpoint.get("adapters") or {}).get(self._adapter, "")
+        return bool(origin.partition("/")[0] == self._resource)

@@ -11,16 +11,6 @@ from e2e.behaviours.worlds import Worlds, operator_kubeconfig
 from e2e.controlplane import ControlPlane
 from e2e.world import World
 
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each of these waits for a dozen processes, on a machine that others may keep busy: what fails is tried once more,
-    and the summary says so."""
-    for item in items:
-        if item.path.parent == HERE:
-            item.add_marker(pytest.mark.flaky(reruns=1))
-
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import aiohttp
 
+from e2e.world.rest import PATIENCE_SECONDS
 from lora_operator.router.client import TableCopy
 
 WORKERS = 3
@@ -47,18 +48,18 @@ class RoutedTraffic:
 
     def __enter__(self) -> RoutedTraffic:
         self._thread.start()
-        assert self._started.wait(20)
+        assert self._started.wait(PATIENCE_SECONDS)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(PATIENCE_SECONDS)
         if self._error is not None and error is None:
             raise self._error
 
-    def until(self, done: Callable[[TableCopy], bool], timeout: float = 20.0) -> None:
+    def until(self, done: Callable[[TableCopy], bool], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until the copy of the table is so."""
 
         async def wait() -> None:
@@ -72,7 +73,7 @@ class RoutedTraffic:
         self.until(lambda copy: all(one["pod"] != pod for name in self._adapters for one in self._pods(copy, name)))
         self.more(1, lambda: not self._in_flight[pod])
 
-    def more(self, count: int = 30, also: Callable[[], bool] = lambda: True, timeout: float = 20.0) -> None:
+    def more(self, count: int = 30, also: Callable[[], bool] = lambda: True, timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until so many more requests were answered."""
 
         async def wait() -> None:
@@ -100,7 +101,7 @@ class RoutedTraffic:
         self.copy = TableCopy(self._url)
         following = asyncio.create_task(self.copy.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.copy.until(lambda copy: all(self._pods(copy, name) for name in self._adapters))
             self._started.set()
             async with aiohttp.ClientSession() as session:

@@ -85,7 +85,7 @@ def test_an_agent_gets_the_token_of_a_source_where_that_is_allowed_and_shows_it_
         store.server.token = TOKEN
         grant(world, "source", {"token": TOKEN})
         apply(world, "closed", offer(world, store, "closed"), secret="source")
-        body = world.wait_ready("closed", timeout=40)
+        body = world.wait_ready("closed")
         said = everything_said(world)
         assert "fetched closed" in said and TOKEN not in said + json.dumps(body)
     finally:

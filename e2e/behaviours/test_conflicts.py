@@ -24,7 +24,7 @@ def test_the_older_of_two_claims_serves_and_the_other_takes_over_without_an_unlo
     assert condition(fleet.get("older")["status"], "Ready") == "True"
 
     before = unloads(fleet), loads(fleet)
-    fleet.kubectl("delete", "la/older", "--timeout=20s")
+    fleet.kubectl("delete", "la/older", "--timeout=60s")
     body = fleet.wait_ready("younger")
     assert len(assigned(body["status"])) == 3
     # the same weights: what was loaded stays loaded
@@ -50,7 +50,7 @@ def test_the_other_version_replaces_the_first_when_the_younger_takes_over(fleet:
     first = fleet.wait_ready("older")["status"]["adapters"][0]["fingerprint"]
     fleet.apply("younger", "two")
     fleet.wait("younger", lambda status: failed(status) == {"sql": "Conflict"})
-    fleet.kubectl("delete", "la/older", "--timeout=20s")
+    fleet.kubectl("delete", "la/older", "--timeout=60s")
     body = fleet.wait_ready("younger")
     assert body["status"]["adapters"][0]["fingerprint"] != first
     (pod,) = assigned(body["status"])
@@ -69,7 +69,7 @@ def test_a_foreign_adapter_takes_a_slot_and_is_never_touched(worlds: Worlds) -> 
         if name == "a":
             world.wait_ready(name)
     world.wait("b", lambda status: failed(status) == {"b": "NoFreeSlot"})
-    world.kubectl("delete", "la/a", "la/b", "--timeout=20s")
+    world.kubectl("delete", "la/a", "la/b", "--timeout=60s")
     assert engine.models() == {"by-hand": str(by_hand)}
     assert not [e for e in engine.events() if e["event"] == "unload" and e["name"] == "by-hand"]
 

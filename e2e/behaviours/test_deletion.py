@@ -32,7 +32,7 @@ def test_an_engine_that_hangs_is_waited_for_until_a_deadline_and_unloaded_when_i
     world.wait_gone("sql")
     eventually(lambda: "ReleasedWithoutUnload" in _reasons(world, "sql"), what=("an Event says so",))
     assert "sql on vllm-1" in _reasons(world, "sql")["ReleasedWithoutUnload"]
-    assert assigned(world.get("other")["status"]) == {"vllm-0": ["other"]}
+    world.wait("other", lambda status: assigned(status) == {"vllm-0": ["other"]})
 
     world.engine("vllm-1").heal()
     eventually(lambda: listed(world) == {"vllm-0": ["other"], "vllm-1": ["other"]}, what=("the rest is unloaded",))

@@ -24,7 +24,7 @@ def test_requests_become_demand_which_ends_with_them_and_writes_nothing(worlds: 
         world.wait_ready(name)
     log = AuditLog(world.plane.audit_log)
     with Client(world, "sql", "sql") as client:
-        eventually(lambda: demand(world) > 5.0, what=("requests are seen",))
+        eventually(lambda: demand(world) > 0.0, what=("requests are seen",))
     assert all(request.answer.status == 200 for request in client.requests)
     eventually(lambda: demand(world) == 0.0, what=("their end is seen",))
     assert not log.writes(world.namespace, SERVICE_ACCOUNT)
@@ -37,17 +37,19 @@ def test_two_busy_adapters_on_one_pod_part_without_a_request_lost(worlds: Worlds
         world.adapter(name)
         world.apply(name, name)
     pod_of = {name: next(iter(assigned(world.wait_ready(name)["status"]))) for name in names}
-    first, second = (name for name in names if pod_of[name] == "vllm-0")
+    # of four on two pods, some pod has two: which one is nobody's promise
+    pod, other_pod = sorted(("vllm-0", "vllm-1"), key=list(pod_of.values()).count, reverse=True)
+    first, second, *_ = (name for name in names if pod_of[name] == pod)
     with Client(world, first, first) as one, Client(world, second, second) as other:
         eventually(lambda: _pods(world, first).isdisjoint(_pods(world, second)), what=("they part",))
-        eventually(lambda: demand(world) > 5.0, what=("both go on",))
+        eventually(lambda: demand(world) > 0.0, what=("both go on",))
     for client in (one, other):
         assert client.gaps == 0
         assert {request.answer.status for request in client.requests} == {200}
-    (moved,) = (name for name in (first, second) if _pods(world, name) == {"vllm-1"})
+    (moved,) = (name for name in (first, second) if _pods(world, name) == {other_pod})
     eventually(lambda: "Rebalanced" in [event["reason"] for event in world.events(moved)], what=("an Event says so",))
     (event,) = (event for event in world.events(moved) if event["reason"] == "Rebalanced")
-    assert event["message"].startswith(f"{moved} moves to pod vllm-1 from vllm-0")
+    assert event["message"].startswith(f"{moved} moves to pod {other_pod} from {pod}")
 
 
 def test_copies_follow_demand_up_and_down_and_a_restart_changes_nothing(worlds: Worlds) -> None:
@@ -60,7 +62,7 @@ def test_copies_follow_demand_up_and_down_and_a_restart_changes_nothing(worlds: 
         world.stop_operator()
         done = unloads(world)
         world.start_operator(*QUICK)
-        eventually(lambda: demand(world) > 5.0, what=("demand is known again",))
+        eventually(lambda: demand(world) > 0.0, what=("demand is known again",))
         assert unloads(world) == done
     assert client.gaps == 0
     assert {request.answer.status for request in client.requests} == {200}

@@ -15,10 +15,11 @@ import pytest
 
 from e2e.behaviours.client import digest_of
 from e2e.behaviours.folders import many
-from e2e.behaviours.test_routing import a_port, a_router, answers
+from e2e.behaviours.test_routing import a_router, answers
 from e2e.behaviours.worlds import Worlds
 from e2e.envoy import Envoy, EnvoyUnavailable, find_envoy
 from e2e.world import EngineProbe, World
+from e2e.world.operator_process import free_port
 from e2e.world.world import BASE_MODEL, SYSTEM_NAMESPACE, assigned, condition, eventually
 
 
@@ -33,7 +34,7 @@ def _envoy_is_there() -> None:
 @contextmanager
 def a_picker(world: World, kubeconfig: Path, *more: str) -> Iterator[tuple[int, Any]]:
     """A router with an endpoint picker: the picker's port, and the process."""
-    port = a_port()
+    port = free_port()
     flags = (
         "--picker-port",
         str(port),
@@ -43,7 +44,7 @@ def a_picker(world: World, kubeconfig: Path, *more: str) -> Iterator[tuple[int, 
         "--requests-namespace",
         SYSTEM_NAMESPACE,
     )
-    with a_router(world, kubeconfig, a_port(), *flags, *more) as (url, process):
+    with a_router(world, kubeconfig, free_port(), *flags, *more) as (url, process):
         eventually(lambda: answers(url), what=["the router answers"])
         yield port, process
 

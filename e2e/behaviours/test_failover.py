@@ -11,6 +11,7 @@ from e2e.behaviours.folders import many
 from e2e.behaviours.seen import loads, unloads
 from e2e.behaviours.worlds import Worlds
 from e2e.world import OperatorProcess, World
+from e2e.world.rest import PATIENCE_SECONDS
 
 LEASE_SECONDS = 1.5
 LEASE = ("--lease-seconds", str(LEASE_SECONDS))
@@ -25,7 +26,7 @@ def another(world: World) -> Iterator[OperatorProcess]:
 
 
 def until_it_leads(operator: OperatorProcess) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while "leading:" not in operator.log.read_text():
         assert time.monotonic() < deadline, operator.tail()
         time.sleep(0.02)
@@ -59,7 +60,7 @@ def test_a_leader_that_was_frozen_wakes_up_and_does_no_harm(worlds: Worlds) -> N
         first.process.send_signal(signal.SIGSTOP)
         until_it_leads(second)
         # while it sleeps, the world changes: what it believes is wrong by now
-        world.kubectl("delete", "la/sql", "--wait=true", "--timeout=30s")
+        world.kubectl("delete", "la/sql", "--wait=true", "--timeout=60s")
         world.adapter("other")
         world.apply("other", "other", deployment={"replicas": 2})
         world.wait_ready("other")

@@ -30,6 +30,7 @@ from e2e.behaviours.charts import (
 )
 from e2e.behaviours.routers import a_router, ready
 from e2e.behaviours.seen import AuditLog
+from e2e.behaviours.traffic import engine_is_ready, is_ready, pod_once
 from e2e.controlplane import ControlPlane
 from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import may_have_helm
@@ -73,8 +74,9 @@ def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_oth
     agents, operators = cluster.tokens()
     assert agents == operators and len(agents) == 48
     cluster.install_pods(
-        "vllm", {"kind": "sharedVolume", "root": str(world.volume)}, servedModelName="tiny", replicas=2
-    )
+        "vllm", {"kind": "sharedVolume", "root": str(world.volume)}, servedModelName="tiny", replicas=2,
+        readinessGate=True,
+    )  # fmt: skip
     disk = str(world.disk)
     cluster.install_pods("edge", {"kind": "nodeDisk", "root": disk, "hostPath": disk}, servedModelName=EDGE)
     cluster.run_operator()
@@ -86,7 +88,7 @@ def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_oth
     assert assigned(world.wait_ready("sql")["status"]) == {"vllm-tiny-0": ["sql"], "vllm-tiny-1": ["sql"]}
     assert assigned(world.wait_ready("far")["status"]) == {"edge-tiny-0": ["far"]}
     assert list((world.disk / "far").glob("*/adapter_model.safetensors")), "the agent has brought it"
-    # the chart's readiness gate opens once that is so
+    # the readiness gate, and the agent's probe, open once that is so
     world.pods.wait_ready(TEAM, 2, "vllm-tiny-")
     world.pods.wait_ready(TEAM, 1, "edge-tiny-")
 
@@ -130,7 +132,7 @@ def test_the_operator_was_refused_nothing_and_every_right_was_used_or_is_explain
     pod = f"/api/v1/namespaces/{TEAM}/pods/vllm-tiny-0"
     noted = "production-stack.vllm-project/served-versions"
     eventually(lambda: noted in cluster.rest.get(pod)["metadata"]["annotations"], what=("the pod is annotated",))
-    world.kubectl("delete", "la", "private", "lazy", "lazier", "--timeout=20s")
+    world.kubectl("delete", "la", "private", "lazy", "lazier", "--timeout=60s")
     for account, heading in ((ACCOUNT, "the operator"), (f"{ACCOUNT}-router", "routers")):
         requests = [item for item in _all_requests(cluster) if item["user"]["username"] == account]
         refused = [
@@ -151,14 +153,19 @@ def test_uninstalled_with_adapters_there_it_leaves_them_free_to_be_deleted(clust
     assert cluster.finalizers("sql") == ["production-stack.vllm-project/unload"]
     # the pods' chart may go before the operator's, and what was on its pods is let go of
     cluster.helm("uninstall", "edge", "-n", TEAM)
-    world.kubectl("delete", "la", "far", "--timeout=20s")
-    assert "1 LoraAdapters can be deleted without it" in cluster.uninstall()
+    world.kubectl("delete", "la", "far", "--timeout=60s")
+    world.stop_operator()
+    _a_pod_that_waits(cluster, 3)
+    said = cluster.uninstall()
+    assert "1 LoraAdapters can be deleted without it" in said
+    assert "opened the readiness gates of 1 pods" in said
+    world.pods.wait_ready(TEAM, 3, "vllm-tiny-")
     assert cluster.finalizers("sql") == []
     assert len(world.engine("vllm-tiny-0").models()) == 1, "what served goes on serving"
     assert cluster.rest.get(f"{DEPLOYMENTS}/{RELEASE}") == {}
     left = cluster.plane.kubectl("get", "role,rolebinding,job,secret", "-n", SYSTEM_NAMESPACE, "-o", "name")
     assert left == ""
-    world.kubectl("delete", "la", "sql", "--timeout=10s")
+    world.kubectl("delete", "la", "sql", "--timeout=60s")
 
 
 def test_installed_again_it_takes_over_the_definition_that_stayed(cluster: Cluster) -> None:
@@ -176,11 +183,14 @@ def test_when_the_operators_namespace_is_deleted_first_a_documented_command_free
     world.stop_operator()
     claim = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/persistentvolumeclaims/lora-adapters"
     cluster.rest.patch(claim, {"metadata": {"finalizers": None}})  # whose controller does not run here
-    cluster.plane.kubectl("delete", "namespace", SYSTEM_NAMESPACE, "--timeout=30s")
+    cluster.plane.kubectl("delete", "namespace", SYSTEM_NAMESPACE, "--timeout=60s")
     world.kubectl("delete", "la", "sql", "--wait=false")
     assert cluster.finalizers("sql"), "it waits for an operator that is gone"
     _run_documented(cluster, "let-go")
     world.wait_gone("sql")
+    _a_pod_that_waits(cluster, 4)
+    _run_documented(cluster, "open-gates")
+    world.pods.wait_ready(TEAM, 4, "vllm-tiny-")
     _run_documented(cluster, "remove-rest")
     ours = ("-o", "name", "-l", "app.kubernetes.io/name=lora-operator")
     assert cluster.plane.kubectl("get", "clusterrole,crd", *ours) == ""
@@ -224,6 +234,12 @@ def test_uninstalled_without_the_job_the_documented_command_is_what_remains(clus
 
 def _ready(status: Json) -> bool:
     return condition(status, "Ready") == "True"
+
+
+def _a_pod_that_waits(cluster: Cluster, replicas: int) -> None:
+    """One more pod with the gate, which no operator opens."""
+    cluster.world.kubectl("scale", "statefulset/vllm-tiny", f"--replicas={replicas}")
+    assert not is_ready(pod_once(cluster.world, f"vllm-tiny-{replicas - 1}", engine_is_ready))
 
 
 def _publish(world: World, store: WebUpload, seed: int) -> None:

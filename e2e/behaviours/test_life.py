@@ -13,7 +13,7 @@ from e2e.world.world import BASE_MODEL, assigned, condition, eventually, failed
 def test_an_applied_adapter_becomes_ready_and_answers_at_the_pods_that_status_names(fleet: World) -> None:
     fleet.adapter("sql")
     fleet.apply("sql", "sql", deployment={"replicas": 2})
-    said = fleet.kubectl("wait", "--for=condition=Ready", "la/sql", "--timeout=20s")
+    said = fleet.kubectl("wait", "--for=condition=Ready", "la/sql", "--timeout=60s")
     assert "condition met" in said
     status = fleet.get("sql")["status"]
     assert (status["phase"], status["loadedAdapters"], status["replicas"]) == ("Ready", ["sql"], 2)
@@ -137,7 +137,7 @@ def test_no_status_of_the_new_spec_shows_what_was_found_for_the_old_one(worlds: 
     world.apply("mine", "first")
     before = world.wait_ready("mine")["metadata"]["resourceVersion"]
     world.apply("mine", "second")
-    world.kubectl("wait", "--for=condition=Ready", "la/mine", "--timeout=20s")
+    world.kubectl("wait", "--for=condition=Ready", "la/mine", "--timeout=60s")
     assert world.get("mine")["status"]["loadedAdapters"] == ["new"]
     for body in world.rest.history(world.collection, "mine", before):
         status = body["status"]
@@ -162,7 +162,7 @@ def test_deleting_it_unloads_it_everywhere(fleet: World) -> None:
     fleet.apply("sql", "sql", deployment={"replicaPolicy": "AllPods"})
     fleet.wait_ready("sql")
     assert len(_holders(fleet, "sql")) == 3
-    fleet.kubectl("delete", "la/sql", "--timeout=20s")
+    fleet.kubectl("delete", "la/sql", "--timeout=60s")
     assert not _holders(fleet, "sql")
     assert not fleet.get("sql")
 

@@ -125,7 +125,7 @@ def test_pods_that_mount_the_volume_elsewhere_get_paths_of_their_own(worlds: Wor
     world.apply("sql", "sql")
     fingerprint = world.wait_ready("sql")["status"]["adapters"][0]["fingerprint"]
     assert world.engine("vllm-0").models() == {"sql": str(mount / "sql" / fingerprint)}
-    world.kubectl("delete", "la/sql", "--timeout=20s")
+    world.kubectl("delete", "la/sql", "--timeout=60s")
     assert not world.engine("vllm-0").models()
 
 
@@ -178,7 +178,7 @@ def test_slots_are_counted_and_a_freed_one_is_used_at_once(worlds: Worlds) -> No
             world.wait_ready(name)
     body = world.wait("c", lambda status: failed(status) == {"c": "NoFreeSlot"})
     assert body["status"]["failedAdapters"][0]["message"] == "2 of 2 slots are taken on 1 of 1 pods"
-    world.kubectl("delete", "la/a", "--timeout=20s")
+    world.kubectl("delete", "la/a", "--timeout=60s")
     world.wait_ready("c")
     assert set(world.engine("vllm-0").models()) == {"b", "c"}
 
@@ -200,7 +200,7 @@ def test_a_higher_priority_takes_the_room_of_a_lower_one_which_says_so(worlds: W
         f"low leaves pod vllm-0 to make room for high of LoraAdapter {world.namespace}/high: priority 10 goes before 1"
     )
     assert set(world.engine("vllm-0").models()) == {"high"}
-    world.kubectl("delete", "la/high", "--timeout=20s")
+    world.kubectl("delete", "la/high", "--timeout=60s")
     world.wait_ready("low")
 
 
@@ -214,7 +214,7 @@ def test_without_preemption_a_higher_priority_waits(worlds: Worlds) -> None:
     world.wait("high", lambda status: failed(status) == {"high": "NoFreeSlot"})
     assert set(world.engine("vllm-0").models()) == {"low"}
     assert condition(world.get("low")["status"], "Ready") == "True"
-    world.kubectl("delete", "la/low", "--timeout=20s")
+    world.kubectl("delete", "la/low", "--timeout=60s")
     world.wait_ready("high")
 
 

@@ -70,7 +70,7 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         world.apply("sql", "sql")
         world.wait_ready("sql")
 
-        world.kubectl("delete", DEFINITION, "--timeout=20s")
+        world.kubectl("delete", DEFINITION, "--timeout=60s")
         eventually(lambda: NOT_DEFINED in unready(ready), what=("the operator says that it is gone",))
         assert unready(router) == "", "the router goes on with the table that it has"
         time.sleep(8)  # longer than a watch is tried again before its resource counts as gone

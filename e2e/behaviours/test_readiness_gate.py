@@ -39,7 +39,8 @@ def test_a_pod_is_ready_only_once_it_holds_its_adapters(worlds: Worlds) -> None:
     world.wait("many", lambda status: bool(status.get("adapters")))
     pods = f"/api/v1/namespaces/{world.namespace}/pods"
 
-    world.start_pods(1, "--sim-load-seconds", "0.3", readiness_gates=[GATE], wait=False)
+    slow = ("--sim-load-seconds", "0.3", "--sim-startup-seconds", "2")
+    world.start_pods(1, *slow, readiness_gates=[GATE], wait=False)
     # the API server's own order of events: the containers are ready before the gate opens, and the pod after that
     pod = world.rest.wait(
         pods, "vllm-0", lambda pod: bool(pod) and "ContainersReady" in json.dumps(pod) and _serves(pod)

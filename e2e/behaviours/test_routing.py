@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -23,10 +22,11 @@ from e2e.behaviours.routing_traffic import RoutedTraffic
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
 from e2e.world import World
+from e2e.world.operator_process import free_port
 from e2e.world.world import ROOT, SYSTEM_NAMESPACE, assigned, condition, eventually
 
 IN_SERVICE = "example.com/in-service"
-LETS_GO = ("--withdraw-seconds", "0.3")
+LETS_GO = ("--withdraw-seconds", "2")  # what a change takes to this router and its users, on a busy machine too
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
@@ -38,11 +38,6 @@ def reader(plane: ControlPlane) -> Path:
     plane.kubectl("apply", "-f", "-", input=json.dumps(rights))
     (account,) = [one["metadata"]["name"] for one in objects if one["kind"] == "ServiceAccount"]
     return plane.service_account_kubeconfig(SYSTEM_NAMESPACE, account)
-
-
-def a_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def get(url: str) -> Any:
@@ -73,7 +68,7 @@ def a_router(world: World, kubeconfig: Path, port: int, *more: str) -> Iterator[
             yield url, process
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) is not None
+            assert process.wait(60) is not None
 
 
 def put_in_service(world: World, pod: str, yes: bool = True) -> None:
@@ -112,7 +107,7 @@ def test_no_request_is_lost_while_adapters_are_rolled_and_pods_restarted_and_sca
     world.apply("chat", "chat", deployment={"replicas": 2})
     world.wait_ready("sql")
     world.wait_ready("chat")
-    port = a_port()
+    port = free_port()
     with (
         a_router(world, reader, port) as (url, process),
         RoutedTraffic(url, world.namespace, ("sql", "chat")) as traffic,
@@ -170,7 +165,7 @@ def test_no_request_is_lost_while_adapters_are_rolled_and_pods_restarted_and_sca
 
 
 def test_of_a_pod_that_is_killed_only_its_own_requests_are_lost_and_none_hears_404(worlds: Worlds) -> None:
-    port = a_port()
+    port = free_port()
     operator = (*LETS_GO, "--router-port", str(port))  # the operator's own table, which is ahead of status
     world = worlds(3, operator=operator, pod_options={"restart_seconds": 0.5})
     versions = {publish(world, "sql", 0)}
@@ -214,7 +209,7 @@ def test_the_leader_who_stands_by_and_a_router_of_its_own_answer_alike(worlds: W
         # of what is loaded on demand, a router of its own asks with its own rights, and no others
         world.adapter("lazy")
         world.apply("lazy", "lazy", deployment={"loadOnStartup": False})
-        with a_router(world, reader, a_port()) as (url, _):
+        with a_router(world, reader, free_port()) as (url, _):
             eventually(lambda: pick_at(url, world, "lazy", 20.0)[0] == 200, what=["it is loaded when asked for"])
             urls.append(url)
             for each in urls:

@@ -43,10 +43,11 @@ class Connection:
 
 
 class FaultProxy:
-    """Listens on a free port of 127.0.0.1 and forwards to `host`:`port`."""
+    """Listens on a free port of 127.0.0.1, or where `listen` says, and forwards to `host`:`port`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._target = host, port
+        self._listen = listen
         self.delay = 0.0
         self.block = False
         self.refuse = False
@@ -109,7 +110,7 @@ class FaultProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, *self._listen))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()
@@ -133,7 +134,7 @@ class FaultProxy:
             if self.refuse:
                 _reset(connection)
                 return
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 back, connection.server = await asyncio.open_connection(*self._target)
                 await asyncio.gather(self._pump(reader, connection, False), self._pump(back, connection, True))
         finally:
@@ -142,12 +143,12 @@ class FaultProxy:
             _abort((connection.client, connection.server))
 
     async def _pump(self, reader: asyncio.StreamReader, connection: Connection, to_client: bool) -> None:
-        """Forward one way until either end is over. One that is silent is held open, and drained of nothing."""
+        """Forward one way until either end is over; of one that is silent, nothing."""
         while data := await reader.read(CHUNK_BYTES):
             if self.delay:
                 await asyncio.sleep(self.delay)
             if connection.silent:
-                await asyncio.get_running_loop().create_future()  # until the proxy ends
+                continue
             writer = connection.client if to_client else connection.server
             assert writer is not None
             if to_client and connection.left is not None:
@@ -163,16 +164,16 @@ class FaultProxy:
             if connection.left == 0:
                 _abort((connection.client, connection.server))
                 return
-        if connection.silent:
-            await asyncio.get_running_loop().create_future()
-        _abort((connection.client if to_client else connection.server,))
+        if not (connection.silent and to_client):  # what the server does is not told
+            _abort((connection.client, connection.server))
 
 
 def _reset(connection: Connection) -> None:
     for writer in (connection.client, connection.server):
         sock = writer.get_extra_info("socket") if writer is not None else None
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # it is closed already
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     _abort((connection.client, connection.server))
 
 

@@ -126,7 +126,9 @@ class ContainerLife:
 
     async def _probe(self, launch: Launch) -> None:
         """Quickly until the first success, then as a kubelet would: some failures in a row make it unready."""
-        while launch.startup is not None and not await self._healthy(launch.startup):
+        while True:
+            if launch.startup is None or await self._healthy(launch.startup):
+                break
             await asyncio.sleep(self._options.starting_probe_seconds)
         if not self.state.started:
             self._note(started=True, ready=launch.probe is None)

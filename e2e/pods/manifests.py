@@ -46,7 +46,8 @@ def vllm_statefulset(
     `args` come after `--model`, `--enable-lora` and `--port`; give `--model` there to serve a folder under the name
     `base_model`. `annotations` without a slash in the key are the product's: `{"max-loras": "4"}`. `adapter_root`, a
     folder of this machine, is mounted at its own path and told in the annotation `adapter-root`. `containers` are
-    further ones, `sidecars` such that are native sidecars. A value of `env` may be a `valueFrom`, or None for a variable that is not to be set.
+    further ones, `sidecars` such that are native sidecars. A value of `env` may be a `valueFrom`, or None for a
+    variable that is not to be set.
 
     With `ordered` the pods come one after the other, as is Kubernetes' default.
     """

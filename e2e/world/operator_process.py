@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.world.forked import ForkedCommand, die_with_parent
+from e2e.world.rest import PATIENCE_SECONDS
 
 
 class OperatorProcess:
@@ -59,7 +60,7 @@ class OperatorProcess:
                 preexec_fn=None if detached else die_with_parent,
             )
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Until /readyz answers 200.
 
         Raises:
@@ -80,7 +81,7 @@ class OperatorProcess:
     def fetch(self, path: str) -> str:
         """GET from the health port (or the metrics port for /metrics)."""
         port = self.metrics_port if path == "/metrics" else self.health_port
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
     def stop(self) -> int:

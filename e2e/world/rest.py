@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 GROUP = "/apis/production-stack.vllm-project/v1alpha1"
+PATIENCE_SECONDS = 60.0  # so long is waited for what comes at once on a machine of one's own, before it is a failure
 Json = dict[str, Any]
 
 
@@ -53,14 +54,14 @@ class Rest:
 
     def get(self, path: str, **query: str) -> Json:
         """The object or list at `path`; an empty object where there is none."""
-        answer = self._session.get(self._url + path, params=query, timeout=10)
+        answer = self._session.get(self._url + path, params=query, timeout=30)
         if answer.status_code == 404:
             return {}
         answer.raise_for_status()
         return dict(answer.json())
 
     def create(self, path: str, body: Json) -> Json:
-        answer = self._session.post(self._url + path, json=body, timeout=10)
+        answer = self._session.post(self._url + path, json=body, timeout=30)
         if answer.status_code >= 400:
             raise AssertionError(f"POST {path}: {answer.status_code} {answer.text[:500]}")
         return dict(answer.json())
@@ -77,18 +78,18 @@ class Rest:
     def patch(self, path: str, body: Json) -> Json:
         """A merge patch."""
         kind = {"Content-Type": "application/merge-patch+json"}
-        answer = self._session.patch(self._url + path, data=json.dumps(body), headers=kind, timeout=10)
+        answer = self._session.patch(self._url + path, data=json.dumps(body), headers=kind, timeout=30)
         if answer.status_code >= 400:
             raise AssertionError(f"PATCH {path}: {answer.status_code} {answer.text[:500]}")
         return dict(answer.json())
 
     def delete(self, path: str, **query: str) -> None:
         """Delete an object, or all of a collection; what is not there is gone already."""
-        answer = self._session.delete(self._url + path, params=query, timeout=10)
+        answer = self._session.delete(self._url + path, params=query, timeout=30)
         if answer.status_code >= 400 and answer.status_code != 404:
             raise AssertionError(f"DELETE {path}: {answer.status_code} {answer.text[:500]}")
 
-    def wait(self, collection: str, name: str, done: Callable[[Json], bool], timeout: float = 20.0) -> Json:
+    def wait(self, collection: str, name: str, done: Callable[[Json], bool], timeout: float = PATIENCE_SECONDS) -> Json:
         """Follow one object until `done(object)`, which gets an empty object while there is none.
 
         Raises:
@@ -131,7 +132,7 @@ class Rest:
             "resourceVersion": version,
             "timeoutSeconds": "1",
         }
-        answer = self._session.get(self._url + collection, params=query, timeout=10)
+        answer = self._session.get(self._url + collection, params=query, timeout=30)
         answer.raise_for_status()
         return [json.loads(line)["object"] for line in answer.iter_lines()]
 

@@ -17,7 +17,7 @@ from e2e.pods.manifests import agent_container, vllm_statefulset
 from e2e.world.adapters import MODEL_CONFIG, write_adapter
 from e2e.world.engines import EngineProbe
 from e2e.world.operator_process import OperatorProcess
-from e2e.world.rest import GROUP, Json, Rest, WaitError
+from e2e.world.rest import GROUP, PATIENCE_SECONDS, Json, Rest, WaitError
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_NAMESPACE = "lora-operator-system"
@@ -200,10 +200,15 @@ class World:
     def collection(self) -> str:
         return f"{GROUP}/namespaces/{self.namespace}/loraadapters"
 
+    @property
+    def endpoints(self) -> str:
+        """Where the LoraEndpoints are."""
+        return f"{GROUP}/namespaces/{self.namespace}/loraendpoints"
+
     def get(self, name: str) -> Json:
         return self.rest.get(f"{self.collection}/{name}")
 
-    def wait(self, name: str, done: Callable[[Json], bool], timeout: float = 20.0) -> Json:
+    def wait(self, name: str, done: Callable[[Json], bool], timeout: float = PATIENCE_SECONDS) -> Json:
         """Until this LoraAdapter's status is as expected; returns the object. A failure shows the operator's log."""
         try:
             return self.rest.wait(
@@ -213,7 +218,7 @@ class World:
             log = self.operator.tail() if self.operator is not None else "(no operator runs)"
             raise WaitError(f"{error}\n--- operator log\n{log}") from None
 
-    def wait_ready(self, name: str, timeout: float = 20.0) -> Json:
+    def wait_ready(self, name: str, timeout: float = PATIENCE_SECONDS) -> Json:
         """Until Ready is True for the present generation."""
         body = self.rest.get(f"{self.collection}/{name}")
         generation = body.get("metadata", {}).get("generation", 1)
@@ -223,7 +228,7 @@ class World:
             timeout,
         )
 
-    def wait_gone(self, name: str, timeout: float = 20.0) -> None:
+    def wait_gone(self, name: str, timeout: float = PATIENCE_SECONDS) -> None:
         """Until the LoraAdapter does not exist any more."""
         self.rest.wait(self.collection, name, lambda body: not body, timeout)
 
@@ -256,7 +261,7 @@ def failed(status: Json) -> dict[str, str]:
     return {item["name"]: item.get("code", "") for item in status.get("failedAdapters") or ()}
 
 
-def eventually(done: Callable[[], bool], timeout: float = 20.0, what: Sequence[str] = ()) -> None:
+def eventually(done: Callable[[], bool], timeout: float = PATIENCE_SECONDS, what: Sequence[str] = ()) -> None:
     """For what cannot be watched (an engine's list): ask again until it is so."""
     deadline = time.monotonic() + timeout
     while not done():

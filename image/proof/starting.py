@@ -96,7 +96,7 @@ STARTS = (
     ),
     Start("router", INSTALL / "router.yaml", "router", "/readyz", ("--port",), account="lora-operator-router"),
     Start(
-        "agent", ROOT / "manifests" / "samples" / "vllm-agent.yaml", "agent", "/readyz", ("--port",),
+        "agent", ROOT / "manifests" / "samples" / "vllm-agent.yaml", "agent", "/healthz", ("--port",),
         writable=("/adapters",), secrets={"/etc/lora-agent/token": secrets.token_hex(16)},
     ),
 )  # fmt: skip

@@ -180,7 +180,7 @@ class Operator:
                 deadline_seconds=settings.finalizer_seconds,
                 changed=self._mark,
             ),
-            gates=Gates(kube, self.cluster, self._writes, self._mark),
+            gates=Gates(kube, self.cluster, self._writes, self._mark, deadline_seconds=settings.gate_seconds),
             teller=Teller(self._recorder),
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),

@@ -123,5 +123,6 @@ def _loses(before: Contents, after: Contents) -> bool:
     """Whether somebody must not be sent any more where `before` sends them."""
     if (before.address, before.container, before.pod_uid) != (after.address, after.container, after.pod_uid):
         return True
-    left = {(held.name, held.engine_name) for held in after.adapters}
-    return any((held.name, held.engine_name) not in left for held in before.adapters)
+    same = set(map(id, after.adapters))  # most are the same objects, see `Shared`
+    gone = {(held.name, held.engine_name) for held in before.adapters if id(held) not in same}
+    return bool(gone) and not gone <= {(held.name, held.engine_name) for held in after.adapters}

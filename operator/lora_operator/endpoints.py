@@ -23,6 +23,7 @@ Claim = tuple[str, str]  # the LoraAdapter's name, and the fingerprint of the ve
 Claims = Mapping[tuple[str, str], Claim]  # by namespace and public name
 
 REMEMBERED = 200_000
+MANY = 50
 
 
 def claims_of(desired: Desired, held: Callable[[str], Held]) -> Claims:
@@ -41,11 +42,12 @@ def claims_of(desired: Desired, held: Callable[[str], Held]) -> Claims:
 class Endpoints:
     """Call `update` in each round: it costs a glance at each pod, and work for those that changed."""
 
-    def __init__(self) -> None:
-        self._shared = Shared()
+    def __init__(self, shared: Shared | None = None) -> None:
+        self._shared = shared or Shared()
         self._claims: Claims = {}
         self._bases: dict[str, _Basis] = {}
         self._contents: dict[str, Contents | None] = {}
+        self._unclaimed: dict[str, set[str]] = {}  # by pod, names that nobody stands for
         self._ours: dict[tuple[EngineModel, str], OurModel | None] = {}
 
     def update(
@@ -59,11 +61,13 @@ class Endpoints:
         self._claims = claims
         for key in [key for key in self._bases if key not in pods]:
             del self._bases[key], self._contents[key]
+            self._unclaimed.pop(key, None)
         for key, record in pods.items():
             leaving = frozenset(effect.engine_name for effect in ledger.on(key) if effect.is_unload)
             basis, before = _Basis(record, engines.get(key), leaving), self._bases.get(key)
             known = self._contents.get(key)
-            if before is None or (moved and self._concerns(basis, moved)) or not basis.goes_on_from(before):
+            if before is None or (moved and self._concerns(key, basis, moved)) or not basis.goes_on_from(before):
+                self._unclaimed.pop(key, None)
                 made = self._contents_of(basis)
             elif known is not None and before.view is not None and basis.models is not before.models:
                 # most of what happens to a pod is that it gets one more
@@ -97,13 +101,14 @@ class Endpoints:
         for model in models:
             ours = self._our_model(model, basis.record.pod.adapter_root)
             claim = self._claims.get((namespace, ours.name)) if ours is not None else None
+            if ours is not None and claim is None:
+                self._unclaimed.setdefault(basis.record.key, set()).add(ours.name)
             if ours is None or claim is None or ours.engine_name in basis.leaving:
                 continue
             before = found.get(ours.name)
             # with two versions on one pod for a moment, the wanted one is the one to ask
             if before is None or (ours.fingerprint == claim[1] != before.version):
-                held = HeldAdapter(ours.name, ours.engine_name, ours.fingerprint, claim[0])
-                found[ours.name] = self._shared.of(held)
+                found[ours.name] = self._shared.of(ours.name, ours.engine_name, ours.fingerprint, claim[0])
         return tuple(found[name] for name in sorted(found))
 
     def _our_model(self, model: EngineModel, root: str) -> OurModel | None:
@@ -115,11 +120,13 @@ class Endpoints:
             self._ours[key] = our_model(model, root)
         return self._ours[key]
 
-    def _concerns(self, basis: _Basis, moved: frozenset[tuple[str, str]]) -> bool:
-        """Whether the pod lists any of these."""
-        pod = basis.record.pod
-        ours = (self._our_model(model, pod.adapter_root) for model in basis.models)
-        return any(one is not None and (pod.namespace, one.name) in moved for one in ours)
+    def _concerns(self, key: str, basis: _Basis, moved: frozenset[tuple[str, str]]) -> bool:
+        """Whether the pod may list any of these: to look for many takes longer than to begin anew."""
+        if len(moved) > MANY or basis.leaving:
+            return True
+        known, unclaimed = self._contents.get(key), self._unclaimed.get(key, ())
+        names = (name for namespace, name in moved if namespace == basis.record.pod.namespace)
+        return any(name in unclaimed or (known is not None and known.holds(name) is not None) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

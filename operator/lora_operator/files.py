@@ -162,9 +162,8 @@ class Files:
 
     async def stop(self) -> None:
         """Everything that brings files has been cancelled before."""
-        ending = [
-            asyncio.create_task(part.stop()) for part in (self.prefetcher, self.agents, self.readiness, self._shared)
-        ]
+        parts = (self.prefetcher, self.agents, self.readiness, self._shared)
+        ending = [asyncio.create_task(part.stop()) for part in parts]
         if self._opening is not None:
             self._opening.cancel()
             ending.append(self._opening)

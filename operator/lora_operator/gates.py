@@ -20,7 +20,6 @@ from lora_operator.settings import GATE
 from lora_operator.writes import NotSo, Priority, Writes
 from lora_scheduler import Plan, Pod, Reason, ResidentState, Snapshot
 
-DEADLINE_SECONDS = 60.0
 MESSAGE_MAX = 900
 NAMED_MAX = 5
 WRITE = "readiness gate"  # in the queue of writes
@@ -82,9 +81,16 @@ class Gates:
     """Writes the condition of gated pods."""
 
     def __init__(
-        self, kube: Kube, cluster: Cluster, writes: Writes, changed: Callable[[], None] = lambda: None
+        self,
+        kube: Kube,
+        cluster: Cluster,
+        writes: Writes,
+        changed: Callable[[], None] = lambda: None,
+        *,
+        deadline_seconds: float,
     ) -> None:
         self._kube = kube
+        self._deadline_seconds = deadline_seconds
         self._changed = changed
         self._cluster = cluster
         self._writes = writes
@@ -109,7 +115,7 @@ class Gates:
         elif verdict.is_open:
             self._condition(record, True, verdict.reason, verdict.message)
         elif self._waits_too_long(record, verdict):
-            text = f"opened after {DEADLINE_SECONDS:g} s, though {verdict.message}"
+            text = f"opened after {self._deadline_seconds:g} s, though {verdict.message}"
             self._condition(record, True, "DeadlinePassed", text)
 
     def _waits_too_long(self, record: PodRecord, verdict: Verdict) -> bool:
@@ -121,7 +127,7 @@ class Gates:
         known = self._up_since.get(record.key)
         if known is None or known[0] != life:
             known = self._up_since[record.key] = (life, now)
-        return now - known[1] > DEADLINE_SECONDS
+        return now - known[1] > self._deadline_seconds
 
     def _condition(self, record: PodRecord, is_open: bool, reason: str, message: str) -> None:
         mark = record.pod.container_mark

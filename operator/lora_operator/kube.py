@@ -90,7 +90,7 @@ class Kube:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _call(
+    async def call(
         self,
         method: str,
         path: str,
@@ -101,6 +101,7 @@ class Kube:
         timeout: float = REQUEST_SECONDS,
         fenced: bool = True,
     ) -> Json:
+        """One request; `fenced` is what only a leader may write. Raises KubeError."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
         if method != "GET":
             if fenced:
@@ -161,7 +162,7 @@ class Kube:
         """A list, page by page; `timeout` is that of one page. Raises KubeError: 410 if it took too long to read."""
         token = ""
         while True:
-            page = await self._call(
+            page = await self.call(
                 "GET", path, query={**query, **({"continue": token} if token else {})}, timeout=timeout
             )
             token = (page.get("metadata") or {}).get("continue") or ""
@@ -205,17 +206,17 @@ class Kube:
             raise
         except TimeoutError as error:
             raise Silent(0, f"watching {path}: nothing was heard for {silent_seconds:g} s") from error
-        except Exception as error:  # as in _call
+        except Exception as error:  # as in call
             raise KubeError(0, f"watching {path}: {type(error).__name__}: {error}") from error
 
     async def version(self) -> Json:
         """What the API server says about itself: `gitVersion`, `major`, `minor`. Raises KubeError."""
-        return await self._call("GET", "/version", timeout=LOOK_SECONDS)
+        return await self.call("GET", "/version", timeout=LOOK_SECONDS)
 
     async def serves(self, group: str, version: str, plural: str) -> bool:
         """Whether there is such a resource. Raises KubeError."""
         try:
-            found = await self._call("GET", f"/apis/{group}/{version}", timeout=LOOK_SECONDS)
+            found = await self.call("GET", f"/apis/{group}/{version}", timeout=LOOK_SECONDS)
         except KubeError as error:
             if error.status == 404:
                 return False
@@ -229,7 +230,7 @@ class Kube:
             KubeError: they could not be read.
         """
         try:
-            document = await self._call("GET", f"/openapi/v3/apis/{group}/{version}", timeout=LOOK_SECONDS)
+            document = await self.call("GET", f"/openapi/v3/apis/{group}/{version}", timeout=LOOK_SECONDS)
         except KubeError as error:
             if error.status == 404:
                 return {}
@@ -241,7 +242,7 @@ class Kube:
         spec = {"resourceAttributes": attributes}
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await self._call("POST", path, body=body, timeout=LOOK_SECONDS, fenced=False)  # changes nothing
+        answer = await self.call("POST", path, body=body, timeout=LOOK_SECONDS, fenced=False)  # changes nothing
         return bool((answer.get("status") or {}).get("allowed"))
 
     async def list_adapters(self, namespaces: tuple[str, ...]) -> tuple[list[Json], str]:
@@ -259,13 +260,13 @@ class Kube:
         return await self._list([f"/api/v1/namespaces/{n}/pods" for n in namespaces] or ["/api/v1/pods"])
 
     async def node(self, name: str) -> Json:
-        return await self._call("GET", f"/api/v1/nodes/{name}")
+        return await self.call("GET", f"/api/v1/nodes/{name}")
 
     async def secret(self, namespace: str, name: str) -> Json:
-        return await self._call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        return await self.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
     async def config_map(self, namespace: str, name: str) -> Json:
-        return await self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        return await self.call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
 
     async def merge_config_map(self, namespace: str, name: str, data: Mapping[str, str | None]) -> Json:
         """Set these keys (None removes one) and no others; make the ConfigMap if there is none. Whoever leads or not.
@@ -278,7 +279,7 @@ class Kube:
         new: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": kept}
         while True:
             try:
-                return await self._call(
+                return await self.call(
                     "PATCH", f"{path}/{name}", body=change, content_type=MERGE, timeout=RECORD_SECONDS, fenced=False
                 )
             except KubeError as error:
@@ -286,7 +287,7 @@ class Kube:
                     raise
                 missing = error
             try:
-                return await self._call("POST", path, body=new, timeout=RECORD_SECONDS, fenced=False)
+                return await self.call("POST", path, body=new, timeout=RECORD_SECONDS, fenced=False)
             except KubeError as error:
                 if error.status == 403:
                     raise missing from error
@@ -297,18 +298,7 @@ class Kube:
         """Remove keys of exactly this version of a ConfigMap. Raises KubeError: 409 if it is another one by now."""
         body = {"metadata": {"resourceVersion": version}, "data": dict.fromkeys(keys)}
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
-        await self._call("PATCH", path, body=body, content_type=MERGE)
-
-    async def lease(self, namespace: str, name: str) -> Json:
-        return await self._call("GET", f"{_leases(namespace)}/{name}")
-
-    async def create_lease(self, namespace: str, name: str) -> Json:
-        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
-        return await self._call("POST", _leases(namespace), body=body, fenced=False)
-
-    async def replace_lease(self, namespace: str, name: str, body: Json) -> Json:
-        """As it was read, with changes: 409 if somebody else wrote it since."""
-        return await self._call("PUT", f"{_leases(namespace)}/{name}", body=body, fenced=False)
+        await self.call("PATCH", path, body=body, content_type=MERGE)
 
     async def apply_status(self, namespace: str, name: str, uid: str, status: Json) -> Json:
         """Server-side apply of the whole status. The uid makes it fail, not create, where the object is another one."""
@@ -320,13 +310,13 @@ class Kube:
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = self._resource(namespace, name, "status")
-        return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
+        return await self.call("PATCH", path, query=query, body=body, content_type=APPLY)
 
     async def apply_endpoint(self, namespace: str, name: str, body: Json) -> Json:
         """Server-side apply of a whole LoraEndpoint; it is created where there is none."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{ENDPOINTS}/{name}"
-        return await self._call("PATCH", path, query=query, body=body, content_type=APPLY)
+        return await self.call("PATCH", path, query=query, body=body, content_type=APPLY)
 
     async def add_finalizer(self, namespace: str, name: str, uid: str, known: Sequence[str]) -> Json:
         """Add ours to the finalizers that are `known`. Raises KubeError: 422 if there are others by now."""
@@ -348,11 +338,11 @@ class Kube:
         body = [{"op": "test", "path": "/metadata/uid", "value": uid}, *patch]
         query = {"fieldManager": FIELD_MANAGER}
         path = self._resource(namespace, name)
-        return await self._call("PATCH", path, query=query, body=body, content_type=JSON_PATCH)
+        return await self.call("PATCH", path, query=query, body=body, content_type=JSON_PATCH)
 
     async def annotate_pod(self, namespace: str, name: str, uid: str, annotations: Mapping[str, str]) -> Json:
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
-        return await self._call("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}", body=body, content_type=MERGE)
+        return await self.call("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}", body=body, content_type=MERGE)
 
     async def set_pod_condition(
         self, namespace: str, name: str, uid: str, condition: Json, version: int | None = None
@@ -360,7 +350,7 @@ class Kube:
         """`version`: only if the pod has not changed since, else the answer is 409."""
         metadata: Json = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": str(version)}
         body = {"metadata": metadata, "status": {"conditions": [condition]}}
-        return await self._call(
+        return await self.call(
             "PATCH",
             f"/api/v1/namespaces/{namespace}/pods/{name}/status",
             body=body,
@@ -370,7 +360,7 @@ class Kube:
     async def create_event(self, namespace: str, event: Json) -> None:
         """Create an Event; one of the same name already there is not an error (it says the same)."""
         try:
-            await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=event)
+            await self.call("POST", f"/api/v1/namespaces/{namespace}/events", body=event)
         except KubeError as error:
             if error.status != 409:
                 raise
@@ -393,10 +383,6 @@ async def _lines(response: ClientResponse) -> AsyncGenerator[bytes]:
 
 def _seconds(retry_after: str | None) -> float:
     return float(retry_after) if retry_after is not None and retry_after.isdigit() else 0.0
-
-
-def _leases(namespace: str) -> str:
-    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
 
 def _message(text: bytes) -> str:

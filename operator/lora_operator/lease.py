@@ -65,6 +65,7 @@ class Elector:
         self._kube = kube
         self._namespace = namespace
         self._name = name
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
         self.identity = identity
         self._times = times or LeaseTimes()
         self._clock = clock
@@ -122,10 +123,10 @@ class Elector:
         self._renewed_at = None
         try:
             async with asyncio.timeout(self._attempt_seconds):
-                body = self._written or await self._kube.lease(self._namespace, self._name)
+                body = self._written or await self._kube.call("GET", self._path)
                 if body["spec"].get("holderIdentity") == self.identity:
                     body["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                    await self._kube.replace_lease(self._namespace, self._name, body)
+                    await self._put(body)
         except (KubeError, KeyError, TimeoutError) as error:
             log.warning("%s was not released, others wait for %g s: %r", self.where, self._times.duration, error)
 
@@ -176,16 +177,21 @@ class Elector:
             "leaseDurationSeconds": max(int(self._times.duration), 1),
             "renewTime": stamp,
         }
-        self._written = await self._kube.replace_lease(self._namespace, self._name, body)
+        self._written = await self._put(body)
+
+    async def _put(self, body: dict[str, Any]) -> dict[str, Any]:
+        """As it was read or written last, with changes. Raises KubeError: 409 if somebody else wrote it since."""
+        return await self._kube.call("PUT", self._path, body=body, fenced=False)
 
     async def _read_or_create(self, now: float) -> dict[str, Any] | None:
         """What to write so that it is ours, None while another has it."""
         try:
-            body = await self._kube.lease(self._namespace, self._name)
+            body = await self._kube.call("GET", self._path)
         except KubeError as error:
             if error.status != 404:
                 raise
-            body = await self._kube.create_lease(self._namespace, self._name)
+            new = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}}
+            body = await self._kube.call("POST", self._path.rpartition("/")[0], body=new, fenced=False)
         spec = body.setdefault("spec", {})
         self._looked_at = now
         self.holder = str(spec.get("holderIdentity") or "")

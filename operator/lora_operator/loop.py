@@ -113,7 +113,7 @@ class Loop:
         self._versioned_names = versioned_names
         self._on_demand_seconds = on_demand_seconds
         self._tracing = tracing
-        self._endpoints = Endpoints()
+        self._endpoints = Endpoints(parts.cluster.shared)
         self._participation = Participation()
         self._expansions = Expansions(parts.holdings, parts.sizes.of)
         self._snapshots = Snapshots()

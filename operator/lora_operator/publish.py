@@ -75,7 +75,7 @@ class Publisher:
                 del table[key]
 
     async def flush(self, key: str) -> None:
-        """See `Writes.flush`, of what was offered last."""
+        """Wait until what was offered last is written: see `Writes.flush`. Raises KubeError."""
         await self._writes.flush((STATUS, key))
 
     def _delay(self, resource: Resource, given: StatusInput, now: float) -> float:

@@ -123,6 +123,9 @@ class Settings:
     status_quiet_seconds: float = option(
         0.25, "how long an intermediate state must last before it is written into status", float
     )
+    gate_seconds: float = option(
+        60.0, "a pod's readiness gate opens at the latest so long after its engine is up, whatever it lacks", float
+    )
     plan_max_age: float = option(60.0, "age of the last plan from which /healthz answers 503", float, least=20.0)
     cache_bytes: int | None = option(
         None, "budget of the adapter volume, for example 50Gi; versions that nobody uses make room (default: none)",

@@ -25,9 +25,8 @@ log = logging.getLogger(__name__)
 
 AT_A_TIME = 8
 FLUSH_SECONDS = 2.0
-SLOW_SECONDS = 10.0  # beyond that, for an API server that is slow: as long as a write may take
 FIRST_PAUSE_SECONDS = 0.2
-AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back
+AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back; as long as a request may take
 REFUSED_SECONDS = 60.0  # the longest pause after an answer
 
 Key = tuple[str, str]  # what is written, and about which object
@@ -78,6 +77,7 @@ class Writes:
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed_until = 0.0  # the API server asked for patience
+        self._answered_at = 0.0
         self._stopped = False
 
     def __contains__(self, key: Key) -> bool:
@@ -122,22 +122,32 @@ class Writes:
         await answer
 
     async def flush(self, key: Key) -> None:
-        """Wait until what waits under the key is written, for a bounded time; what the API server does not take holds
-        nothing up. Raises KubeError where the API server is away: what was said before stands, and is acted on."""
-        for seconds in (FLUSH_SECONDS, SLOW_SECONDS):
-            try:
-                async with asyncio.timeout(seconds):
-                    while key in self._items:
-                        with contextlib.suppress(KubeError):  # it is tried again
-                            await self.tried(key)
-                            return
+        """Wait until the newest of this is written, however much is written before it. What the API server does not
+        take holds nothing up for long.
+
+        Raises KubeError where the API server is away: what was said before stands, and is acted on.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while key in self._items:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    return await self._written(key)
+            error = self.pausing(key)
+            if error is not None and not may_heal(error):
+                log.warning("%s of %s could not be written within %g s; going on", *key, FLUSH_SECONDS)
+                return None
+            # one that waits for its turn goes on waiting for as long as there are answers to others
+            since = began if error is not None else max(began, self._answered_at)
+            if loop.time() - since >= AWAY_SECONDS:
+                raise KubeError(0, f"{' of '.join(key)} could not be written within {loop.time() - began:.0f} s")
+        return None
+
+    async def _written(self, key: Key) -> None:
+        while key in self._items:
+            with contextlib.suppress(KubeError):  # it is tried again
+                await self.tried(key)
                 return
-            except TimeoutError:
-                error = self.pausing(key)
-                if error is not None and not may_heal(error):
-                    log.warning("%s of %s could not be written within %g s; going on", *key, FLUSH_SECONDS)
-                    return
-        raise KubeError(0, f"{key[0]} of {key[1]} could not be written within {FLUSH_SECONDS + SLOW_SECONDS:g} s")
 
     def pausing(self, key: Key) -> KubeError | None:
         """Why the last attempt failed, where this waits to be tried again."""
@@ -226,6 +236,8 @@ class Writes:
             self._failed(key, item, KubeError(0, f"{type(error).__name__}: {error}"))
         else:
             item.failures, item.error, item.retry_at = 0, None, 0.0
+        if item.error is None or item.error.status:
+            self._answered_at = asyncio.get_running_loop().time()
         item.running = False
         _tell(item.served, item.error)
         item.served = []

@@ -10,7 +10,7 @@ from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter, Resident, UnloadCause
 
 T = TypeVar("T")
-Order = tuple[int, float, int, str]  # see fleet.order_of
+Order = tuple[int, float, int, str]  # see finding.order_of
 
 
 SHARES_PER_UNIT = 2.0**30
@@ -22,14 +22,28 @@ class Group:
     """The pods that match one namespace, base model and selector.
 
     `targets` of them can take loads now, `ready` ones are served by AllPods; both are sorted by key. `followers` are
-    the adapters whose wanted number of copies depends on the pods.
+    the adapters that go by the number of pods; of those of Auto, `ceilings` has the most copies that they could want.
     """
 
     matching: set[str] = field(default_factory=set)
     ready: list[PodLedger] = field(default_factory=list)
     targets: list[PodLedger] = field(default_factory=list)
     followers: set[str] = field(default_factory=set)
+    ceilings: dict[str, int] = field(default_factory=dict)
     size: int = 0  # how many adapters are in it
+    _domains: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def domains(self, topology_key: str) -> frozenset[str]:
+        """The domains in which a pod can take loads."""
+        found = self._domains.get(topology_key)
+        if found is None:
+            found = self._domains[topology_key] = frozenset([pod.domain(topology_key) for pod in self.targets])
+        return found
+
+    def changed(self, pods: int) -> set[str]:
+        """The pods are no longer what they were; the adapters that this concerns, where there were or are so many."""
+        self._domains.clear()
+        return self.followers.union([key for key, most in self.ceilings.items() if most >= pods])
 
 
 class _Nothing(dict[str, Any]):
@@ -88,6 +102,7 @@ class Allotment:
     there: bool = False  # something of it was found on a pod when the account was opened
     active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
+    scarce: bool = False  # there is not room for all of its priority: first replicas come before second ones
     sound: bool = True  # what was found of it is as it should be, whether it is all or not
 
     @property
@@ -97,8 +112,9 @@ class Allotment:
         if not self.everywhere:
             lacking = self.needed - len(self.kept)
             return lacking if lacking > 0 else 0
-        without = sum(ledger.key not in self.kept for ledger in self.group.ready)
-        return without or int(not self.kept)
+        kept = self.kept
+        without = len([ledger for ledger in self.group.ready if ledger.key not in kept])
+        return without or int(not kept)
 
     @property
     def spare(self) -> bool:
@@ -135,6 +151,16 @@ class Allotment:
             copy.ledger.release(copy)
         self.kept, self.pending = {}, NOTHING
 
+    def reset(self) -> bool:
+        """Take back what a round has decided, where that is no more than places for missing copies: the account need
+        not be opened anew then."""
+        if not self.sound or self.pending or self.dropped or self.evicted or self.leaving:
+            return False
+        for copy in [copy for copy in self.kept.values() if copy.current is None]:
+            self.give_back(copy)
+        self.active = self.stirred = self.moving = self.scarce = False
+        return True
+
     def give_back(self, copy: Copy) -> None:
         """Count a kept copy no longer, before anything is decided."""
         copy.ledger.release(copy)
@@ -166,6 +192,12 @@ class Allotment:
         self._forget(copy)
         self.evicted = own(self.evicted)
         self.evicted[copy.ledger.key] = Eviction(copy, cause, on_behalf_of)
+
+    def bytes_on(self, pod: str) -> int:
+        """What a copy would take on the pod: as `taken_back` gives one back, with the size that it has there."""
+        dropped, eviction = self.dropped.get(pod), self.evicted.get(pod)
+        there = dropped or (eviction.copy if eviction else None)
+        return self.adapter.bytes if there is None or there.current is None else there.bytes
 
     def taken_back(self, pod: str) -> Copy | None:
         """The copy that was given up on the pod in this round and is of the wanted version: nothing of it has to leave

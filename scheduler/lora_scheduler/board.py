@@ -114,8 +114,10 @@ class Board:
         return self._targets[base_model]
 
     def _of_all(self, allotment: Allotment) -> PodLedger | None:
-        size, pending = allotment.adapter.bytes, allotment.pending
-        fitting = [pod for pod in options(allotment) if pod.fits_later(size, pending.get(pod.key))]
+        pending = allotment.pending
+        fitting = [
+            pod for pod in options(allotment) if pod.fits_later(allotment.bytes_on(pod.key), pending.get(pod.key))
+        ]
         return self.best(allotment, fitting) if fitting else None
 
 
@@ -174,7 +176,7 @@ class Line:
             return []
         self._look()
         adapter, kept, entries = allotment.adapter, allotment.kept, self._entries
-        matching = allotment.group.matching
+        matching, evicted = allotment.group.matching, allotment.evicted
         size, topology_key, ideal = adapter.bytes, adapter.topology_key, (fewest, False)
         tolerance = allotment.share if self._scarce else 0.0
         found: list[PodLedger] = []
@@ -204,6 +206,8 @@ class Line:
             if room < size:
                 continue
             roomy = True
+            if key in evicted and room < allotment.bytes_on(key):
+                continue
             if key in kept or key not in matching or not loadable(adapter, pod):
                 continue
             rating = (

@@ -1,7 +1,7 @@
 """What can be wrong with a question to this library.
 
 PlacementError (a ValueError)
-├── InvalidSnapshot   two objects with one key, a negative size, an unknown selector operator
+├── InvalidSnapshot   two objects with one key, a negative size, an unknown selector operator, a value of a wrong type
 ├── InvalidPolicy     a policy that does not exist, a bound below its minimum
 └── UnknownAdapter    a question about an adapter that is not in the snapshot
 """

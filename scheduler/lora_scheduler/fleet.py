@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from operator import attrgetter
 
-from lora_scheduler.allotment import Allotment, Group, Order, own, share_of
+from lora_scheduler.allotment import Allotment, Group, Order, share_of
+from lora_scheduler.crowding import Crowding
+from lora_scheduler.failing import Failing
+from lora_scheduler.finding import Copies, copies_on, enter_found, order_of
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.holding import Holding
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import Adapter, Places, Pod, ReplicaPolicy, Resident, ResidentState
 from lora_scheduler.replicas import Followed, wanted_copies
 from lora_scheduler.starting import Starting
 
 _order = attrgetter("order")
-
-Copies = dict[str, tuple[Resident, ...]]
 
 NOWHERE = Places()
 
@@ -51,7 +52,8 @@ class Fleet:
         self._groups = Groups()
         self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
-        self._close: set[str] = set()  # adapters with two copies, as found, in one domain
+        self._crowding = Crowding()
+        self.failing = Failing()
         self._priorities: Counter[int] = Counter()
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
@@ -79,35 +81,42 @@ class Fleet:
         """The pods where more would stay than a limit allows."""
         return [pod for pod in self.pods if pod.later_slots > pod.slot_limit or pod.later_bytes > pod.byte_limit]
 
-    def in_turn(self) -> Iterator[Allotment]:
-        """The active ones, and those that the round stirs before their turn has come; highest priority first."""
+    def in_turn(self) -> Iterator[Allotment | None]:
+        """The active ones, and those that the round stirs before their turn has come; highest priority first. After
+        those of each priority, None."""
         line = sorted(self.active, key=_order, reverse=True)
         others: list[tuple[Order, Allotment]] = []
         seen = 0
         turn: Order | None = None
+        level: int | None = None
         while True:
             while seen < len(self.stirred):
                 stirred = self.stirred[seen]
                 seen += 1
                 if not stirred.active and (turn is None or stirred.order > turn):
                     heappush(others, (stirred.order, stirred))
-            if others and (not line or others[0][0] < line[-1].order):
-                turn, allotment = heappop(others)
-            elif line:
-                allotment = line.pop()
-                turn = allotment.order
-            else:
+            stirred_first = bool(others) and (not line or others[0][0] < line[-1].order)
+            following = others[0][1] if stirred_first else line[-1] if line else None
+            if level is not None and (following is None or following.adapter.priority < level):
+                level = None
+                yield None
+                continue
+            if following is None:
                 return
-            yield allotment
+            (heappop(others) if stirred_first else line.pop())
+            turn, level = following.order, following.adapter.priority
+            yield following
 
     def worked(self) -> list[Allotment]:
         """All whose account may have changed in this round, in the order in which they are served."""
         return sorted([*self.active, *(a for a in self.stirred if not a.active)], key=_order)
 
     def close_together(self) -> list[Allotment]:
-        """All with copies that share a domain, and some whose copies do not, in the order in which they are served."""
-        found = dict.fromkeys((*(self.allotments[key] for key in self._close), *self.active, *self.stirred))
-        return sorted([allotment for allotment in found if len(allotment.kept) > 1], key=_order)
+        """All with copies in one domain that could be in another, and some others, in the order in which they are
+        served."""
+        close = self._crowding.close(self.allotments)
+        found = dict.fromkeys((*(self.allotments[key] for key in close), *self.active, *self.stirred))
+        return sorted([one for one in found if len(one.kept) > 1 and not one.everywhere], key=_order)
 
     def blocks(self, allotment: Allotment, ledger: PodLedger) -> bool:
         """Whether an engine name that a load would need is still listed on the pod."""
@@ -145,6 +154,7 @@ class Fleet:
             for key in adapters:
                 touched.setdefault(key, []).append(pod)
         self.holding.begin(places, self.targets)
+        self.failing.before = places.failed
         for key in self.holding.voided(self.starting.loads):
             touched.setdefault(key, [])
             restless.add(key)
@@ -156,7 +166,7 @@ class Fleet:
             allotment = self.allotments.get(key)
             if allotment is None:
                 continue
-            if key not in restless and self._correct(allotment, touched[key]):
+            if (key not in restless or allotment.reset()) and self._correct(allotment, touched[key]):
                 corrected.append(key)
             else:
                 allotment.withdraw()
@@ -178,7 +188,7 @@ class Fleet:
 
     def _judge(self, allotment: Allotment) -> None:
         """Whether an account is at rest: what is there is as it should be, and all else can begin to load."""
-        (self._close.add if _are_close(allotment) else self._close.discard)(allotment.adapter.key)
+        self._crowding.note(allotment)
         if (
             allotment.sound
             and _is_complete(allotment)
@@ -196,6 +206,7 @@ class Fleet:
     def _put_pod(self, pod: Pod) -> set[str]:
         """A new or changed pod; the adapters whose accounts that touches."""
         ledger = self._ledgers.get(pod.key)
+        self.failing.note(None if ledger is None else ledger.pod, pod)
         if ledger is None:
             ledger = self._ledgers[pod.key] = PodLedger(pod)
             self._note_target(ledger)
@@ -216,6 +227,7 @@ class Fleet:
         del self._ledgers[ledger.key]
         remove(self.pods, ledger)
         self.targets.discard(ledger.key)
+        self.failing.note(ledger.pod, None)
         return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {}) | ledger.held.keys()
 
     def _note_target(self, ledger: PodLedger) -> None:
@@ -256,7 +268,7 @@ class Fleet:
     def _remove_adapter(self, key: str) -> None:
         allotment = self.allotments.pop(key)
         allotment.withdraw()
-        self._close.discard(key)
+        self._crowding.forget(key)
         self._groups.leave(allotment.adapter)
         self._forget(allotment.adapter)
         if key in self._found:
@@ -288,6 +300,10 @@ class Fleet:
         order = order_of(adapter, share)
         allotment = Allotment(adapter, group, wanted, share, order, self.stirred, everywhere, most, needed)
         self.allotments[adapter.key] = allotment
+        if adapter.replica_policy is ReplicaPolicy.AUTO and adapter.max_replicas is None:
+            group.ceilings[adapter.key] = max(most, needed)
+        else:
+            group.ceilings.pop(adapter.key, None)
         as_wanted = True
         found = self._found.get(adapter.key)
         if found is not None:
@@ -295,7 +311,7 @@ class Fleet:
             for pod in sorted(found) if len(found) > 1 else found:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
-                    as_wanted &= _enter(allotment, ledger, found[pod])
+                    as_wanted &= enter_found(allotment, ledger, found[pod])
             if adapter.yields:
                 allotment.want_no_more()
         allotment.sound = as_wanted
@@ -319,7 +335,11 @@ class Fleet:
             copy_there = allotment.kept.get(pod)
             if copy_there is not None:
                 allotment.give_back(copy_there)
-            if pod in found and self._ledgers[pod].counts and not _enter(allotment, self._ledgers[pod], found[pod]):
+            if (
+                pod in found
+                and self._ledgers[pod].counts
+                and not enter_found(allotment, self._ledgers[pod], found[pod])
+            ):
                 return False
         allotment.there = bool(found)
         self.holding.ask(allotment)
@@ -329,66 +349,3 @@ class Fleet:
 def _is_complete(allotment: Allotment) -> bool:
     """Whether as many copies are kept as there should be, no more and no less."""
     return allotment.missing == 0 if allotment.everywhere else len(allotment.kept) == allotment.wanted
-
-
-def _are_close(allotment: Allotment) -> bool:
-    """Whether two copies share a domain, and need not: copies on every pod do."""
-    if len(allotment.kept) < 2 or allotment.everywhere:
-        return False
-    topology_key = allotment.adapter.topology_key
-    domains = {copy.ledger.domain(topology_key) for copy in allotment.kept.values()}
-    return len(domains) < len(allotment.kept)
-
-
-def _enter(allotment: Allotment, ledger: PodLedger, residents: tuple[Resident, ...]) -> bool:
-    """Enter what the adapter has on one pod; whether that is as it should be, so that no step would touch it."""
-    adapter = allotment.adapter
-    if len(residents) == 1 and residents[0].version == adapter.version:
-        resident = residents[0]
-        if resident.state is not ResidentState.UNLOADING:
-            allotment.enter(Copy(adapter, ledger, resident.bytes, allotment.share, resident))
-            return (
-                ledger.key in allotment.group.matching
-                and adapter.key not in ledger.pod.excluded
-                and adapter.rank <= ledger.pod.max_rank
-            )
-    leaving = tuple(resident for resident in residents if resident.state is ResidentState.UNLOADING)
-    staying = [resident for resident in residents if resident.state is not ResidentState.UNLOADING]
-    if leaving:
-        allotment.leaving = own(allotment.leaving)
-        allotment.leaving[ledger.key] = leaving
-    if staying:
-        allotment.enter(copy_of(allotment, ledger, staying))
-    return False
-
-
-def copies_on(pod: Pod) -> Copies:
-    """Our residents of a pod by adapter; those of no adapter under the empty key."""
-    found: Copies = {}
-    for resident in pod.residents:
-        if resident.owned:
-            key = resident.adapter or ""
-            found[key] = (*found.get(key, ()), resident)
-    return found
-
-
-def order_of(adapter: Adapter, share: float) -> Order:
-    """Who is served first: the highest priority, then whose copies get the most requests (where that is unknown, all
-    are alike), then the oldest. Largest shares first is what makes loads even (Graham's rule)."""
-    return -adapter.priority, -share if adapter.demand is not None else 0.0, adapter.age_rank, adapter.key
-
-
-def copy_of(allotment: Allotment, ledger: PodLedger, residents: Iterable[Resident]) -> Copy:
-    """One copy of several residents (old and new version side by side, say); at least one resident."""
-    ranked = sorted(residents, key=lambda r: (r.state is not ResidentState.LOADED, r.name))
-    current = [resident for resident in ranked if resident.version == allotment.adapter.version]
-    old = [resident for resident in ranked if resident.version != allotment.adapter.version]
-    return Copy(
-        allotment.adapter,
-        ledger,
-        bytes=(current or old)[0].bytes,
-        share=allotment.share,
-        current=current[0] if current else None,
-        old=old[0] if old else None,
-        extras=(*current[1:], *old[1:]),
-    )

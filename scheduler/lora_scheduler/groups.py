@@ -36,7 +36,7 @@ class Groups:
                 [ledger for ledger in found if ledger.target],
             )
         group.size += 1
-        if adapter.replica_policy is not ReplicaPolicy.FIXED:
+        if adapter.replica_policy is ReplicaPolicy.ALL_PODS:
             group.followers.add(adapter.key)
         return group
 
@@ -46,6 +46,7 @@ class Groups:
         group = groups[adapter.namespace, adapter.selector]
         group.size -= 1
         group.followers.discard(adapter.key)
+        group.ceilings.pop(adapter.key, None)
         if not group.size:
             del groups[adapter.namespace, adapter.selector]
             if not groups:
@@ -57,12 +58,12 @@ class Groups:
         self._pods.setdefault(ledger.pod.base_model, Labelled()).add(ledger)
         for kind, group in self._by_model.get(ledger.pod.base_model, {}).items():
             if selects(*kind, ledger.pod):
+                followers |= group.changed(len(group.matching))
                 group.matching.add(ledger.key)
                 if ledger.sends:
                     insert(group.ready, ledger)
                 if ledger.target:
                     insert(group.targets, ledger)
-                followers |= group.followers
         return followers
 
     def discard(self, ledger: PodLedger) -> set[str]:
@@ -82,7 +83,7 @@ class Groups:
                     remove(group.ready, ledger)
                 if ledger.target:
                     remove(group.targets, ledger)
-                followers |= group.followers
+                followers |= group.changed(len(group.matching))
         return followers
 
 
@@ -154,6 +155,8 @@ def alike(old: Pod, new: Pod) -> bool:
         and old.ready == new.ready
         and old.draining == new.draining
         and old.labels == new.labels
+        and old.node == new.node
+        and old.node_labels == new.node_labels
         and has_valid_limits(old) == has_valid_limits(new)
     )
 

@@ -74,9 +74,9 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "held", "key",
-        "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest", "names", "names_there", "now_bytes",
-        "now_slots", "pod", "sends", "slot_limit", "target",
+        "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "held",
+        "key", "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest", "names", "names_there",
+        "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:

@@ -197,11 +197,15 @@ class Places:
     A copy of which nothing is on its pod yet keeps its place there, if it still may be there, has the room and can
     begin to load at once, or waits for an older version of its own to leave. When further pods can take loads, places
     that are not firm are given anew. What is on a pod already does not depend on this.
+
+    `failed`: adapter key -> its version, if loading that has failed and it has served nowhere since. It takes only the
+    room that nobody uses: else it would evict others again at every try.
     """
 
     assignments: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     pods: frozenset[str] = frozenset()
     firm: frozenset[str] = frozenset()
+    failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,9 +309,9 @@ class Policy:
 
     `max_unavailable`: how many serving copies of one adapter an update may take away at a time.
     `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest copy,
-    which cannot be divided) gives copies up to others, as far as demand is known; None: nothing that serves is moved
-    for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at once; None: two,
-    and one more for every fifty pods.
+    which cannot be divided) gives copies up to others, as far as demand is known; None, or with binpack: nothing that
+    serves is moved for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at
+    once; None: two, and one more for every fifty pods.
     `demand_half_life`: by how many seconds ago a request counts half in the measured demand; differences of load that
     chance can explain then move nothing. 0: demand is known exactly.
     `hot_share`: adapters whose replica policy is Auto get so many copies that none carries more than this part of a

@@ -21,17 +21,19 @@ def grow(allotment: Allotment) -> None:
                 allotment.postpone(copy)
 
 
-def fill(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board, *, preempt: bool) -> None:
-    """Give the adapter the copies that are missing, as far as there is room."""
+def fill(
+    allotment: Allotment, wanted: int, allotments: Mapping[str, Allotment], board: Board, reach: int | None = None
+) -> None:
+    """Give the adapter so many copies, as far as there is room: free, or of those below the priority `reach`."""
     if allotment.everywhere:
-        size, pending = allotment.adapter.bytes, allotment.pending
+        pending = allotment.pending
         for pod in options(allotment):
-            if pod.fits_later(size, pending.get(pod.key)):
+            if pod.fits_later(allotment.bytes_on(pod.key), pending.get(pod.key)):
                 allot(allotment, pod)
     else:
-        _place(allotment, allotment.needed, board)
-    if preempt:
-        _preempt(allotment, allotment.needed, preemption.reach(allotment.adapter), allotments, board)
+        _place(allotment, wanted, board)
+    if reach is not None:
+        _preempt(allotment, wanted, reach, allotments, board)
 
 
 def follow_demand(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board, *, preempt: bool) -> None:
@@ -85,7 +87,7 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
         left.remove(ledger)
         if _price(allotment, ledger, reach, allotments) != lowest:
             continue  # what was a spare copy no longer is one, as another one of the same adapter has gone
-        needed = ledger.shortage(adapter.bytes, allotment.pending.get(ledger.key))
+        needed = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
         weaker = preemption.weaker(ledger, reach, allotments)
         for copy in preemption.victims(weaker, *needed, allotments):
             allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, adapter.key)
@@ -96,7 +98,7 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
 def _price(
     allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment]
 ) -> preemption.Cost | None:
-    size = allotment.adapter.bytes
+    size = allotment.bytes_on(ledger.key)
     weaker = preemption.weaker(ledger, reach, allotments)
     return preemption.cheapest(weaker, *ledger.shortage(size, allotment.pending.get(ledger.key)), allotments)
 

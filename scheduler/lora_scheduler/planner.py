@@ -72,8 +72,14 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
         refusals=Refusals(tuple(lacking), done.fleet, done.steps),
         missing=lacking,
         overloads=done.overloads,
-        places=Places(assignments, frozenset(done.fleet.targets), done.fleet.holding.firm(done.worked)),
+        places=_places(done, assignments),
     )
+
+
+def _places(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Places:
+    fleet = done.fleet
+    firm, failed = fleet.holding.firm(done.worked), fleet.failing.versions(fleet.allotments)
+    return Places(assignments, frozenset(fleet.targets), firm, failed)
 
 
 def work_out(snapshot: Snapshot, policy: Policy) -> Round:
@@ -90,7 +96,8 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     steps, board = Steps(fleet.starting), Board(fleet.pods, scorers, close, fleet.following)
     allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
     rollout = Rollout(fleet, steps, board, policy.max_unavailable)
-    there = [allotment for allotment in fleet.active if allotment.there]
+    # of all others, what is there stays as it is
+    there = [one for one in fleet.active if not one.sound or (len(one.kept) > one.wanted and not one.everywhere)]
     for allotment in there:
         bar(allotment)
     for allotment in there:
@@ -98,13 +105,29 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
-    for allotment in fleet.in_turn():
-        if allotment.there:
-            grow(allotment)
-        fill(allotment, allotments, board, preempt=spare or reach(allotment.adapter) > lowest_priority)
-        start(allotment, fleet, steps)
-        if allotment.there:
-            roll_out(allotment, rollout)
+    further: list[Allotment] = []  # who has a first replica, and gets others once all of that priority have had a turn
+
+    def serve(one: Allotment, wanted: int) -> None:
+        # what has failed, and serves nowhere, has the room that nobody uses
+        up_to = YIELDING if fleet.failing.has(one) else reach(one.adapter)
+        fill(one, wanted, allotments, board, up_to if spare or up_to > lowest_priority else None)
+        start(one, fleet, steps)
+
+    for turn in fleet.in_turn():
+        if turn is None:
+            for allotment in further:
+                serve(allotment, allotment.needed)
+            further.clear()
+            continue
+        if not turn.sound:
+            grow(turn)
+        if turn.scarce and turn.needed > 1:
+            further.append(turn)
+            serve(turn, 1)
+        else:
+            serve(turn, turn.needed)
+        if not turn.sound:
+            roll_out(turn, rollout)
     shifting = Shifting(fleet, steps)
     pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
@@ -112,7 +135,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     board = Board(fleet.pods, scorers, close)
     for allotment in fleet.worked():
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
-            fill(allotment, allotments, board, preempt=False)
+            fill(allotment, allotment.needed, allotments, board)
             if not allotment.everywhere:
                 follow_demand(allotment, allotments, board, preempt=lowest_priority < YIELDING)
             start(allotment, fleet, steps)

@@ -70,7 +70,10 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
     for priority in sorted(levels, reverse=True):
         level = levels[priority]
         slots, size = _wants(level)
-        if (slots > free.slots or size > free.bytes) and any(a.adapter.demand for a in level):
+        scarce = slots > free.slots or size > free.bytes
+        for allotment in level if scarce else ():
+            allotment.scarce = True
+        if scarce and any(a.adapter.demand for a in level):
             _set_order(level, _price_of_memory(level, free), free)
         elif len(free.ranks) > 1 and slots <= SCARCE * free.slots and size > SCARCE * free.bytes:
             _put_high_ranks_first(level, sorted(free.ranks))

@@ -158,6 +158,18 @@ async def test_it_closes_for_an_engine_that_starts_anew_until_that_has_everythin
     assert await door.lacks() == ""
 
 
+async def test_the_times_of_an_engine_that_died_do_not_count_for_the_next(door: Door) -> None:
+    await door.start_engine()
+    await door.say(False)
+    assert await door.lacks()
+    await door.stop_engine()
+    await door.say(False, "engine-2")
+    assert "does not listen" in await door.lacks(after=100)
+    await door.start_engine()
+    assert await door.lacks()
+    assert await door.lacks(after=29)
+
+
 async def test_news_that_come_late_close_no_engine_that_may_be_serving(door: Door) -> None:
     await door.start_engine()
     await door.say(True)

@@ -21,7 +21,8 @@ from tests.fetch.ordered import SECRET, Case
 VERSION = "/v1/adapters/alpaca/0123456789abcdef"
 ROUTES = [
     ("PUT", VERSION), ("GET", VERSION), ("DELETE", VERSION), ("PUT", VERSION + "/pin"), ("DELETE", VERSION + "/pin"),
-    ("GET", "/v1/adapters"), ("PUT", "/v1/loaded"), ("PUT", "/v1/readiness"), ("GET", "/v1/statistics"), ("GET", "/nothing"),
+    ("GET", "/v1/adapters"), ("PUT", "/v1/loaded"), ("PUT", "/v1/readiness"), ("GET", "/v1/statistics"),
+    ("GET", "/nothing"),
 ]  # fmt: skip
 
 

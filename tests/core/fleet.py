@@ -29,10 +29,10 @@ ADAPTERS = f"/apis/{GROUP}/v1alpha1/namespaces/ns/loraadapters"
 PODS = "/api/v1/namespaces/ns/pods"
 QUICK = {
     "probe_seconds": 0.05,
-    "probe_timeout": 0.3,
+    "probe_timeout": 60.0,  # whoever tests what hangs says how long: on a busy machine anything may take a second
     "hold_seconds": 0.3,
-    "load_timeout": 1.0,
-    "unload_timeout": 0.5,
+    "load_timeout": 60.0,
+    "unload_timeout": 60.0,
     "withdraw_seconds": 0.02,
     "retry_seconds": 0.05,
     "source_seconds": 0.05,
@@ -94,7 +94,7 @@ class Fleet:
         if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
             self.operator.loop.mark()
 
-    async def until(self, done: Callable[[], Any], timeout: float = 30.0) -> None:
+    async def until(self, done: Callable[[], Any], timeout: float = 120.0) -> None:
         """Poll a condition."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not done():

@@ -45,7 +45,7 @@ class Desk:
 
     def written(self, pod: str = "p0") -> list[str]:
         """The adapters that the API server has for it."""
-        return [one["name"] for one in self.api.objects[f"{PODS}/{pod}"].get("adapters", ())]
+        return list(self.api.objects[f"{PODS}/{pod}"].get("adapters", ()))
 
     async def until(self, done: Callable[[], Any]) -> None:
         async with asyncio.timeout(20):
@@ -115,7 +115,7 @@ async def test_somebody_elses_change_is_put_right() -> None:
     async with a_desk() as desk:
         desk.offer(p0=holding("sql"))
         await desk.idle()
-        body = desk.api.objects[f"{PODS}/p0"] | {"adapters": [{"name": "evil"}]}
+        body = desk.api.objects[f"{PODS}/p0"] | {"adapters": {"evil": "x/y"}}
         desk.cluster.endpoints.put(desk.api.put(f"{PODS}/p0", body))
         desk.offer(p0=holding("sql"))
         await desk.idle()
@@ -190,7 +190,7 @@ async def test_flush_goes_on_where_the_api_server_refuses_and_raises_where_it_is
 ) -> None:
     monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.2)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.2)
     async with a_desk() as desk:
         desk.offer(p0=holding("a"))
         await desk.idle()

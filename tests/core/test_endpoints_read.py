@@ -20,7 +20,8 @@ def test_what_was_written_is_read_back() -> None:
     assert body["metadata"]["ownerReferences"] == [
         {"apiVersion": "v1", "kind": "Pod", "name": "vllm-0", "uid": "uid-0"}
     ]
-    assert body["adapters"][1] == {"name": "sql", "version": "a" * 16}
+    assert body["adapters"] == {"chat": f"assistants/{'b' * 16}", "sql": f"sql/{'a' * 16}"}
+    assert body["engineNames"] == {"chat": "chat--bbbbbbbb"}
 
 
 def test_a_pod_that_holds_nothing_has_no_lists() -> None:
@@ -36,7 +37,7 @@ def test_an_adapter_is_found_by_its_name() -> None:
 
 def test_nonsense_in_an_object_is_passed_over() -> None:
     metadata: dict[str, Any] = {"namespace": "ns", "name": "p", "uid": "u", "resourceVersion": "7"}
-    odd = {"adapters": [1, {}, {"name": 3}, {"name": "x", "version": []}], "baseModels": "tiny", "address": 8}
+    odd = {"adapters": {"x": 3}, "engineNames": ["x"], "baseModels": "tiny", "address": 8}
     found = read_endpoint({"metadata": metadata | {"ownerReferences": ["x"]}} | odd, Shared())
     assert (found.key, found.version) == ("ns/p", 7)
     assert found.said == Contents("", "", "", (), (HeldAdapter("x", "x", "", "x"),))
@@ -47,5 +48,5 @@ def test_equal_entries_of_many_pods_are_one_object() -> None:
     first, second = (contents_of(body_of(f"ns/p{n}", SAID), shared) for n in range(2))
     assert all(one is other for one, other in zip(first.adapters, second.adapters, strict=True))
     for number in range(9):
-        shared.of(HeldAdapter(f"a{number}", "", "", ""))
+        shared.of(f"a{number}", "", "", "")
     assert len(shared._known) <= 3

@@ -293,3 +293,42 @@ async def test_many_starting_engines_share_a_bounded_rate() -> None:
         it.engines.follow(down, {})
         await it.until(lambda: all(v.state is EngineState.STARTING for v in it.engines.views.values()))
         assert it.engines._delay("ns/p0") >= 100 / 200
+
+
+async def test_a_probe_that_finds_nothing_new_leaves_the_view_the_object_that_it_was() -> None:
+    async with watched() as it:
+        await it.serve()
+        it.follow()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        view, changes = it.view, len(it.changes)
+        await it.until_looked()
+        assert it.view is view and len(it.changes) == changes
+
+
+async def test_after_a_refused_connection_the_engine_is_asked_again_at_once_and_then_is_gone() -> None:
+    async with watched() as it:
+        engine = await it.serve()
+        it.engines._probe_seconds = 3600.0
+        it.follow()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        it.engines._tripwires.cut_all()
+        it.engines.note_loaded(KEY, it.view.incarnation, EngineModel("sql", "/adapters/sql/x", "tiny"))
+        await engine.kill()
+        it.engines.look_now(KEY)
+        await it.until(lambda: it.view.state is EngineState.STARTING)
+
+
+async def test_probes_of_many_pods_begin_a_few_at_a_time_and_silent_ones_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lora_operator.observe.engines.AT_A_TIME", 2)
+    monkeypatch.setattr("lora_operator.observe.engines.PATIENT_SECONDS", 0.05)
+    async with watched() as it:
+        it.client._timeouts = Timeouts(probe=60.0)
+        engine = await it.serve()
+        engine.faults.add("hang", "models", times=4)
+        records = {f"ns/p{n}": replace(it.record, key=f"ns/p{n}") for n in range(8)}
+        it.engines.follow(records, {})
+        await it.until(lambda: sum(v.state is EngineState.UP for v in it.engines.views.values()) == 4)
+        engine.faults.clear()
+        await it.until(lambda: all(v.state is EngineState.UP for v in it.engines.views.values()))

@@ -78,7 +78,7 @@ async def test_all_pods_that_need_the_same_files_wait_for_one_copy(
 
 
 async def test_status_lets_go_of_a_pod_before_its_engine_does(tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, pods=2) as fleet:
+    async with a_fleet(tmp_path, pods=2, unload_timeout=0.5) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)
         await fleet.until(lambda: fleet.ready("la"))
@@ -111,7 +111,7 @@ async def test_all_that_goes_is_withdrawn_at_once_and_unloaded_a_few_at_a_time(t
 
 @pytest.mark.parametrize("change", ["deleted", "emptied"])
 async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_does(change: str, tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, pods=1) as fleet:
+    async with a_fleet(tmp_path, pods=1, unload_timeout=0.5) as fleet:
         fleet.write("many/sql")
         fleet.write("many/chat")
         fleet.apply("la", "many")
@@ -137,7 +137,7 @@ async def test_what_routers_cannot_be_told_of_stays_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=2) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)

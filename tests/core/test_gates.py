@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import gates, writes
+from lora_operator import writes
 from lora_operator.observe.engines import EngineState
 from lora_operator.settings import GATE
 from tests.core.fleet import Fleet, a_fleet
@@ -55,9 +55,8 @@ async def test_it_opens_with_a_reason_where_an_adapter_cannot_be_loaded(tmp_path
         assert gate(fleet)["status"] == "True"
 
 
-async def test_it_opens_after_a_deadline_whatever_is_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "DEADLINE_SECONDS", 0.0)
-    async with a_fleet(tmp_path) as fleet:
+async def test_it_opens_after_a_deadline_whatever_is_lacking(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, gate_seconds=0.0, load_timeout=1.0) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.condition("la").get("reason") == "NoMatchingPods")
@@ -76,10 +75,9 @@ async def test_an_engine_that_the_operator_cannot_reach_closes_no_gate(tmp_path:
 
 
 async def test_one_that_never_answers_the_operator_opens_after_the_deadline_where_the_kubelet_finds_it_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(gates, "DEADLINE_SECONDS", 0.0)
-    async with a_fleet(tmp_path) as fleet:
+    async with a_fleet(tmp_path, gate_seconds=0.0) as fleet:
         engine = await fleet.add_pod("p0", gate=True)
         engine.faults.add("drop", "all")
         await fleet.until(lambda: fleet.view("p0") is not None and fleet.view("p0").state is EngineState.DOWN)

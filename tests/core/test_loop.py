@@ -118,7 +118,7 @@ async def test_a_new_process_finds_what_is_left_on_a_pod_that_left_in_the_meanti
 
 
 async def test_while_a_deletion_waits_for_a_hung_engine_status_names_no_other_pod(tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, pods=2, finalizer_seconds=2.0) as fleet:
+    async with a_fleet(tmp_path, pods=2, finalizer_seconds=2.0, probe_timeout=0.3) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)
         await fleet.until(lambda: fleet.ready("la"))
@@ -175,7 +175,7 @@ async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.05)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.05)
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -253,8 +253,9 @@ async def test_what_is_loading_when_the_operator_ends_is_told_in_status(tmp_path
         assert fleet.engines["p0"].journal.calls["load"] == 1
 
 
-async def test_a_stopped_container_is_planned_for_once(tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, pods=2) as fleet:
+async def test_a_stopped_container_is_planned_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lora_operator.loop.HEARTBEAT_SECONDS", 3600.0)  # ten looks may take long
+    async with a_fleet(tmp_path, pods=2, demand_seconds=0.0) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.ready("la"))

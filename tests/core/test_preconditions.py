@@ -158,3 +158,61 @@ async def test_the_definition_of_what_pods_hold_is_asked_for_as_well() -> None:
         api.undefined = set()
         await needs.look()
         assert needs.why() == ""
+
+
+async def test_rights_are_asked_for_once_and_then_only_those_that_are_missing_or_after_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preconditions, "MISSING_SECONDS", 0.001)
+    monkeypatch.setattr(preconditions, "MISSING_MOST_SECONDS", 0.001)
+    async with an_api_server() as api:
+        api.defined = the_schema()
+        asked: list[str] = []
+        about = api._about
+
+        def noting(path: str, body: dict[str, Any]) -> Any:
+            if path.endswith("/selfsubjectaccessreviews"):
+                asked.append(" ".join(body["spec"]["resourceAttributes"][name] for name in ("verb", "resource")))
+            return about(path, body)
+
+        monkeypatch.setattr(api, "_about", noting)
+        rights = rights_to_act((), "system", "system")
+        needs = Preconditions(api.kube, rights)
+        looking = asyncio.create_task(needs.keep_looking())
+        try:
+            async with asyncio.timeout(20):
+                while len(asked) < len(rights):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.001)
+                api.denied, api.forbid = {"create events"}, True
+                with pytest.raises(KubeError):
+                    await api.kube.create_event("team", {"metadata": {"name": "one"}})
+                while len(asked) < 2 * len(rights) + 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            assert set(asked[2 * len(rights) :]) == {"create events"}
+            api.denied = set()
+            async with asyncio.timeout(20):
+                while needs.why():  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            count = len(asked)
+            await asyncio.sleep(0.1)  # a hundred times as long as it would take to ask again
+            assert len(asked) == count
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_what_an_api_server_that_was_away_at_the_start_would_have_said_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preconditions, "MISSING_SECONDS", 0.001)
+    async with an_api_server() as api:
+        api.release, api.away = (1, 29), True
+        needs = of_an_operator(api)
+        looking = asyncio.create_task(needs.keep_looking())
+        await api.until_calls(1)
+        api.away = False
+        async with asyncio.timeout(20):
+            while "is too old" not in needs.why():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.001)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)

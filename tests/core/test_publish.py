@@ -162,7 +162,7 @@ async def test_a_flush_returns_when_the_last_offer_is_written() -> None:
 
 async def test_a_flush_tells_after_a_while_that_the_api_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.02)
-    monkeypatch.setattr(writes, "SLOW_SECONDS", 0.02)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.02)
     async with a_desk() as desk:
         desk.api.stall = asyncio.Event()
         desk.offer(READY)

@@ -211,3 +211,33 @@ async def test_the_end_is_bounded_whatever_hangs_or_pauses_and_who_waits_is_told
             with pytest.raises(KubeError, match="the operator ends"):
                 await waits
         assert desk.begun == ["paused", "hangs"] and desk.queue.idle
+
+
+async def test_who_waits_behind_many_goes_on_waiting_while_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 1.0)
+    async with a_desk(at_a_time=1) as desk:
+        desk.go.clear()
+        for number in range(6):
+            desk.put(str(number), Priority.WITHDRAWAL)
+        desk.put("last")
+        waits = asyncio.create_task(desk.queue.flush(("thing", "last")))
+        for number in range(6):
+            await desk.until(lambda: len(desk.begun) > number)  # noqa: B023 - called at once
+            await asyncio.sleep(0.3)
+            desk.go.set()
+            desk.go.clear()
+        desk.go.set()
+        await waits
+        assert desk.begun[-1] == "last"
+
+
+async def test_who_waits_is_told_when_nothing_is_answered_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0.02)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 0.02)
+    async with a_desk(at_a_time=1) as desk:
+        desk.go.clear()
+        desk.put("hangs")
+        desk.put("behind it")
+        with pytest.raises(KubeError, match="thing of behind it could not be written"):
+            await desk.queue.flush(("thing", "behind it"))

@@ -1,4 +1,4 @@
-"""Agents hear whether their engines hold what is planned: at once what is new, again while it may change, once when Ready."""
+"""Agents hear whether their engines hold what is planned: what is new at once, and again while it may change."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ OTHERS = {
     "--image", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model", "--no-annotate", "--no-header",
     "--no-hooks", "--overwrite", "--prefix", "--previous", "--python-version", "--release", "--replicas",
     "--reuse-values", "--served-model-name", "--server-side", "--set", "--show-labels", "--since", "--strict",
-    "--tag", "--tail", "--take-ownership", "--target", "--timeout", "--type", "--universal",
+    "--subresource", "--tag", "--tail", "--take-ownership", "--target", "--timeout", "--type", "--universal",
 }  # fmt: skip
 NO_METRICS = {"lora_operator_unknown"}  # what Envoy's log says
 

@@ -14,7 +14,7 @@ from e2e.stores.proxy import Fault
 from lora_operator.artifacts import WEIGHTS_FILE
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.order import Link
-from tests.fetch.ordered import CHUNK, LIMITS, SECRET, WEIGHTS_URL, Case, an_order
+from tests.fetch.ordered import CHUNK, LIMITS, SECRET, STALL_SECONDS, WEIGHTS_URL, Case, an_order
 from tests.fetch.tally import Tally
 
 PASSING = {
@@ -28,6 +28,11 @@ PASSING = {
     "is no HTTP": Fault(raw=b"\x00\x01garbage\r\n\r\n"),
     "closes": Fault(raw=b""),
 }
+
+
+@pytest.fixture(autouse=True)
+def impatient(case: Case) -> None:
+    case.limits = replace(LIMITS, stall_seconds=STALL_SECONDS)
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
@@ -60,7 +65,6 @@ async def test_goes_on_for_ever_with_a_server_that_breaks_off_but_brings_somethi
 
 
 async def test_gives_up_on_a_server_that_sends_a_byte_and_hangs_up(case: Case) -> None:
-    case.limits = replace(LIMITS, stall_seconds=0.05)
     case.store.always = Fault(stall_after=1)
     error = await case.failure()
     assert (error.reason, error.retryable) == ("Stalled", True)
@@ -103,7 +107,7 @@ FINAL = {
 
 @pytest.mark.parametrize(("fault", "reason", "retryable"), FINAL.values(), ids=FINAL)
 async def test_says_why_it_cannot_go_on(case: Case, fault: Fault, reason: str, retryable: bool) -> None:
-    case.limits = replace(LIMITS, attempts=3, stall_seconds=0.05)
+    case.limits = replace(case.limits, attempts=3)
     case.store.always = fault
     tally = Tally()
     error = await case.failure(meter=tally)

@@ -92,7 +92,6 @@ def test_vllm_pods_are_within_the_baseline_but_for_the_nodes_disk(
     plane.kubectl("label", "namespace", namespace, f"pod-security.kubernetes.io/enforce={level}")
     values = {"models": [{"name": "llama", "model": "m"}], "delivery": {"kind": kind}}
     (pod,) = pods_of(template(PODS, tmp_path, values))
-    pod["spec"].pop("readinessGates")
     text = plane.kubectl(
         "apply", "--server-side", "--dry-run=server", "-f", "-", input=json.dumps(pod), namespace=namespace, check=False
     )

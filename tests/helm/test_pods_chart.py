@@ -43,8 +43,23 @@ def test_flags_and_annotations_say_the_same(tmp_path: Path, without: str) -> Non
     assert seen.base_models == ("meta-llama/Llama-3.1-8B-Instruct",)
     assert seen.memory_bytes == (None if without == "annotations" else 5 << 30)
     assert (seen.opted_in, seen.lora_enabled, seen.problems) == (True, True, ())
-    assert seen.readiness_gates == ("production-stack.vllm-project/adapters-loaded",)
+    assert seen.readiness_gates == ()
     assert seen.agent_port == 8090
+
+
+def test_a_pod_with_an_agent_is_opened_by_that_and_others_by_a_gate_where_it_is_chosen(tmp_path: Path) -> None:
+    def rendered(**values: Any) -> dict[str, Any]:
+        return only(template(PODS, tmp_path, {"models": [LLAMA | {"port": 9000}], **values}), "StatefulSet")
+
+    agent = container(rendered(), "agent")
+    assert agent["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "lora-agent"}
+    assert agent["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert {"--engine-port=9000", "--pod-uid=$(POD_UID)"} <= set(agent["args"])
+    assert {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}} in agent["env"]
+    shared = {"delivery": {"kind": "sharedVolume"}}
+    assert "readinessGates" not in rendered(**shared)["spec"]["template"]["spec"]
+    gated = rendered(**shared, modelDefaults={"readinessGate": True})["spec"]["template"]["spec"]
+    assert gated["readinessGates"] == [{"conditionType": "production-stack.vllm-project/adapters-loaded"}]
 
 
 def test_a_model_without_lora_takes_no_part(tmp_path: Path) -> None:
@@ -60,7 +75,7 @@ def test_every_setting_of_the_agent_can_be_chosen(tmp_path: Path) -> None:
     agent = {"settings": chosen, "port": 9999}
     objects = template(PODS, tmp_path, {"models": [LLAMA], "delivery": {"agent": agent, "cacheBytes": "7Gi"}})
     arguments = [
-        argument.replace("$(POD_NAMESPACE)/$(POD_NAME)", "team/vllm-0")
+        argument.replace("$(POD_NAMESPACE)/$(POD_NAME)", "team/vllm-0").replace("$(POD_UID)", "uid-1")
         for argument in container(only(objects, "StatefulSet"), "agent")["args"]
     ]
     parser = argparse.ArgumentParser()

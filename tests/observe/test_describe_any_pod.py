@@ -50,19 +50,17 @@ def test_no_container_or_annotation_is_an_error(
     assert all(problem.isprintable() and len(problem) < 500 for problem in said.problems)
 
 
+SPEC = ["containers", "initContainers", "nodeName", "readinessGates"]
+STATUS = ["phase", "podIP", "conditions", "containerStatuses", "initContainerStatuses"]
+
+
 @given(
     st.fixed_dictionaries(
         {},
         optional={
             "metadata": st.dictionaries(st.sampled_from(["name", "uid", "labels", "annotations"]), JSON) | JSON,
-            "spec": st.dictionaries(
-                st.sampled_from(["containers", "initContainers", "nodeName", "readinessGates"]), JSON
-            )
-            | JSON,
-            "status": st.dictionaries(
-                st.sampled_from(["phase", "podIP", "conditions", "containerStatuses", "initContainerStatuses"]), JSON
-            )
-            | JSON,
+            "spec": st.dictionaries(st.sampled_from(SPEC), JSON) | JSON,
+            "status": st.dictionaries(st.sampled_from(STATUS), JSON) | JSON,
         },
     )
 )

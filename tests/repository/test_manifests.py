@@ -36,6 +36,12 @@ def test_the_operators_role_has_exactly_these_rights() -> None:
     assert rights == {
         "loraadapters.production-stack.vllm-project": {"list", "watch", "patch"},
         "loraadapters/status.production-stack.vllm-project": {"patch"},
+        "loraendpoints.production-stack.vllm-project": {
+            "list",
+            "watch",
+            "create",
+            "patch",
+        },  # server-side apply creates
         "pods": {"list", "watch", "patch"},
         "pods/status": {"patch"},
         "nodes": {"get"},

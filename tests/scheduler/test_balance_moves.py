@@ -95,6 +95,14 @@ def test_nothing_moves_where_that_is_not_wanted_or_loads_are_even_enough(epsilon
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2"), policy=policy).actions
 
 
+def test_binpack_does_not_undo_its_own_packing_for_the_sake_of_load() -> None:
+    adapters = crowd(*(float(n + 1) for n in range(10)))
+    pods = [a_pod(f"p{n}", slots=10, node=f"n{n}") for n in range(5)]
+    after, plans = run(a_snapshot(*adapters, *pods), Policy("binpack"))
+    assert sorted(len(pod.residents) for pod in after.pods) == [0, 0, 0, 0, 10]
+    assert sum(len(made.actions) for made in plans) == 10 and not plans[-1].overloads
+
+
 def test_without_a_budget_nothing_moves() -> None:
     adapters = crowd(4.0, 4.0)
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2"), policy=Policy(max_moves=0)).actions

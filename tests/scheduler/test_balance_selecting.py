@@ -110,3 +110,19 @@ def test_who_was_chosen_stays_and_nothing_goes_to_and_fro(seed: int) -> None:
     pods = [a_pod(f"p{i}", slots=4, memory=9) for i in range(5)]
     _, plans = run(a_snapshot(*adapters, *pods))
     assert len(plans) == 1 and not unloads(plans[0])
+
+
+def test_two_adapters_of_one_name_never_get_the_same_pod_however_full_it_is() -> None:
+    for seed in range(150):
+        dice = random.Random(seed)
+        adapters = [
+            an_adapter(
+                f"a{n}", name=f"name{n // 2}", bytes=dice.randint(1, 6) * GIB, demand=dice.choice((None, 1.0, 2.0))
+            )
+            for n in range(dice.randint(4, 12))
+        ]
+        sizes = [(dice.randint(2, 5), dice.randint(5, 12)) for _ in range(dice.randint(2, 4))]
+        made = plan_for(*adapters, *pods_of(sizes))
+        for place in range(len(sizes)):
+            names = [adapter.name for adapter in adapters if f"p{place}" in made.assignments[adapter.key]]
+            assert len(names) == len(set(names))

@@ -21,6 +21,8 @@ from lora_scheduler import (
     ResidentState,
     Selector,
     Snapshot,
+    Unload,
+    UnloadCause,
     plan,
 )
 from tests.scheduler.builders import GIB, a_copy, a_foreigner, a_pod, a_snapshot, an_adapter, holding, loads, where
@@ -243,6 +245,42 @@ def test_the_same_plan_is_given_again_where_nothing_has_changed() -> None:
     assert planner.plan(Snapshot(snapshot.adapters[::-1], snapshot.pods)) is made
     assert planner.plan(Snapshot(tuple(replace(a) for a in snapshot.adapters), snapshot.pods)) is made
     assert planner.plan(replace(snapshot, pods=(a_pod(slots=2),))) == plan(replace(snapshot, pods=(a_pod(slots=2),)))
+
+
+@pytest.mark.parametrize("pods", [1, 2])
+def test_a_broken_version_of_higher_priority_evicts_a_healthy_neighbour_once_at_most(pods: int) -> None:
+    neighbours = [an_adapter(f"n{n}") for n in range(pods)]
+    fleet = Fleet(*neighbours, *(a_pod(f"p{n}", slots=1, node=f"n{n}") for n in range(pods)))
+    fleet.come_to_rest()
+    fleet.world.adapters["broken"] = an_adapter("broken", priority=1)
+    evictions = 0
+    for _ in range(12):
+        made = fleet.plan()
+        evictions += sum(isinstance(action, Unload) for action in made.actions)
+        fleet.world.begin_all(made)
+        for pod, resident in fleet.world.in_flight():
+            (fleet.world.fail if resident.name == "broken" else fleet.world.end)(pod, resident)
+        if not fleet.plan().actions:
+            for key, pod in fleet.world.pods.items():  # all failures are due again
+                fleet.world.pods[key] = replace(pod, excluded={})
+    assert evictions == 1
+    assert [len(fleet.where(neighbour.key)) for neighbour in neighbours] == [1] * pods
+
+
+def test_a_version_that_failed_takes_room_again_once_it_has_served_or_is_another() -> None:
+    fleet = Fleet(an_adapter("high", priority=1), a_pod("p1", slots=1, excluded={"high": (Reason.LOAD_FAILED, "no")}))
+    fleet.plan()
+    fleet.world.adapters["low"] = an_adapter("low")
+    fleet.come_to_rest()
+    fleet.world.pods["p1"] = replace(fleet.world.pods["p1"], excluded={})
+    assert fleet.plan().actions == () and fleet.plan().places.failed == {"high": "v1"}
+    fleet.update("high")
+    made = fleet.plan()
+    assert [action.cause for action in made.actions if isinstance(action, Unload)] == [UnloadCause.PREEMPTED]
+    assert not made.places.failed
+    fleet.world.pods["p2"] = holding(a_pod("p2", slots=1, excluded={"high": (Reason.LOAD_FAILED, "no")}))
+    fleet.world.pods["p2"] = replace(fleet.world.pods["p2"], excluded={"high": (Reason.NAME_TAKEN, "no")})
+    assert not fleet.plan().places.failed
 
 
 def test_the_only_reason_of_a_load_that_waits_for_its_engine_is_that_it_is_missing() -> None:

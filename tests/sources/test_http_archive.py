@@ -51,7 +51,7 @@ async def store() -> AsyncIterator[WebStore]:
 async def resolved(
     store: WebStore, path: str, previous: Resolution | None = None, *, limits: Limits | None = None, **changes: Any
 ) -> Resolution:
-    source = HttpSource(patience=SHORT, limits=limits)
+    source = HttpSource(patience=SHORT if store.always.stall_after is not None else None, limits=limits)
     return await source.resolve(a_request("http", store.url(path), **changes), previous)
 
 

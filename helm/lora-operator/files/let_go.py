@@ -1,4 +1,5 @@
-"""Ends the operator and takes its finalizer off every LoraAdapter: let_go.py NAMESPACE NAME [WATCHED NAMESPACE ...].
+"""Ends the operator, takes its finalizer off every LoraAdapter, and opens the readiness gates that only it would open:
+let_go.py NAMESPACE NAME [WATCHED NAMESPACE ...].
 
 What the engines have loaded stays loaded: who served goes on serving. The finalizers go only when no operator acts any
 more, which its Lease tells, since one that acts would put them on again.
@@ -12,6 +13,9 @@ from kubernetes import client, config
 
 GROUP, VERSION, PLURAL = "production-stack.vllm-project", "v1alpha1", "loraadapters"
 FINALIZER = f"{GROUP}/unload"
+GATE = f"{GROUP}/adapters-loaded"
+OPENED = {"type": GATE, "status": "True", "reason": "Uninstalled", "message": "nobody loads adapters any more"}
+PAGE = 500
 PATIENCE_SECONDS = 60
 
 
@@ -76,6 +80,50 @@ def adapters(namespaces):
     return found
 
 
+def closed(pod):
+    """Whether it has the gate, and that is not open."""
+    if not any(gate.condition_type == GATE for gate in pod.spec.readiness_gates or []):
+        return False
+    return not any(one.type == GATE and one.status == "True" for one in pod.status.conditions or [])
+
+
+def pods(namespaces):
+    """All, or those of the namespaces, page by page."""
+    api = client.CoreV1Api()
+    for namespace in namespaces or [""]:
+        more = None
+        while more != "":
+            try:
+                if namespace:
+                    page = api.list_namespaced_pod(namespace, limit=PAGE, _continue=more)
+                else:
+                    page = api.list_pod_for_all_namespaces(limit=PAGE, _continue=more)
+            except client.ApiException as error:
+                if error.status != 403 or not namespace:  # deleted, and the rights there with it
+                    raise
+                break
+            yield from page.items
+            more = page.metadata._continue or ""
+
+
+def open_gates(namespaces):
+    """Returns how many were closed."""
+    api = client.CoreV1Api()
+    opened = 0
+    for pod in filter(closed, pods(namespaces)):
+        meta = pod.metadata
+        since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition = {**OPENED, "lastTransitionTime": since}
+        body = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
+        try:
+            api.patch_namespaced_pod_status(meta.name, meta.namespace, body)
+            opened += 1
+        except client.ApiException as error:
+            if error.status not in (404, 409):  # gone
+                raise
+    return opened
+
+
 def main(namespace, name, *watched):
     config.load_config()
     end_operator(namespace, name)
@@ -83,6 +131,7 @@ def main(namespace, name, *watched):
     while freed := let_go(adapters(watched)):
         total += freed
     print(f"the operator is ended, {total} LoraAdapters can be deleted without it", flush=True)
+    print(f"opened the readiness gates of {open_gates(watched)} pods", flush=True)
 
 
 main(*sys.argv[1:])

@@ -1,8 +1,8 @@
 """Remembers on the agent's disk that its pod was opened to traffic: `<root>/.ready/<uid of the pod>`.
 
-An engine outlives its agent. An agent that starts anew has to know that its pod serves, also while no operator is there
-to say so. The file is named after the pod's uid: a disk of the node outlives pods, and is shared by the agents of several
-of them; the next pod of a StatefulSet has the same name and not the same uid.
+An engine outlives its agent. An agent that starts anew has to know that its pod serves, also while no operator is
+there to say so. The file is named after the pod's uid: a disk of the node outlives pods, and is shared by the agents of
+several of them; the next pod of a StatefulSet has the same name and not the same uid.
 """
 
 from __future__ import annotations

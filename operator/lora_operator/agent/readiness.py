@@ -1,8 +1,8 @@
 """Whether the pod may take traffic, as far as its adapters go: what the agent's /readyz answers.
 
 The operator says when the engine holds what is planned for the pod. Nobody has to be there to say it: the pod opens by
-itself some time after its engine listens, sooner where the operator is silent. Once open it stays open for as long as that
-engine may be serving, whatever becomes of the operator, the disk, the token or the agent itself.
+itself some time after its engine listens, sooner where the operator is silent. Once open it stays open for as long as
+that engine may be serving, whatever becomes of the operator, the disk, the token or the agent itself.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ class Readiness:
         self._silence_seconds = silence_seconds
         self._clock = clock
         self._opened: str | None = None  # for which container of the engine, empty if nobody has named it
-        self._closed_since = self._said_at = clock()
-        self._listens_since: float | None = None if engine_port else self._closed_since
+        self._said_at = clock()
+        self._closed_since: float
+        self._listens_since: float | None
+        self._begin()
+        self._container = ""  # that the operator named last
         self._waits_for = "the operator has said nothing about this pod yet"
         self._disk = asyncio.Lock()
 
@@ -50,7 +53,7 @@ class Readiness:
         return self._opened is not None
 
     async def load(self) -> None:
-        """Take up what an earlier agent of this pod has left. A disk that does not tell closes no pod that may serve."""
+        """Take up what an earlier agent of this pod left. A disk that does not tell closes no pod that may serve."""
         try:
             self._opened = await asyncio.wait_for(asyncio.to_thread(self._marker.read), DISK_SECONDS)
         except (OSError, TimeoutError) as error:
@@ -61,6 +64,8 @@ class Readiness:
         """The operator has said how it is. `address`: where this pod is reached, and its engine with it."""
         self._said_at = self._clock()
         self._waits_for = said.message
+        anew = self._container not in ("", said.container)
+        self._container = said.container
         if said.open:
             await self._open(said.container, said.message)
         elif self._opened is not None and self._opened != said.container:
@@ -69,8 +74,10 @@ class Readiness:
                 await self._open(said.container, "")
             else:
                 log.info("closed, as the engine is another container: %s", said.message)
-                self._closed_since, self._listens_since = self._said_at, None
                 await self._note(None)
+                self._begin()
+        elif self._opened is None and anew:
+            self._begin()
 
     async def lacks(self, address: str) -> str:
         """Why the pod should have no traffic yet; empty if it may."""
@@ -92,6 +99,11 @@ class Readiness:
             return self._waits_for
         await self._open("", f"{why}; it was waiting for this: {self._waits_for}")
         return ""
+
+    def _begin(self) -> None:
+        """The times count for one engine."""
+        self._closed_since = self._said_at
+        self._listens_since = None if self._engine_port else self._said_at
 
     async def _open(self, container: str, why: str) -> None:
         if self._opened is None:

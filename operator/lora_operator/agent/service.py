@@ -73,8 +73,8 @@ class Service:
     """`pod` ("namespace/name") holds what its engine has loaded. `troubles` says what is wrong with token and disk."""
 
     def __init__(
-        self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None,
-        loaded: Loaded, readiness: Readiness, troubles: Callable[[], str], metrics: AgentMetrics, tracing: Tracing = OFF,
+        self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None, loaded: Loaded,
+        readiness: Readiness, troubles: Callable[[], str], metrics: AgentMetrics, tracing: Tracing = OFF,
     ) -> None:  # fmt: skip
         self._readiness = readiness
         self._troubles = troubles

@@ -32,7 +32,7 @@ class AgentSettings:
         60.0, "/readyz says yes at the latest so long after vLLM listens, whatever adapters are lacking", float
     )
     silence_seconds: float = option(
-        30.0, "and so long after it where the operator says nothing (it repeats itself every 5 s)", float, least=10
+        30.0, "and so long after it where the operator says nothing (it repeats itself every 5 s)", float, least=6
     )
     cache_bytes: int = option(50 << 30, "how much the folder may hold, for example 50Gi", size, least=1)
     ttl: float = option(7 * 86400.0, "how long a version that nobody uses stays", float, least=60)

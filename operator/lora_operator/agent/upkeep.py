@@ -41,7 +41,9 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while not await self._open():
+        while True:
+            if await self._open():
+                break
             await asyncio.sleep(LOOK_SECONDS)
         self.opened.set()
         sweep_at = time.monotonic()

@@ -169,8 +169,8 @@ class LoadedBody(Body):
 
 
 class ReadinessBody(Body):
-    """Whether the pod may take traffic as far as its adapters go: they are loaded, or cannot be. `container` is the id of
-    the engine's container that this is about; `message` says what it has, or waits for.
+    """Whether the pod may take traffic as far as its adapters go: they are loaded, or cannot be. `container` is the id
+    of the engine's container that this is about; `message` says what it has, or waits for.
     """
 
     container: Annotated[str, Field(min_length=1, max_length=512)]

@@ -14,10 +14,12 @@ PLURAL = "loraendpoints"
 SINGULAR = "loraendpoint"
 SHORT_NAME = "le"
 
-# Far beyond what an engine holds: a list that was cut would take adapters from routers. 1,000 entries take some 75 kB.
+# Far beyond what an engine holds: what was cut would be taken from routers. 1,000 entries take some 45 kB.
 MAX_ADAPTERS = 10_000
 
-Name = Annotated[str, Cut(253)]
+# The API server's work for a write grows with the number of values: maps of strings cost it a quarter of what a list of
+# objects with the same content does (1,000 adapters: 37 ms and 129 ms of a processor that did other things as well).
+Names = Annotated[dict[str, Annotated[str, Cut(512)]], Field(max_length=MAX_ADAPTERS), Kubernetes(map_type="atomic")]
 
 
 class Scheme(StrEnum):
@@ -25,19 +27,6 @@ class Scheme(StrEnum):
 
     HTTP = "http"
     HTTPS = "https"
-
-
-class HeldAdapter(Model):
-    """An adapter that the pod's engine has loaded and answers for."""
-
-    name: Annotated[Name, Field(min_length=1)]
-    """The adapter's name."""
-    engine_name: Name | None = None
-    """The name that the engine must be asked for, where it is not the adapter's name."""
-    version: Annotated[str, Cut(64)] | None = None
-    """Identifies the files' content, as `fingerprint` does in a LoraAdapter's status."""
-    lora_adapter: Name | None = None
-    """The LoraAdapter that it is of, where that is not called like the adapter."""
 
 
 class LoraEndpoint(Model):
@@ -55,5 +44,8 @@ class LoraEndpoint(Model):
     adapters."""
     base_models: Annotated[tuple[Annotated[str, Cut(512)], ...], Cut(64), Kubernetes(list_type="atomic")] = ()
     """The names of the base model that the engine serves."""
-    adapters: Annotated[tuple[HeldAdapter, ...], Cut(MAX_ADAPTERS), Kubernetes(list_type="atomic")] = ()
-    """The adapters that the pod holds, by name."""
+    adapters: Names = Field(default_factory=dict)
+    """The adapters that the pod holds, by name; each with its LoraAdapter and its version (as `fingerprint` in status),
+    such as assistants/5d41402abc4b2a76."""
+    engine_names: Names = Field(default_factory=dict)
+    """By adapter, the name that the engine must be asked for, where it is not the adapter's name."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import socket
 from typing import Any
@@ -23,6 +24,8 @@ from lora_operator.settings import Settings, add_arguments, from_arguments
 
 log = logging.getLogger(__name__)
 
+FILES = 65_536  # open files and connections
+
 
 def add(commands: Any) -> None:
     """Register the command."""
@@ -38,6 +41,7 @@ def add(commands: Any) -> None:
 def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
+    _allow_many_connections()
     blocks = Blocks()
     try:
         return run(lambda stop: _run(settings, blocks, stop), blocks.new_loop)
@@ -50,6 +54,14 @@ def main(arguments: argparse.Namespace) -> int:
     except (KubeError, ServeError) as error:
         log.error("cannot start: %s", error)
         return 1
+
+
+def _allow_many_connections() -> None:
+    """Several to each pod; many container runtimes begin with 1,024 for a process that may have far more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def elector(settings: Settings, kube: Kube) -> Elector:

@@ -81,8 +81,8 @@ class AgentClient:
         return await self._ask("PUT", endpoint, "/v1/loaded", HeldBody, body)
 
     async def readiness(self, endpoint: Endpoint, said: ReadinessBody) -> bool:
-        """Say whether the engine holds what is planned. Returns whether the agent lets traffic in. Raises AgentError, with
-        reason BadRequest for an agent that does not know this call.
+        """Say whether the engine holds what is planned. Returns whether the agent lets traffic in. Raises AgentError,
+        with reason BadRequest for an agent that does not know this call.
         """
         return (await self._ask("PUT", endpoint, "/v1/readiness", OpenBody, said)).open
 

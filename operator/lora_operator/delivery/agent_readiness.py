@@ -19,24 +19,27 @@ from lora_operator.vllm.answers import Endpoint
 
 REPEAT_SECONDS = 5.0
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 0.5, 30.0  # an agent that is not there, or is of a version without this call
+_READY = Verdict(True, "", "its pod is Ready", answers=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
     namespace: str
-    endpoint: Endpoint
-    body: ReadinessBody
+    address: tuple[str, int]
+    container: str
+    is_open: bool
+    message: str
     repeated: bool
 
     @property
     def gist(self) -> tuple[object, ...]:
         """What an agent has to hear at once; how many adapters are lacking is not of that kind."""
-        return self.endpoint, self.body.container, self.body.open, self.repeated
+        return self.address, self.container, self.is_open, self.repeated
 
 
 class AgentReadiness:
-    """One task for each pod that is not Ready. A pod that is Ready is named once, so that its agent knows the engine for
-    which it is open. `client_of` and `fence` as for `Agents`."""
+    """One task for each pod that is not Ready. A pod that is Ready is named once, so that its agent knows the engine
+    for which it is open. `client_of` and `fence` as for `Agents`."""
 
     def __init__(self, client_of: Callable[[str], AgentClient], fence: Callable[[], None] = lambda: None) -> None:
         self._client_of = client_of
@@ -75,7 +78,8 @@ class AgentReadiness:
             word = self._words[key]
             try:
                 self._fence()
-                await self._client_of(word.namespace).readiness(word.endpoint, word.body)
+                body = ReadinessBody(container=word.container[:512], open=word.is_open, message=word.message)
+                await self._client_of(word.namespace).readiness(Endpoint(*word.address), body)
             except (AgentError, KubeError):
                 wait, pause = pause, min(pause * 2, RETRY_LAST_SECONDS)
             else:
@@ -93,8 +97,8 @@ def _word(record: PodRecord, verdict: Verdict | None) -> _Word | None:
     if not pod.agent_port or not pod.ip or not pod.container_id:
         return None
     if pod.ready:
-        verdict = Verdict(True, "", "its pod is Ready", answers=False)
+        verdict = _READY
     if verdict is None:
         return None
-    body = ReadinessBody(container=pod.container_id[:512], open=verdict.is_open, message=verdict.message)
-    return _Word(pod.namespace, Endpoint(pod.ip, pod.agent_port), body, repeated=verdict.answers)
+    address = (pod.ip, pod.agent_port)
+    return _Word(pod.namespace, address, pod.container_id, verdict.is_open, verdict.message, repeated=verdict.answers)

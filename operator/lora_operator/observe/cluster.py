@@ -164,8 +164,8 @@ class Cluster:
     def __init__(self, defaults: PodDefaults) -> None:
         self.adapters: Cache[Resource] = Cache(read_resource)
         self.pods: Cache[PodRecord] = Cache(lambda body: read_pod(body, defaults))
-        shared = Shared()
-        self.endpoints: Cache[PodEndpoint] = Cache(lambda body: read_endpoint(body, shared))
+        self.shared = Shared()
+        self.endpoints: Cache[PodEndpoint] = Cache(lambda body: read_endpoint(body, self.shared))
         self.node_labels: dict[str, Mapping[str, str]] = {}
 
 

@@ -61,25 +61,29 @@ class Shared:
 
     def __init__(self, most: int = 50_000) -> None:
         self._most = most
-        self._known: dict[HeldAdapter, HeldAdapter] = {}
+        self._known: dict[tuple[str, str, str, str], HeldAdapter] = {}
 
-    def of(self, held: HeldAdapter) -> HeldAdapter:
-        if len(self._known) >= self._most:
-            self._known.clear()  # what is in use is made once more
-        return self._known.setdefault(held, held)
+    def of(self, name: str, engine_name: str, version: str, resource: str) -> HeldAdapter:
+        """The one entry that says this."""
+        key = (name, engine_name, version, resource)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._most:
+                self._known.clear()  # what is in use is made once more
+            found = self._known[key] = HeldAdapter(*key)
+        return found
 
 
 def contents_of(body: Json, shared: Shared) -> Contents:
     """What an object of the API server says. Never raises."""
     owners = _list(_map(body.get("metadata")).get("ownerReferences"))
     pod_uid = next((str(one.get("uid")) for one in map(_map, owners) if one.get("kind") == "Pod"), "")
+    engine_names = _map(body.get("engineNames"))
     held: dict[str, HeldAdapter] = {}
-    for item in map(_map, _list(body.get("adapters"))):
-        name = _text(item.get("name"))
-        if name:
-            engine_name = _text(item.get("engineName")) or name
-            resource = _text(item.get("loraAdapter")) or name
-            held[name] = shared.of(HeldAdapter(name, engine_name, _text(item.get("version")), resource))
+    for name, origin in _map(body.get("adapters")).items():
+        resource, _, version = _text(origin).partition("/")
+        engine_name = _text(engine_names.get(name)) or name
+        held[name] = shared.of(name, engine_name, version, resource or name)
     return Contents(
         pod_uid=pod_uid,
         address=_text(body.get("address")),
@@ -102,21 +106,10 @@ def body_of(key: str, said: Contents) -> dict[str, Any]:
         "address": said.address,
         "container": said.container,
         "baseModels": list(said.base_models),
-        "adapters": [_entry(held) for held in said.adapters],
+        "adapters": {held.name: f"{held.resource}/{held.version}" for held in said.adapters},
+        "engineNames": {held.name: held.engine_name for held in said.adapters if held.engine_name != held.name},
     }
-    return {field: value for field, value in body.items() if value not in ("", [])}
-
-
-def _entry(held: HeldAdapter) -> dict[str, str]:
-    """Short where it can be: a pod may hold a thousand."""
-    entry = {"name": held.name}
-    if held.engine_name != held.name:
-        entry["engineName"] = held.engine_name
-    if held.version:
-        entry["version"] = held.version
-    if held.resource != held.name:
-        entry["loraAdapter"] = held.resource
-    return entry
+    return {field: value for field, value in body.items() if value not in ("", [], {})}
 
 
 def _map(value: object) -> Json:

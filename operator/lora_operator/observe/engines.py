@@ -196,7 +196,8 @@ class Engines:
         before = self.views.get(key)
         if before is None:
             return
-        self.views[key] = view
+        if before != view or (before.misses, before.refusals) != (view.misses, view.refusals):
+            self.views[key] = view  # else the same object stays: much is worked out from it once
         if before != view:
             self._states[before.state] -= 1
             self._states[view.state] += 1

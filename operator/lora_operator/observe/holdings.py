@@ -6,7 +6,7 @@ written by an operator that writes no LoraEndpoints (it has no `pods`): what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -83,11 +83,11 @@ class Holdings:
         """How a pod that `of` gives answers for the adapter."""
         if (counted := self._by_status.get(resource)) and (found := counted.get(pod, {}).get(name)) is not None:
             return found
-        said = self._said.get(pod)
-        held = said.holds(name) if said is not None and resource not in self._alone else None
-        if said is None or held is None or _owner(pod, held) != resource:
-            return None
-        return Place(said.address, said.container, held.engine_name, held.version, said.pod_uid)
+        return place_of(self._said.get(pod), name) if resource not in self._alone else None
+
+    def by_status(self, resource: str) -> bool:
+        """Whether its status is believed in what it says of any pod."""
+        return resource in self._by_status or resource in self._alone
 
     def version(self, resource: str, name: str) -> str:
         """The fingerprint of the adapter on the first of its pods that say it; empty if none does."""
@@ -97,10 +97,6 @@ class Holdings:
     def said(self, pod: str) -> Contents | None:
         """What the pod's LoraEndpoint says."""
         return self._said.get(pod)
-
-    def counted(self, pod: str) -> Set[str]:
-        """The LoraAdapters whose status is believed in what it says of this pod."""
-        return self._counted.get(pod, NOBODY)
 
     def counting(self, pod: str, name: str) -> set[str]:
         """The LoraAdapters whose status is believed when it says that this pod holds the adapter."""
@@ -127,11 +123,14 @@ class Holdings:
         old, new = before.adapters if before is not None else (), said.adapters if said is not None else ()
         lost, got = _differences(old, new)
         elsewhere = before is None or said is None or _where(before) != _where(said)
-        touched = {(_owner(pod, held), held.name) for held in ((*old, *new) if elsewhere else (*lost, *got))}
+        namespace, one = pod.partition("/")[0], frozenset((pod,))
+        touched = {
+            (f"{namespace}/{held.resource}", held.name) for held in ((*old, *new) if elsewhere else (*lost, *got))
+        }
         for held in lost:
-            self._move(_owner(pod, held), held.name, lambda pods: pods - {pod})
+            self._move(f"{namespace}/{held.resource}", held.name, one, there=False)
         for held in got:
-            self._move(_owner(pod, held), held.name, lambda pods: pods | {pod})
+            self._move(f"{namespace}/{held.resource}", held.name, one, there=True)
         if said is None:
             del self._said[pod]
             return touched
@@ -179,9 +178,9 @@ class Holdings:
                 touched |= self.set_status(key, {})
         return touched
 
-    def _move(self, resource: str, name: str, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
+    def _move(self, resource: str, name: str, pod: frozenset[str], *, there: bool) -> None:
         names = self._by_endpoint.setdefault(resource, {})
-        pods = change(names.get(name, NOBODY))
+        pods = names.get(name, NOBODY) | pod if there else names.get(name, NOBODY) - pod
         if pods:
             names[name] = pods
             return
@@ -198,6 +197,14 @@ class Holdings:
             del self._counted[pod]
 
 
+def place_of(said: Contents | None, name: str) -> Place | None:
+    """How a pod answers for an adapter, by its LoraEndpoint."""
+    held = said.holds(name) if said is not None else None
+    if said is None or held is None:
+        return None
+    return Place(said.address, said.container, held.engine_name, held.version, said.pod_uid)
+
+
 def news(cache: Cache[T], seen: dict[str, T]) -> Iterator[tuple[str, T | None]]:
     """What is another object than the one seen last, and what is gone; notes it as seen."""
     for item in cache.values():
@@ -210,26 +217,12 @@ def news(cache: Cache[T], seen: dict[str, T]) -> Iterator[tuple[str, T | None]]:
             yield key, None
 
 
-def _differences(old: Sequence[HeldAdapter], new: Sequence[HeldAdapter]) -> tuple[list[HeldAdapter], list[HeldAdapter]]:
-    """What is only in the one, and only in the other; both are sorted by name, and mostly the same objects."""
-    lost: list[HeldAdapter] = []
-    got: list[HeldAdapter] = []
-    here = there = 0
-    while here < len(old) and there < len(new):
-        left, right = old[here], new[there]
-        if left is right or left == right:
-            here, there = here + 1, there + 1
-        elif left.name < right.name:
-            lost.append(left)
-            here += 1
-        elif left.name > right.name:
-            got.append(right)
-            there += 1
-        else:
-            lost.append(left)
-            got.append(right)
-            here, there = here + 1, there + 1
-    return [*lost, *old[here:]], [*got, *new[there:]]
+def _differences(old: Iterable[HeldAdapter], new: Iterable[HeldAdapter]) -> tuple[Set[HeldAdapter], Set[HeldAdapter]]:
+    """What is only in the one, and only in the other. Mostly they have the same objects, see `Shared`."""
+    before, after = set(map(id, old)), set(map(id, new))
+    lost = {held for held in old if id(held) not in after}
+    got = {held for held in new if id(held) not in before}
+    return lost - got, got - lost
 
 
 def _where(said: Contents) -> tuple[str, ...]:

@@ -25,13 +25,15 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
 SILENT_SECONDS = 1.6
-SILENT_MOST_SECONDS = 20.0  # for an API server that is that slow
+SILENT_MOST_SECONDS = 5.0  # for an API server that is that slow
+SLOWER = 1.5  # than the last time it may be
 PAGE = 200
 PAGE_SECONDS = 60.0
 CHECK_SECONDS = 2.0
 PAUSES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  # of attempts that follow each other
 AT_ONCE = 25  # objects that are read before others have their turn
 GONE = 410
+NOT_NOW = frozenset({401, 403, 429})  # what may be had again as it was
 
 
 class Informer(Generic[T]):
@@ -64,9 +66,9 @@ class Informer(Generic[T]):
         self._silent_seconds = SILENT_SECONDS
         self.keys: set[str] = set()  # of what this scope shows
         self.synced = asyncio.Event()
-        self.heard_at: float | None = (
-            None  # monotonic: when the API server last said something in a watch that is in step
-        )
+        self.made_at = time.monotonic()
+        # monotonic: when the API server last said something while we were in step
+        self.heard_at: float | None = None
         self.error: KubeError | None = None  # why the last attempt failed, until one works
 
     async def run(self) -> None:
@@ -97,14 +99,14 @@ class Informer(Generic[T]):
         await self._watch(kube)
 
     async def _fail(self, error: KubeError, failed: int) -> None:
-        if error.status:  # it answers: the place from which to go on is no longer known, or may not be seen
-            self._version = 0
+        if 400 <= error.status < 500 and error.status not in NOT_NOW:
+            self._version = 0  # the place from which to go on is no longer known
         self._sure = False
-        if isinstance(error, Silent):  # or it is only slow
+        if isinstance(error, Silent) and failed:  # the new connection as well: maybe it is only slow
             self._silent_seconds = min(self._silent_seconds * 2, SILENT_MOST_SECONDS)
         if error.status != GONE:
             self.error = error
-            log.log(logging.DEBUG if failed < 3 else logging.INFO, "%s: %s", self.scope, error)
+        log.debug("%s: %s", self.scope, error)
         await self._give_up_connections()
 
     async def _give_up_connections(self) -> None:
@@ -166,9 +168,10 @@ class Informer(Generic[T]):
                 count += 1
                 if count % AT_ONCE == 0:
                     await asyncio.sleep(0)
-        if time.monotonic() - began < WATCH_SECONDS / 2:
+        took = time.monotonic() - began
+        if took < WATCH_SECONDS / 2:
             raise KubeError(0, f"watching {self.scope.path}: it was ended at once")
-        self._silent_seconds = max(self._silent_seconds * 0.9, SILENT_SECONDS)
+        self._silent_seconds = max(SILENT_SECONDS, took * SLOWER)
 
     def _heard(self) -> None:
         self.heard_at, self.error = time.monotonic(), None

@@ -44,7 +44,7 @@ class Scope:
     @property
     def whole(self) -> bool:
         """Whether what leaves it is gone, and not only another than it was."""
-        return not self.labels
+        return not self.labels and not self.engines
 
     def __str__(self) -> str:
         what = self.plural + (f" {self.name}" if self.name else "") + (f" ({self.labels})" if self.labels else "")

@@ -97,7 +97,7 @@ async def _pods(cluster: Any) -> Iterable[str]:
 
 
 async def _namespaces(cluster: Any) -> Iterable[str]:
-    body = await cluster._call("GET", "/api/v1/namespaces", query={"limit": "500"})
+    body = await cluster.call("GET", "/api/v1/namespaces", query={"limit": "500"})
     return [item["metadata"]["name"] for item in body.get("items") or ()]
 
 

@@ -71,7 +71,7 @@ class Cluster(Kube):
         """Set annotations of a LoraAdapter; None removes one. Raises PluginError."""
         body = {"metadata": {"annotations": dict(annotations)}}
         try:
-            await self._call("PATCH", self._resource(namespace, name), body=body, content_type=MERGE)
+            await self.call("PATCH", self._resource(namespace, name), body=body, content_type=MERGE)
         except KubeError as error:
             raise explained(error, f"change LoraAdapter {namespace}/{name}") from error
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lora_operator.observe.cluster import PodRecord, Resource
+from lora_operator.observe.endpoints import Contents
 from lora_operator.observe.holdings import Place
 from lora_operator.router.about import about_of
 from lora_operator.router.absence import ANSWERS, CONFLICT, Absence, absences, is_on_demand
@@ -93,6 +94,14 @@ def merged(entries: Iterable[Entry]) -> Entry:
 
 
 _WORDS = {Why.NOT_READY: "not ready", Why.TERMINATING: "about to go", Why.RESTARTED: "restarted and empty"}
+
+
+def ends_of(pod: str, said: Contents, view: PodView | None) -> dict[str, Endpoint | Withheld | None]:
+    """The same for all that a LoraEndpoint names, by adapter."""
+    sample = end_of(pod, Place(said.address, said.container, "", "", said.pod_uid), view)
+    if not isinstance(sample, Endpoint):
+        return dict.fromkeys((held.name for held in said.adapters), sample)
+    return {held.name: Endpoint(pod, said.address, held.engine_name) for held in said.adapters}
 
 
 def _why_not(pod: PodView, container: str) -> Why | None:

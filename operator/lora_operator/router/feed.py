@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.endpoints import Contents, PodEndpoint
-from lora_operator.observe.holdings import NOBODY, Holdings, Touched, news
-from lora_operator.router.derive import PodView, Standing, end_of, merged, standing, view_of
+from lora_operator.observe.holdings import NOBODY, Holdings, Touched, news, place_of
+from lora_operator.router.derive import PodView, Standing, end_of, ends_of, merged, standing, view_of
 from lora_operator.router.entries import Endpoint, Entry, Withheld
 from lora_operator.router.table import Key, RoutingTable
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", str, Key)
+End = Endpoint | Withheld | None
 
 LONG_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.05
@@ -44,7 +45,7 @@ class Feed:
         self._holdings = Holdings()
         self._standing: dict[str, Standing] = {}
         # pod -> name -> what its LoraEndpoint makes of it; a pod that changes costs what it holds, not what all hold
-        self._ends: dict[str, dict[str, Endpoint | Withheld | None]] = {}
+        self._ends: dict[str, dict[str, End]] = {}
         self._said: dict[str, dict[str, Entry]] = {}  # resource -> name -> line
         self._by_key: dict[Key, dict[str, Entry]] = {}  # adapter -> resource -> line
         # what is about to be written: by resource the status, by pod what its LoraEndpoint will say
@@ -165,19 +166,31 @@ class Feed:
         if stands is None:
             return None
         pods = sorted(self._holdings.of(resource).get(name, NOBODY))
-        ends = (self._end(resource, pod, name) for pod in pods)
-        return stands.entry(name, (end for end in ends if end is not None))
+        found = self._by_status(resource, pods, name) if self._holdings.by_status(resource) else self._by(pods, name)
+        return stands.entry(name, [end for end in found if end is not None])
 
-    def _end(self, resource: str, pod: str, name: str) -> Endpoint | Withheld | None:
-        by_status = resource in self._holdings.counted(pod)
-        ends = self._ends.setdefault(pod, {})
-        if not by_status and name in ends:
-            return ends[name]
-        place = self._holdings.place(resource, pod, name)
-        end = end_of(pod.partition("/")[2], place, self._pods.get(pod)) if place is not None else None
-        if not by_status:
-            ends[name] = end
-        return end
+    def _by(self, pods: Iterable[str], name: str) -> Iterator[End]:
+        """What the LoraEndpoints of these pods, which have the adapter, make of it."""
+        for pod in pods:
+            ends = self._ends.get(pod)
+            if ends is None or name not in ends:
+                ends = self._worked_out(pod, name)
+            yield ends[name]
+
+    def _worked_out(self, pod: str, name: str) -> dict[str, End]:
+        bare, view, said = pod.partition("/")[2], self._pods.get(pod), self._holdings.said(pod)
+        ends = self._ends.get(pod)
+        if ends is None:
+            ends = self._ends[pod] = ends_of(bare, said, view) if said is not None else {}
+        if name not in ends:
+            place = place_of(said, name)
+            ends[name] = end_of(bare, place, view) if place is not None else None
+        return ends
+
+    def _by_status(self, resource: str, pods: Iterable[str], name: str) -> Iterator[End]:
+        for pod in pods:
+            place = self._holdings.place(resource, pod, name)
+            yield end_of(pod.partition("/")[2], place, self._pods.get(pod)) if place is not None else None
 
     def _line(self, key: Key) -> Entry | None:
         said = self._by_key.get(key)

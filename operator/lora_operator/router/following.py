@@ -12,7 +12,7 @@ from typing import Any
 from lora_operator.kube import Json, Kube, KubeError
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.describe import PodDefaults, describe
-from lora_operator.observe.informer import PAGE_SECONDS, Informer
+from lora_operator.observe.informer import CHECK_SECONDS, Informer
 from lora_operator.observe.scopes import Scope, adapter_scopes, endpoint_scopes, one_pod, pod_scopes, selector_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Following:
 
     def age_seconds(self) -> float | None:
         """For how long something may have changed that is not known; None before all has been listed once."""
-        return time.monotonic() - (self._oldest().heard_at or 0.0) if self.synced.is_set() else None
+        return time.monotonic() - _heard_at(self._oldest()) if self.synced.is_set() else None
 
     def trouble(self) -> KubeError | None:
         """Why the one that was not heard for longest was not heard."""
@@ -88,7 +88,7 @@ class Following:
     def partly_stale(self) -> str:
         """The same where others are fresh: the API server is there, and another process may see what this one does
         not."""
-        latest = max(informer.heard_at or 0.0 for informer in self._all())
+        latest = max(map(_heard_at, self._all()))
         return self.stale() if time.monotonic() - latest < STALE_SECONDS else ""
 
     def start(self) -> asyncio.Task[None]:
@@ -149,8 +149,7 @@ class Following:
                     await informer.synced.wait()
 
     def _oldest(self) -> Informer[Any]:
-        """Of those that have listed once: a new one may have nothing to say yet."""
-        return min(self._all(), key=lambda one: time.monotonic() if one.heard_at is None else one.heard_at)
+        return min(self._all(), key=_heard_at)
 
     def _wanted(self) -> frozenset[Scope]:
         selectors = ((key.partition("/")[0], labels) for key, labels in self._selectors.items())
@@ -201,7 +200,10 @@ class Following:
         async def find(key: str) -> None:
             scope = one_pod(key)
             with contextlib.suppress(KubeError):
-                async with turns, contextlib.aclosing(self._kube.pages(scope.path, scope.query, PAGE_SECONDS)) as pages:
+                async with (
+                    turns,
+                    contextlib.aclosing(self._kube.pages(scope.path, scope.query, CHECK_SECONDS)) as pages,
+                ):
                     if not (await anext(pages)).get("items"):
                         return
             self._stray(key)  # also where that could not be seen: its watch will
@@ -266,7 +268,7 @@ class Following:
                 log.info("all watches are fresh again")
                 said = ""
             elif text and not said and not self._why():
-                log.warning("%s", text)
+                log.log(logging.WARNING if self.synced.is_set() else logging.ERROR, "%s", text)
                 said = text
 
 
@@ -280,6 +282,11 @@ def _pods_in_status(resource: Resource) -> Iterator[str]:
 
 def _is_refused(informer: Informer[Any]) -> bool:
     return informer.error is not None and informer.error.status in (403, 404)
+
+
+def _heard_at(informer: Informer[Any]) -> float:
+    """Monotonic. A new one is given the time to say something."""
+    return informer.made_at if informer.heard_at is None else informer.heard_at
 
 
 def _serves_a_model(body: Json) -> bool:

@@ -11,6 +11,7 @@ from lora_scheduler.balance.shifting import Shifting
 from lora_scheduler.balance.spreading import respread
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.model import Overload, Policy
+from lora_scheduler.policies import PACKING
 
 MOVES, PODS_PER_MOVE = 2, 50  # by default so many, and one more for so many pods
 NOISES = 3.0  # standard deviations of a measured load: differences up to that say nothing
@@ -24,7 +25,7 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[Overload, ..
     moves = Rebalancing(shifting, allowed - under_way)
     if moves.budget > 0:
         respread(fleet, moves)
-    if policy.rebalance_epsilon is None:
+    if policy.rebalance_epsilon is None or policy.name in PACKING:
         return ()
     overloads: list[Overload] = []
     for _, alike in sorted(by_base_model(fleet.pods).items()):

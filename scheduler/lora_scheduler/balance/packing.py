@@ -103,7 +103,7 @@ def _best_exchange(
         for incoming in shifting.movable(other):
             for copy in copies:
                 gain = copy.bytes - incoming.bytes
-                if 0 < gain <= room and incoming.adapter is not adapter:
+                if 0 < gain <= room and incoming.adapter.name != adapter.name:  # an engine has a name only once
                     uneven = abs(copy.share - incoming.share)
                     found.append((_by_gain(gain, needed), uneven, _Step(copy, other, incoming)))
     found.sort(key=lambda entry: entry[:2])

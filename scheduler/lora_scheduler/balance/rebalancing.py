@@ -178,7 +178,7 @@ def _best_exchange(
 ) -> _Step | None:
     """Two copies of different shares that change places, where both pods have room for both in the meantime.
 
-    The next rounds decide about the larger share first (see fleet.order_of) and find it on the less loaded pod, even
+    The next rounds decide about the larger share first (see finding.order_of) and find it on the less loaded pod, even
     with both copies on both pods; after that, the pod that the smaller one came from must be the more loaded one.
     """
     found: list[_Step] = []

@@ -36,7 +36,7 @@ def select(lacking: Iterable[Allotment], shifting: Shifting) -> None:
     """Give places to adapters that lack them in exchange for such as are worth less."""
     levels: dict[int, list[Allotment]] = {}
     for allotment in lacking:
-        if allotment.share and _may_change(allotment):
+        if allotment.share and not allotment.kept and _may_change(allotment):
             levels.setdefault(allotment.adapter.priority, []).append(allotment)
     if not levels:
         return
@@ -93,6 +93,7 @@ def _candidates(level: Iterable[Allotment], pod: PodLedger, size: int, shifting:
         adapter = allotment.adapter
         if (
             allotment.missing > 0
+            and not allotment.kept  # second replicas do not come before first ones
             and adapter.bytes <= size
             and may_hold(allotment, pod)
             and not shifting.fleet.blocks(allotment, pod)

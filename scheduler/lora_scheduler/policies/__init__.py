@@ -14,4 +14,6 @@ POLICIES: Mapping[str, tuple[Scorer, ...]] = MappingProxyType(
     {"balanced": balanced.SCORERS, "binpack": binpack.SCORERS, "spread": spread.SCORERS}
 )
 
+PACKING = frozenset({"binpack"})  # policies that are after full pods: they move nothing for the sake of even load
+
 CLOSE: Mapping[str, tuple[Scorer, ...]] = MappingProxyType({"balanced": balanced.CLOSE})
