@@ -29,12 +29,13 @@ from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
 from lora_operator.noted import noted
 from lora_operator.observe.activity import Activity
-from lora_operator.observe.cluster import Cluster, Resource
+from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.endpoints import Contents
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
+from lora_operator.observe.liveness import incarnation_of
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
@@ -273,12 +274,11 @@ class Loop:
         found = self._follow()
         pods = found.pods
         use = self._use()
-        wanted = self._expansions.desired(
-            parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use
-        )
+        resources = {resource.key: resource for resource in parts.cluster.adapters.values()}
+        wanted = self._expansions.desired(resources.values(), parts.resolver.views, parts.activity.demands, use)
         parts.requests.tidy(wanted.names, use.seconds, use.now)
         wanted, uses = within(wanted, self._quotas, parts.holdings.of)
-        parts.quotas.warn(uses, parts.cluster.adapters.values())
+        parts.quotas.warn(uses, resources.values())
         parts.activity.follow(pods, wanted.names)
         if parts.files.desired is not wanted:
             parts.sizes.remember(wanted)
@@ -315,12 +315,13 @@ class Loop:
             self.tell(inputs, contents)
         with self._isolation.around("LoraEndpoints"):
             parts.endpoints.offer(contents, asyncio.get_running_loop().time())
-        await self._offer(inputs)
-        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger, held)
+        await self._offer(inputs, resources)
+        # as they were: who was deleted since is still among those that want something
+        parts.finalizers.update(resources.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
         with self._isolation.around("deciding which pods may take traffic"):
-            found_open = verdicts(snapshot, made, undecided(pods))
+            found_open = verdicts(snapshot, made, undecided(_not_replaced(pods, found.pods)))
             parts.gates.update(found_open, pods)
             parts.files.readiness.follow(found_open, pods)
         if len(parts.failures):
@@ -341,15 +342,15 @@ class Loop:
             self._parts.executor.held = False
             raise
 
-    async def _offer(self, inputs: Mapping[str, StatusInput]) -> None:
-        """Have status say it, of those where it may be news."""
+    async def _offer(self, inputs: Mapping[str, StatusInput], resources: Mapping[str, Resource]) -> None:
+        """Have status say it, of those where it may be news. `resources`: of which it was worked out."""
         parts = self._parts
         now = asyncio.get_running_loop().time()
         offered: dict[str, tuple[Resource, StatusInput]] = {}
         async for key, given in in_slices(inputs.items()):
             resource = parts.cluster.adapters.get(key)
-            if resource is None:
-                continue
+            if resource is None or resource.uid != resources[key].uid:
+                continue  # gone, or another that has the name by now
             before = self._offered.get(key)
             if before is not None and before[0] is resource and before[1] is given:
                 offered[key] = before
@@ -398,6 +399,11 @@ class Loop:
         """Seconds since a round last came to its end, or since the first of all began."""
         since = self._began_at if self.last_plan_at is None else self.last_plan_at
         return None if since is None else time.monotonic() - since
+
+
+def _not_replaced(now: Mapping[str, PodRecord], before: Mapping[str, PodRecord]) -> dict[str, PodRecord]:
+    """The pods with the very containers that they had before."""
+    return {key: record for key, record in now.items() if incarnation_of(record) == incarnation_of(before[key])}
 
 
 def _on_demand(resource: Resource) -> bool:
