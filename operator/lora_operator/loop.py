@@ -39,6 +39,7 @@ from lora_operator.observe.liveness import incarnation_of
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
+from lora_operator.offers import Offers
 from lora_operator.ondemand import Use
 from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
@@ -120,7 +121,7 @@ class Loop:
         self._snapshots = Snapshots()
         self._states = States()
         self._isolation = Isolation()
-        self._offered: dict[str, tuple[Resource, StatusInput]] = {}
+        self._offers = Offers(parts.cluster, parts.publisher)
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
@@ -315,7 +316,7 @@ class Loop:
             self.tell(inputs, contents)
         with self._isolation.around("LoraEndpoints"):
             parts.endpoints.offer(contents, asyncio.get_running_loop().time())
-        await self._offer(inputs, resources)
+        await self._offers.offer(inputs, resources, self._isolation)
         # as they were: who was deleted since is still among those that want something
         parts.finalizers.update(resources.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
@@ -341,26 +342,6 @@ class Loop:
         except BaseException:
             self._parts.executor.held = False
             raise
-
-    async def _offer(self, inputs: Mapping[str, StatusInput], resources: Mapping[str, Resource]) -> None:
-        """Have status say it, of those where it may be news. `resources`: of which it was worked out."""
-        parts = self._parts
-        now = asyncio.get_running_loop().time()
-        offered: dict[str, tuple[Resource, StatusInput]] = {}
-        async for key, given in in_slices(inputs.items()):
-            resource = parts.cluster.adapters.get(key)
-            if resource is None or resource.uid != resources[key].uid:
-                continue  # gone, or another that has the name by now
-            before = self._offered.get(key)
-            if before is not None and before[0] is resource and before[1] is given:
-                offered[key] = before
-                continue
-            offered[key] = (resource, given)
-            with self._isolation.around(f"the status of LoraAdapter {key}"):
-                parts.publisher.offer(resource, given, now)
-        if offered.keys() != self._offered.keys():
-            parts.publisher.forget(set(inputs))
-        self._offered = offered
 
     def _use(self) -> Use:
         """Who was asked for when: by routers, or by those that went past them."""
