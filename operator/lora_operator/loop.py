@@ -29,15 +29,17 @@ from lora_operator.load import ModelLoad, model_loads
 from lora_operator.metrics import Metrics
 from lora_operator.noted import noted
 from lora_operator.observe.activity import Activity
-from lora_operator.observe.cluster import Cluster, Resource
+from lora_operator.observe.cluster import Cluster, PodRecord, Resource
 from lora_operator.observe.credentials import SourceCredentials
 from lora_operator.observe.endpoints import Contents
 from lora_operator.observe.engines import Engines
 from lora_operator.observe.holdings import Holdings
 from lora_operator.observe.keys import ApiKeys
+from lora_operator.observe.liveness import incarnation_of
 from lora_operator.observe.nodes import Nodes
 from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
+from lora_operator.offers import Offers
 from lora_operator.ondemand import Use
 from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
@@ -119,7 +121,7 @@ class Loop:
         self._snapshots = Snapshots()
         self._states = States()
         self._isolation = Isolation()
-        self._offered: dict[str, tuple[Resource, StatusInput]] = {}
+        self._offers = Offers(parts.cluster, parts.publisher, parts.endpoints)
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
@@ -268,12 +270,11 @@ class Loop:
         found = self._follow()
         pods = found.pods
         use = self._use()
-        wanted = self._expansions.desired(
-            parts.cluster.adapters.values(), parts.resolver.views, parts.activity.demands, use
-        )
+        resources = {resource.key: resource for resource in parts.cluster.adapters.values()}
+        wanted = self._expansions.desired(resources.values(), parts.resolver.views, parts.activity.demands, use)
         parts.requests.tidy(wanted.names, use.seconds, use.now)
         wanted, uses = within(wanted, self._quotas, parts.holdings.of)
-        parts.quotas.warn(uses, parts.cluster.adapters.values())
+        parts.quotas.warn(uses, resources.values())
         parts.activity.follow(pods, wanted.names)
         if parts.files.desired is not wanted:
             parts.sizes.remember(wanted)
@@ -310,12 +311,13 @@ class Loop:
             self.tell(inputs, contents)
         with self._isolation.around("LoraEndpoints"):
             parts.endpoints.offer(contents, asyncio.get_running_loop().time())
-        await self._offer(inputs)
-        parts.finalizers.update(parts.cluster.adapters.values(), wanted, pods, parts.engines.views, parts.ledger, held)
+        await self._offers.offer(inputs, resources, self._isolation)
+        # as they were: who was deleted since is still among those that want something
+        parts.finalizers.update(resources.values(), wanted, pods, parts.engines.views, parts.ledger, held)
         with self._isolation.around("telling what demand did"):
             parts.teller.round(wanted, snapshot, made, started)
         with self._isolation.around("deciding which pods may take traffic"):
-            found_open = verdicts(snapshot, made, undecided(pods))
+            found_open = verdicts(snapshot, made, undecided(_not_replaced(pods, found.pods)))
             parts.gates.update(found_open, pods)
             parts.files.readiness.follow(found_open, pods)
         if len(parts.failures):
@@ -335,37 +337,6 @@ class Loop:
         except BaseException:
             self._parts.executor.held = False
             raise
-
-    async def _offer(self, inputs: Mapping[str, StatusInput]) -> None:
-        """Have status say it, of those where it may be news."""
-        parts = self._parts
-        now = asyncio.get_running_loop().time()
-        offered: dict[str, tuple[Resource, StatusInput]] = {}
-        async for key, given in in_slices(inputs.items()):
-            resource = parts.cluster.adapters.get(key)
-            if resource is None:
-                continue
-            before = self._offered.get(key)
-            if before is not None and before[0] is resource and before[1] is given:
-                offered[key] = before
-                continue
-            if self._too_early(resource, given):
-                continue
-            offered[key] = (resource, given)
-            with self._isolation.around(f"the status of LoraAdapter {key}"):
-                parts.publisher.offer(resource, given, now)
-        if offered.keys() != self._offered.keys():
-            parts.publisher.forget(set(inputs))
-        self._offered = offered
-
-    def _too_early(self, resource: Resource, given: StatusInput) -> bool:
-        """Whether status would call ready what routers cannot know of yet."""
-        conditions = resource.status.get("conditions") or ()
-        if any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions):
-            return False
-        if not all(state.complete for state in given.adapters):
-            return False
-        return self._parts.endpoints.awaits((copy.pod, s.name) for s in given.adapters for copy in s.copies)
 
     def _use(self) -> Use:
         """Who was asked for when: by routers, or by those that went past them."""
@@ -404,6 +375,11 @@ class Loop:
         """Seconds since a round last came to its end, or since the first of all began."""
         since = self._began_at if self.last_plan_at is None else self.last_plan_at
         return None if since is None else time.monotonic() - since
+
+
+def _not_replaced(now: Mapping[str, PodRecord], before: Mapping[str, PodRecord]) -> dict[str, PodRecord]:
+    """The pods with the very containers that they had before."""
+    return {key: record for key, record in now.items() if incarnation_of(record) == incarnation_of(before[key])}
 
 
 def _on_demand(resource: Resource) -> bool:

@@ -62,6 +62,7 @@ async def test_tells_the_busy_adapter_from_the_idle_one_and_sees_the_load_end(tm
         async with asking(fleet.engines["p0"], "busy", 0.02):
             await fleet.until(lambda: demands(fleet).get("busy", 0.0) > 3.0)
             assert demands(fleet)["idle"] == 0.0
+            await fleet.rounds(1)  # which plans with it
             planned = {a.name: a.demand for a in fleet.operator.loop.last_round.snapshot.adapters}
             assert set(planned) == {"busy", "idle"}
             shown = fleet.operator.metrics.exposition().decode()

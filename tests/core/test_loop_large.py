@@ -86,3 +86,25 @@ async def test_a_large_fleet_is_served_and_let_go_as_a_small_one(
         fleet.delete("la")
         await fleet.until(lambda: not fleet.exists("la"))
         assert fleet.listed() == {}
+
+
+async def test_what_is_deleted_while_a_plan_is_made_stays_until_the_engines_have_let_go_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        await fleet.settle()
+        planner = SlowPlanner(fleet, monkeypatch)
+        fleet.operator.loop.mark()
+        await fleet.until(lambda: planner.begun)
+        fleet.delete("la")  # of which the plan in the making knows nothing
+        begun = planner.begun
+        planner.let(1)
+        await fleet.until(lambda: planner.begun > begun)
+        await fleet.until(lambda: fleet.operator._writes.idle)
+        assert fleet.exists("la") and fleet.on("p0") == ["sql"]
+        planner.let(1000)
+        await fleet.until(lambda: not fleet.exists("la"))
+        assert fleet.on("p0") == []

@@ -13,7 +13,8 @@ from lora_operator.desired import desired
 from lora_operator.expansions import Expansions
 from lora_operator.inflight import Effect, Failures, Ledger, Stage
 from lora_operator.observe.cluster import PodRecord, Resource
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
+from lora_operator.observe.holdings import Holdings
+from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
 from lora_operator.ondemand import Use
 from lora_operator.participation import Participation
 from lora_operator.resolve import SourceView
@@ -44,6 +45,7 @@ class World:
         self.problems: dict[str, str] = {}
         self.asked: dict[tuple[str, str], float] = {}
         self.leaving: frozenset[str] = frozenset()
+        self.holdings, self.told = Holdings(), set[str]()
         self.ledger, self.failures, self.now = Ledger(), Failures(1.0, 300.0), 0.0
         self.events = (
             self.some_resource, self.some_status, self.some_source, self.some_pod, self.some_view, self.some_view,
@@ -86,6 +88,8 @@ class World:
             "adapters": [{"name": name, "fingerprint": dice.choice((V1, V2)), "replicas": 2} for name in names],
             "podAssignments": [{"pod": pod, "adapters": names} for pod in dice.sample(PODS, dice.randrange(3))],
         }
+        if dice.random() < 0.2:
+            status |= {"truncated": True, "summary": "0/9"}  # it has no room for all of them
         self.resources[key] = replace(self.resources[key], status=status)
 
     def some_source(self, key: str = "") -> None:
@@ -173,6 +177,19 @@ class World:
     def some(self, things: dict[str, Any]) -> str:
         return self.dice.choice(sorted(things))
 
+    def publish(self) -> set[str]:
+        """Have the holdings know what statuses say; returns the LoraAdapters of which it is otherwise by now."""
+        touched = set()
+        for key in self.told - self.resources.keys():
+            touched |= self.holdings.set_status(key, {})
+        for key, resource in self.resources.items():
+            touched |= self.holdings.set_status(key, resource.status)
+        self.told = set(self.resources)
+        return {key for key, _ in touched}
+
+    def size_of(self, name: str, version: str) -> tuple[int, int] | None:
+        return self.sizes.get((name, version))
+
     @property
     def use(self) -> Use:
         return Use(dict(self.asked), self.now, 30.0)
@@ -180,7 +197,7 @@ class World:
     @property
     def observed(self) -> Observed:
         return Observed(
-            self.pods, self.views, MappingProxyType({}), lambda name, version: self.sizes.get((name, version)), True,
+            self.pods, self.views, MappingProxyType({}), self.size_of, True,
             self.problems, self.leaving,
         )  # fmt: skip
 
@@ -188,13 +205,15 @@ class World:
 @pytest.mark.parametrize("seed", range(60))
 def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(seed: int) -> None:
     world = World(seed)
-    expansions, snapshots, states, participation = Expansions(), Snapshots(), States(), Participation()
+    expansions, snapshots = Expansions(world.holdings, world.size_of), Snapshots()
+    states, participation = States(), Participation()
     planner = Planner(Policy())
     for step in range(60):
         event = world.happens()
+        expansions.forget(world.publish())
         given = (list(world.resources.values()), world.sources, world.demands, world.use)
         wanted = expansions.desired(*given)
-        assert wanted == desired(*given), (step, event)
+        assert wanted == desired(*given, sizes=world.size_of), (step, event)
         moment = (wanted, world.observed, world.ledger, world.failures, world.now)
         snapshot = snapshots.take(*moment)
         assert snapshot == take_snapshot(*moment), (step, event)
@@ -202,15 +221,16 @@ def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(se
         assert made.assignments == plan(snapshot).assignments
         seen = (wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
         states.follow(*seen)
-        inputs = {key: states.of(resource) for key, resource in wanted.resources.items()} | states.departing(wanted)
-        assert inputs == status_inputs(*seen), (step, event)
-        taking_part = (world.pods.values(), given[0], world.views, world.ledger)
+        held = world.holdings.of
+        inputs = {key: states.of(resource) for key, resource in wanted.resources.items()}
+        assert inputs | states.departing(wanted, held) == status_inputs(*seen, held), (step, event)
+        taking_part = (world.pods.values(), given[0], world.views, world.ledger, world.holdings.pods())
         assert participation.of(*taking_part).pods == Participation().of(*taking_part).pods, (step, event)
 
 
 def test_a_round_after_which_nothing_has_happened_gives_the_very_same_objects() -> None:
     world = World(1)
-    expansions, snapshots, states = Expansions(), Snapshots(), States()
+    expansions, snapshots, states = Expansions(world.holdings, world.size_of), Snapshots(), States()
     resource = a_resource("only")
     world.resources, world.sources = {resource.key: resource}, {resource.key: a_source(resource, found("a"))}
 
