@@ -11,7 +11,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 KEEPALIVE_SECONDS = 4.0
 
 
-class _Rest(RESTClientObject):
+class _Rest(RESTClientObject):  # type: ignore[misc]
     def _create_connector(self) -> TCPConnector:
         return TCPConnector(limit=self.maxsize, ssl=self.ssl_context, keepalive_timeout=KEEPALIVE_SECONDS)
 
