@@ -286,7 +286,9 @@ class Executor:
             if view is None or view.state is EngineState.STARTING or not lives(self._cluster, effect):
                 return  # what was asked ended with the process
             if view.state is EngineState.UP:
-                if view.listed(effect.engine_name) is not None:
+                if (listed := view.listed(effect.engine_name)) is not None:
+                    if listed.root == path:
+                        self._loaded(effect, started)
                     return
                 try:
                     if self._in_force.wants_load(effect) or self._in_force.lacks(effect):
@@ -300,7 +302,7 @@ class Executor:
                 except LeaseLost:
                     return  # whoever leads by now finds out
                 except EngineError as error:
-                    if not _may_still_happen(error):
+                    if not isinstance(error, (EngineTimeout, EngineUnreachable)):
                         return  # an answer
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator import unloading
+from lora_operator import execute, unloading
 from lora_operator.inflight import Stage
 from lora_operator.lease import LeaseLost
+from lora_operator.vllm.client import Endpoint, LoadOutcome
+from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -102,6 +104,39 @@ async def test_a_load_that_took_too_long_is_found_and_not_asked_for_in_vain(tmp_
         await fleet.until(lambda: fleet.ready("la"))
         assert [e["status"] for e in fleet.engines["p0"].journal.events if e["event"] == "load"][:1] == [200]
         assert "unload" not in fleet.engines["p0"].journal.calls and most_listed(fleet, "p0") == 1
+
+
+async def test_a_load_that_came_late_is_no_failure_any_more(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, load_timeout=0.1) as fleet:
+        await fleet.add_pod("p0", *ONE_SLOT)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la") and not len(fleet.parts.ledger))
+        assert not len(fleet.parts.failures)
+
+
+async def test_a_connection_that_fails_is_no_answer_to_a_load_that_may_still_happen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "UNANSWERED_FIRST_SECONDS", 0.01)
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        client, under_way = fleet.parts.executor._client, []
+        load = client.load
+
+        async def asked(endpoint: Endpoint, name: str, path: str) -> LoadOutcome:
+            under_way.append(fleet.parts.ledger.get("ns/p0", name))
+            if len(under_way) == 1:
+                raise EngineTimeout(str(endpoint), "POST /v1/load_lora_adapter", 0.1)
+            if len(under_way) == 2:
+                raise EngineUnreachable(str(endpoint), "too many open files", own_shortage=True)
+            outcome: LoadOutcome = await load(endpoint, name, path)
+            return outcome
+
+        monkeypatch.setattr(client, "load", asked)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        assert len(under_way) == 3 and all(effect is under_way[0] for effect in under_way)
 
 
 async def test_an_adapter_whose_load_is_not_answered_is_served_by_another_pod(tmp_path: Path) -> None:
