@@ -326,6 +326,7 @@ class Executor:
         failure = self._failures.add(
             effect.adapter, effect.version, pod, effect.incarnation, reason, text, time.monotonic(), slow,
             getattr(error, "retry_after_seconds", None) or 0.0,
+            passes=not slow and (effect.stage is Stage.FETCHING or _was_not_asked(error)),
         )  # fmt: skip
         log.warning(
             "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,
@@ -373,3 +374,8 @@ class Executor:
 def _may_still_happen(error: Exception) -> bool:
     """Whether the engine was asked and has not said what becomes of it."""
     return isinstance(error, EngineTimeout) or (isinstance(error, EngineUnreachable) and error.maybe_received)
+
+
+def _was_not_asked(error: Exception) -> bool:
+    """Whether the engine has certainly heard nothing of it."""
+    return isinstance(error, EngineUnreachable) and not error.maybe_received

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from lora_operator import execute, unloading
+from lora_operator.cache.store_error import StoreError
 from lora_operator.inflight import Stage
 from lora_operator.lease import LeaseLost
+from lora_operator.sources import FoundAdapter
 from lora_operator.vllm.client import Endpoint, LoadOutcome
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
-from tests.core.fleet import Fleet, a_fleet
+from tests.core.fleet import ADAPTERS, Fleet, a_fleet
 
 
 async def test_what_is_wanted_no_more_when_its_files_are_there_is_not_loaded(
@@ -219,3 +221,30 @@ async def test_an_operator_that_leads_no_more_asks_nothing_again(
         await fleet.until(lambda: stopped)
         await fleet.until(lambda: not any(e.stage is Stage.UNANSWERED for e in fleet.parts.ledger.on("ns/p0")))
         assert hang.hits == 1 and "never retrieved" not in caplog.text
+
+
+async def test_one_of_higher_priority_takes_room_again_once_its_files_can_be_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, retry_max_seconds=0.5) as fleet:
+        await fleet.add_pod("p0", "--max-loras", "1", "--max-cpu-loras", "1")
+        fleet.write("low")
+        fleet.write("high")
+        fleet.apply("low", "low")
+        await fleet.until(lambda: fleet.ready("low"))
+        store, away = fleet.operator.files.store, True
+        publish = store.publish
+
+        async def while_away(adapter: FoundAdapter, folder: Path) -> Path:
+            if adapter.name == "high" and away:
+                raise StoreError("StoreUnavailable", "it is away", retryable=True)
+            return await publish(adapter, folder)
+
+        monkeypatch.setattr(store, "publish", while_away)
+        fleet.apply("high", "high")
+        body = fleet.api.objects[f"{ADAPTERS}/high"]
+        fleet.api.put(f"{ADAPTERS}/high", body | {"spec": body["spec"] | {"schedulingConfig": {"priority": 1}}})
+        await fleet.until(lambda: len(fleet.parts.failures) and fleet.on("p0") == ["low"])
+        away = False
+        await fleet.until(lambda: fleet.ready("high"), timeout=30.0)
+        assert fleet.on("p0") == ["high"]
