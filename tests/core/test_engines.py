@@ -184,6 +184,26 @@ async def test_a_look_that_overlaps_an_effect_of_ours_is_not_believed(tmp_path: 
         assert it.view.listed("sql") and it.gone == []
 
 
+async def test_a_probe_of_a_suspect_engine_that_overlaps_a_load_is_not_believed_either(tmp_path: Path) -> None:
+    async with watched() as it:
+        engine = await it.serve()
+        it.follow()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        late = engine.faults.add("late", "models", times=1)
+        await it.until(lambda: late.hits)
+        it.engines.views[KEY] = replace(it.view, state=EngineState.SUSPECT, misses=1)
+        it.engines.touch(KEY)
+        path = str(write_adapter(tmp_path / "sql", base_model="tiny", rank=2))
+        await it.client.load(it.engines.endpoint(KEY), "sql", path)
+        it.engines.note_loaded(KEY, it.view.incarnation, EngineModel("sql", path, "tiny"))
+        it.engines.touch(KEY)
+        seen: list[bool] = []
+        it.engines._changed = lambda _: seen.append(it.view.listed("sql") is not None)
+        late.cleared.set()
+        await it.until_looked()
+        assert seen == [True] and it.view.state is EngineState.UP
+
+
 async def test_a_load_that_is_confirmed_during_a_look_that_fails_is_not_lost() -> None:
     async with watched() as it:
         engine = await it.serve()

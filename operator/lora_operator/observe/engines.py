@@ -299,7 +299,8 @@ class Engines:
         overlapped = self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation
         if overlapped:
             self._wakes[key].set()
-            if view.state is EngineState.UP:
+            if view.keeps and view.release:  # it answers, and what it has is known better
+                self._set(key, answered(view, view.release, view.models, now))
                 return
             # the first sight of a new engine matters more than what an overlapping effect left open
         adapters = tuple(model for model in models if model.parent is not None)
