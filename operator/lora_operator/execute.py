@@ -326,7 +326,7 @@ class Executor:
         failure = self._failures.add(
             effect.adapter, effect.version, pod, effect.incarnation, reason, text, time.monotonic(), slow,
             getattr(error, "retry_after_seconds", None) or 0.0,
-            passes=not slow and (effect.stage is Stage.FETCHING or _was_not_asked(error)),
+            passes=effect.stage is Stage.FETCHING or _was_not_asked(error),
         )  # fmt: skip
         log.warning(
             "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,

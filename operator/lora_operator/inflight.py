@@ -135,14 +135,14 @@ class Failures:
     ) -> Failure:
         """Note a failure. `slow` starts at ten times the first delay, for what hardly heals by itself. A store's wish
         to be left alone for `wished_seconds` is granted, for an hour at most. `passes`: it says nothing of the version,
-        so that others make room for it again after the longest delay: not at every try.
+        so that others make room for it again after the longest delay, if it is `slow` after ten: not at every try.
         """
         here = self._known.setdefault(pod, {})
         before = here.get((adapter, version))
         attempts = before[1].attempts + 1 if before and before[0] == incarnation else 1
         base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
         delay = max(min(base, self._max) * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
-        passes_at = now + max(delay, self._max) if passes else None
+        passes_at = now + max(delay, self._max * (10 if slow else 1)) if passes else None
         failure = Failure(reason, message, attempts, now + delay, passes_at)
         here[adapter, version] = (incarnation, failure)
         return failure

@@ -67,6 +67,8 @@ def test_others_make_room_again_after_the_longest_delay_for_what_says_nothing_of
     failure = failures.add("a", "v1", POD, LIFE, "AgentUnreachable", "no", 100.0, slow=False, passes=True)
     assert failure.next_at <= 101.2 and failure.passes_at == 400.0
     assert failures.next_due(failure.next_at) == 400.0 and failures.next_due(400.0) is None
+    assert failures.add("a", "v1", POD, LIFE, "Denied", "no", 100.0, slow=True, passes=True).passes_at == 3100.0
+    assert failures.add("a", "v1", POD, LIFE, "LoadRefused", "no", 100.0, slow=False).passes_at is None
 
 
 def effect(name: str = "sql", stage: Stage = Stage.FETCHING) -> Effect:
