@@ -53,7 +53,7 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         for url in (ready, router):
             until_said(url, NOT_DEFINED)
             until_said(url, NO_RIGHTS)
-        assert "and 1 more: give it the chart's Roles, or manifests/install/rbac.yaml" in unready(ready)
+        assert "and 2 more: give it the chart's Roles, or manifests/install/rbac.yaml" in unready(ready)
         for name in ("rbac", "requests"):
             plane.kubectl("apply", "-f", str(INSTALL / f"{name}.yaml"))
         (shipped,) = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("loraadapters.*")]

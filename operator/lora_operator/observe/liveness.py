@@ -105,7 +105,7 @@ def missed(
         case EngineState.UP | EngineState.SUSPECT:
             if isinstance(error, ModelListTooLong) and view.release:
                 silent_long = False  # it answers, and goes on serving what it has
-            if silent_long and not vouched:
+            if silent_long and not (vouched and isinstance(error, EngineTimeout | EngineUnreachable)):
                 return replace(view, state=EngineState.DOWN, since=now)
             since = now if view.state is EngineState.UP else view.since
             return replace(view, state=EngineState.SUSPECT, since=since)
