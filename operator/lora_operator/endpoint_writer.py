@@ -104,7 +104,7 @@ class EndpointWriter:
             return
         self._behind.add(pod)
         try:
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with self._writes.aside(), asyncio.timeout(FLUSH_SECONDS):
                 with contextlib.suppress(KubeError):
                     await asyncio.gather(*(self._writes.tried((WRITE, other)) for other in got))
         except TimeoutError:
