@@ -292,3 +292,14 @@ async def test_many_pods_that_give_up_what_others_got_leave_those_room_to_be_wri
         assert sorted(written) == sorted([*old, *new])
         late = [pod for pod, to in zip(old, new, strict=True) if written.index(pod) < written.index(to)]
         assert not late and asyncio.get_running_loop().time() - began < writes.FLUSH_SECONDS
+
+
+async def test_what_is_about_to_be_told_to_routers_counts_as_told() -> None:
+    async with a_desk() as desk:
+        desk.offer(p0=holding("a"))
+        await desk.idle()
+        desk.writer._written_at["ns/p0"] = asyncio.get_running_loop().time() + 60.0
+        desk.offer(p0=holding("a", "b"))  # which is not due yet, and may be at any moment
+        assert desk.writer.says("ns/p0", "b") and not desk.writer.says("ns/p0", "c")
+        desk.offer(p0=holding("a"))
+        assert not desk.writer.says("ns/p0", "b")
