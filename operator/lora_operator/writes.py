@@ -170,6 +170,14 @@ class Writes:
         item = self._items.get(key)
         return item.error if item is not None else None
 
+    def again(self) -> None:
+        """What was refused may be taken by now: nothing pauses any more."""
+        now = asyncio.get_running_loop().time()
+        for key, item in self._items.items():
+            item.failures, item.retry_at = 0, 0.0
+            if item.error is not None:
+                self._hasten(key, item, item.priority, now)
+
     async def stop(self, grace_seconds: float) -> None:
         """Write what is due, for so long at most, and nothing after it; what pauses is given up."""
         self._stopped = True
