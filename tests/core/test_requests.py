@@ -7,8 +7,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from lora_operator.observe import requests
 from lora_operator.observe.requests import Requests
@@ -231,3 +233,16 @@ async def test_a_refusal_to_tidy_up_is_logged_and_no_more(caplog: pytest.LogCapt
         await asyncio.gather(*filter(None, [it.requests._tidying]))
         assert it.names() == ["sql"]
     assert "cannot be tidied up" in caplog.text
+
+
+async def test_a_watch_that_is_ended_at_once_is_not_made_again_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "RETRY_SECONDS", 3600.0)
+    async with watched() as it:
+
+        async def end(_: Any) -> Any:
+            return web.Response()
+
+        monkeypatch.setattr(it.api, "_stream", end)
+        await it.begin()
+        await asyncio.sleep(0.1)
+        assert len(it.api.calls) == 2

@@ -119,6 +119,7 @@ class Requests:
         self._read.set()
         path = f"/api/v1/namespaces/{self._namespace}/configmaps"
         while True:
+            began = asyncio.get_running_loop().time()
             query = {"fieldSelector": f"metadata.name={CONFIG_MAP}"}
             query |= {"resourceVersion": self._version} if self._version else {}
             watch = self._kube.watch(path, query, seconds=WATCH_SECONDS, silent_seconds=SILENT_SECONDS)
@@ -131,6 +132,8 @@ class Requests:
                         self._version = str(body["metadata"]["resourceVersion"])
                     if kind in ("ADDED", "MODIFIED", "DELETED") and isinstance(body, dict):
                         self._tell_skew(self._take({} if kind == "DELETED" else body))
+            if asyncio.get_running_loop().time() - began < RETRY_SECONDS:
+                await asyncio.sleep(RETRY_SECONDS)  # it was ended at once: the next may be as well
 
     def _take(self, body: Mapping[str, Any]) -> Collection[float]:
         """Returns the times of what is news."""
