@@ -286,7 +286,9 @@ class Executor:
             if view is None or view.state is EngineState.STARTING or not lives(self._cluster, effect):
                 return  # what was asked ended with the process
             if view.state is EngineState.UP:
-                if view.listed(effect.engine_name) is not None:
+                if (listed := view.listed(effect.engine_name)) is not None:
+                    if listed.root == path:
+                        self._loaded(effect, started)
                     return
                 try:
                     if self._in_force.wants_load(effect) or self._in_force.lacks(effect):
@@ -300,7 +302,7 @@ class Executor:
                 except LeaseLost:
                     return  # whoever leads by now finds out
                 except EngineError as error:
-                    if not _may_still_happen(error):
+                    if not isinstance(error, (EngineTimeout, EngineUnreachable)):
                         return  # an answer
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -324,6 +326,7 @@ class Executor:
         failure = self._failures.add(
             effect.adapter, effect.version, pod, effect.incarnation, reason, text, time.monotonic(), slow,
             getattr(error, "retry_after_seconds", None) or 0.0,
+            passes=not slow and (effect.stage is Stage.FETCHING or _was_not_asked(error)),
         )  # fmt: skip
         log.warning(
             "loading %s on %s failed (%s, attempt %d, again in %.1f s): %s", effect.adapter, pod, reason,
@@ -371,3 +374,8 @@ class Executor:
 def _may_still_happen(error: Exception) -> bool:
     """Whether the engine was asked and has not said what becomes of it."""
     return isinstance(error, EngineTimeout) or (isinstance(error, EngineUnreachable) and error.maybe_received)
+
+
+def _was_not_asked(error: Exception) -> bool:
+    """Whether the engine has certainly heard nothing of it."""
+    return isinstance(error, EngineUnreachable) and not error.maybe_received

@@ -96,12 +96,14 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to load one version on one life of a pod. Times are monotonic."""
+    """The last failed attempt to load one version on one life of a pod. Times are monotonic. `passes_at`: from when on
+    others may have to make room for it again; None where only another version helps, or that it serves somewhere."""
 
     reason: str
     message: str
     attempts: int
     next_at: float
+    passes_at: float | None = None
 
 
 EVERYWHERE = ""  # in place of a pod: a failure that keeps an adapter off all pods
@@ -129,16 +131,19 @@ class Failures:
         now: float,
         slow: bool,
         wished_seconds: float = 0.0,
+        passes: bool = False,
     ) -> Failure:
         """Note a failure. `slow` starts at ten times the first delay, for what hardly heals by itself. A store's wish
-        to be left alone for `wished_seconds` is granted, for an hour at most.
+        to be left alone for `wished_seconds` is granted, for an hour at most. `passes`: it says nothing of the version,
+        so that others make room for it again after the longest delay: not at every try.
         """
         here = self._known.setdefault(pod, {})
         before = here.get((adapter, version))
         attempts = before[1].attempts + 1 if before and before[0] == incarnation else 1
         base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
         delay = max(min(base, self._max) * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
-        failure = Failure(reason, message, attempts, now + delay)
+        passes_at = now + max(delay, self._max) if passes else None
+        failure = Failure(reason, message, attempts, now + delay, passes_at)
         here[adapter, version] = (incarnation, failure)
         return failure
 
@@ -189,6 +194,7 @@ class Failures:
                 del self._known[place]
 
     def next_due(self, now: float) -> float | None:
-        """When the first failure that is not yet due becomes due."""
+        """When the first failure that is not yet due becomes due, or has passed."""
         known = (failure for here in self._known.values() for _, failure in here.values())
-        return min((failure.next_at for failure in known if failure.next_at > now), default=None)
+        times = (at for failure in known for at in (failure.next_at, failure.passes_at) if at is not None and at > now)
+        return min(times, default=None)

@@ -216,7 +216,7 @@ class Loop:
                 # effects go on by the plan they have: leave them the time that planning anew at each end would take
                 await asyncio.sleep(min(2 * took, LONGEST_PAUSE_SECONDS))
             try:
-                async with asyncio.timeout(self._pause()):
+                async with asyncio.timeout(self._pause(started)):
                     await self._dirty.wait()
             except TimeoutError:
                 pass
@@ -233,8 +233,9 @@ class Loop:
         )
         return {(model.name, model.fingerprint) for model in ours if model is not None}
 
-    def _pause(self) -> float:
-        due = self._parts.failures.next_due(time.monotonic())
+    def _pause(self, since: float) -> float:
+        """Until the next round. What fell due since the last one began was not due for it."""
+        due = self._parts.failures.next_due(since)
         pause = HEARTBEAT_SECONDS if due is None else min(HEARTBEAT_SECONDS, max(due - time.monotonic(), 0.0) + 0.001)
         deadline = self._parts.finalizers.next_deadline()
         return pause if deadline is None else min(pause, max(deadline - time.time(), 0.0) + 0.001)

@@ -115,6 +115,7 @@ def pod_of(
     residents = _residents(record, view, desired, observed, ledger.on(record.key))
     excluded: dict[str, tuple[Reason, str]] = {}
     side_by_side: set[str] = set()
+    failed_lately: set[str] = set()
     if view.state is EngineState.UP:
         excluded.update(common.unsupported(view.release))
         for name in pod.base_models:
@@ -135,9 +136,12 @@ def pod_of(
         unanswered = {effect.adapter for effect in ledger.on(record.key) if effect.stage is Stage.UNANSWERED}
         for adapter, version, failure in failures.of_pod(record.key, life):
             wanted_now = desired.adapters.get(adapter)
-            due = failure.next_at <= now and adapter not in unanswered
-            if wanted_now is not None and wanted_now.adapter.version == version and not due:
+            if wanted_now is None or wanted_now.adapter.version != version:
+                continue
+            if failure.next_at > now or adapter in unanswered:
                 excluded.setdefault(adapter, (Reason.LOAD_FAILED, failure.message))
+            if failure.passes_at is not None and failure.passes_at > now:
+                failed_lately.add(adapter)
     ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
     return Pod(
         key=record.key,
@@ -158,6 +162,7 @@ def pod_of(
         not_ready=not_ready,
         excluded=MappingProxyType(excluded),
         side_by_side=frozenset(side_by_side),
+        failed_lately=frozenset(failed_lately),
     )
 
 

@@ -137,7 +137,8 @@ def _failed(record: PodRecord, desired: Desired, failures: Failures, now: float)
     for adapter, version, failure in failures.of_pod(record.key, incarnation_of(record)):
         wanted = desired.adapters.get(adapter)
         if wanted is not None and wanted.adapter.version == version:
-            yield adapter, failure.message, failure.next_at > now
+            lately = failure.passes_at is not None and failure.passes_at > now
+            yield adapter, failure.message, failure.next_at > now, lately
 
 
 def _of(wanted: Wanted | None) -> object:

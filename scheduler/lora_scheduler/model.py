@@ -165,7 +165,9 @@ class Pod:
     that may be resident. `gpu_slots` is max_loras: how many of them fit in one batch. `ready` false with `not_ready`
     saying why. `held` is true while an unready pod is expected back at once: its residents still count as copies, so
     that a blip moves nothing. `excluded` maps an adapter's key to a refusal found outside of this library (failed
-    loads that are not due again, features that the engine's release gets wrong). `side_by_side` names the adapters
+    loads that are not due again, features that the engine's release gets wrong). `failed_lately` names the adapters of
+    which a load has failed here a while ago for a reason that passes and says nothing of the version (files that could
+    not be brought): for these nobody has to make room yet, see Places.failed. `side_by_side` names the adapters
     whose next version gets an engine name of its own on this pod, so that it can be loaded beside the old one; all
     others must be unloaded first, as an engine refuses a name that it already lists.
     """
@@ -187,6 +189,7 @@ class Pod:
     not_ready: tuple[Reason, str] | None = None
     excluded: Mapping[str, tuple[Reason, str]] = field(default_factory=lambda: MappingProxyType({}))
     side_by_side: frozenset[str] = frozenset()
+    failed_lately: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ class Places:
     that are not firm are given anew. What is on a pod already does not depend on this.
 
     `failed`: adapter key -> its version, if loading that has failed and it has served nowhere since. It takes only the
-    room that nobody uses: else it would evict others again at every try.
+    room that nobody uses: else it would evict others again at every try. Not what a pod names in `failed_lately`.
     """
 
     assignments: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))

@@ -62,6 +62,13 @@ def test_every_failure_becomes_due() -> None:
     assert failures.next_due(due) is None
 
 
+def test_others_make_room_again_after_the_longest_delay_for_what_says_nothing_of_the_version() -> None:
+    failures = Failures(1.0, 300.0)
+    failure = failures.add("a", "v1", POD, LIFE, "AgentUnreachable", "no", 100.0, slow=False, passes=True)
+    assert failure.next_at <= 101.2 and failure.passes_at == 400.0
+    assert failures.next_due(failure.next_at) == 400.0 and failures.next_due(400.0) is None
+
+
 def effect(name: str = "sql", stage: Stage = Stage.FETCHING) -> Effect:
     return Effect(POD, name, stage, "ns/la/sql", "v1", 1, 1, LIFE)
 

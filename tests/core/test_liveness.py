@@ -91,6 +91,19 @@ def test_an_engine_that_lists_too_much_goes_on_serving_what_it_has() -> None:
     assert after(EngineView("life"), (100.0, long)).state is EngineState.DOWN, "nothing is known of it"
 
 
+def test_an_engine_that_listed_too_much_is_not_down_after_the_first_probe_that_it_misses() -> None:
+    long = ModelListTooLong("e", "5000 names")
+    view = after(FULL, *((float(t), long) for t in range(100, 200)), (200.0, SILENT))
+    assert view.state is EngineState.SUSPECT
+    assert after(view, (206.0, SILENT), (212.0, SILENT)).state is EngineState.DOWN
+
+
+def test_an_engine_that_lists_too_much_keeps_what_status_says_when_a_new_operator_begins() -> None:
+    long = ModelListTooLong("e", "5000 names")
+    view = after(assumed(a_pod(), FULL.models, 0.0), *((float(t), long) for t in range(100, 200)))
+    assert view.state is EngineState.SUSPECT and view.listed("sql")
+
+
 def test_of_two_entries_with_one_name_the_first_counts() -> None:
     first, second = ours("sql"), ours("sql", "0" * 16)
     assert an_engine(a_pod(), first, second).listed("sql") is first

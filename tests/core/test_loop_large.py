@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,25 @@ async def test_what_is_deleted_while_a_plan_is_made_stays_until_the_engines_have
         planner.let(1000)
         await fleet.until(lambda: not fleet.exists("la"))
         assert fleet.on("p0") == []
+
+
+async def test_a_failure_that_falls_due_during_a_round_is_tried_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "HEARTBEAT_SECONDS", 3600.0)
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.write("sql")
+        fleet.apply("sql", "sql")
+        await fleet.until(lambda: fleet.ready("sql"))
+        await fleet.settle()
+        planner = SlowPlanner(fleet, monkeypatch)
+        fleet.operator.loop.mark()
+        await fleet.until(lambda: planner.begun)
+        wanted, life = fleet.adapter("sql"), fleet.view("p0").incarnation
+        failures = fleet.parts.failures
+        failures.add(wanted.key, wanted.version, "ns/p0", life, "Refused", "no", time.monotonic(), slow=False)
+        await fleet.until(lambda: failures.next_due(time.monotonic()) is None)
+        begun = planner.begun
+        planner.let(1)
+        await fleet.until(lambda: planner.begun > begun, timeout=20.0)
+        planner.let(1000)

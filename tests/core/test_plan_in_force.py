@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator import unloading
+from lora_operator import execute, unloading
+from lora_operator.cache.store_error import StoreError
 from lora_operator.inflight import Stage
 from lora_operator.lease import LeaseLost
-from tests.core.fleet import Fleet, a_fleet
+from lora_operator.sources import FoundAdapter
+from lora_operator.vllm.client import Endpoint, LoadOutcome
+from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
+from tests.core.fleet import ADAPTERS, Fleet, a_fleet
 
 
 async def test_what_is_wanted_no_more_when_its_files_are_there_is_not_loaded(
@@ -104,6 +108,39 @@ async def test_a_load_that_took_too_long_is_found_and_not_asked_for_in_vain(tmp_
         assert "unload" not in fleet.engines["p0"].journal.calls and most_listed(fleet, "p0") == 1
 
 
+async def test_a_load_that_came_late_is_no_failure_any_more(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, load_timeout=0.1) as fleet:
+        await fleet.add_pod("p0", *ONE_SLOT)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la") and not len(fleet.parts.ledger))
+        assert not len(fleet.parts.failures)
+
+
+async def test_a_connection_that_fails_is_no_answer_to_a_load_that_may_still_happen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "UNANSWERED_FIRST_SECONDS", 0.01)
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        client, under_way = fleet.parts.executor._client, []
+        load = client.load
+
+        async def asked(endpoint: Endpoint, name: str, path: str) -> LoadOutcome:
+            under_way.append(fleet.parts.ledger.get("ns/p0", name))
+            if len(under_way) == 1:
+                raise EngineTimeout(str(endpoint), "POST /v1/load_lora_adapter", 0.1)
+            if len(under_way) == 2:
+                raise EngineUnreachable(str(endpoint), "too many open files", own_shortage=True)
+            outcome: LoadOutcome = await load(endpoint, name, path)
+            return outcome
+
+        monkeypatch.setattr(client, "load", asked)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        assert len(under_way) == 3 and all(effect is under_way[0] for effect in under_way)
+
+
 async def test_an_adapter_whose_load_is_not_answered_is_served_by_another_pod(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=2, load_timeout=0.2) as fleet:
         hang = fleet.engines["p0"].faults.add("hang", "load")
@@ -184,3 +221,30 @@ async def test_an_operator_that_leads_no_more_asks_nothing_again(
         await fleet.until(lambda: stopped)
         await fleet.until(lambda: not any(e.stage is Stage.UNANSWERED for e in fleet.parts.ledger.on("ns/p0")))
         assert hang.hits == 1 and "never retrieved" not in caplog.text
+
+
+async def test_one_of_higher_priority_takes_room_again_once_its_files_can_be_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_fleet(tmp_path, retry_max_seconds=0.5) as fleet:
+        await fleet.add_pod("p0", "--max-loras", "1", "--max-cpu-loras", "1")
+        fleet.write("low")
+        fleet.write("high")
+        fleet.apply("low", "low")
+        await fleet.until(lambda: fleet.ready("low"))
+        store, away = fleet.operator.files.store, True
+        publish = store.publish
+
+        async def while_away(adapter: FoundAdapter, folder: Path) -> Path:
+            if adapter.name == "high" and away:
+                raise StoreError("StoreUnavailable", "it is away", retryable=True)
+            return await publish(adapter, folder)
+
+        monkeypatch.setattr(store, "publish", while_away)
+        fleet.apply("high", "high")
+        body = fleet.api.objects[f"{ADAPTERS}/high"]
+        fleet.api.put(f"{ADAPTERS}/high", body | {"spec": body["spec"] | {"schedulingConfig": {"priority": 1}}})
+        await fleet.until(lambda: len(fleet.parts.failures) and fleet.on("p0") == ["low"])
+        away = False
+        await fleet.until(lambda: fleet.ready("high"), timeout=30.0)
+        assert fleet.on("p0") == ["high"]

@@ -151,7 +151,8 @@ class World:
             self.failures.add_death(adapter, V1, "it died", self.now)
         else:
             life = incarnation_of(self.pods[pod])
-            self.failures.add(adapter, V1, pod, life, "LoadRefused", f"no, at {self.now}", self.now, False)
+            passes = dice.random() < 0.5
+            self.failures.add(adapter, V1, pod, life, "No", f"at {self.now}", self.now, False, passes=passes)
 
     def some_demand(self) -> None:
         known = {("ns", name): self.dice.choice((0.5, 1.0)) for name in self.dice.sample(NAMES, 2)}

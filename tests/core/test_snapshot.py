@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from lora_operator.desired import desired
 from lora_operator.inflight import Effect, Stage
 from lora_operator.observe.cluster import PodRecord
 from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
 from lora_operator.snapshot import take_snapshot
+from lora_operator.snapshots import Snapshots
 from lora_scheduler import Pod, Reason, ResidentState
 from tests.core.builders import (
     V1,
@@ -130,6 +133,22 @@ def test_a_failed_load_excludes_the_pair_until_it_is_due_again() -> None:
     assert before.pods[0].excluded["ns/la/sql"][0] is Reason.LOAD_FAILED
     after = take_snapshot(wanted, observed((record, an_engine(record))), ledger, failures, failure.next_at + 0.1)
     assert not after.pods[0].excluded
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_what_failed_and_says_nothing_of_the_version_is_told_from_what_does_until_it_has_passed(passes: bool) -> None:
+    record, resource = a_pod(), a_resource()
+    wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
+    ledger, failures = nothing_under_way()
+    life, key = incarnation_of(record), "ns/la/sql"
+    failure = failures.add(key, V1, record.key, life, "Away", "away", 100.0, slow=False, passes=passes)
+    snapshots, seen = Snapshots(), []
+    view = an_engine(record)
+    for now in (failure.next_at - 0.1, failure.next_at + 0.1, 1000.0):
+        (pod,) = snapshots.take(wanted, observed((record, view)), ledger, failures, now).pods
+        assert pod == take_snapshot(wanted, observed((record, view)), ledger, failures, now).pods[0]
+        seen.append((key in pod.excluded, key in pod.failed_lately))
+    assert seen == [(True, passes), (False, passes), (False, False)]
 
 
 def test_where_more_names_were_served_than_could_be_noted_no_plain_name_is_safe() -> None:

@@ -283,6 +283,27 @@ def test_a_version_that_failed_takes_room_again_once_it_has_served_or_is_another
     assert not fleet.plan().places.failed
 
 
+def test_one_of_higher_priority_whose_files_could_not_be_brought_takes_room_once_that_is_past() -> None:
+    fleet = Fleet(an_adapter("low"), a_pod("p1", slots=1))
+    fleet.come_to_rest()
+    fleet.world.adapters["high"] = an_adapter("high", priority=1)
+    pod = fleet.world.pods["p1"]
+    away = {"high": (Reason.LOAD_FAILED, "the store is away")}
+    fleet.world.pods["p1"] = replace(pod, excluded=away, failed_lately=frozenset({"high"}))
+    assert fleet.plan().actions == ()
+    fleet.world.pods["p1"] = replace(pod, failed_lately=frozenset({"high"}))  # due again, and nobody makes room yet
+    assert fleet.plan().actions == ()
+    fleet.world.pods["p1"] = pod
+    assert [action.adapter for action in fleet.plan().actions] == ["low"]
+
+
+def test_what_has_failed_for_a_reason_of_its_own_is_remembered_though_its_files_could_not_be_brought_either() -> None:
+    away = {"high": (Reason.LOAD_FAILED, "no")}
+    pods = [a_pod(f"p{n}", slots=1, excluded=away, failed_lately=frozenset({"high"} if n else ())) for n in range(2)]
+    fleet = Fleet(an_adapter("high", priority=1), *pods)
+    assert fleet.plan().places.failed == {"high": "v1"}
+
+
 def test_the_only_reason_of_a_load_that_waits_for_its_engine_is_that_it_is_missing() -> None:
     fleet = Fleet(an_adapter("a"), a_pod())
     for _ in range(3):

@@ -60,6 +60,8 @@ def an_arbitrary_pod(dice: random.Random, key: str, **fields: Any) -> Pod:
         "node_labels": dice.choice(({}, *({"topology.kubernetes.io/zone": zone} for zone in ("z1", "z2")))),
         "side_by_side": frozenset(dice.sample(ADAPTERS, dice.choice((0, 0, 2, 6)))),
     }
+    if len(drawn["side_by_side"]) == 2 and drawn["node"] == "n1":
+        drawn["failed_lately"] = frozenset(sorted(drawn["side_by_side"])[:1])
     return a_pod(key, **(drawn | fields))
 
 

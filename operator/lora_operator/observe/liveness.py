@@ -94,18 +94,19 @@ def missed(
     """After a probe that failed. `vouched`: that tells more of this operator than of the engine, see `vouched_for`."""
     if isinstance(error, EngineUnreachable) and error.refused:
         return _refused(view, error, now)
+    too_long = isinstance(error, ModelListTooLong)  # it answers, and goes on serving what it has
+    goes_on = view.misses and too_long is (view.reason == ModelListTooLong.reason)
     view = replace(
-        view, error=str(error), reason=error.reason, misses=view.misses + 1, refusals=0,
-        silent_since=view.silent_since if view.misses else now,
+        view, error=str(error), reason=error.reason, misses=view.misses + 1 if goes_on else 1, refusals=0,
+        silent_since=view.silent_since if goes_on else now,
     )  # fmt: skip
     silent_long = view.misses >= thresholds.failures and now - view.silent_since >= thresholds.hold_seconds
     match view.state:
         case EngineState.DOWN:
             return view
         case EngineState.UP | EngineState.SUSPECT:
-            if isinstance(error, ModelListTooLong) and view.release:
-                silent_long = False  # it answers, and goes on serving what it has
-            if silent_long and not (vouched and isinstance(error, EngineTimeout | EngineUnreachable)):
+            kept = vouched and isinstance(error, EngineTimeout | EngineUnreachable)
+            if silent_long and not kept and not too_long:
                 return replace(view, state=EngineState.DOWN, since=now)
             since = now if view.state is EngineState.UP else view.since
             return replace(view, state=EngineState.SUSPECT, since=since)
