@@ -62,6 +62,8 @@ LARGE = 300  # adapters and pods: below that a plan takes less than others notic
 FIRST_LOOKS_SECONDS = 5.0
 LONG_ROUND_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
+LONGEST_PROGRESS_SECONDS = 1.0  # between two rounds while loads go on, each of which is news
+GLANCE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +213,27 @@ class Loop:
                 await asyncio.sleep(1.0)
                 self._dirty.set()
             self._in_round = False
-            took = time.monotonic() - started
-            if took > LONG_ROUND_SECONDS:
-                # effects go on by the plan they have: leave them the time that planning anew at each end would take
-                await asyncio.sleep(min(2 * took, LONGEST_PAUSE_SECONDS))
+            await self._rest(time.monotonic() - started)
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._dirty.wait()
             except TimeoutError:
                 pass
+
+    async def _rest(self, took: float) -> None:
+        """Effects go on by the plan they have: leave them the time that planning anew at each end would take."""
+        if took <= LONG_ROUND_SECONDS:
+            return
+        await asyncio.sleep(min(2 * took, LONGEST_PAUSE_SECONDS))
+        until = time.monotonic() + min(6 * took, LONGEST_PROGRESS_SECONDS)
+        while time.monotonic() < until and not self._waiting and self._loads_go_on():
+            await asyncio.sleep(GLANCE_SECONDS)
+
+    def _loads_go_on(self) -> bool:
+        """Whether loads are under way, and no other waits for a plan to begin it."""
+        if self.last_round is None or self.last_round.plan.waiting:
+            return False
+        return any(self._parts.ledger.loads())
 
     def _listed(self) -> set[tuple[str, str]]:
         """All versions of ours that engines have."""
