@@ -115,10 +115,11 @@ def test_pods_with_nonsense_in_their_annotations_are_named_and_others_go_on(worl
     status = world.wait(
         "sql",
         lambda status: (
-            failed(status) == {"sql": "InvalidPodLimits"} and len(status["failedAdapters"][0]["pods"]) == len(nonsense)
+            failed(status) == {"sql": "InvalidPodLimits"}
+            and len(status["failedAdapters"][0]["pods"]) == len(nonsense)
+            and sorted(assigned(status)) == ["vllm-0"]
         ),
     )["status"]
-    assert sorted(assigned(status)) == ["vllm-0"]
     said = {item["pod"]: item for item in status["failedAdapters"][0]["pods"]}
     for key, value in nonsense.items():
         refusal = said[f"{key}-0"]

@@ -53,7 +53,7 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         for url in (ready, router):
             until_said(url, NOT_DEFINED)
             until_said(url, NO_RIGHTS)
-        assert "and 1 more: give it the chart's Roles, or manifests/install/rbac.yaml" in unready(ready)
+        assert "and 2 more: give it the chart's Roles, or manifests/install/rbac.yaml" in unready(ready)
         for name in ("rbac", "requests"):
             plane.kubectl("apply", "-f", str(INSTALL / f"{name}.yaml"))
         (shipped,) = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("loraadapters.*")]
@@ -64,6 +64,10 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
             until_said(url, "older version, without spec.selection: apply")
             assert NO_RIGHTS not in said(url)
         define(world, shipped)
+        of_pods = "the CustomResourceDefinition loraendpoints.production-stack.vllm-project is missing"
+        until_said(ready, of_pods)
+        (endpoints,) = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("loraendpoints.*")]
+        define(world, endpoints)
         operator.wait_ready()
         eventually(lambda: unready(router) == "", what=("the router is ready",))
         world.adapter("sql")

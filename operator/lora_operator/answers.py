@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lora_operator.departing import Answering
@@ -55,12 +55,6 @@ class Answers:
             if places:
                 self._of[namespace, name] = found
         return found
-
-    def all(self) -> Iterator[Answering]:
-        """Everything that answers."""
-        for known in self._pods.values():
-            for answers in known.answers.values():
-                yield from answers
 
     def _put(
         self, pod: str, before: Mapping[Name, tuple[Answering, ...]], now: Mapping[Name, tuple[Answering, ...]]

@@ -141,6 +141,7 @@ class Operator:
                 own_namespace(settings.lease_namespace) if elector is not None else "",
             ),
         )
+        self._needs.healed = self._writes.again
         self._following = Following(
             kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
             relist_seconds=settings.relist_seconds,

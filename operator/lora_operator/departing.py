@@ -3,7 +3,7 @@ requests. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from lora_operator.desired import Desired, SourceState
@@ -15,14 +15,16 @@ Answering = tuple[str, str, Copy]  # public name, fingerprint, where
 
 
 def departing_input(
-    resource: Resource, desired: Desired, answering: Iterable[Answering], held: Held = NOTHING
+    resource: Resource, desired: Desired, answers: Callable[[str, str], Iterable[Answering]], held: Held = NOTHING
 ) -> StatusInput:
     """Its adapters as status notes them, and those that only LoraEndpoints name as status was cut, with those copies
-    that still answer and that nobody else has taken over."""
-    left: dict[str, list[Copy]] = {}
-    for name, _, copy in answering:
-        if copy.pod.partition("/")[0] == resource.namespace and desired.by_name(resource.namespace, name) is None:
-            left.setdefault(name, []).append(copy)
+    that still answer and that nobody else has taken over. `answers`: what answers, by namespace and public name."""
+
+    def left(name: str) -> list[Copy]:
+        if desired.by_name(resource.namespace, name) is not None:
+            return []
+        return [copy for _, _, copy in answers(resource.namespace, name)]
+
     noted = [item for item in resource.status.get("adapters") or () if item.get("name")]
     beyond = known_of(resource.status, held).keys()
     known = {str(item["name"]) for item in noted}
@@ -30,7 +32,7 @@ def departing_input(
         generation=int(resource.status.get("observedGeneration") or resource.generation),
         source=SourceState(None, DELETING, "it is being deleted, and its adapters are being unloaded"),
         adapters=tuple(
-            _state(item, left.get(str(item["name"]), []))
+            _state(item, left(str(item["name"])))
             for item in (*noted, *({"name": name} for name in sorted(beyond - known)))
         ),
         rejected=(),

@@ -77,8 +77,9 @@ class EndpointWriter:
         return False
 
     def says(self, pod: str, name: str) -> bool:
-        """Whether routers may have been told, or are just being told, that the pod holds this adapter."""
-        said = (self._published(pod), self._writing.get(pod))
+        """Whether routers may have been told, or are about to be, that the pod holds this adapter."""
+        waits = self._offered.get(pod) if (WRITE, pod) in self._writes else None
+        said = (self._published(pod), self._writing.get(pod), waits)
         return any(one is not None and one.holds(name) is not None for one in said)
 
     async def flush(self, pod: str) -> None:
@@ -104,7 +105,7 @@ class EndpointWriter:
             return
         self._behind.add(pod)
         try:
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with self._writes.aside(), asyncio.timeout(FLUSH_SECONDS):
                 with contextlib.suppress(KubeError):
                     await asyncio.gather(*(self._writes.tried((WRITE, other)) for other in got))
         except TimeoutError:

@@ -89,7 +89,9 @@ class Finalizers:
                 self._waiting_until[resource.key] = deadline
         for key, wanted in self._wanted.items():
             if before.get(key) != wanted or (WRITE, key) not in self._writes:
-                self._writes.put((WRITE, key), partial(self._write, key), Priority.FINALIZER)
+                # somebody waits for one that goes: status that is always news must not keep it for ever
+                priority = Priority.FINALIZER if wanted else Priority.STATUS
+                self._writes.put((WRITE, key), partial(self._write, key), priority)
 
     def next_deadline(self) -> float | None:
         """Wall-clock time at which the first waiting deletion is released."""

@@ -41,6 +41,7 @@ from lora_operator.observe.quotas import NamespaceQuotas
 from lora_operator.observe.requests import Requests
 from lora_operator.offers import Offers
 from lora_operator.ondemand import Use
+from lora_operator.pacing import Pace
 from lora_operator.participation import Participants, Participation
 from lora_operator.publish import Publisher
 from lora_operator.quota import Quotas
@@ -60,8 +61,6 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 20.0
 LARGE = 300  # adapters and pods: below that a plan takes less than others notice
 FIRST_LOOKS_SECONDS = 5.0
-LONG_ROUND_SECONDS = 0.01
-LONGEST_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +123,7 @@ class Loop:
         self._offers = Offers(parts.cluster, parts.publisher, parts.endpoints)
         self._quotas = Quotas()
         self._dirty = asyncio.Event()
+        self._pace = Pace(self._presses)
         self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
         self._waited_for: list[asyncio.Future[None]] = []  # for the one that goes on
         self._planning = ThreadPoolExecutor(1, thread_name_prefix="planning")
@@ -138,10 +138,11 @@ class Loop:
     async def next_round(self) -> None:
         """Wait until a round has ended that began after this moment; do not wait for a loop that has ended. Raises
         RoundFailed."""
+        ended = asyncio.get_running_loop().create_future()
+        if not self._ended:
+            self._waiting.append(ended)
         self.mark()
         if not self._ended:
-            ended = asyncio.get_running_loop().create_future()
-            self._waiting.append(ended)
             await ended
 
     @property
@@ -152,6 +153,7 @@ class Loop:
     def mark(self, *_: object) -> None:
         """Something changed."""
         self._dirty.set()
+        self._pace.mark()
 
     async def run(self) -> None:
         """Rounds until cancelled. The first waits for a first look at every engine and source: whoever knows nothing of
@@ -211,15 +213,18 @@ class Loop:
                 await asyncio.sleep(1.0)
                 self._dirty.set()
             self._in_round = False
-            took = time.monotonic() - started
-            if took > LONG_ROUND_SECONDS:
-                # effects go on by the plan they have: leave them the time that planning anew at each end would take
-                await asyncio.sleep(min(2 * took, LONGEST_PAUSE_SECONDS))
+            await self._pace.rest(time.monotonic() - started)
             try:
                 async with asyncio.timeout(self._pause(started)):
                     await self._dirty.wait()
             except TimeoutError:
                 pass
+
+    def _presses(self) -> bool:
+        """Whether the next round is worth more than the time that it takes from loads that are under way."""
+        if self._waiting or self.last_round is None or self.last_round.plan.waiting:
+            return True
+        return not any(self._parts.ledger.loads())
 
     def _listed(self) -> set[tuple[str, str]]:
         """All versions of ours that engines have."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,7 @@ class Preconditions:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._doubt = asyncio.Event()
         self._patience = PATIENCE
+        self.healed: Callable[[], None] = lambda: None  # called when what was missing is there
         kube.refused = self._doubt.set
 
     def why(self) -> str:
@@ -130,6 +131,7 @@ class Preconditions:
                 log.error("%s", problem)
         elif before:
             log.info("no longer so: %s", before)
+            self.healed()
 
     async def _version(self) -> str | None:
         found = await self._kube.version()

@@ -24,6 +24,7 @@ from lora_operator.writes import Priority, Writes
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0
+WRITES_PER_SECOND, LONGEST_WAIT_SECONDS = 50.0, 2.0  # of progress that waits for many other writes
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
 STATUS = "status"  # in the queue of writes
 
@@ -81,6 +82,8 @@ class Publisher:
     def _delay(self, resource: Resource, given: StatusInput, now: float) -> float:
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return 0.0  # Ready, or nothing to wait for
+        if resource.deleted_at is not None:
+            return PROGRESS_SECONDS  # mostly it is gone before; LoraEndpoints say at once what lets go of it
         before = {
             (item.get("pod"), name)
             for item in resource.status.get("podAssignments") or ()
@@ -91,7 +94,9 @@ class Publisher:
             return min(self._quiet, 0.1)
         # while loading goes on for long, its progress is told every second or so
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
-        return self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
+        wait = self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
+        # where much is to be written, most of it is Ready before its progress would be told
+        return max(wait, min(len(self._writes) / WRITES_PER_SECOND, LONGEST_WAIT_SECONDS))
 
     async def _write(self, key: str) -> None:
         """What was offered last, where it differs from what is there. Raises KubeError."""

@@ -14,7 +14,16 @@ from lora_operator.observe.cluster import ANY_OTHER, PodRecord
 from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.errors import EngineUnauthorized, ModelListTooLong
-from lora_operator.vllm.quirks import LoadName, StaleCache, load_name, public_name, quirks_for, unsupported_features
+from lora_operator.vllm.quirks import (
+    SEPARATOR,
+    SUFFIX_HEX,
+    LoadName,
+    StaleCache,
+    load_name,
+    public_name,
+    quirks_for,
+    unsupported_features,
+)
 from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
 # stands for the fingerprint of what somebody else loaded: no version of ours is like it
@@ -122,7 +131,7 @@ def pod_of(
             if (clash := desired.by_name(pod.namespace, name)) is not None:
                 excluded[clash.adapter.key] = (Reason.NAME_TAKEN, f"{name!r} is the name of its base model")
         listed = {model.name for model in view.models}
-        served = _served(record, view)
+        served = _served(record, view.models)
         for name in served.keys() | common.names(pod.namespace) if ANY_OTHER in served else served:
             known = desired.by_name(pod.namespace, name)
             if known is None:
@@ -170,7 +179,9 @@ def engine_name_for(
     record: PodRecord, view: EngineView, wanted: Wanted, versioned_names: bool
 ) -> LoadName | StaleCache:
     """The name under which this version may be loaded on this pod without ever answering from a stale prefix cache."""
-    return _choose_name(record, view, wanted, _served(record, view), versioned_names)
+    own = f"{wanted.adapter.name}{SEPARATOR}{wanted.adapter.version[:SUFFIX_HEX]}"
+    listed = [model for name in (wanted.adapter.name, own) if (model := view.listed(name)) is not None]
+    return _choose_name(record, view, wanted, _served(record, listed), versioned_names)
 
 
 def _choose_name(
@@ -189,10 +200,11 @@ def _choose_name(
     )
 
 
-def _served(record: PodRecord, view: EngineView) -> dict[str, str]:
-    """Public name -> fingerprint of all that this container is known to have served under the plain name."""
+def _served(record: PodRecord, models: Iterable[EngineModel]) -> dict[str, str]:
+    """Public name -> fingerprint of all that this container is known to have served under the plain name: what is noted
+    of it, and what it lists now."""
     served = dict(record.served)
-    for model in view.models:
+    for model in models:
         ours = our_model(model, record.pod.adapter_root)
         if ours is None:
             served[model.name] = STRANGER

@@ -79,11 +79,8 @@ class States:
 
     def departing(self, desired: Desired, held: Callable[[str], Held] = lambda key: NOTHING) -> dict[str, StatusInput]:
         """The same of those that are being deleted."""
-        if not desired.departing:
-            return {}
-        answering = tuple(self._answers.all())
         return {
-            resource.key: departing_input(resource, desired, answering, held(resource.key))
+            resource.key: departing_input(resource, desired, self._answers.of, held(resource.key))
             for resource in desired.departing
         }
 

@@ -15,7 +15,8 @@ import itertools
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -75,6 +76,8 @@ class Writes:
         self._ready: list[tuple[Priority, int, Key]] = []
         self._stamps = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
+        self._aside = 0  # of these, how many wait for others
+        self._back: deque[asyncio.Future[None]] = deque()  # … and would go on
         self._timer: asyncio.TimerHandle | None = None
         self._closed_until = 0.0  # the API server asked for patience
         self._answered_at = 0.0
@@ -149,10 +152,31 @@ class Writes:
                 await self.tried(key)
                 return
 
+    @contextlib.asynccontextmanager
+    async def aside(self) -> AsyncIterator[None]:
+        """For a write that waits for others: they may have its place meanwhile."""
+        self._aside += 1
+        self._pump()
+        try:
+            yield
+        finally:
+            place = asyncio.get_running_loop().create_future()
+            self._back.append(place)
+            self._pump()
+            await place
+
     def pausing(self, key: Key) -> KubeError | None:
         """Why the last attempt failed, where this waits to be tried again."""
         item = self._items.get(key)
         return item.error if item is not None else None
+
+    def again(self) -> None:
+        """What was refused may be taken by now: nothing pauses any more."""
+        now = asyncio.get_running_loop().time()
+        for key, item in self._items.items():
+            item.failures, item.retry_at = 0, 0.0
+            if item.error is not None:
+                self._hasten(key, item, item.priority, now)
 
     async def stop(self, grace_seconds: float) -> None:
         """Write what is due, for so long at most, and nothing after it; what pauses is given up."""
@@ -198,7 +222,10 @@ class Writes:
             _, stamp, key = heapq.heappop(self._later)
             if self._stands(key, stamp):
                 heapq.heappush(self._ready, (self._items[key].priority, stamp, key))
-        while self._ready and len(self._running) < self._at_a_time and self._closed_until <= now:
+        while self._back and len(self._running) - self._aside < self._at_a_time:
+            self._aside -= 1
+            _tell([self._back.popleft()], None)
+        while self._ready and len(self._running) - self._aside < self._at_a_time and self._closed_until <= now:
             _, stamp, key = heapq.heappop(self._ready)
             if self._stands(key, stamp):
                 self._begin(key, self._items[key])

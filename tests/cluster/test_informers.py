@@ -240,3 +240,22 @@ async def test_while_nothing_comes_through_it_says_which_watch_is_how_old_and_is
         async with asyncio.timeout(30):
             while seen.following.stale():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+
+async def test_a_selector_that_no_api_server_reads_hides_nothing_from_anybody(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    async with seeing(plane, tmp_path) as seen:
+        await seen.adapter("odd", selector={"not a key": "x"})
+        await seen.adapter("sql", selector={"tier": "gold"})
+        await seen.pod("selected", tier="gold")
+        await seen.until(lambda: "selected" in seen.pods and "odd" in seen.adapters)
+        assert [str(one.scope) for one in seen.following._all() if one.error is not None] == []
+        again = Following(seen.kube, Cluster(PodDefaults()), (seen.namespace,), lambda: None)
+        running = again.start()
+        try:
+            async with asyncio.timeout(10):
+                await again.until_synced(asyncio.Event())
+            assert not running.done()
+        finally:
+            await again.stop()

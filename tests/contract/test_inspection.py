@@ -23,7 +23,6 @@ MAX_RANK = 16
 STRICTER = {
     "pickle-only": "a pickle runs code when it is read",
     "surplus-layers": "layers that the base lacks mean that the adapter is for another base",
-    "other-base": "it says itself that it is for another base",
     "unknown-setting": "a setting of tomorrow may change the result",
     "target-parameters": "what an engine makes of LoRA on bare parameters depends on the layer",
     "qalora": "no release is known to honour it",

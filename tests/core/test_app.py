@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from lora_operator import files
+from lora_operator import files, preconditions, writes
 from lora_operator.app import Operator
+from lora_operator.kube import KubeError
 from lora_operator.observe import informer
 from lora_operator.parts import PartEnded
 from lora_operator.router import following
 from lora_operator.server import ServeError
 from lora_operator.settings import POD_LABEL, Settings
-from tests.core.api_server import ApiServer, an_api_server
+from tests.core.api_server import ANYTHING, ApiServer, an_api_server
 
 LORA = "/apis/production-stack.vllm-project/v1alpha1/loraadapters"
 PODS = "/api/v1/pods"
@@ -92,6 +93,29 @@ async def test_it_waits_for_an_api_server_that_refuses_and_says_so_once(
         assert caplog.text.count("cannot list what to look after") == 1
         running.api.lists = lists
         await running.planned()
+
+
+async def test_what_was_refused_for_a_definition_that_lacked_is_written_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preconditions, "MISSING_SECONDS", 0.01)
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.api.defined, running.api.undefined = ANYTHING, {"loraendpoints"}
+        running.start()
+        await running.planned()
+        await running.until(running.operator._needs.why)
+        begun: list[str] = []
+
+        async def write() -> None:
+            begun.append("once")
+            if running.api.undefined:
+                raise KubeError(404, "no such kind")
+
+        running.operator._writes.put(("LoraEndpoint", "ns/p0"), write, writes.Priority.STATUS)
+        await running.until(lambda: begun)
+        running.api.undefined = set()
+        await running.until(lambda: len(begun) == 2)
 
 
 async def test_it_can_be_stopped_while_it_waits_for_the_api_server(

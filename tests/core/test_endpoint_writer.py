@@ -276,3 +276,30 @@ async def test_two_pods_that_swap_adapters_do_not_wait_for_each_other() -> None:
         desk.offer(p0=holding("b"), p1=holding("a", pod="p1"))
         await desk.idle()
         assert (desk.written("p0"), desk.written("p1")) == (["b"], ["a"])
+
+
+async def test_many_pods_that_give_up_what_others_got_leave_those_room_to_be_written() -> None:
+    pods = 3 * writes.AT_A_TIME
+    async with a_desk(pods=2 * pods) as desk:
+        old, new = [f"p{n}" for n in range(pods)], [f"p{n}" for n in range(pods, 2 * pods)]
+        desk.offer(**{pod: holding(f"of-{pod}", pod=pod) for pod in old}, **{pod: holding(pod=pod) for pod in new})
+        await desk.idle()
+        before, began = len(desk.api.calls), asyncio.get_running_loop().time()
+        moved = {to: holding(f"of-{pod}", pod=to) for pod, to in zip(old, new, strict=True)}
+        desk.offer(**{pod: holding(pod=pod) for pod in old}, **moved)
+        await desk.idle()
+        written = [path.rpartition("/")[2] for _, path in desk.api.calls[before:]]
+        assert sorted(written) == sorted([*old, *new])
+        late = [pod for pod, to in zip(old, new, strict=True) if written.index(pod) < written.index(to)]
+        assert not late and asyncio.get_running_loop().time() - began < writes.FLUSH_SECONDS
+
+
+async def test_what_is_about_to_be_told_to_routers_counts_as_told() -> None:
+    async with a_desk() as desk:
+        desk.offer(p0=holding("a"))
+        await desk.idle()
+        desk.writer._written_at["ns/p0"] = asyncio.get_running_loop().time() + 60.0
+        desk.offer(p0=holding("a", "b"))  # which is not due yet, and may be at any moment
+        assert desk.writer.says("ns/p0", "b") and not desk.writer.says("ns/p0", "c")
+        desk.offer(p0=holding("a"))
+        assert not desk.writer.says("ns/p0", "b")

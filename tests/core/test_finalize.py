@@ -7,6 +7,7 @@ import copy
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -114,12 +115,27 @@ async def test_while_an_engine_lists_it_the_resource_stays() -> None:
         assert PATH not in desk.api.objects
 
 
+async def test_status_that_is_always_news_does_not_keep_what_is_deleted() -> None:
+    async with a_desk() as desk:
+        keys = [("status", str(number)) for number in range(2 * writes.AT_A_TIME)]
+
+        async def write(key: tuple[str, str]) -> None:
+            await asyncio.sleep(0)
+            desk.writes.put(key, partial(write, key), writes.Priority.STATUS)
+
+        for key in keys:
+            desk.writes.put(key, partial(write, key), writes.Priority.STATUS)
+        desk.put(deleted_seconds_ago=0)
+        desk.update()
+        await desk.until(lambda: PATH not in desk.api.objects)
+
+
 async def test_after_the_deadline_it_goes_with_an_event_that_names_what_is_left() -> None:
     async with a_desk() as desk:
         desk.put(deleted_seconds_ago=61)
         desk.update(holding(state=EngineState.SUSPECT))
         await desk.written()
-        event = next(body for body in desk.api.bodies if body.get("kind") == "Event")
+        event = next(body for body in desk.api.bodies if isinstance(body, dict) and body.get("kind") == "Event")
         assert event["reason"] == "ReleasedWithoutUnload" and "sql on p0" in event["message"]
         assert desk.cluster.adapters.get("ns/la") is None
 

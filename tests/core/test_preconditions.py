@@ -46,7 +46,10 @@ async def test_missing_rights_are_named_in_one_line_and_the_line_is_not_repeated
         assert needs.why() == line
         api.denied = set()
         caplog.set_level("INFO")
+        healed = asyncio.Event()
+        needs.healed = healed.set
         await needs.look()
+        assert healed.is_set()
         assert needs.why() == ""
         assert caplog.messages[-1].startswith("no longer so: the service account may not patch")
 

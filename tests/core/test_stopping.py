@@ -71,6 +71,20 @@ def test_one_that_does_not_end_in_time_is_ended_and_says_where_it_hangs() -> Non
         assert "did not end within 0.5 s" in said and "forever" in said
 
 
+def test_a_thread_that_never_returns_keeps_no_process_that_has_failed_by_a_defect() -> None:
+    program = """
+    from lora_operator.cli import main
+    def fails():
+        threading.Thread(target=forever).start()
+        raise KeyError("a defect")
+    main.main = fails
+    main.entry()
+    """
+    with a_process(program) as process:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1 and "KeyError: 'a defect'" in said
+
+
 def test_what_ends_in_time_is_left_alone() -> None:
     async def main(_: asyncio.Event) -> int:
         return 3

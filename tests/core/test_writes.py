@@ -148,6 +148,18 @@ async def test_each_key_that_fails_pauses_longer_whatever_is_put_and_others_go_o
         assert desk.begun.count("a") == 1 and len(desk.begun) == 257
 
 
+async def test_what_pauses_is_tried_at_once_when_somebody_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
+    async with a_desk() as desk:
+        desk.errors["a"] = [KubeError(404, "no such kind")]
+        desk.put("a")
+        desk.put("b", delay=3600.0)
+        await desk.until(lambda: desk.queue.pausing(("thing", "a")))
+        desk.queue.again()
+        await desk.until(lambda: ("thing", "a") not in desk.queue)
+        assert desk.begun == ["a", "a"]  # and not what has yet to wait
+
+
 @pytest.mark.parametrize(
     ("status", "longest"), [(0, 10.0), (500, 10.0), (429, 10.0), (200, 60.0), (403, 60.0), (422, 60.0)]
 )

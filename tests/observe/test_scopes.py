@@ -65,6 +65,13 @@ def test_whoever_serves_base_models_too_sees_every_engine() -> None:
         ({"matchLabels": {"b": "2", "a": "1"}}, "a=1,b=2"),
         ({"matchLabels": {"a": "1", POD_LABEL: "enabled"}}, ""),  # they take part by their label
         ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["x", "y"]}]}, "a notin (x,y)"),
+        *(({"matchLabels": {key: "x"}}, f"{key}=x") for key in ("A_.b", "x" * 63, f"{'p' * 253}/x", "in")),
+        # no pod can have such labels, and no API server reads this
+        *(
+            ({"matchLabels": {key: "x"}}, "")
+            for key in ("a b", "", "a,b", "a..b/c", "A.b/c", "x" * 64, f"{'p' * 254}/x")
+        ),
+        ({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "a..b/c", "operator": "Exists"}]}, ""),
     ],
 )
 def test_a_selector_is_what_the_api_server_reads(selector: dict[str, object], labels: str) -> None:

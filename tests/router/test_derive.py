@@ -219,3 +219,14 @@ def test_a_copy_on_a_pod_that_comes_back_is_worth_waiting_for_though_another_was
     fleet.refresh()
     entry = fleet.table.get(NAMESPACE, "poet")
     assert entry is not None and (entry.reason, entry.given_up) == ("PodsNotReady", False)
+
+
+def test_nothing_is_remembered_of_pods_that_are_gone() -> None:
+    fleet = a_fleet()
+    fleet.drop_pod("vllm-1")
+    fleet.refresh()
+    fleet.drop_endpoint("vllm-1")  # some time after its pod
+    fleet.refresh()
+    feed = fleet.feed
+    for table in (feed._ends, feed._pods, feed._records, feed._endpoints, feed._holdings._said):
+        assert f"{NAMESPACE}/vllm-1" not in table

@@ -36,7 +36,8 @@ class Watched:
     async def look(self, after: float = 0.0, **changes: object) -> Resolution:
         """Ask the source `after` seconds later."""
         self.now += after
-        request = SourceRequest("local", str(self.repository), base=BASE, **changes)  # type: ignore[arg-type]
+        asked = {"base": BASE} | changes
+        request = SourceRequest("local", str(self.repository), **asked)  # type: ignore[arg-type]
         self.seen = await self._source.resolve(request, self.seen)
         return self.seen
 
@@ -215,10 +216,13 @@ async def test_a_broken_first_sighting_is_taken_as_soon_as_it_is_whole(watched: 
 
 async def test_another_base_model_is_checked_anew(watched: Watched) -> None:
     await watched.look_quietly()
-    found = await watched.look(base_model="another-model")
+    found = await watched.look(base_model="another-model", base=None)
     assert watched.reads == ["a"]
     assert only(found).name == "a"
     assert [item.reason for item in found.stale] == ["BaseModelMismatch"]
+    found = await watched.look(base_model="another-model", base=None, compares_names=False)
+    assert watched.reads == ["a", "a"]
+    assert found.stale == ()
 
 
 async def test_files_from_the_future_do_not_hold_updates_up(watched: Watched) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -44,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """`main` as a process of its own."""
-    exit_now(main())
+    status = 1
+    try:
+        status = main()
+    except Exception:  # a defect; the interpreter's own end would wait for threads that hang
+        traceback.print_exc()
+    exit_now(status)
 
 
 if __name__ == "__main__":

@@ -298,11 +298,11 @@ class Engines:
         view = self._known(key, incarnation, now)  # as it is now: an effect of ours may have ended meanwhile
         overlapped = self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation
         if overlapped:
-            self._wakes[key].set()
             if view.keeps and view.release:  # it answers, and what it has is known better
                 self._set(key, answered(view, view.release, view.models, now))
-                return
+                return  # at once it would be overlapped as well, where one load follows the other
             # the first sight of a new engine matters more than what an overlapping effect left open
+            self._wakes[key].set()
         adapters = tuple(model for model in models if model.parent is not None)
         if adapters == view.models:
             adapters = view.models

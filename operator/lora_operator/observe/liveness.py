@@ -105,7 +105,8 @@ def missed(
         case EngineState.DOWN:
             return view
         case EngineState.UP | EngineState.SUSPECT:
-            if silent_long and not vouched and not too_long:
+            kept = vouched and isinstance(error, EngineTimeout | EngineUnreachable)
+            if silent_long and not kept and not too_long:
                 return replace(view, state=EngineState.DOWN, since=now)
             since = now if view.state is EngineState.UP else view.since
             return replace(view, state=EngineState.SUSPECT, since=since)

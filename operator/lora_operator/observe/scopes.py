@@ -6,6 +6,7 @@ many, one watch over more pods costs less than many narrow ones.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,10 @@ PARTICIPANTS = f"{POD_LABEL}=enabled"
 MOST_NAMESPACES = 4  # that have the same selector, each with a watch of its own
 MOST_IN_NAMESPACE = 8
 MOST = 32
+_DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_LABEL_KEY = re.compile(
+    rf"((?=[^/]{{1,253}}/){_DNS_LABEL}(\.{_DNS_LABEL})*/)?(?=.{{1,63}}$)[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?", re.A
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,10 +67,13 @@ def endpoint_scopes(namespaces: Iterable[str]) -> frozenset[Scope]:
 
 
 def selector_of(resource: Resource) -> str:
-    """The podSelector, as `kubectl -l` has it; empty where it chooses none but those that take part by their label."""
+    """The podSelector, as `kubectl -l` has it; empty where it chooses none but those that take part by their label, or
+    where it asks for a label that no pod can have: the API server refuses a list by that one."""
     if resource.spec is None or resource.deleted_at is not None:
         return ""
     selector = resource.spec.deployment_config.pod_selector
+    if not all(map(_LABEL_KEY.fullmatch, (*selector.match_labels, *(one.key for one in selector.match_expressions)))):
+        return ""
     return "" if selector.match_labels.get(POD_LABEL) == "enabled" else selector.to_string()
 
 

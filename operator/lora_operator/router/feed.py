@@ -127,6 +127,8 @@ class Feed:
         ends = self._ends.get(pod, {})
         for _, name in touched:
             ends.pop(name, None)
+        if not ends:
+            self._ends.pop(pod, None)
         return touched
 
     def _set_resource(self, key: str) -> Touched:
