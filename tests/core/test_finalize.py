@@ -135,7 +135,7 @@ async def test_after_the_deadline_it_goes_with_an_event_that_names_what_is_left(
         desk.put(deleted_seconds_ago=61)
         desk.update(holding(state=EngineState.SUSPECT))
         await desk.written()
-        event = next(body for body in desk.api.bodies if body.get("kind") == "Event")
+        event = next(body for body in desk.api.bodies if isinstance(body, dict) and body.get("kind") == "Event")
         assert event["reason"] == "ReleasedWithoutUnload" and "sql on p0" in event["message"]
         assert desk.cluster.adapters.get("ns/la") is None
 
