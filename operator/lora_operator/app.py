@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ class Operator:
                 own_namespace(settings.lease_namespace) if elector is not None else "",
             ),
         )
-        self._needs.healed = self._writes.again
+        self._needs.healed = partial(self._writes.again, refused=True)
+        kube.back = partial(self._writes.again, refused=False)
         self._following = Following(
             kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
             relist_seconds=settings.relist_seconds,

@@ -62,6 +62,7 @@ class Kube:
             None
         )  # called before each write but those that any replica may do; raises to refuse it
         self.refused: Callable[[], None] = lambda: None  # called when a right or the definition may be missing
+        self.back: Callable[[], None] = lambda: None  # called when a watch hears something after it was cut off
 
     @classmethod
     async def connect(cls, kubeconfig: str = "") -> Kube:

@@ -170,12 +170,12 @@ class Writes:
         item = self._items.get(key)
         return item.error if item is not None else None
 
-    def again(self) -> None:
-        """What was refused may be taken by now: nothing pauses any more."""
+    def again(self, *, refused: bool) -> None:
+        """Let nothing pause any more that found the API server away; and what it `refused` no more than at first."""
         now = asyncio.get_running_loop().time()
         for key, item in self._items.items():
-            item.failures, item.retry_at = 0, 0.0
-            if item.error is not None:
+            if item.error is not None and (refused or may_heal(item.error)):
+                item.failures, item.retry_at = 0 if refused else item.failures, 0.0
                 self._hasten(key, item, item.priority, now)
 
     async def stop(self, grace_seconds: float) -> None:

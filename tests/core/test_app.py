@@ -118,6 +118,30 @@ async def test_what_was_refused_for_a_definition_that_lacked_is_written_once_it_
         await running.until(lambda: len(begun) == 2)
 
 
+async def test_what_could_not_be_written_is_as_soon_as_the_api_server_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 3600.0)
+    async with an_operator(tmp_path, monkeypatch) as running:
+        running.start()
+        await running.planned()
+        begun: list[str] = []
+
+        async def write() -> None:
+            begun.append("once")
+            await running.api.kube.version()
+
+        running.api.away = True
+        for path in list(running.api.streams):
+            running.api._end_watch(path)
+        await running.until(lambda: all(one.error for one in running.operator._following._all()))
+        running.operator._writes.put(("status", "ns/la"), write, writes.Priority.STATUS)
+        await running.until(lambda: running.operator._writes.pausing(("status", "ns/la")))
+        running.api.away = False
+        await running.until(lambda: len(begun) == 2)
+
+
 async def test_it_can_be_stopped_while_it_waits_for_the_api_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,9 +155,23 @@ async def test_what_pauses_is_tried_at_once_when_somebody_knows_better(monkeypat
         desk.put("a")
         desk.put("b", delay=3600.0)
         await desk.until(lambda: desk.queue.pausing(("thing", "a")))
-        desk.queue.again()
+        desk.queue.again(refused=False)
+        assert desk.queue.pausing(("thing", "a"))
+        desk.queue.again(refused=True)
         await desk.until(lambda: ("thing", "a") not in desk.queue)
         assert desk.begun == ["a", "a"]  # and not what has yet to wait
+
+
+async def test_what_found_the_api_server_away_is_tried_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(writes, "AWAY_SECONDS", 3600.0)
+    async with a_desk() as desk:
+        desk.errors["a"] = [KubeError(0, "no answer")]
+        desk.put("a")
+        await desk.until(lambda: desk.queue.pausing(("thing", "a")))
+        desk.queue.again(refused=False)
+        await desk.until(lambda: desk.queue.idle)
+        assert desk.begun == ["a", "a"]
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,8 @@ class Informer(Generic[T]):
         self._silent_seconds = max(SILENT_SECONDS, took * SLOWER)
 
     def _heard(self) -> None:
+        if self.error is not None and not 400 <= self.error.status < 500:
+            self._kube.back()
         self.heard_at, self.error = time.monotonic(), None
 
     def _take(self, event: Json) -> None:
