@@ -184,6 +184,23 @@ async def test_a_look_that_overlaps_an_effect_of_ours_is_not_believed(tmp_path: 
         assert it.view.listed("sql") and it.gone == []
 
 
+async def test_a_look_that_a_load_overlaps_is_not_followed_by_another_at_once() -> None:
+    async with watched() as it:
+        engine = await it.serve()
+        it.follow()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        it.engines._probe_seconds = 3600.0
+        await it.engines.next_probe(KEY)
+        late = engine.faults.add("late", "models", times=1)
+        it.engines.look_now(KEY)
+        await it.until(lambda: late.hits)
+        it.engines.touch(KEY)
+        calls = engine.journal.calls["models"]
+        late.cleared.set()
+        await asyncio.sleep(0.3)
+        assert engine.journal.calls["models"] == calls
+
+
 async def test_a_load_that_is_confirmed_during_a_look_that_fails_is_not_lost() -> None:
     async with watched() as it:
         engine = await it.serve()
