@@ -83,8 +83,6 @@ class Publisher:
         """Its place among other writes, and after how many seconds at most."""
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return Priority.STATUS, 0.0  # Ready, or nothing to wait for
-        if resource.deleted_at is not None:
-            return Priority.PROGRESS, PROGRESS_SECONDS  # mostly it is gone before, and LoraEndpoints say so at once
         before = {
             (item.get("pod"), name)
             for item in resource.status.get("podAssignments") or ()

@@ -290,16 +290,3 @@ async def test_progress_waits_while_much_else_is_to_be_written_and_what_is_ready
         desk.offer(READY)
         await desk.until(lambda: ("status", "ns/la") not in desk.writes)
         assert desk.written == 1
-
-
-async def test_what_is_being_deleted_is_not_written_about_while_it_goes_quickly() -> None:
-    pods = [{"pod": "p0", "adapters": ["sql"]}]
-    async with a_desk(status={"podAssignments": pods}) as desk:
-        body = copy.deepcopy(desk.api.objects[PATH])
-        body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "2"}
-        desk.cluster.adapters.put(body)
-        desk.offer(LOADING)
-        await asyncio.sleep(0.2)
-        desk.cluster.adapters.drop(body)
-        await desk.idle()
-        assert desk.written == 0
