@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.request import getproxies_environment
+
 from aiohttp import TCPConnector
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -18,6 +20,9 @@ class _Rest(RESTClientObject):  # type: ignore[misc]
 
 def client_of(configuration: Configuration) -> ApiClient:
     """A client with a pool of connections of its own, to be closed."""
+    if not getproxies_environment().keys() - {"no"}:
+        # else the environment is asked for a proxy, and a file for a password, in threads, for each request
+        configuration.client_session_kwargs = {"trust_env": False}
     client = ApiClient(configuration)
     client.rest_client = _Rest(configuration)
     return client

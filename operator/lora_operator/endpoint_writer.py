@@ -60,7 +60,7 @@ class EndpointWriter:
                 if withdraws:
                     self._put(pod, Priority.WITHDRAWAL, 0.0)
                 else:
-                    self._put(pod, Priority.STATUS, self._gap(pod, now))
+                    self._put(pod, Priority.ENDPOINT, self._gap(pod, now))
 
     def awaits(self, copies: Iterable[tuple[str, str]]) -> bool:
         """Whether any of these (pod, adapter) is about to be published, so that it is too early to call it ready;

@@ -24,7 +24,7 @@ from lora_operator.writes import Priority, Writes
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0
-WRITES_PER_SECOND, LONGEST_WAIT_SECONDS = 50.0, 2.0  # of progress that waits for many other writes
+PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS = 20.0, 10.0  # while much else is to be written
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
 STATUS = "status"  # in the queue of writes
 
@@ -67,7 +67,7 @@ class Publisher:
         if waits == given:
             return
         self._offered[key] = given
-        self._writes.put((STATUS, key), partial(self._write, key), Priority.STATUS, self._delay(resource, given, now))
+        self._writes.put((STATUS, key), partial(self._write, key), *self._urgency(resource, given, now))
 
     def forget(self, keys: set[str]) -> None:
         """Keep only these resources in mind."""
@@ -79,11 +79,10 @@ class Publisher:
         """Wait until what was offered last is written: see `Writes.flush`. Raises KubeError."""
         await self._writes.flush((STATUS, key))
 
-    def _delay(self, resource: Resource, given: StatusInput, now: float) -> float:
+    def _urgency(self, resource: Resource, given: StatusInput, now: float) -> tuple[Priority, float]:
+        """Its place among other writes, and after how many seconds at most."""
         if given.source.ready is not None and all(s.complete for s in given.adapters):
-            return 0.0  # Ready, or nothing to wait for
-        if resource.deleted_at is not None:
-            return PROGRESS_SECONDS  # mostly it is gone before; LoraEndpoints say at once what lets go of it
+            return Priority.STATUS, 0.0  # Ready, or nothing to wait for
         before = {
             (item.get("pod"), name)
             for item in resource.status.get("podAssignments") or ()
@@ -91,12 +90,12 @@ class Publisher:
         }
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
         if before - after:
-            return min(self._quiet, 0.1)
+            return Priority.STATUS, min(self._quiet, 0.1)
         # while loading goes on for long, its progress is told every second or so
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
         wait = self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
         # where much is to be written, most of it is Ready before its progress would be told
-        return max(wait, min(len(self._writes) / WRITES_PER_SECOND, LONGEST_WAIT_SECONDS))
+        return Priority.PROGRESS, max(wait, min(len(self._writes) / PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS))
 
     async def _write(self, key: str) -> None:
         """What was offered last, where it differs from what is there. Raises KubeError."""

@@ -38,9 +38,11 @@ class Priority(IntEnum):
     """What goes first."""
 
     WITHDRAWAL = 0  # an effect on an engine waits for it
-    STATUS = 1
-    FINALIZER = 2
-    EVENT = 3
+    ENDPOINT = 1  # before the status that calls ready what it says
+    STATUS = 2
+    PROGRESS = 3  # what is about to change again
+    FINALIZER = 4
+    EVENT = 5
 
 
 class NotSo(KubeError):

@@ -352,3 +352,20 @@ async def test_probes_of_many_pods_begin_a_few_at_a_time_and_silent_ones_hold_up
         await it.until(lambda: sum(v.state is EngineState.UP for v in it.engines.views.values()) == 4)
         engine.faults.clear()
         await it.until(lambda: all(v.state is EngineState.UP for v in it.engines.views.values()))
+
+
+async def test_a_look_that_a_load_overlaps_is_not_followed_by_another_at_once() -> None:
+    async with watched() as it:
+        engine = await it.serve()
+        it.follow()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        it.engines._probe_seconds = 3600.0
+        await it.engines.next_probe(KEY)
+        late = engine.faults.add("late", "models", times=1)
+        it.engines.look_now(KEY)
+        await it.until(lambda: late.hits)
+        it.engines.touch(KEY)
+        calls = engine.journal.calls["models"]
+        late.cleared.set()
+        await asyncio.sleep(0.3)
+        assert engine.journal.calls["models"] == calls

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import certifi
 import pytest
+from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import incluster_config
 
+from lora_operator.connections import client_of
 from lora_operator.kube import Kube, KubeError
 from tests.core.api_server import an_api_server
 
@@ -87,3 +90,16 @@ async def test_an_address_of_ipv6_stands_in_brackets(tmp_path: Path, monkeypatch
     kube = await Kube.connect()
     assert kube._client.configuration.host == "https://[fd00::1]:443"
     await kube.close()
+
+
+def test_the_environment_is_asked_for_a_proxy_only_where_it_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    asked = []
+    for proxy in ("", "http://proxy:3128"):
+        if proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+        configuration = Configuration()
+        client_of(configuration)
+        asked.append((configuration.client_session_kwargs or {}).get("trust_env", True))
+    assert asked == [False, True]

@@ -17,7 +17,7 @@ from lora_operator.metrics import Metrics
 from lora_operator.observe.cluster import Cluster, Resource
 from lora_operator.observe.describe import PodDefaults
 from lora_operator.publish import Publisher
-from lora_operator.writes import Writes
+from lora_operator.writes import Priority, Writes
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import a_state, given
 
@@ -277,3 +277,16 @@ async def test_what_is_due_is_written_when_the_operator_ends() -> None:
         desk.offer(LOADING)
         await desk.writes.stop(5.0)
         assert desk.status["phase"] == "Loading"
+
+
+async def test_progress_waits_while_much_else_is_to_be_written_and_what_is_ready_does_not() -> None:
+    async def nothing() -> None: ...
+
+    async with a_desk() as desk:
+        for number in range(1000):
+            desk.writes.put(("other", str(number)), nothing, Priority.EVENT, 3600.0)
+        desk.offer(LOADING)
+        await asyncio.sleep(0.1)
+        desk.offer(READY)
+        await desk.until(lambda: ("status", "ns/la") not in desk.writes)
+        assert desk.written == 1

@@ -63,7 +63,7 @@ async def test_a_thousand_at_once_are_a_few_requests_at_a_time() -> None:
         assert desk.begun == [str(number) for number in range(1000)]
 
 
-async def test_withdrawals_go_first_then_status_finalizers_and_events() -> None:
+async def test_withdrawals_go_first_then_endpoints_status_finalizers_and_events() -> None:
     async with a_desk(at_a_time=1) as desk:
         desk.go.clear()
         desk.put("first", Priority.EVENT)
@@ -76,7 +76,7 @@ async def test_withdrawals_go_first_then_status_finalizers_and_events() -> None:
         desk.go.set()
         await hurried
         await desk.until(lambda: desk.queue.idle)
-        assert desk.begun == ["first", "WITHDRAWAL", "hurried", "STATUS", "FINALIZER", "EVENT"]
+        assert desk.begun == ["first", "WITHDRAWAL", "hurried", "ENDPOINT", "STATUS", "PROGRESS", "FINALIZER", "EVENT"]
 
 
 async def test_what_is_put_again_while_it_waits_is_written_once_and_while_it_runs_once_more() -> None:

@@ -273,6 +273,26 @@ def test_a_large_fleet_is_asked_at_a_bounded_rate_that_keeps_loads_from_going_st
     assert due[0] < 0.1 and due[-1] > 3.9 and due[1500] == pytest.approx(2.0, abs=0.4)
 
 
+def test_engines_are_asked_less_often_while_nobody_picks_and_soon_once_somebody_does() -> None:
+    fleet, clock = Fleet(), Clock()
+    picker = Picker(fleet.table, clock=clock)
+    picker.pods = fleet.cluster.pods.get
+    needed = True
+    loads = Loads(picker.index, clock, period_seconds=1.0, needed=lambda: needed, timeouts=QUICK, dice=random.Random(1))
+    for number in range(20):
+        fleet.pod(f"vllm-{number}", says={"base-model": "tiny"})
+        picker.see([f"{NAMESPACE}/vllm-{number}"])
+    for needed, period in ((True, 1.0), (False, 4.0), (True, 1.0)):
+        loads._notice_need(clock())
+        loads._follow(clock())
+        assert loads.period_seconds == period < STALE_SECONDS / 2
+        if not needed:
+            for pod in loads._watched:
+                loads.heard(pod, EngineMetrics(requests_running=0))
+            assert min(one.due for one in loads._watched.values()) >= clock() + 3.0
+    assert max(one.due for one in loads._watched.values()) <= clock() + 1.0
+
+
 async def test_the_metrics_name_no_pod() -> None:
     async with a_play() as play:
         await play.engine("vllm-0")

@@ -52,7 +52,7 @@ class Bases:
         among = frozenset(self._now(pool, subset))
         if not among:
             return None
-        now = self._picker.clock()
+        now = self._picker.picked_at = self._picker.clock()
         index = self._picker.index
         answer = pick(index, Ask(base_model=pool.key, among=among), now=now, chance=self._chance, rules=RULES)
         if not isinstance(answer, Picked):  # pods that the index has no use for: they hold nothing and take no adapters

@@ -55,7 +55,8 @@ class Ages:
 class Loads:
     """Tells `index` of the pods that it has, until `run` is cancelled. `counted` hears how each look ended.
 
-    `period_seconds` 0: it asks nobody.
+    `period_seconds` 0: it asks nobody. `needed`: whether somebody picks; while nobody does, loads are only kept from
+    going stale.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Loads:
         *,
         period_seconds: float,
         counted: Callable[[str], None] = lambda result: None,
+        needed: Callable[[], bool] = lambda: True,
         timeouts: Timeouts = LOOK_TIMEOUTS,
         dice: random.Random | None = None,
     ) -> None:
@@ -72,6 +74,8 @@ class Loads:
         self._clock = clock
         self._period_seconds = period_seconds
         self._counted = counted
+        self._needed = needed
+        self._was_needed = True
         self._timeouts = timeouts
         self._dice = dice or random.Random()
         self._watched: dict[str, _Watched] = {}
@@ -80,7 +84,8 @@ class Loads:
     @property
     def period_seconds(self) -> float:
         """Between two looks at one engine, in a fleet of this size."""
-        return max(self._period_seconds, min(len(self._watched) / LOOKS_PER_SECOND, LONGEST_PERIOD))
+        least = min(len(self._watched) / LOOKS_PER_SECOND, LONGEST_PERIOD) if self._was_needed else LONGEST_PERIOD
+        return max(self._period_seconds, least)
 
     def ages(self) -> Ages:
         now = self._clock()
@@ -97,7 +102,7 @@ class Loads:
             try:
                 while True:
                     self._look_at_those_due(client)
-                    await asyncio.sleep(min(max(self._period_seconds / TICKS, FASTEST_TICK), SLOWEST_TICK))
+                    await asyncio.sleep(min(max(self.period_seconds / TICKS, FASTEST_TICK), SLOWEST_TICK))
             finally:
                 looks = list(self._looks.values())
                 for look in looks:
@@ -119,11 +124,19 @@ class Loads:
 
     def _look_at_those_due(self, client: EngineClient) -> None:
         now = self._clock()
+        self._notice_need(now)
         self._follow(now)
         due = sorted((one.due, pod) for pod, one in self._watched.items() if one.due <= now and pod not in self._looks)
         for _, pod in due[: AT_A_TIME - len(self._looks)]:
             look = self._looks[pod] = asyncio.create_task(self._look(client, pod), name=f"load of {pod}")
             look.add_done_callback(lambda _, pod=pod: self._looks.pop(pod, None))  # type: ignore[misc]
+
+    def _notice_need(self, now: float) -> None:
+        before, self._was_needed = self._was_needed, self._needed()
+        if self._was_needed and not before:
+            for one in self._watched.values():
+                if not one.failures:
+                    one.due = min(one.due, now + self._dice.random() * self.period_seconds)
 
     def _follow(self, now: float) -> None:
         """Watch exactly the pods that the index has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -51,6 +52,7 @@ class Picker:
         self.index = Index(stale_seconds=STALE_SECONDS)
         self.pods: Callable[[str], PodRecord | None] = lambda key: None
         self.spills_wanted = 0
+        self.picked_at = -math.inf  # by the clock; when loads of engines were last of use
         self._held: dict[str, _Held] = {}
         self._uids: dict[str, str] = {}
         self._nowhere: set[str] = set()  # adapters that no pod answers for
@@ -66,7 +68,7 @@ class Picker:
         if policy == HASH:
             left = [one for one in entry.endpoints if one.pod not in avoid]
             return max(left, key=lambda one: weight(key, one.pod), default=None)
-        now = self.clock()
+        now = self.picked_at = self.clock()
         adapter = f"{entry.namespace}/{entry.name}"
         ask = Ask((adapter,), avoid=frozenset(f"{entry.namespace}/{pod}" for pod in avoid) if avoid else avoid)
         answer = pick(self.index, ask, now=now, chance=self._chance, rules=self._rules[policy])

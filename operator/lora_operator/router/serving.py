@@ -30,6 +30,7 @@ from lora_operator.server import ServeError
 from lora_operator.status import StatusInput
 
 CLOSE_SECONDS = 2.0
+NEEDED_SECONDS = 10.0  # after a pick, loads of engines are kept fresh for the next
 
 
 class Router:
@@ -52,7 +53,10 @@ class Router:
         picker.pods = cluster.pods.get
         shown = LoadMetrics(lambda: self.loads.ages(), lambda: picker.spills_wanted)
         self.api.metrics.registry.register(shown)
-        self.loads = Loads(picker.index, picker.clock, period_seconds=load_seconds, counted=shown.count)
+        self.loads = Loads(
+            picker.index, picker.clock, period_seconds=load_seconds, counted=shown.count,
+            needed=lambda: picker.clock() - picker.picked_at < NEEDED_SECONDS,
+        )  # fmt: skip
         self._feed = Feed(cluster, self.table, picker.see)
         self._tasks: list[asyncio.Task[None]] = []
         self._ahead = Ahead(cluster)
