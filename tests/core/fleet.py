@@ -258,6 +258,11 @@ class Fleet:
     def assigned(self, name: str) -> dict[str, list[str]]:
         return {item["pod"]: item["adapters"] for item in self.status(name).get("podAssignments", [])}
 
+    def published(self, pod: str) -> set[str]:
+        """The adapters that the pod's LoraEndpoint names: what routers go by."""
+        path = f"/apis/production-stack.vllm-project/v1alpha1/namespaces/ns/loraendpoints/{pod}"
+        return set(self.api.objects.get(path, {}).get("adapters") or ())
+
     def failed(self, name: str) -> dict[str, str]:
         return {item["name"]: item["code"] for item in self.status(name).get("failedAdapters", [])}
 

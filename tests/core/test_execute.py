@@ -101,7 +101,7 @@ async def test_all_that_goes_is_withdrawn_at_once_and_unloaded_a_few_at_a_time(t
         late = engine.faults.add("late", "unload")
         fleet.delete("many")
         await fleet.until(lambda: late.hits == 8)
-        assert fleet.assigned("many") == {}, "whoever waits for a turn is withdrawn already"
+        assert fleet.published("p0") == set(), "whoever waits for a turn is withdrawn already"
         await fleet.rounds(5)
         assert late.hits == 8
         engine.faults.clear()
@@ -110,7 +110,7 @@ async def test_all_that_goes_is_withdrawn_at_once_and_unloaded_a_few_at_a_time(t
 
 
 @pytest.mark.parametrize("change", ["deleted", "emptied"])
-async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_does(change: str, tmp_path: Path) -> None:
+async def test_routers_are_told_of_what_nobody_wants_any_more_before_its_engine_is(change: str, tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1, unload_timeout=0.5) as fleet:
         fleet.write("many/sql")
         fleet.write("many/chat")
@@ -123,12 +123,13 @@ async def test_status_lets_go_of_what_nobody_wants_any_more_before_its_engine_do
             shutil.rmtree(fleet.source / "many/sql")
         stall = fleet.stall()
         await fleet.until(lambda: any(e.engine_name == "sql" for e in fleet.parts.ledger.on("ns/p0")))
-        await fleet.until(lambda: ("status", "ns/la") in fleet.operator._writes)
-        assert not hang.hits and "sql" in fleet.assigned("la")["p0"], "status still says it"
+        await fleet.until(lambda: ("LoraEndpoint", "ns/p0") in fleet.operator._writes)
+        assert not hang.hits and "sql" in fleet.published("p0"), "it still says so"
         fleet.api.stall = None
         stall.set()
         await fleet.until(lambda: hang.hits)
-        assert "sql" not in fleet.assigned("la").get("p0", [])
+        assert "sql" not in fleet.published("p0")
+        await fleet.until(lambda: "sql" not in fleet.assigned("la").get("p0", []))
         fleet.engines["p0"].faults.clear()
         await fleet.until(lambda: "sql" not in fleet.on("p0"))
 
