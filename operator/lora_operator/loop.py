@@ -224,7 +224,7 @@ class Loop:
         """Whether the next round is worth more than the time that it takes from loads that are under way."""
         if self._waiting or self.last_round is None or self.last_round.plan.waiting:
             return True
-        return not any(self._parts.ledger.loads())
+        return not any(effect.is_load for effect in self._parts.ledger.loads())
 
     def _listed(self) -> set[tuple[str, str]]:
         """All versions of ours that engines have."""
