@@ -58,6 +58,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._effects: dict[str, dict[str, Effect]] = {}  # by pod, by engine name
+        self._loads: dict[tuple[str, str], Effect] = {}  # those that began as loads
         self.failed_unloads: dict[tuple[str, str], int] = {}
 
     def __len__(self) -> int:
@@ -69,12 +70,15 @@ class Ledger:
         if effect.engine_name in here:
             return False
         here[effect.engine_name] = effect
+        if effect.reads_files:
+            self._loads[effect.pod, effect.engine_name] = effect
         return True
 
     def end(self, effect: Effect) -> None:
         here = self._effects.get(effect.pod, {})
         if here.get(effect.engine_name) is effect:
             del here[effect.engine_name]
+            self._loads.pop((effect.pod, effect.engine_name), None)
             if not here:
                 del self._effects[effect.pod]
 
@@ -83,7 +87,7 @@ class Ledger:
 
     def loads(self) -> Iterator[Effect]:
         """All loads that are under way, or may still happen."""
-        return (effect for here in self._effects.values() for effect in here.values() if effect.reads_files)
+        return iter(self._loads.values())
 
     def on(self, pod: str) -> Iterator[Effect]:
         return iter(self._effects.get(pod, {}).values())

@@ -91,3 +91,15 @@ def test_a_store_that_asks_for_a_pause_gets_it_for_an_hour_at_most() -> None:
     asked = failures.add("a", "v1", POD, LIFE, "RateLimited", "no", 0.0, False, 900.0)
     assert asked.next_at == 900.0
     assert failures.add("a", "v1", POD, LIFE, "RateLimited", "no", 0.0, False, 1e9).next_at == 3600.0
+
+
+def test_the_loads_under_way_are_known_without_a_look_at_all_that_goes() -> None:
+    ledger = Ledger()
+    going = [Effect("p0", f"a{n}", Stage.WITHDRAWING, None, None, 0, 0, "life") for n in range(3)]
+    coming = Effect("p0", "b", Stage.FETCHING, "ns/la/b", "v", 0, 0, "life")
+    assert all(map(ledger.begin, [*going, coming]))
+    assert list(ledger.loads()) == [coming]
+    coming.stage = Stage.UNANSWERED
+    assert list(ledger.loads()) == [coming], "it may still happen"
+    ledger.end(coming)
+    assert list(ledger.loads()) == [] and len(ledger) == 3
