@@ -60,7 +60,7 @@ async def test_asks_for_no_ranges_where_parts_of_two_versions_would_go_unnoticed
 
 
 async def test_keeps_to_the_number_of_connections_of_all_fetches_together(case: Case) -> None:
-    case.store.bandwidth = Bandwidth(400_000)
+    case.store.together = 3
     folders = [case.into / str(number) for number in range(4)]
     for folder in folders:
         folder.mkdir()

@@ -40,7 +40,8 @@ class FaultyStore:
     """Serves `files` (path → bytes, or a file on disk) over HTTP on a free port of 127.0.0.1 while it is entered.
 
     `script` is used up answer by answer; what is not in it gets `always`. `accepted`: the values of the query's `sig`
-    that are let in, None for everybody. `bytes_per_second` is what all connections together get.
+    that are let in, None for everybody. `bytes_per_second` is what all connections together get. Nothing is answered
+    before `together` requests have been under way at once.
     """
 
     def __init__(self, files: Mapping[str, bytes | Path], *, bytes_per_second: float | None = None) -> None:
@@ -53,6 +54,8 @@ class FaultyStore:
         self.most_at_once = 0
         self.asked = asyncio.Event()  # set at every request
         self._at_once = 0
+        self.together = 0
+        self._are_together = asyncio.Event()
         self.bandwidth = Bandwidth(bytes_per_second)
         self._tags: dict[str, str] = {}
         self._runner: web.ServerRunner | None = None
@@ -100,7 +103,10 @@ class FaultyStore:
         fault = self.script.popleft() if self.script else self.always
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
+        if self.most_at_once >= self.together:
+            self._are_together.set()
         try:
+            await self._are_together.wait()
             return await self._answer_with(request, fault)
         finally:
             self._at_once -= 1
