@@ -215,7 +215,8 @@ class Allotment:
         del self.kept[copy.ledger.key]
         self.pending = own(self.pending)
         self.pending[copy.ledger.key] = copy
-        copy.ledger.resize(copy, copy.residents[0].bytes)
+        if copy.residents:  # nothing is there of one that was only on its way: it is given up later in the round
+            copy.ledger.resize(copy, copy.residents[0].bytes)
 
     def _forget(self, copy: Copy) -> None:
         self._note()

@@ -263,6 +263,11 @@ async def test_a_stopped_container_is_planned_for_once(tmp_path: Path, monkeypat
         fleet.change_pod("p0", lambda body: body["status"]["containerStatuses"][0].update(state={"waiting": {}}))
         await fleet.until(lambda: fleet.view("p0").state == "Down")
         await fleet.settle()
+        looked = engine.journal.calls["models"]
+        await fleet.until(
+            lambda: engine.journal.calls["models"] > looked + 3
+        )  # what its end brought about has been planned
+        await fleet.settle()
         planned, looked = fleet.operator.loop.last_plan_at, engine.journal.calls["models"]
         await fleet.until(lambda: engine.journal.calls["models"] > looked + 10)
         assert fleet.operator.loop.last_plan_at == planned
