@@ -9,6 +9,7 @@ import pytest
 
 from e2e.behaviours.worlds import Worlds, operator_kubeconfig
 from e2e.controlplane import ControlPlane
+from e2e.demo.uploads import WebUpload
 from e2e.world import World
 
 
@@ -30,6 +31,14 @@ def kubeconfig(plane: ControlPlane) -> Path:
 def worlds(plane: ControlPlane, kubeconfig: Path, tmp_path: Path) -> Iterator[Worlds]:
     """Makes worlds that end with the test."""
     made = Worlds(plane, tmp_path, kubeconfig)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[WebUpload]:
+    """A web server that adapters are offered on."""
+    made = WebUpload()
     yield made
     made.close()
 

@@ -46,13 +46,6 @@ FAULTS: dict[str, Callable[[FaultProxy, Which], int]] = {
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[WebUpload]:
-    made = WebUpload()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def shared_world(plane: ControlPlane, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One pod whose agent is reached by way of a proxy."""
     made = Worlds(plane, tmp_path_factory.mktemp("faults"), kubeconfig)

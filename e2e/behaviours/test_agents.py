@@ -19,13 +19,6 @@ TOKEN = "w3b-t0ken-of-the-source"
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[WebUpload]:
-    made = WebUpload()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def shared_world(plane: ControlPlane, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = Worlds(plane, tmp_path_factory.mktemp("agents"), kubeconfig)
     yield made(2, agent=())

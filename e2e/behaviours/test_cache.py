@@ -20,13 +20,6 @@ from e2e.world.world import eventually, failed
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[WebUpload]:
-    made = WebUpload()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def world(plane: ControlPlane, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One pod, whose agent may keep two adapters and a half."""
     made = Worlds(plane, tmp_path_factory.mktemp("cache"), kubeconfig)

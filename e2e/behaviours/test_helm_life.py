@@ -58,13 +58,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield Cluster(plane, world.rest, world)
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[WebUpload]:
-    made = WebUpload()
-    yield made
-    made.close()
-
-
 def test_installed_from_the_chart_the_operator_loads_adapters_on_pods_of_the_other_chart(
     cluster: Cluster, store: WebUpload
 ) -> None:

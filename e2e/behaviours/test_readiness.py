@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,13 +20,6 @@ SILENCE = ("--silence-seconds", "6")
 QUICK = ("--probe-seconds", "0.3", "--probe-timeout", "0.5", "--hold-seconds", "1", "--gate-seconds", "2")
 PORT = "production-stack.vllm-project/port"
 NOWHERE = "9"  # where the operator finds nobody, while the kubelet finds the engine well
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[WebUpload]:
-    made = WebUpload()
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("native_sidecar", [False, True])
