@@ -40,6 +40,8 @@ class Cluster:
         return dict(json.loads(self.kubectl("get", "pod", name, "-o", "json")))
 
     def wait_for(self, name: str, what: str) -> None:
+        # kubectl waits for a condition only of a pod that is there, and a controller makes it a moment after its set
+        self.kubectl("wait", f"pod/{name}", "--for=create", "--timeout=30s")
         self.kubectl("wait", f"pod/{name}", f"--for={what}", "--timeout=30s")
 
 
@@ -173,7 +175,7 @@ def test_native_sidecars_start_first_are_restarted_and_end_last(
     agent = agent_container(tmp_path, token) | probed
     cluster.statefulset(1, adapter_root=tmp_path, sidecars=[agent])
     # the agent listens, and waits for an operator that does not come: the pod is not Ready by its engine alone
-    cluster.kubectl("wait", "pod/vllm-0", "--for=jsonpath={.status.containerStatuses[0].ready}=true", "--timeout=30s")
+    cluster.wait_for("vllm-0", "jsonpath={.status.containerStatuses[0].ready}=true")
     waiting = cluster.pod("vllm-0")
     assert condition(waiting, "Initialized")["status"] == "True"
     assert condition(waiting, "Ready")["message"] == "containers with unready status: [agent]"
@@ -182,8 +184,7 @@ def test_native_sidecars_start_first_are_restarted_and_end_last(
     began = [psutil.Process(pods.pid_of(cluster.namespace, "vllm-0", name)).create_time() for name in ("agent", "vllm")]
     assert began == sorted(began)
     pods.kill_container(cluster.namespace, "vllm-0", "agent")
-    restarted = "--for=jsonpath={.status.initContainerStatuses[0].restartCount}=1"
-    cluster.kubectl("wait", "pod/vllm-0", restarted, "--timeout=30s")
+    cluster.wait_for("vllm-0", "jsonpath={.status.initContainerStatuses[0].restartCount}=1")
     assert cluster.pod("vllm-0")["status"]["containerStatuses"][0]["restartCount"] == 0
     engine, sidecar = (psutil.Process(pods.pid_of(cluster.namespace, "vllm-0", name)) for name in ("vllm", "agent"))
     cluster.kubectl("delete", "pod", "vllm-0", "--wait=false")
