@@ -67,16 +67,16 @@ format: setup  ## Format the code and fix what ruff can fix
 
 .PHONY: crds
 crds: setup  ## Generate the CRDs and docs/crd-reference.md from the models
-	for crd in $(CRDS); do $(BIN)/python -m lora_operator.api.crdgen $$crd || exit; done
-	$(BIN)/python -m lora_operator.api.reference docs/crd-reference.md
+	for crd in $(CRDS); do $(BIN)/python -m lora_operator.tools.crdgen $$crd || exit; done
+	$(BIN)/python -m lora_operator.tools.reference docs/crd-reference.md
 
 .PHONY: crds-check
 crds-check: setup  ## Check that the CRDs are what the models generate
-	for crd in $(CRDS); do $(BIN)/python -m lora_operator.api.crdgen --check $$crd || exit; done
+	for crd in $(CRDS); do $(BIN)/python -m lora_operator.tools.crdgen --check $$crd || exit; done
 
 .PHONY: metrics
 metrics: setup  ## Write docs/metrics.md from the metrics that operator, router and agent have
-	$(BIN)/python -m lora_operator.metrics_page docs/metrics.md
+	$(BIN)/python -m lora_operator.tools.metrics_page docs/metrics.md
 
 .PHONY: protos
 protos:  ## Generate the endpoint picker's messages from their .proto (with a compiler in .run/protos)

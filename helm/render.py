@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from e2e.controlplane.helm import run_helm  # noqa: E402
 from lora_operator.agent.settings import AgentSettings  # noqa: E402
-from lora_operator.options import size  # noqa: E402
 from lora_operator.router.settings import RouterSettings  # noqa: E402
-from lora_operator.settings import Settings  # noqa: E402
+from lora_operator.settings.operator import Settings  # noqa: E402
+from lora_operator.settings.options import size  # noqa: E402
 
 CHART = ROOT / "helm" / "lora-operator"
 PODS_CHART = ROOT / "helm" / "vllm-lora"

@@ -14,9 +14,9 @@ from dataclasses import replace
 from kubernetes.aio.client.api_client import ApiClient
 
 from bench.router.child import fill
-from lora_operator.kube import Kube
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.describe import PodDefaults
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.kube.client import Kube
 from lora_operator.picking.server import start_picker
 from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings

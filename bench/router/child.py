@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 from kubernetes.aio.client.api_client import ApiClient
 
-from lora_operator.kube import Kube
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.describe import PodDefaults
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.kube.client import Kube
 from lora_operator.router.picker import DEFAULT_POLICY
 from lora_operator.router.queries import find
 from lora_operator.router.serving import Router

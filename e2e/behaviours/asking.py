@@ -10,7 +10,7 @@ from typing import Any
 
 from e2e.world import OperatorProcess, World
 from e2e.world.world import SYSTEM_NAMESPACE
-from lora_operator.ondemand import CONFIG_MAP, entry_of
+from lora_operator.api.usage_record import CONFIG_MAP, entry_of
 
 RECORD = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{CONFIG_MAP}"
 

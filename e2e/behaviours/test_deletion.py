@@ -11,7 +11,7 @@ from e2e.behaviours.worlds import Worlds
 from e2e.world import World
 from e2e.world.rest import Json
 from e2e.world.world import SERVICE_ACCOUNT, assigned, condition, eventually, failed
-from lora_operator.settings import FINALIZER
+from lora_operator.api.well_known import FINALIZER
 
 PATIENCE = ("--probe-seconds", "0.3", "--probe-timeout", "0.5", "--hold-seconds", "1")
 

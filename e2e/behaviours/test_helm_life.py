@@ -38,7 +38,7 @@ from e2e.demo.uploads import WebUpload
 from e2e.world import World
 from e2e.world.adapters import write_adapter
 from e2e.world.world import SYSTEM_NAMESPACE, assigned, condition, eventually
-from lora_operator.ondemand import entry_of
+from lora_operator.api.usage_record import entry_of
 
 DOCUMENT = ROOT / "docs" / "install.md"
 NARROW: dict[str, Any] = {"watchNamespaces": [TEAM, "gone"], "rbac": {"nodes": False}, "crds": {"keep": False}}

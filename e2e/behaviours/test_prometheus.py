@@ -19,7 +19,7 @@ from e2e.world import World
 from e2e.world.collector import Collector
 from e2e.world.operator_process import free_port
 from e2e.world.world import eventually, failed
-from lora_operator.metrics_page import labels, programs
+from lora_operator.tools.metrics_page import labels, programs
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason=MISSING)
 

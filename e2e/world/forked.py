@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-IMPORTED = ["lora_operator.cli.main", "lora_operator.cli.run", "lora_operator.app"]
+IMPORTED = ["lora_operator.cli.main", "lora_operator.cli.run", "lora_operator.manager.operator"]
 
 
 class ForkedCommand:

@@ -13,7 +13,7 @@ import aiohttp
 
 from lora_operator.agent.app import serving
 from lora_operator.agent.settings import AgentSettings
-from lora_operator.agent.wire import OrderBody
+from lora_operator.agent_api.wire import OrderBody
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.order import FetchOrder
 from tests.fetch.ordered import LIMITS

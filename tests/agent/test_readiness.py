@@ -12,9 +12,9 @@ import pytest
 
 from e2e.controlplane.processes import free_ports
 from lora_operator.agent import readiness as module
-from lora_operator.agent.marker import FOLDER, VERY_OLD_SECONDS, Marker
 from lora_operator.agent.readiness import LATEST_SECONDS, Readiness
-from lora_operator.agent.wire import ReadinessBody
+from lora_operator.agent_api.marker import FOLDER, VERY_OLD_SECONDS, Marker
+from lora_operator.agent_api.wire import ReadinessBody
 from tests.agent.running import TOKEN, an_agent
 
 HERE = "127.0.0.1"

@@ -14,7 +14,7 @@ import pytest
 
 from e2e.stores.proxy import Fault
 from lora_operator.agent import service
-from lora_operator.agent.wire import OrderBody
+from lora_operator.agent_api.wire import OrderBody
 from tests.agent.running import TOKEN, Agent, an_agent, place
 from tests.fetch.ordered import SECRET, Case
 

@@ -22,11 +22,11 @@ from e2e.controlplane import ControlPlane
 from e2e.faults import FaultProxy
 from e2e.world import World
 from e2e.world.world import ROOT
-from lora_operator.kube import Kube
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.describe import PodDefaults
+from lora_operator.api.well_known import GROUP, PLURAL, POD_LABEL
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.kube.client import Kube
 from lora_operator.router.following import Following
-from lora_operator.settings import GROUP, PLURAL, POD_LABEL
 
 pytestmark = pytest.mark.cluster
 CRD = f"crd/{PLURAL}.{GROUP}"

@@ -19,7 +19,7 @@ from aiohttp import web
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from lora_operator.kube import Kube
+from lora_operator.kube.client import Kube
 from tests.core.patches import FinalizerOwners, TestFailed, json_patched
 
 Json = dict[str, Any]

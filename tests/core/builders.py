@@ -6,16 +6,17 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_operator.artifacts import AdapterFile, Inspection
-from lora_operator.desired import Rejected, SourceState
-from lora_operator.inflight import Failures, Ledger
-from lora_operator.observe.cluster import PodRecord, Resource, read_pod, read_resource
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.resolve import SourceView, request_of
-from lora_operator.snapshot import Observed
+from lora_operator.desired.adapters import Rejected, SourceState
+from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.records import PodRecord, Resource, read_pod, read_resource
+from lora_operator.informers.sources import SourceView, request_of
+from lora_operator.planning.inflight import Failures, Ledger
+from lora_operator.planning.snapshot import Observed
 from lora_operator.sources import BrokenAdapter, FoundAdapter, Resolution, SourceError
-from lora_operator.status import AdapterState, Copy, StatusInput
+from lora_operator.status.aggregate import AdapterState, Copy, StatusInput
 from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Refusal
 
 V1, V2 = "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"

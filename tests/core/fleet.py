@@ -18,8 +18,8 @@ import pytest
 
 from e2e.vllm_sim import Engine, serve
 from e2e.world.adapters import write_adapter
-from lora_operator.app import Operator
-from lora_operator.settings import Settings
+from lora_operator.manager.operator import Operator
+from lora_operator.settings.operator import Settings
 from lora_operator.sources import FoundAdapter
 from lora_scheduler import Adapter
 from tests.core.api_server import ApiServer, an_api_server

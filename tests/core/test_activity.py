@@ -12,8 +12,8 @@ from typing import Any, cast
 import aiohttp
 
 from e2e.vllm_sim import Engine
-from lora_operator.observe.activity import Activity
-from lora_operator.observe.engines import Engines
+from lora_operator.engines.prober import Engines
+from lora_operator.engines.traffic import Activity
 from lora_operator.vllm.client import EngineClient
 from lora_operator.vllm.metrics import EngineMetrics, Moment
 from tests.core.builders import a_pod, an_engine, ours

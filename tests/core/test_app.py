@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from lora_operator import files, preconditions, writes
-from lora_operator.app import Operator
-from lora_operator.kube import KubeError
-from lora_operator.observe import informer
-from lora_operator.parts import PartEnded
+from lora_operator.api.well_known import POD_LABEL
+from lora_operator.delivery import files
+from lora_operator.informers import informer
+from lora_operator.kube import preconditions
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.client import KubeError
+from lora_operator.manager.operator import Operator
+from lora_operator.process.components import PartEnded
 from lora_operator.router import following
-from lora_operator.server import ServeError
-from lora_operator.settings import POD_LABEL, Settings
+from lora_operator.settings.operator import Settings
+from lora_operator.telemetry.server import ServeError
 from tests.core.api_server import ANYTHING, ApiServer, an_api_server
 
 LORA = "/apis/production-stack.vllm-project/v1alpha1/loraadapters"

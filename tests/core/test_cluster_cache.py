@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lora_operator.observe.cluster import GONE_REMEMBERED, OLD_ANSWERS_SECONDS, Cache, Cluster, read_pod, served_names
-from lora_operator.observe.describe import PodDefaults
+from lora_operator.informers.cache import GONE_REMEMBERED, OLD_ANSWERS_SECONDS, Cache, Cluster
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.records import read_pod, served_names
 
 
 def pod(name: str, version: int, uid: str = "u1") -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator.observe import credentials as module
-from lora_operator.observe.cluster import Resource
-from lora_operator.observe.credentials import CredentialState, SourceCredentials
-from lora_operator.resolve import Resolver
+from lora_operator.informers import credentials as module
+from lora_operator.informers.credentials import CredentialState, SourceCredentials
+from lora_operator.informers.records import Resource
+from lora_operator.informers.sources import Resolver
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, SourceError, SourceRequest
 from tests.core.api_server import an_api_server
 from tests.core.builders import a_resource

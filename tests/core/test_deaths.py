@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_operator.inflight import Failures
+from lora_operator.planning.inflight import Failures
 
 POD, OTHER, LIFE = "ns/vllm-0", "ns/vllm-1", "uid/container"
 

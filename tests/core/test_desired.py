@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lora_operator.desired import desired
+from lora_operator.desired.adapters import desired
 from lora_operator.sources import BrokenAdapter, SourceError
 from lora_scheduler import ReplicaPolicy
 from tests.core.builders import V1, a_failing_source, a_resource, a_source, found

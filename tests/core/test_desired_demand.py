@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator.desired import Demands, desired
+from lora_operator.desired.adapters import Demands, desired
 from lora_scheduler import Adapter
 from tests.core.builders import V1, a_resource, a_source, found
 

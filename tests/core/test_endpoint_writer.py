@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from lora_operator import writes
-from lora_operator.endpoint_writer import WRITE, EndpointWriter
-from lora_operator.kube import KubeError
-from lora_operator.metrics import Metrics
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.endpoints import Contents, HeldAdapter
-from lora_operator.writes import Writes
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.endpoints import Contents, HeldAdapter
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.client import KubeError
+from lora_operator.kube.write_queue import Writes
+from lora_operator.status.endpoint_writer import WRITE, EndpointWriter
+from lora_operator.telemetry.metrics import Metrics
 from tests.core.api_server import ApiServer, an_api_server
 
 PODS = "/apis/production-stack.vllm-project/v1alpha1/namespaces/ns/loraendpoints"

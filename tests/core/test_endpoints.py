@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.endpoints import Claims, Endpoints, claims_of
-from lora_operator.inflight import Effect, Ledger, Stage
-from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.endpoints import Contents
-from lora_operator.observe.engines import EngineState, EngineView
-from lora_operator.observe.holdings import NOTHING
+from lora_operator.desired.adapters import desired
+from lora_operator.engines.prober import EngineView
+from lora_operator.informers.endpoints import Contents
+from lora_operator.informers.holdings import NOTHING
+from lora_operator.informers.records import PodRecord
+from lora_operator.planning.inflight import Effect, Ledger, Stage
+from lora_operator.status.pod_endpoints import Claims, Endpoints, claims_of
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.builders import V1, V2, a_pod, a_resource, a_source, an_engine, foreign, found, ours
 
 CLAIMS: Claims = {("ns", "sql"): ("la", V1), ("ns", "chat"): ("la", V1)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_operator.observe.cluster import read_endpoint
-from lora_operator.observe.endpoints import Contents, HeldAdapter, Shared, body_of, contents_of
+from lora_operator.informers.endpoints import Contents, HeldAdapter, Shared, body_of, contents_of
+from lora_operator.informers.records import read_endpoint
 
 HELD = (
     HeldAdapter("chat", "chat--bbbbbbbb", "b" * 16, "assistants"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.faults.proxy import FaultProxy
-from lora_operator.observe.engines import EngineState
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.fleet import GROUP, Fleet, a_fleet
 from tests.core.test_silent_engines import never_lost
 

@@ -13,9 +13,10 @@ import pytest
 
 from e2e.vllm_sim import Engine, serve
 from e2e.world.adapters import write_adapter
-from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import Engines, EngineState, Thresholds
+from lora_operator.engines.prober import Engines, Thresholds
+from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.client import EngineClient, EngineModel, Timeouts, new_session
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.builders import a_pod
 
 KEY = "ns/p0"
@@ -93,7 +94,7 @@ async def test_an_engine_that_answers_is_up_with_its_release() -> None:
 
 
 async def test_the_log_says_once_that_an_engine_is_gone_and_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "lora_operator.observe.engines")
+    caplog.set_level("INFO", "lora_operator.engines.prober")
     async with watched() as it:
         engine = await it.serve()
         it.follow()
@@ -341,8 +342,8 @@ async def test_after_a_refused_connection_the_engine_is_asked_again_at_once_and_
 async def test_probes_of_many_pods_begin_a_few_at_a_time_and_silent_ones_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lora_operator.observe.engines.AT_A_TIME", 2)
-    monkeypatch.setattr("lora_operator.observe.engines.PATIENT_SECONDS", 0.05)
+    monkeypatch.setattr("lora_operator.engines.prober.AT_A_TIME", 2)
+    monkeypatch.setattr("lora_operator.engines.prober.PATIENT_SECONDS", 0.05)
     async with watched() as it:
         it.client._timeouts = Timeouts(probe=60.0)
         engine = await it.serve()

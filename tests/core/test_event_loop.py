@@ -7,7 +7,7 @@ import time
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from lora_operator.event_loop import TELLING_SECONDS, Blocks
+from lora_operator.process.event_loop import TELLING_SECONDS, Blocks
 
 
 def test_a_turn_that_takes_long_is_counted_and_waiting_is_not() -> None:

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lora_operator import events, writes
-from lora_operator.events import Recorder
-from lora_operator.writes import Writes
+from lora_operator.kube import events
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.events import Recorder
+from lora_operator.kube.write_queue import Writes
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import a_resource
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lora_operator import unloading, writes
-from lora_operator.inflight import EVERYWHERE, Stage
+from lora_operator.execution import unload as unloading
+from lora_operator.kube import write_queue as writes
+from lora_operator.planning.inflight import EVERYWHERE, Stage
 from tests.core.fleet import Fleet, a_fleet
 
 

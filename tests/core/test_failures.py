@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_operator.inflight import Effect, Failures, Ledger, Stage
+from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
 
 POD, LIFE = "ns/p0", "uid/c1"
 

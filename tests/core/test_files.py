@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lora_operator import files as module
 from lora_operator.cache import volume
+from lora_operator.delivery import files as module
 from lora_operator.delivery.agent_client import AgentError
-from lora_operator.inflight import Effect, Stage
-from lora_operator.kube import KubeError
+from lora_operator.kube.client import KubeError
+from lora_operator.planning.inflight import Effect, Stage
 from tests.core.fleet import Fleet, a_fleet
 
 FIRST, SECOND = "1" * 16, "2" * 16

@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 
-from lora_operator import finalize, writes
-from lora_operator.desired import Desired, desired
-from lora_operator.events import Recorder
-from lora_operator.finalize import Finalizers, Leftovers
-from lora_operator.inflight import Effect, Ledger, Stage
-from lora_operator.observe.cluster import Cluster, PodRecord
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.settings import FINALIZER
-from lora_operator.writes import Writes
+from lora_operator.api.well_known import FINALIZER
+from lora_operator.desired.adapters import Desired, desired
+from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.execution import finalizers as finalize
+from lora_operator.execution.finalizers import Finalizers, Leftovers
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.records import PodRecord
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.events import Recorder
+from lora_operator.kube.write_queue import Writes
+from lora_operator.planning.inflight import Effect, Ledger, Stage
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import V1, a_pod, a_resource, a_source, an_engine, found, ours
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lora_operator import writes
-from lora_operator.observe.engines import EngineState
-from lora_operator.settings import GATE
+from lora_operator.api.well_known import GATE
+from lora_operator.kube import write_queue as writes
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.fleet import Fleet, a_fleet
 
 PATH = "/api/v1/namespaces/ns/pods/p0"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lora_operator.observe.endpoints import Contents, HeldAdapter
-from lora_operator.observe.holdings import Holdings, Place, known_of, lacks_names
+from lora_operator.informers.endpoints import Contents, HeldAdapter
+from lora_operator.informers.holdings import Holdings, Place, known_of, lacks_names
 
 ADDRESS = "10.0.0.1:8000"
 

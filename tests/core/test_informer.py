@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.describe import PodDefaults
+from lora_operator.api.well_known import POD_LABEL
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.router.following import Following
-from lora_operator.settings import POD_LABEL
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.test_app import LORA, PODS, a_list
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lora_operator.isolate import Isolation
+from lora_operator.planning.fault_isolation import Isolation
 from lora_scheduler import Adapter, InvalidSnapshot, Plan, Pod, Policy, Resident, Snapshot, plan
 from lora_scheduler.ledger import PodLedger
 
@@ -51,7 +51,7 @@ def test_an_odd_adapter_is_looked_for_once_and_taken_in_when_it_has_changed(monk
     isolation = Isolation()
     odd = Snapshot((*SOUND.adapters, REFUSED), SOUND.pods)
     isolation.plan(odd, Policy())
-    monkeypatch.setattr("lora_operator.isolate.plan", lambda *_: pytest.fail("looked for it again"))
+    monkeypatch.setattr("lora_operator.planning.fault_isolation.plan", lambda *_: pytest.fail("looked for it again"))
     assert isolation.plan(odd, Policy()) == plan(SOUND)
     better = Snapshot((*SOUND.adapters, replace(REFUSED, bytes=1)), SOUND.pods)
     assert isolation.plan(better, Policy()) == plan(better)
@@ -111,7 +111,7 @@ def test_what_did_not_change_since_planning_worked_is_not_tried_again(monkeypatc
         tried.append(len(snapshot.adapters))
         return plan(snapshot, policy)
 
-    monkeypatch.setattr("lora_operator.isolate.plan", counting)
+    monkeypatch.setattr("lora_operator.planning.fault_isolation.plan", counting)
     assert isolation.plan(replace(SOUND, adapters=(*many, BREAKING)), Policy()).assignments.keys() == {
         adapter.key for adapter in many
     }

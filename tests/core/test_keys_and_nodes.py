@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from lora_operator.observe import keys, nodes
-from lora_operator.observe.cluster import Cluster, PodRecord, read_pod
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.keys import ApiKeys
-from lora_operator.observe.nodes import Nodes
+from lora_operator.informers import api_keys as keys
+from lora_operator.informers import nodes
+from lora_operator.informers.api_keys import ApiKeys
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.nodes import Nodes
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.records import PodRecord, read_pod
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import a_pod
 

@@ -11,8 +11,8 @@ import pytest
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import incluster_config
 
-from lora_operator.connections import client_of
-from lora_operator.kube import Kube, KubeError
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.connections import client_of
 from tests.core.api_server import an_api_server
 
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lora_operator.kube import Kube, KubeError
-from lora_operator.lease import Elector, LeaseLost, LeaseTimes
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.lease import Elector, LeaseLost, LeaseTimes
 from tests.core.api_server import ApiServer, an_api_server
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lora-operator"

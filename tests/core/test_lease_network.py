@@ -10,11 +10,11 @@ import pytest
 from kubernetes.aio.client.configuration import Configuration
 
 from e2e.faults import FaultProxy
-from lora_operator import connections
-from lora_operator import kube as kube_module
-from lora_operator.connections import client_of
-from lora_operator.kube import Kube, KubeError
-from lora_operator.lease import Elector, LeaseLost, LeaseTimes
+from lora_operator.kube import client as kube_module
+from lora_operator.kube import connections
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.connections import client_of
+from lora_operator.kube.lease import Elector, LeaseLost, LeaseTimes
 from tests.core.api_server import ApiServer, an_api_server
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/ns/leases"

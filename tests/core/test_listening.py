@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator.server import serve_health
+from lora_operator.telemetry.server import serve_health
 from tests.agent.running import TOKEN, an_agent
 from tests.router.fleet import a_fleet
 from tests.router.serving import served
@@ -119,7 +119,7 @@ async def test_nonsense_is_refused_in_the_form_of_the_server_without_a_traceback
                 assert json.loads(body).keys() & {"type", "reason"}, (what, answer)
             assert [record.exc_info for record in caplog.records if record.exc_info] == [], what
             assert "s3cret" not in answer.decode(errors="replace") + caplog.text
-            ours = [record for record in caplog.records if record.name == "lora_operator.listening"]
+            ours = [record for record in caplog.records if record.name == "lora_operator.process.listening"]
             assert len(ours) <= 1 and {record.levelno for record in ours} <= {logging.DEBUG}, what
         assert b" 200 " in await told(port, a_request("GET /healthz"))
 

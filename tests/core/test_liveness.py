@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lora_operator.observe.liveness import EngineState, EngineView, Thresholds, answered, assumed, missed
+from lora_operator.engines.liveness import EngineView, Thresholds, answered, assumed, missed
+from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import (
     EngineError,
     EngineFailing,

@@ -7,8 +7,8 @@ from types import MappingProxyType
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lora_operator.load import MODELS_MAX, OTHERS, ModelLoad, model_loads
-from lora_operator.metrics import Metrics
+from lora_operator.planning.expected_load import MODELS_MAX, OTHERS, model_loads
+from lora_operator.telemetry.metrics import Metrics, ModelLoad
 from lora_scheduler import Adapter, Plan, Pod, Snapshot
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator import writes
-from lora_operator.app import Operator
-from lora_operator.kube import KubeError
-from lora_operator.loop import RoundFailed
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.client import KubeError
+from lora_operator.manager.operator import Operator
+from lora_operator.reconcile import RoundFailed
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -254,7 +254,7 @@ async def test_what_is_loading_when_the_operator_ends_is_told_in_status(tmp_path
 
 
 async def test_a_stopped_container_is_planned_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_operator.loop.HEARTBEAT_SECONDS", 3600.0)  # ten looks may take long
+    monkeypatch.setattr("lora_operator.reconcile.HEARTBEAT_SECONDS", 3600.0)  # ten looks may take long
     async with a_fleet(tmp_path, pods=2, demand_seconds=0.0) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator import loop
+from lora_operator import reconcile as loop
 from lora_scheduler import Plan, Policy, Snapshot
 from tests.core.fleet import Fleet, a_fleet
 

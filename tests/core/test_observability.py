@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lora_operator.logs import JsonFormatter, OncePerMinute
-from lora_operator.metrics import Metrics
-from lora_operator.server import ServeError, serve_health, serve_metrics
+from lora_operator.telemetry.logs import JsonFormatter, OncePerMinute
+from lora_operator.telemetry.metrics import Metrics
+from lora_operator.telemetry.server import ServeError, serve_health, serve_metrics
 
 
 class Vitals:

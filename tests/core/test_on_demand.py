@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator import loop
-from lora_operator.desired import desired
-from lora_operator.observe.requests import Requests
-from lora_operator.ondemand import CONFIG_MAP, Use, entry_of
+from lora_operator import reconcile as loop
+from lora_operator.api.usage_record import CONFIG_MAP, Use, entry_of
+from lora_operator.desired.adapters import desired
+from lora_operator.informers.usage_record import Requests
 from lora_scheduler import ReplicaPolicy, yielding
 from tests.core.builders import a_resource, a_source, found
 from tests.core.fleet import Fleet, a_fleet

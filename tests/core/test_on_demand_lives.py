@@ -8,9 +8,9 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_operator.desired import desired
-from lora_operator.observe.cluster import Resource
-from lora_operator.ondemand import Use
+from lora_operator.api.usage_record import Use
+from lora_operator.desired.adapters import desired
+from lora_operator.informers.records import Resource
 from lora_scheduler import Load, Plan, ReplicaPolicy, UnloadCause, plan
 from tests.core.builders import a_resource, a_source, found
 from tests.scheduler.builders import GIB, a_pod

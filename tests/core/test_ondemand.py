@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from lora_operator.home import DEFAULT_NAMESPACE, own_namespace
-from lora_operator.ondemand import (
+from lora_operator.api.usage_record import (
     MOST_BYTES,
     MOST_ENTRIES,
     REMEMBERED_SECONDS,
@@ -19,6 +18,7 @@ from lora_operator.ondemand import (
     outdated,
     read_entries,
 )
+from lora_operator.kube.own_namespace import DEFAULT_NAMESPACE, own_namespace
 
 AT = datetime(2026, 11, 21, 17, 50, tzinfo=UTC)
 NOW = AT.timestamp()

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from lora_operator import pacing
-from lora_operator.pacing import Pace
+from lora_operator.execution import pacing
+from lora_operator.execution.pacing import Pace
 
 HOUR = 3600.0
 

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.inflight import Effect, Ledger, Stage
-from lora_operator.isolate import Isolation
-from lora_operator.observe.cluster import PodRecord, Resource
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.observe.holdings import Holdings
-from lora_operator.participation import Participants, Participation
-from lora_operator.sweeping import needed
+from lora_operator.delivery.retention import needed
+from lora_operator.desired.adapters import desired
+from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.records import PodRecord, Resource
+from lora_operator.planning.fault_isolation import Isolation
+from lora_operator.planning.inflight import Effect, Ledger, Stage
+from lora_operator.planning.pod_selection import Participants, Participation
 from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Adapter, InvalidSnapshot, Pod, Policy, Resident, Snapshot, Unload
 from tests.core.builders import V1, V2, a_pod, a_resource, a_source, an_engine, foreign, found, ours
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator import execute, unloading
 from lora_operator.cache.store_error import StoreError
-from lora_operator.inflight import Stage
-from lora_operator.lease import LeaseLost
+from lora_operator.execution import executor as execute
+from lora_operator.execution import unload as unloading
+from lora_operator.kube.lease import LeaseLost
+from lora_operator.planning.inflight import Stage
 from lora_operator.sources import FoundAdapter
 from lora_operator.vllm.client import Endpoint, LoadOutcome
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable

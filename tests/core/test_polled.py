@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lora_operator.kube import KubeError
-from lora_operator.observe import polled
-from lora_operator.observe.polled import Polled
+from lora_operator.informers import polled
+from lora_operator.informers.polled import Polled
+from lora_operator.kube.client import KubeError
 
 WHERE = ("ns", "quota")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator import preconditions
-from lora_operator.api.crdgen import definition
-from lora_operator.kube import KubeError
-from lora_operator.preconditions import Preconditions, rights_to_act, rights_to_answer
+from lora_operator.api.crd import definition
+from lora_operator.kube import preconditions
+from lora_operator.kube.client import KubeError
+from lora_operator.kube.preconditions import Preconditions, rights_to_act, rights_to_answer
 from tests.core.api_server import ApiServer, an_api_server
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from lora_operator.delivery.prefetcher import Prefetcher
-from lora_operator.desired import desired
-from lora_operator.prefetching import Forecast
+from lora_operator.desired.adapters import desired
+from lora_operator.planning.prefetch_forecast import Forecast
 from lora_scheduler import Adapter, Plan, Pod, Reason, Resident, ResidentState, Snapshot, plan
 from tests.core.builders import a_pod, a_resource, a_source, found
 from tests.core.test_keys_and_nodes import until

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from lora_operator import writes
-from lora_operator.events import Recorder
-from lora_operator.kube import KubeError
-from lora_operator.metrics import Metrics
-from lora_operator.observe.cluster import Cluster, Resource
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.publish import Publisher
-from lora_operator.writes import Priority, Writes
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.records import Resource
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.client import KubeError
+from lora_operator.kube.events import Recorder
+from lora_operator.kube.write_queue import Priority, Writes
+from lora_operator.status.writer import Publisher
+from lora_operator.telemetry.metrics import Metrics
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import a_state, given
 

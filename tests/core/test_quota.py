@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.entitled import within
-from lora_operator.observe import quotas as module
-from lora_operator.observe.quotas import NamespaceQuotas
-from lora_operator.quota import Claim, Quota, Quotas, parse_quota, settle
+from lora_operator.api.quota import Claim, Quota, Quotas, parse_quota, settle
+from lora_operator.desired.adapters import desired
+from lora_operator.desired.quota_enforcement import within
+from lora_operator.informers import quotas as module
+from lora_operator.informers.quotas import NamespaceQuotas
 from tests.core.api_server import an_api_server
 from tests.core.builders import a_resource, a_source, found
 from tests.core.test_keys_and_nodes import until

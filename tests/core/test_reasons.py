@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from lora_operator.metrics import Metrics
-from lora_operator.status import failed_adapter, status_of, telling_reason
+from lora_operator.status.aggregate import failed_adapter, status_of, telling_reason
+from lora_operator.telemetry.metrics import Metrics
 from lora_scheduler import Reason, Refusal
 from tests.core.builders import a_state, given
 

@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 import pytest
 
-from lora_operator import refused
-from lora_operator.refused import NOT_YET, Reasons
+from lora_operator.status import refusals as refused
+from lora_operator.status.refusals import NOT_YET, Reasons
 from lora_scheduler import Adapter, Plan, Pod, Reason, Refusal, Snapshot
 
 LACKING = ("a", "b", "c", "d", "e")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lora_operator.observe import requests
-from lora_operator.observe.requests import Requests
-from lora_operator.ondemand import CONFIG_MAP, entry_of, key_of
+from lora_operator.api.usage_record import CONFIG_MAP, entry_of, key_of
+from lora_operator.informers import usage_record as requests
+from lora_operator.informers.usage_record import Requests
 from tests.core.api_server import ApiServer, an_api_server
 
 PATH = f"/api/v1/namespaces/home/configmaps/{CONFIG_MAP}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from e2e.world.adapters import write_adapter
-from lora_operator.observe.cluster import Resource
-from lora_operator.resolve import Resolver, SourceView
+from lora_operator.informers.records import Resource
+from lora_operator.informers.sources import Resolver, SourceView
 from lora_operator.sources import Resolution, SourceError, SourceRequest
 from lora_operator.sources.local import LocalSource
 from tests.core.builders import a_resource

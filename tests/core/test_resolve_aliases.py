@@ -7,7 +7,7 @@ import pytest
 
 from e2e.world.adapters import write_adapter
 from lora_operator.artifacts import AdapterRefused, inspect
-from lora_operator.resolve import MOST_ALIASES, Resolver
+from lora_operator.informers.sources import MOST_ALIASES, Resolver
 from lora_operator.sources import sources_by_type
 from tests.core.builders import a_resource
 

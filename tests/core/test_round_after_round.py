@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.expansions import Expansions
-from lora_operator.inflight import Effect, Failures, Ledger, Stage
-from lora_operator.observe.cluster import PodRecord, Resource
-from lora_operator.observe.holdings import Holdings
-from lora_operator.observe.liveness import EngineState, EngineView, incarnation_of
-from lora_operator.ondemand import Use
-from lora_operator.participation import Participation
-from lora_operator.resolve import SourceView
-from lora_operator.snapshot import Observed, take_snapshot
-from lora_operator.snapshots import Snapshots
+from lora_operator.api.usage_record import Use
+from lora_operator.desired.adapters import desired
+from lora_operator.desired.expand import Expansions
+from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.records import PodRecord, Resource
+from lora_operator.informers.sources import SourceView
+from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
+from lora_operator.planning.pod_selection import Participation
+from lora_operator.planning.snapshot import Observed, take_snapshot
+from lora_operator.planning.snapshots import Snapshots
 from lora_operator.sources import SourceError
-from lora_operator.states import States, status_inputs
+from lora_operator.status.inputs import States, status_inputs
+from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Planner, Policy, plan
 from tests.core.builders import V1, V2, a_failing_source, a_pod, a_resource, a_source, foreign, found, ours
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lora_operator.cli.main import main, parser
-from lora_operator.settings import Settings, SettingsError, from_arguments
+from lora_operator.settings.operator import Settings, SettingsError, from_arguments
 
 
 def settings(*flags: str, **environment: str) -> Settings:

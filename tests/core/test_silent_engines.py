@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lora_operator.observe import engines
-from lora_operator.observe.engines import EngineState
+from lora_operator.engines import prober as engines
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.fleet import Fleet, a_fleet
 
 PATIENT = {"hold_seconds": 60.0, "probe_timeout": 0.1}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator import sizes as module
 from lora_operator.cache.volume import VolumeStore
-from lora_operator.sizes import Sizes
+from lora_operator.delivery import sizes as module
+from lora_operator.delivery.sizes import Sizes
 
 VERSION = "1" * 16
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.inflight import Effect, Stage
-from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.snapshot import take_snapshot
-from lora_operator.snapshots import Snapshots
+from lora_operator.desired.adapters import desired
+from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.informers.records import PodRecord
+from lora_operator.planning.inflight import Effect, Stage
+from lora_operator.planning.snapshot import take_snapshot
+from lora_operator.planning.snapshots import Snapshots
+from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Pod, Reason, ResidentState
 from tests.core.builders import (
     V1,

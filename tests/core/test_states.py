@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from lora_operator.desired import desired
-from lora_operator.observe.cluster import PodRecord
-from lora_operator.snapshot import take_snapshot
-from lora_operator.states import status_inputs
-from lora_operator.status import AdapterState, status_of
+from lora_operator.desired.adapters import desired
+from lora_operator.informers.records import PodRecord
+from lora_operator.planning.snapshot import take_snapshot
+from lora_operator.status.aggregate import AdapterState, status_of
+from lora_operator.status.inputs import status_inputs
 from lora_scheduler import Policy, plan
 from tests.core.builders import V1, a_pod, a_resource, a_source, an_engine, found, nothing_under_way, observed, ours
 

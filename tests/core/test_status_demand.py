@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.states import status_inputs
-from lora_operator.status import AdapterState, status_of
+from lora_operator.desired.adapters import desired
+from lora_operator.status.aggregate import AdapterState, status_of
+from lora_operator.status.inputs import status_inputs
 from lora_scheduler import Plan, Reason, Refusal, Snapshot
 from tests.core.builders import a_pod, a_resource, a_source, a_state, an_engine, found, given, nothing_under_way, ours
 

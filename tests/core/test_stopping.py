@@ -20,7 +20,7 @@ from tests.core.test_app import LORA, PODS, a_list
 
 PREAMBLE = """
 import asyncio, threading
-from lora_operator.cli.stopping import exit_now, run
+from lora_operator.cli.stopping import (exit_now, run)
 forever = threading.Event().wait
 """
 

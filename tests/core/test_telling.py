@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from lora_operator.desired import desired
-from lora_operator.events import Recorder
-from lora_operator.kube import Kube
-from lora_operator.telling import Teller
-from lora_operator.writes import Writes
+from lora_operator.desired.adapters import desired
+from lora_operator.kube.client import Kube
+from lora_operator.kube.events import Recorder
+from lora_operator.kube.write_queue import Writes
+from lora_operator.status.scaling_events import Teller
 from lora_scheduler import Load, LoadCause, Obstacle, Overload, Plan, Pod, Resident, Snapshot
 from tests.core.builders import a_resource, a_source, found
 
@@ -109,7 +109,7 @@ def test_why_a_pod_keeps_too_much_load_is_logged_once(caplog: pytest.LogCaptureF
         told.teller.round(desired([], {}), Snapshot((), ()), Plan(nothing, (), (), nothing, nothing, overloads), 0.0)
         return caplog.text.count("Overloaded: pod ns/p1: 9 are expected where 4.4 are tolerated")
 
-    with caplog.at_level(logging.INFO, "lora_operator.telling"):
+    with caplog.at_level(logging.INFO, "lora_operator.status.scaling_events"):
         assert logged(Obstacle.MOVES_UNDER_WAY) == 0
         assert logged(Obstacle.NO_ROOM_ELSEWHERE) == 1
         assert logged(Obstacle.NO_ROOM_ELSEWHERE) == 0

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lora_operator import writes
-from lora_operator.kube import KubeError
-from lora_operator.writes import Priority, Writes, pause_after
+from lora_operator.kube import write_queue as writes
+from lora_operator.kube.client import KubeError
+from lora_operator.kube.write_queue import Priority, Writes, pause_after
 
 
 class Desk:

@@ -11,7 +11,7 @@ import pytest
 from kubernetes import client, config
 
 from e2e.controlplane import ControlPlane
-from lora_operator.api.crdgen import PLURALS
+from lora_operator.api.crd import PLURALS
 from lora_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 
 CRDS = Path(__file__).parents[2] / "crds"

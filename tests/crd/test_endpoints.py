@@ -19,8 +19,8 @@ from lora_operator.api.status import (
     LoraAdapterStatus,
     PodAssignment,
 )
-from lora_operator.kube import Kube, KubeError
-from lora_operator.observe.endpoints import Contents, HeldAdapter, Shared, body_of, contents_of
+from lora_operator.informers.endpoints import Contents, HeldAdapter, Shared, body_of, contents_of
+from lora_operator.kube.client import Kube, KubeError
 from tests.crd.cases import an_adapter
 from tests.crd.conftest import Resources
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "operator" / "lora_operator"
-FOLDERS = ("sources", "fetch", "cache", "delivery", "agent")
+FOLDERS = ("sources", "fetch", "cache", "delivery", "agent", "agent_api")
 _REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][a-z0-9]*)*")
 # what only a caller of the agent's API is told, never a status
 OF_THE_API = frozenset({"BadRequest", "Unauthorized", "TokenUnavailable", "InUse", "Pinned", "InvalidHolder"})

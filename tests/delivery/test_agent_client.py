@@ -8,7 +8,7 @@ import json
 import aiohttp
 import pytest
 
-from lora_operator.agent.wire import EntryBody
+from lora_operator.agent_api.wire import EntryBody
 from lora_operator.delivery import agent_client
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.vllm.answers import Endpoint

@@ -13,8 +13,8 @@ import pytest
 from lora_operator.delivery import agent_readiness
 from lora_operator.delivery.agent_client import AgentClient
 from lora_operator.delivery.agent_readiness import AgentReadiness
-from lora_operator.gates import Verdict
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
+from lora_operator.planning.pod_readiness import Verdict
 from tests.agent.running import an_agent
 from tests.delivery.scripted_agent import ScriptedAgent
 from tests.delivery.wishes import a_pod_with_an_agent

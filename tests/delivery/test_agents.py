@@ -19,7 +19,7 @@ from e2e.stores.proxy import Fault
 from lora_operator.delivery import agents as delivery_agents
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.agents import Agents, Key
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 from tests.agent.running import Agent, an_agent
 from tests.delivery.scripted_agent import ScriptedAgent, an_entry
 from tests.delivery.wishes import Located, a_pod_with_an_agent, a_wish

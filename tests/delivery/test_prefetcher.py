@@ -9,7 +9,7 @@ import pytest
 from lora_operator.delivery import prefetcher
 from lora_operator.delivery.agent_client import AgentError
 from lora_operator.delivery.prefetcher import AT_A_TIME, Prefetcher
-from lora_operator.desired import Desired, desired
+from lora_operator.desired.adapters import Desired, desired
 from tests.core.builders import a_pod, a_resource, a_source, found
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.agents import Agents
-from lora_operator.kube import KubeError
-from lora_operator.lease import LeaseLost
+from lora_operator.kube.client import KubeError
+from lora_operator.kube.lease import LeaseLost
 from tests.agent.running import an_agent
 from tests.delivery.scripted_agent import ScriptedAgent, an_entry
 from tests.delivery.wishes import Located, a_pod_with_an_agent, a_wish

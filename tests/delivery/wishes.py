@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from lora_operator.desired import Wanted, desired
+from lora_operator.desired.adapters import Wanted, desired
 from lora_operator.fetch.order import FetchOrder
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 from tests.core.builders import a_pod, a_resource, a_source, found
 from tests.fetch.ordered import Case
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from lora_operator.artifacts import RefusedReason
-from lora_operator.reasons import KNOWN, OTHER
-from lora_operator.status import DELETING, NO_MATCHING_PODS, NOT_ENOUGH_PODS
-from lora_operator.telling import OVERLOADED
+from lora_operator.status.aggregate import DELETING, NO_MATCHING_PODS, NOT_ENOUGH_PODS
+from lora_operator.status.scaling_events import OVERLOADED
+from lora_operator.telemetry.reasons import KNOWN, OTHER
 from lora_scheduler import Obstacle, Reason
 from tests.delivery.reasons_in_code import PACKAGE, reasons
 from tests.observability.test_events_page import declared, said_in_code
@@ -22,10 +22,11 @@ ROOT = Path(__file__).parents[2]
 WORD = re.compile(r"[A-Z][a-z0-9]+([A-Z][a-z0-9]*)*")
 # Where reasons are written as they are, and the other words there that look like one.
 PLACES = (
-    "gates.py", "observe/credentials.py", "picking/choosing.py", "picking/exchange.py", "picking/taking.py",
-    "router/absence.py", "router/asking.py", "router/derive.py", "router/entries.py", "status.py",
+    "planning/pod_readiness.py", "execution/readiness_gates.py", "informers/credentials.py", "picking/choosing.py",
+    "picking/exchange.py", "picking/taking.py", "router/absence.py", "router/asking.py", "router/derive.py",
+    "router/entries.py", "status/aggregate.py", "status/transitions.py",
 )  # fmt: skip
-NO_REASONS = {"True", "False", "Secret", "SourceReady"}
+NO_REASONS = {"True", "False", "Secret", "SourceReady", "Normal", "Warning"}
 
 
 def alerts() -> list[str]:
@@ -49,7 +50,7 @@ def _written() -> Iterator[str]:
             word = node.value if isinstance(node, ast.Constant) else None
             if isinstance(word, str) and WORD.fullmatch(word) and word not in NO_REASONS:
                 yield word
-    tree = ast.parse((PACKAGE / "desired.py").read_text())
+    tree = ast.parse((PACKAGE / "desired" / "adapters.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SourceState":
             yield from (str(one.value) for one in node.args[1:2] if isinstance(one, ast.Constant))

@@ -13,8 +13,8 @@ import yaml
 from e2e.behaviours.dashboard import OF_HISTOGRAMS
 from lora_operator.api.v1alpha1 import API_VERSION, KIND, parse
 from lora_operator.cli.main import parser as operators
-from lora_operator.metrics_page import programs
 from lora_operator.plugin.arguments import parser as plugins
+from lora_operator.tools.metrics_page import programs
 from tests.docs.pages import PAGES, ROOT, code_of
 
 # of other programs: vLLM, kubectl, helm, docker, pip, the demo; whoever adds one has looked whose it is

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lora_operator.api import reference
-from lora_operator.api.crdgen import definition
+from lora_operator.api.crd import definition
+from lora_operator.tools import reference
 from tests.docs.pages import PAGES, ROOT
 
 PAGE = PAGES["docs/crd-reference.md"]

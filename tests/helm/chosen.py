@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from helm.render import setting_name
-from lora_operator.options import size
+from lora_operator.settings.options import size
 
 
 def all_settings(settings: type[Any], given: frozenset[str]) -> dict[str, Any]:

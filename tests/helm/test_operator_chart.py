@@ -15,11 +15,11 @@ import pytest
 from e2e.controlplane.errors import HelmError
 from e2e.controlplane.helm import run_helm
 from helm import render
-from lora_operator.options import add_options
-from lora_operator.preconditions import Right, rights_to_act, rights_to_answer
+from lora_operator.kube.preconditions import Right, rights_to_act, rights_to_answer
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.settings import from_arguments as router_settings
-from lora_operator.settings import Settings, add_arguments, from_arguments
+from lora_operator.settings.operator import Settings, add_arguments, from_arguments
+from lora_operator.settings.options import add_options
 from tests.helm.charts import OPERATOR, ROOT, SYSTEM, VALUE_SETS, container, flags, only, template
 from tests.helm.chosen import all_settings, as_chosen
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from e2e.controlplane.errors import HelmError
-from lora_operator.options import add_options
 from lora_operator.router.settings import RouterSettings, from_arguments
+from lora_operator.settings.options import add_options
 from tests.helm.charts import OPERATOR, container, only, template
 
 NAME = "lora-operator-router"

@@ -12,8 +12,8 @@ import pytest
 from e2e.controlplane.errors import HelmError
 from helm import render
 from lora_operator.agent.settings import AgentSettings, from_arguments
-from lora_operator.observe.describe import PodDefaults, describe
-from lora_operator.options import add_options
+from lora_operator.informers.pod_description import PodDefaults, describe
+from lora_operator.settings.options import add_options
 from tests.helm.charts import PODS, container, only, template
 from tests.helm.chosen import all_settings, as_chosen
 

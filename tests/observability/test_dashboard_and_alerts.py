@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from e2e.behaviours.dashboard import ALERTS, OF_HISTOGRAMS, dashboard_queries, panels, queries, rules, series_in
-from lora_operator.metrics_page import programs
+from lora_operator.tools.metrics_page import programs
 from tests.observability.alert_cases import CASES, Case
 from tests.observability.promtool import needs_promtool
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from lora_operator.status import _PASSING, _TELLING
+from lora_operator.status.aggregate import _PASSING, _TELLING
 from tests.delivery.reasons_in_code import PACKAGE
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,7 +33,7 @@ def said_in_code() -> Iterator[tuple[str, str]]:
             for kind, reason in pairwise(items):
                 if isinstance(kind, ast.Constant) and kind.value in TYPES and isinstance(reason, ast.Constant):
                     yield str(kind.value), str(reason.value)
-            if isinstance(node, ast.Call) and path.name == "telling.py" and _name(node.func) == "_tell":
+            if isinstance(node, ast.Call) and path.name == "scaling_events.py" and _name(node.func) == "_tell":
                 yield "Normal", constants[_name(node.args[2])]
 
 
@@ -62,7 +62,7 @@ def test_every_reason_of_placement_and_of_the_declaration_is_on_the_page() -> No
 
 def declared() -> Iterator[str]:
     """What is refused before anything is planned."""
-    for path in sorted(PACKAGE.glob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Call(func=ast.Name(id="Rejected"), args=[_, ast.Constant(value=str(code)), *_]):

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import generate_latest
 
-from lora_operator import metrics_page
 from lora_operator.artifacts import RefusedReason
-from lora_operator.files_metrics import FilesMetrics
-from lora_operator.metrics import Metrics
-from lora_operator.metrics_page import UntoldLabel, main, programs, rows_of
-from lora_operator.reasons import KNOWN, OF_ENGINES, OTHER, counted
+from lora_operator.cache.metrics import FilesMetrics
+from lora_operator.telemetry.metrics import Metrics
+from lora_operator.telemetry.reasons import KNOWN, OF_ENGINES, OTHER, counted
+from lora_operator.tools import metrics_page
+from lora_operator.tools.metrics_page import UntoldLabel, main, programs, rows_of
 from tests.delivery.reasons_in_code import OF_THE_API, reasons
 from tests.observability.promtool import needs_promtool
 

@@ -14,11 +14,11 @@ import pytest
 from e2e.world.collector import Collector, Span
 from lora_operator.cli.main import main
 from lora_operator.delivery.agent_client import AgentClient
-from lora_operator.options import SettingsError
+from lora_operator.execution.concurrency import FETCHES_BESIDE
+from lora_operator.settings.options import SettingsError
 from lora_operator.tracing import OFF, reconciling, without_secrets
 from lora_operator.tracing.collector import tracing_to
 from lora_operator.tracing.otel import OtelTracing
-from lora_operator.turns import FETCHES_BESIDE
 from lora_operator.vllm.answers import Endpoint
 from lora_scheduler import Plan
 from tests.agent.running import POD, TOKEN, an_agent
@@ -152,7 +152,8 @@ def test_of_a_url_only_host_and_path_are_told(url: str) -> None:
 def test_without_a_collector_nothing_is_traced_and_no_library_is_loaded() -> None:
     assert tracing_to("", "x", {}) is OFF
     assert OFF.span("a", pod="b") is OFF.span("c")
-    code = "import sys, lora_operator.app, lora_operator.agent.app; sys.exit('opentelemetry.sdk' in sys.modules)"
+    modules = "lora_operator.manager.operator, lora_operator.agent.app"
+    code = f"import sys, {modules}; sys.exit('opentelemetry.sdk' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

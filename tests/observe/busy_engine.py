@@ -6,7 +6,7 @@ import heapq
 import random
 from collections.abc import Iterator, Mapping
 
-from lora_operator.observe.shares import BASE
+from lora_operator.engines.shares import BASE
 from lora_operator.vllm.metrics import EngineMetrics, Moment
 
 EPOCH = 1.79e9  # the engine's clock is not ours

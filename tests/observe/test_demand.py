@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lora_operator.observe.demand import Demand, step_of
+from lora_operator.engines.demand import Demand, step_of
 
 A, B = ("ns", "a"), ("ns", "b")
 HALF_LIFE = 60.0

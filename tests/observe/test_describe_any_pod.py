@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.informers.pod_description import PodDefaults, PodDescription, describe
 from tests.observe.pods import GROUP, a_pod
 
 DEFAULTS = PodDefaults()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator.observe.describe import ApiKeyRef, PodDefaults, PodDescription, describe, takes_part
+from lora_operator.informers.pod_description import ApiKeyRef, PodDefaults, PodDescription, describe, takes_part
 from lora_operator.vllm.command import SecretKeyRef
 from tests.observe.pods import GROUP, OPENAI, a_pod
 

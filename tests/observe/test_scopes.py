@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lora_operator.observe.cluster import read_resource
-from lora_operator.observe.scopes import (
+from lora_operator.api.well_known import POD_LABEL
+from lora_operator.informers.records import read_resource
+from lora_operator.informers.scopes import (
     MOST_IN_NAMESPACE,
     MOST_NAMESPACES,
     Scope,
@@ -15,7 +16,6 @@ from lora_operator.observe.scopes import (
     pod_scopes,
     selector_of,
 )
-from lora_operator.settings import POD_LABEL
 
 PARTICIPANTS = f"{POD_LABEL}=enabled"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_operator.observe.shares import BASE, Shares
+from lora_operator.engines.shares import BASE, Shares
 from lora_operator.vllm.metrics import EngineMetrics, Moment
 from tests.observe.busy_engine import EPOCH, pages
 

@@ -21,11 +21,11 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, StreamEnded, StreamReset
 
 from lora_operator.cli.main import parser
-from lora_operator.options import SettingsError
 from lora_operator.picking import tls
 from lora_operator.picking.server import PROCESSOR, start_picker
 from lora_operator.router.settings import RouterSettings, from_arguments
-from lora_operator.server import ServeError
+from lora_operator.settings.options import SettingsError
+from lora_operator.telemetry.server import ServeError
 from tests.picking.gateway import Gateway, picking
 from tests.router.fleet import a_fleet
 from tests.router.recording import an_asking

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from lora_operator.api.well_known import PIN_ANNOTATION
 from lora_operator.delivery.agent_client import AgentClient
-from lora_operator.desired import desired
-from lora_operator.pinned import ALL, pinned, pinned_names, write
-from lora_operator.resolve import SourceView, request_of
-from lora_operator.settings import PIN_ANNOTATION
+from lora_operator.desired.adapters import desired
+from lora_operator.desired.pinning import ALL, pinned, pinned_names, write
+from lora_operator.informers.sources import SourceView, request_of
 from lora_operator.sources import Resolution
 from lora_operator.vllm.answers import Endpoint
 from tests.core.builders import V1, a_resource, found

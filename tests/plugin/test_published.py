@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_operator.observe.endpoints import Contents, HeldAdapter, body_of
+from lora_operator.informers.endpoints import Contents, HeldAdapter, body_of
 from lora_operator.plugin.fleet import lines
 from lora_operator.plugin.published import completed
 from tests.plugin.a_fleet import NAMESPACE, an_adapter

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator.api import crdgen
+from lora_operator.api import crd
+from lora_operator.tools import crdgen
 
 CRDS = Path(__file__).parents[2] / "crds"
 
 
 def test_the_crds_are_what_the_models_generate() -> None:
-    names = {crdgen.file_name(plural) for plural in crdgen.PLURALS}
+    names = {crd.file_name(plural) for plural in crd.PLURALS}
     assert {path.name for path in CRDS.iterdir()} == names
     assert [crdgen.main(["--check", str(CRDS / name)]) for name in names] == [0, 0]
 
@@ -27,4 +28,4 @@ def test_a_crd_that_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_generates_the_same_each_time() -> None:
-    assert [crdgen.render(plural) for plural in crdgen.PLURALS] == [crdgen.render(plural) for plural in crdgen.PLURALS]
+    assert [crdgen.render(plural) for plural in crd.PLURALS] == [crdgen.render(plural) for plural in crd.PLURALS]

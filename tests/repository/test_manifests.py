@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lora_operator.api.v1alpha1 import KIND, parse
-from lora_operator.settings import add_arguments, from_arguments
+from lora_operator.settings.operator import add_arguments, from_arguments
 
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "manifests" / "install"

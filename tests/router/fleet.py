@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.endpoints import Contents, HeldAdapter, body_of
+from lora_operator.api.well_known import GROUP, POD_LABEL
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.endpoints import Contents, HeldAdapter, body_of
+from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.router.feed import Feed
 from lora_operator.router.table import RoutingTable
-from lora_operator.settings import GROUP, POD_LABEL
 
 Json = dict[str, Any]
 NAMESPACE = "team-a"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
-from lora_operator.ondemand import CONFIG_MAP, read_entries
+from lora_operator.api.usage_record import CONFIG_MAP, read_entries
 from lora_operator.router.asking import Asking
 from tests.core.api_server import ApiServer, an_api_server
 from tests.router.serving import Clock

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from lora_operator.lease import LeaseLost
-from lora_operator.ondemand import CONFIG_MAP, MOST_ENTRIES, entry_of, key_of
+from lora_operator.api.usage_record import CONFIG_MAP, MOST_ENTRIES, entry_of, key_of
+from lora_operator.kube.lease import LeaseLost
 from lora_operator.router import asking as asking_module
 from lora_operator.router.asking import NotAccepted
 from tests.router.recording import MAP, MAPS, NOW, an_asking, recorded

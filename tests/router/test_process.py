@@ -12,14 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from lora_operator.api.well_known import POD_LABEL
 from lora_operator.cli.main import parser
-from lora_operator.observe import informer
-from lora_operator.options import SettingsError
+from lora_operator.informers import informer
+from lora_operator.manager.router import run_router
 from lora_operator.router import following, freshness
-from lora_operator.router.process import run_router
 from lora_operator.router.settings import RouterSettings, from_arguments
-from lora_operator.server import ServeError
-from lora_operator.settings import POD_LABEL
+from lora_operator.settings.options import SettingsError
+from lora_operator.telemetry.server import ServeError
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.test_app import LORA, PODS, a_list
 from tests.router.recording import MAP, MAPS

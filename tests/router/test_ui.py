@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from e2e.world.browser import Tab, a_browser, a_tab
-from lora_operator.inflight import Effect, Ledger, Stage
+from lora_operator.planning.inflight import Effect, Ledger, Stage
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.ui.fleet import Fleet as View
 from lora_operator.router.ui.page import HEADERS

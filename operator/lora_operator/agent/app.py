@@ -11,13 +11,13 @@ from pathlib import Path
 from aiohttp import web
 
 from lora_operator.agent.jobs import Jobs
-from lora_operator.agent.marker import Marker
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.agent.readiness import Readiness
 from lora_operator.agent.service import Loaded, Service, refuse
 from lora_operator.agent.settings import AgentSettings
-from lora_operator.agent.token import TokenFile
 from lora_operator.agent.upkeep import Upkeep
+from lora_operator.agent_api.marker import Marker
+from lora_operator.agent_api.token import TokenFile
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.policies import POLICIES
 from lora_operator.cache.victims import Evicted
@@ -25,8 +25,8 @@ from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
-from lora_operator.listening import Runner
-from lora_operator.server import ServeError
+from lora_operator.process.listening import Runner
+from lora_operator.telemetry.server import ServeError
 from lora_operator.tracing.collector import tracing_to
 
 log = logging.getLogger(__name__)

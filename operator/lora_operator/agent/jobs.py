@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lora_operator.agent.fills import Fills
-from lora_operator.agent.wire import ProblemBody
+from lora_operator.agent_api.wire import ProblemBody
 from lora_operator.cache.store_error import StoreError
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.errors import FetchError

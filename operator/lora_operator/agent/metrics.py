@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from lora_operator.files_metrics import FilesMetrics
+from lora_operator.cache.metrics import FilesMetrics
 
 
 class AgentMetrics(FilesMetrics):

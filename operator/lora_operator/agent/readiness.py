@@ -12,8 +12,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from lora_operator.agent.marker import Marker
-from lora_operator.agent.wire import ReadinessBody
+from lora_operator.agent_api.marker import Marker
+from lora_operator.agent_api.wire import ReadinessBody
 
 log = logging.getLogger(__name__)
 

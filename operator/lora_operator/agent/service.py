@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from lora_operator.agent.jobs import Job, Jobs, Key, problem_of
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.agent.readiness import Readiness
-from lora_operator.agent.token import TokenError, TokenFile
-from lora_operator.agent.wire import (
+from lora_operator.agent_api.token import TokenError, TokenFile
+from lora_operator.agent_api.wire import (
     MAX_BODY_BYTES,
     MAX_WAIT_SECONDS,
     MOST_EVICTED,

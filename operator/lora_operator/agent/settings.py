@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_operator.cache.policies import POLICIES
-from lora_operator.options import SettingsError, option, read_options, size
-from lora_operator.tracing.collector import ENDPOINT_HELP
+from lora_operator.settings.options import ENDPOINT_HELP, SettingsError, option, read_options, size
 
 ENVIRONMENT_PREFIX = "LORA_AGENT_"
 

@@ -10,9 +10,9 @@ import logging
 import random
 import time
 
-from lora_operator.agent.marker import Marker
 from lora_operator.agent.service import Loaded
-from lora_operator.agent.token import TokenError, TokenFile
+from lora_operator.agent_api.marker import Marker
+from lora_operator.agent_api.token import TokenError, TokenFile
 from lora_operator.cache.store_error import StoreError
 from lora_operator.cache.volume import VolumeStore
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from lora_operator.api.fields import Cut, Kubernetes, Model
 
 KIND = "LoraEndpoint"
-PLURAL = "loraendpoints"
 SINGULAR = "loraendpoint"
 SHORT_NAME = "le"
 

@@ -34,6 +34,7 @@ from lora_operator.api.status import (
     PodAssignment,
     PodFailure,
 )
+from lora_operator.api.well_known import GROUP, PLURAL, VERSION
 
 __all__ = [
     "API_VERSION",
@@ -71,11 +72,8 @@ __all__ = [
     "parse",
 ]
 
-GROUP = "production-stack.vllm-project"
-VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "LoraAdapter"
-PLURAL = "loraadapters"
 SINGULAR = "loraadapter"
 SHORT_NAME = "la"
 CATEGORY = "lora"

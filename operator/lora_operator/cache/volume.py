@@ -38,7 +38,7 @@ from lora_operator.cache.store_error import StoreError, store_error
 from lora_operator.cache.victims import Evicted
 
 if TYPE_CHECKING:  # an agent, which starts with each pod, has no use for the sources
-    from lora_operator.sources.base import FoundAdapter
+    from lora_operator.artifacts.found import FoundAdapter
 
 __all__ = ["Evicted", "Fill", "Limits", "StoreError", "VolumeStore", "parse_root"]
 

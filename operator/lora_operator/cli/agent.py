@@ -7,12 +7,12 @@ import asyncio
 import logging
 from typing import Any
 
-from lora_operator import logs
 from lora_operator.agent.app import run_agent
 from lora_operator.agent.settings import ENVIRONMENT_PREFIX, AgentSettings, from_arguments
 from lora_operator.cli.stopping import run
-from lora_operator.options import add_options
-from lora_operator.server import ServeError
+from lora_operator.settings.options import add_options
+from lora_operator.telemetry import logs
+from lora_operator.telemetry.server import ServeError
 
 log = logging.getLogger(__name__)
 

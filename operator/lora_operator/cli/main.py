@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from lora_operator import __version__
 from lora_operator.cli.stopping import exit_now
-from lora_operator.options import SettingsError
+from lora_operator.settings.options import SettingsError
 
 COMMANDS = ("run", "agent", "router", "plan")
 

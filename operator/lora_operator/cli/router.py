@@ -8,15 +8,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lora_operator import logs
 from lora_operator.cli.stopping import run
-from lora_operator.kube import Kube, KubeError
-from lora_operator.options import add_options
-from lora_operator.parts import PartEnded
-from lora_operator.router.process import run_router
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.manager.router import run_router
+from lora_operator.process.components import PartEnded
 from lora_operator.router.semantic import EmbeddingModelError, Semantic, load_model
 from lora_operator.router.settings import ENVIRONMENT_PREFIX, RouterSettings, from_arguments
-from lora_operator.server import ServeError
+from lora_operator.settings.options import add_options
+from lora_operator.telemetry import logs
+from lora_operator.telemetry.server import ServeError
 
 log = logging.getLogger(__name__)
 

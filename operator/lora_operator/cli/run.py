@@ -11,16 +11,16 @@ import secrets
 import socket
 from typing import Any
 
-from lora_operator import logs
-from lora_operator.app import Operator
 from lora_operator.cli.stopping import run
-from lora_operator.event_loop import Blocks
-from lora_operator.home import own_namespace
-from lora_operator.kube import Kube, KubeError
-from lora_operator.lease import Elector, LeaseLost, LeaseTimes
-from lora_operator.parts import PartEnded
-from lora_operator.server import ServeError
-from lora_operator.settings import Settings, add_arguments, from_arguments
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.lease import Elector, LeaseLost, LeaseTimes
+from lora_operator.kube.own_namespace import own_namespace
+from lora_operator.manager.operator import Operator
+from lora_operator.process.components import PartEnded
+from lora_operator.process.event_loop import Blocks
+from lora_operator.settings.operator import Settings, add_arguments, from_arguments
+from lora_operator.telemetry import logs
+from lora_operator.telemetry.server import ServeError
 
 log = logging.getLogger(__name__)
 

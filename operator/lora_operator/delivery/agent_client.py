@@ -9,7 +9,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
-from lora_operator.agent.wire import (
+from lora_operator.agent_api.wire import (
     MAX_WAIT_SECONDS,
     Body,
     EntryBody,

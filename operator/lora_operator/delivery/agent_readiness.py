@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lora_operator.agent.wire import ReadinessBody
+from lora_operator.agent_api.wire import ReadinessBody
 from lora_operator.delivery.agent_client import AgentClient, AgentError
-from lora_operator.gates import Verdict
-from lora_operator.kube import KubeError
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
+from lora_operator.kube.client import KubeError
+from lora_operator.planning.pod_readiness import Verdict
 from lora_operator.vllm.answers import Endpoint
 
 REPEAT_SECONDS = 5.0

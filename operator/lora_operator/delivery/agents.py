@@ -8,15 +8,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from lora_operator.agent.wire import EntryBody, EvictedBody
+from lora_operator.agent_api.wire import EntryBody, EvictedBody
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.orders import Orders
 from lora_operator.delivery.ways import Locate, Report
-from lora_operator.desired import Wanted
+from lora_operator.desired.adapters import Wanted
+from lora_operator.engines.prober import incarnation_of
 from lora_operator.fetch.order import FetchOrder
-from lora_operator.kube import KubeError
-from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.engines import incarnation_of
+from lora_operator.informers.records import PodRecord
+from lora_operator.kube.client import KubeError
 from lora_operator.sources import SourceError
 from lora_operator.vllm.answers import Endpoint
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lora_operator.delivery.agent_client import AgentError
 from lora_operator.delivery.ways import Locate
-from lora_operator.desired import Wanted
+from lora_operator.desired.adapters import Wanted
 from lora_operator.fetch.order import FetchOrder
 
 SHARED_SECONDS = 30.0

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from lora_operator.delivery.ways import Ways
-from lora_operator.desired import Desired, Wanted
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.informers.records import PodRecord
 
 log = logging.getLogger(__name__)
 

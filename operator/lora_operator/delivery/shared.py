@@ -8,10 +8,10 @@ from pathlib import Path
 from lora_operator.agent.fills import Fills
 from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.delivery.ways import Locate, Report
-from lora_operator.desired import Wanted
+from lora_operator.desired.adapters import Wanted
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.order import FetchOrder
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 
 Key = tuple[str, str]
 

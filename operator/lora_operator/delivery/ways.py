@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from lora_operator.desired import Wanted
+from lora_operator.desired.adapters import Wanted
 from lora_operator.fetch.order import FetchOrder
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 
 Report = Callable[[int], None]  # how many bytes are there
 Locate = Callable[[Wanted], Awaitable[Path | FetchOrder]]  # raises SourceError

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lora_operator.observe.cluster import Cluster, PodRecord
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.records import PodRecord
 from lora_operator.router.picker import Picker
 from lora_operator.vllm.client import Endpoint as EngineAddress
 from lora_scheduler.routing import Ask, Picked, Rules, pick

@@ -22,7 +22,7 @@ from h2.events import Event, RequestReceived
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
-from lora_operator.observe.cluster import Cluster
+from lora_operator.informers.cache import Cluster
 from lora_operator.picking.bases import Bases
 from lora_operator.picking.choosing import Choosing
 from lora_operator.picking.exchange import Exchange
@@ -32,7 +32,7 @@ from lora_operator.picking.tls import BadCertificate, Transport
 from lora_operator.router.api import RouterApi
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.table import RoutingTable
-from lora_operator.server import ServeError
+from lora_operator.telemetry.server import ServeError
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable

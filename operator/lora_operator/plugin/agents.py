@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from lora_operator.cache.paths import is_fingerprint, is_name
-from lora_operator.observe.describe import PodDefaults, PodDescription, describe
+from lora_operator.informers.pod_description import PodDefaults, PodDescription, describe
 from lora_operator.plugin.connect import Cluster
 from lora_operator.plugin.problems import PluginError, unknown
 from lora_operator.plugin.reach import NoAnswer, Reach, token_of

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 from lora_operator.plugin.reach import NoAnswer, Reach
 from lora_operator.vllm.answers import parse_models, parse_version
 from lora_operator.vllm.client import EngineModel

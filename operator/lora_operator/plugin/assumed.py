@@ -9,20 +9,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from lora_operator.api.usage_record import Use
 from lora_operator.cache.paths import is_fingerprint
-from lora_operator.desired import Desired, desired
-from lora_operator.inflight import Failures, Ledger
-from lora_operator.observe.cluster import PodRecord, Resource, read_pod, read_resource
-from lora_operator.observe.describe import PodDefaults
-from lora_operator.observe.engines import EngineState, EngineView, incarnation_of
-from lora_operator.observe.holdings import Holdings
-from lora_operator.ondemand import Use
-from lora_operator.participation import Participants, Participation
+from lora_operator.desired.adapters import Desired, desired
+from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.records import PodRecord, Resource, read_pod, read_resource
+from lora_operator.informers.sources import SourceView
+from lora_operator.planning.inflight import Failures, Ledger
+from lora_operator.planning.pod_selection import Participants, Participation
+from lora_operator.planning.snapshot import Observed, take_snapshot
 from lora_operator.plugin.asking import Engine
 from lora_operator.plugin.reading import Objects
-from lora_operator.resolve import SourceView
-from lora_operator.snapshot import Observed, take_snapshot
 from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.quirks import is_versioned
 from lora_scheduler import Snapshot
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lora_operator.observe.describe import PodDescription
+from lora_operator.informers.pod_description import PodDescription
 from lora_operator.plugin.agents import ask_all, entries, with_agents
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.problems import FAILED

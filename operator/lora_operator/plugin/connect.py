@@ -11,7 +11,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from lora_operator.kube import MERGE, Json, Kube, KubeError
+from lora_operator.kube.client import MERGE, Json, Kube, KubeError
 from lora_operator.plugin.problems import PluginError
 from lora_operator.plugin.published import completed, is_cut
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lora_operator.observe.describe import PodDescription
+from lora_operator.informers.pod_description import PodDescription
 from lora_operator.plugin.agents import ask_all, entries, with_agents
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.problems import FAILED, unknown

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lora_operator.pinned import ALL, pinned_names
+from lora_operator.api.well_known import PIN_ANNOTATION
+from lora_operator.desired.pinning import ALL, pinned_names
 from lora_operator.plugin.problems import PluginError, unknown
-from lora_operator.settings import PIN_ANNOTATION
-from lora_operator.status import DELETING
+from lora_operator.status.aggregate import DELETING
 
 Json = Mapping[str, Any]
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from lora_operator.api.quantity import parse_quantity
 from lora_operator.artifacts import Inspection
 from lora_operator.cache.paths import is_name
-from lora_operator.kube import KubeError
-from lora_operator.observe.cluster import Resource
-from lora_operator.observe.secrets import read_secret
+from lora_operator.informers.records import Resource
+from lora_operator.informers.secrets import read_secret
+from lora_operator.informers.sources import SourceView, request_of
+from lora_operator.kube.client import KubeError
 from lora_operator.plugin.connect import Cluster
 from lora_operator.plugin.problems import BAD_COMMAND_LINE, PluginError
-from lora_operator.resolve import SourceView, request_of
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, SourceError, SourceRequest, sources_by_type
 
 PATIENCE_SECONDS = 30.0

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from lora_operator.pinned import ALL, pinned_names, write
+from lora_operator.api.well_known import PIN_ANNOTATION
+from lora_operator.desired.pinning import ALL, pinned_names, write
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.fleet import Line, chosen
 from lora_operator.plugin.problems import PluginError
 from lora_operator.plugin.screen import Screen
-from lora_operator.settings import PIN_ANNOTATION
 
 
 async def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 
-from lora_operator.kube import Json
+from lora_operator.kube.client import Json
 from lora_operator.plugin.migration import aibrix, production_stack, syncer
 from lora_operator.plugin.migration.translated import Translated, Untranslatable
 from lora_operator.plugin.problems import FAILED, PluginError

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lora_operator.desired import Desired
+from lora_operator.desired.adapters import Desired
 from lora_operator.plugin.screen import BAD, FAINT, GOOD, WORRYING, Screen
 from lora_operator.plugin.trial import NO_OBSTACLE, Need, Outcome
 from lora_scheduler import Load, LoadCause, Snapshot, Unload, UnloadCause

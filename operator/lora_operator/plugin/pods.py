@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 from lora_operator.plugin.asking import ask_engines
 from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import connected

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lora_operator.observe.cluster import read_endpoint, read_resource
-from lora_operator.observe.endpoints import Shared
-from lora_operator.observe.holdings import Holdings
+from lora_operator.informers.endpoints import Shared
+from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.records import read_endpoint, read_resource
 
 Json = dict[str, Any]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import aiohttp
 
-from lora_operator.agent.wire import TOKEN_HEADER
-from lora_operator.kube import KubeError
-from lora_operator.observe.describe import PodDescription
-from lora_operator.observe.secrets import read_secret
+from lora_operator.agent_api.wire import TOKEN_HEADER
+from lora_operator.informers.pod_description import PodDescription
+from lora_operator.informers.secrets import read_secret
+from lora_operator.kube.client import KubeError
 from lora_operator.plugin.connect import ANSWER_SECONDS, Cluster, explained
 from lora_operator.plugin.problems import PluginError
 from lora_operator.vllm.answers import Endpoint

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from lora_operator.kube import Json, KubeError
-from lora_operator.observe.describe import containers_of
+from lora_operator.api.well_known import GROUP, VERSION
+from lora_operator.informers.pod_description import containers_of
+from lora_operator.kube.client import Json, KubeError
 from lora_operator.plugin.connect import Cluster
 from lora_operator.plugin.problems import PluginError
-from lora_operator.settings import GROUP, VERSION
 
 WORKLOADS = ("Deployment", "StatefulSet", "ReplicaSet")
 HOSTNAME = "kubernetes.io/hostname"

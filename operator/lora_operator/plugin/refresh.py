@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
+from lora_operator.api.well_known import REFRESH_ANNOTATION
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.fleet import chosen
 from lora_operator.plugin.problems import PluginError
 from lora_operator.plugin.screen import Screen
-from lora_operator.settings import REFRESH_ANNOTATION
 
 
 async def run(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from lora_operator.observe.cluster import PodRecord
+from lora_operator.informers.records import PodRecord
 from lora_operator.plugin.assumed import assume, read
 from lora_operator.plugin.connect import Cluster, connected
 from lora_operator.plugin.get import PODS_SHOWN, in_short

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lora_operator.observe.cluster import Resource
+from lora_operator.informers.records import Resource
 from lora_operator.router.entries import About
 
 SEPARATOR = ","

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_operator.api.v1alpha1 import DeploymentConfig
-from lora_operator.observe.cluster import Resource
+from lora_operator.informers.records import Resource
 from lora_scheduler import ReplicaPolicy
 
 CONFLICT = "Conflict"  # of those that were refused a name that another resource has

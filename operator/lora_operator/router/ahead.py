@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from lora_operator.observe.cluster import Cluster
-from lora_operator.status import StatusInput, status_of
+from lora_operator.informers.cache import Cluster
+from lora_operator.status.aggregate import StatusInput, status_of
 
 
 class Ahead:

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from lora_operator.kube import Kube, KubeError
-from lora_operator.ondemand import CONFIG_MAP, entry_of, fits
+from lora_operator.api.usage_record import CONFIG_MAP, entry_of, fits
+from lora_operator.kube.client import Kube, KubeError
 from lora_operator.router.table import Key
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from lora_operator.observe.cluster import PodRecord, Resource
-from lora_operator.observe.endpoints import Contents
-from lora_operator.observe.holdings import Place
+from lora_operator.informers.endpoints import Contents
+from lora_operator.informers.holdings import Place
+from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.router.about import about_of
 from lora_operator.router.absence import ANSWERS, CONFLICT, Absence, absences, is_on_demand
 from lora_operator.router.entries import About, Endpoint, Entry, Why, Withheld

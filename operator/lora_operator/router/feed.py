@@ -10,9 +10,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from lora_operator.observe.cluster import Cluster, PodRecord, Resource
-from lora_operator.observe.endpoints import Contents, PodEndpoint
-from lora_operator.observe.holdings import NOBODY, Holdings, Touched, news, place_of
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.endpoints import Contents, PodEndpoint
+from lora_operator.informers.holdings import NOBODY, Holdings, Touched, news, place_of
+from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.router.derive import PodView, Standing, end_of, ends_of, merged, standing, view_of
 from lora_operator.router.entries import Endpoint, Entry, Withheld
 from lora_operator.router.table import Key, RoutingTable

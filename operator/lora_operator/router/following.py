@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from lora_operator.kube import Json, Kube, KubeError
-from lora_operator.observe.cluster import Cluster, Resource
-from lora_operator.observe.describe import PodDefaults, describe
-from lora_operator.observe.informer import CHECK_SECONDS, Informer
-from lora_operator.observe.scopes import Scope, adapter_scopes, endpoint_scopes, one_pod, pod_scopes, selector_of
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.informer import CHECK_SECONDS, Informer
+from lora_operator.informers.pod_description import PodDefaults, describe
+from lora_operator.informers.records import Resource
+from lora_operator.informers.scopes import Scope, adapter_scopes, endpoint_scopes, one_pod, pod_scopes, selector_of
+from lora_operator.kube.client import Json, Kube, KubeError
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lora_operator.observe.cluster import PodRecord
-from lora_operator.observe.describe import takes_part
+from lora_operator.informers.pod_description import takes_part
+from lora_operator.informers.records import PodRecord
 from lora_operator.router.entries import Endpoint, Entry
 from lora_operator.router.loads import STALE_SECONDS
 from lora_operator.router.table import RoutingTable

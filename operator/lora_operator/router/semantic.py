@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from lora_operator.options import SettingsError
 from lora_operator.router.topics import Subject, Subjects
+from lora_operator.settings.options import SettingsError
 
 BATCH = 32  # lines at a time: others wait for no longer than that takes
 KEPT = 20_000  # embeddings: 30 MB with 384 numbers each

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 
-from lora_operator.home import own_namespace
-from lora_operator.inflight import Effect
-from lora_operator.kube import Kube
-from lora_operator.listening import Runner
-from lora_operator.observe.cluster import Cluster
-from lora_operator.observe.endpoints import Contents
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.endpoints import Contents
+from lora_operator.kube.client import Kube
+from lora_operator.kube.own_namespace import own_namespace
+from lora_operator.planning.inflight import Effect
+from lora_operator.process.listening import Runner
 from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
 from lora_operator.router.asking import Asking
@@ -26,8 +26,8 @@ from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
 from lora_operator.router.ui.fleet import Fleet
 from lora_operator.router.waiting_metrics import WaitingMetrics
-from lora_operator.server import ServeError
-from lora_operator.status import StatusInput
+from lora_operator.status.aggregate import StatusInput
+from lora_operator.telemetry.server import ServeError
 
 CLOSE_SECONDS = 2.0
 NEEDED_SECONDS = 10.0  # after a pick, loads of engines are kept fresh for the next

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from lora_operator.options import SettingsError, option, read_options, size
-from lora_operator.settings import ROUTER_PORT
+from lora_operator.api.well_known import ROUTER_PORT
+from lora_operator.settings.options import SettingsError, option, read_options, size
 
 ENVIRONMENT_PREFIX = "LORA_ROUTER_"
 

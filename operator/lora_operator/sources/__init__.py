@@ -4,15 +4,8 @@ A source reads and reports; it decides nothing about pods and writes nothing.
 """
 
 from lora_operator.artifacts import AdapterFile
-from lora_operator.sources.base import (
-    BrokenAdapter,
-    Credentials,
-    FoundAdapter,
-    Resolution,
-    Source,
-    SourceError,
-    SourceRequest,
-)
+from lora_operator.artifacts.found import FoundAdapter
+from lora_operator.sources.base import BrokenAdapter, Credentials, Resolution, Source, SourceError, SourceRequest
 from lora_operator.sources.local import LocalSource
 from lora_operator.sources.registry import sources_by_type
 from lora_operator.sources.selection import select

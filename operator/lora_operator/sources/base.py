@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lora_operator.artifacts import AdapterFile, BaseModelShape, Inspection
+from lora_operator.artifacts import BaseModelShape
+from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.order import FetchOrder
 
 DEFAULT_MAX_ADAPTERS = 100
@@ -53,21 +54,6 @@ class SourceRequest:
     def compared_with(self) -> tuple[object, ...]:
         """All that adapters are compared with: where it changes, what was inspected is inspected again."""
         return self.served_base_model, self.base, self.base_aliases
-
-
-@dataclass(frozen=True, slots=True)
-class FoundAdapter:
-    """A good adapter, whole and checked. `location` is where its source keeps it (local: the folder).
-
-    `signature` is the source's own note for a cheap second look; it says nothing about the content.
-    """
-
-    name: str
-    fingerprint: str
-    files: tuple[AdapterFile, ...]
-    inspection: Inspection
-    location: str
-    signature: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
+from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
-from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.credential_hosts import token_of
 from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read_archive, without_suffix
 from lora_operator.sources.http_client import HttpClient, Patience, refusal

@@ -17,9 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
+from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.order import FetchFile, FetchOrder, Link
-from lora_operator.sources.base import FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.sources.base import Resolution, SourceError, SourceRequest
 from lora_operator.sources.credential_hosts import token_of
 from lora_operator.sources.http_client import Answer, HttpClient, Patience, origin, refusal
 from lora_operator.sources.http_link_expiry import link_expiry

@@ -13,14 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_operator.artifacts import (
-    AdapterRefused,
-    InvalidAdapterName,
-    fingerprint,
-    inspect,
-    valid_adapter_name,
-)
-from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.artifacts import AdapterRefused, InvalidAdapterName, fingerprint, inspect, valid_adapter_name
+from lora_operator.artifacts.found import FoundAdapter
+from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.folder_signature import FolderSignature, holds_adapter, signature_of, written_at
 from lora_operator.sources.remote_threads import THREADS, Threads
 from lora_operator.sources.selection import not_found, passes

@@ -18,7 +18,8 @@ from lora_operator.artifacts import (
     fingerprint,
     valid_adapter_name,
 )
-from lora_operator.sources.base import BrokenAdapter, FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.artifacts.found import FoundAdapter
+from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.remote_inspection import RemoteFile, StoreReader, inspect_remote
 from lora_operator.sources.selection import not_found, passes
 

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Protocol
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
+from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.order import FetchFile, FetchOrder, Link
-from lora_operator.sources.base import FoundAdapter, Resolution, SourceError, SourceRequest
+from lora_operator.sources.base import Resolution, SourceError, SourceRequest
 from lora_operator.sources.remote import SETTLE_SECONDS, RemoteFolder, changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_objects import ObjectPlace, bounded, folders_of

@@ -7,15 +7,11 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from lora_operator.options import SettingsError
+from lora_operator.settings.options import SettingsError
 from lora_operator.tracing.spans import OFF, Tracing
 
 log = logging.getLogger(__name__)
 
-ENDPOINT_HELP = (
-    "base URL of a collector that takes OpenTelemetry's OTLP over HTTP, for example http://collector:4318; needs the "
-    "extra otel (default: OTEL_EXPORTER_OTLP_ENDPOINT if that is set, else nothing is traced)"
-)
 _STANDARD = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 

@@ -16,14 +16,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from lora_operator.vllm.answers import (
-    Endpoint,
-    EngineModel,
-    ErrorBody,
-    parse_error,
-    parse_models,
-    parse_version,
-)
+from lora_operator.vllm.answers import Endpoint, EngineModel, ErrorBody, parse_error, parse_models, parse_version
 from lora_operator.vllm.errors import (
     EngineAnswerInvalid,
     EngineAnswerTooLarge,

@@ -7,14 +7,7 @@ from typing import Any
 
 import yaml
 
-from lora_operator.plugin.migration.translated import (
-    Json,
-    Translated,
-    Untranslatable,
-    renamed,
-    resource,
-    source_of,
-)
+from lora_operator.plugin.migration.translated import Json, Translated, Untranslatable, renamed, resource, source_of
 
 KIND, ROOT = "ConfigMap", "vLLMLoRAConfig"
 OWN_PORT = 8000

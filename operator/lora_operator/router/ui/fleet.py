@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from lora_operator.inflight import Effect, Ledger
-from lora_operator.observe.cluster import Cluster, PodRecord, Resource
-from lora_operator.participation import Participants, Participation
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.records import PodRecord, Resource
+from lora_operator.planning.inflight import Effect, Ledger
+from lora_operator.planning.pod_selection import Participants, Participation
 from lora_operator.router.absence import items_of
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.lines import dumped, with_member

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lora_operator.inflight import Effect
-from lora_operator.observe.cluster import PodRecord, Resource
+from lora_operator.informers.records import PodRecord, Resource
+from lora_operator.planning.inflight import Effect
 from lora_operator.router.derive import view_of
 from lora_operator.router.ui.wire import PodState
 from lora_operator.vllm.quirks import public_name

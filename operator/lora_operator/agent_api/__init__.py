@@ -1,0 +1,1 @@
+"""What operator and agent say to each other: shared types of the agent's HTTP API."""

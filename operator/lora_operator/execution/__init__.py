@@ -1,0 +1,1 @@
+"""The only effects on pods: files, loads and unloads, finalizers, readiness gates."""

@@ -1,0 +1,374 @@
+"""Puts the operator together and takes it apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lora_operator.artifacts import BaseModelShape
+from lora_operator.cache.metrics import FilesMetrics
+from lora_operator.delivery.files import Files, host_rules
+from lora_operator.delivery.sizes import Sizes
+from lora_operator.engines.prober import Engines, Thresholds
+from lora_operator.engines.traffic import Activity
+from lora_operator.execution.executor import Executor, Limits
+from lora_operator.execution.finalizers import Finalizers
+from lora_operator.execution.readiness_gates import Gates
+from lora_operator.execution.served_versions import ServedNames
+from lora_operator.execution.withdrawals import Withdrawals
+from lora_operator.informers.api_keys import ApiKeys
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.credentials import SourceCredentials
+from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.nodes import Nodes
+from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.informers.quotas import NamespaceQuotas
+from lora_operator.informers.sources import Resolver
+from lora_operator.informers.usage_record import Requests
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.events import Recorder
+from lora_operator.kube.lease import Elector, LeaseLost
+from lora_operator.kube.own_namespace import own_namespace
+from lora_operator.kube.preconditions import Preconditions, rights_to_act
+from lora_operator.kube.write_queue import Writes
+from lora_operator.planning.inflight import Failures, Ledger
+from lora_operator.process.components import let_end, must_go_on
+from lora_operator.reconcile import Loop, Parts, RoundFailed
+from lora_operator.router.following import Following
+from lora_operator.router.serving import Router
+from lora_operator.settings.operator import Settings, SettingsError, placement_policy, quotas_of
+from lora_operator.sources import sources_by_type
+from lora_operator.status.drift import Drift
+from lora_operator.status.endpoint_writer import EndpointWriter
+from lora_operator.status.scaling_events import Teller
+from lora_operator.status.writer import Publisher
+from lora_operator.telemetry.metrics import Metrics
+from lora_operator.telemetry.server import serve_health, serve_metrics
+from lora_operator.tracing.collector import tracing_to
+from lora_operator.vllm.client import EngineClient, Timeouts, new_session
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+LAST_ROUND_SECONDS = 1.0
+LAST_WRITES_SECONDS = 2.0
+END_SECONDS = 2.0  # for what should take none
+STORE_END_SECONDS = 6.0
+
+
+class Operator:
+    """The whole operator in one object; `run` returns when `stop` is set and everything has ended in order."""
+
+    def __init__(self, settings: Settings, kube: Kube, elector: Elector | None = None) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._elector = elector
+        kube.fence = self._check_lease
+        self._tracing = tracing_to(settings.otlp_endpoint, "lora-operator")  # first: it may refuse what was chosen
+        self._session = new_session()
+        self.metrics = Metrics()
+        self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
+        client = EngineClient(
+            self._session,
+            timeouts=Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout),
+        )
+        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
+        engines = Engines(
+            client,
+            self._mark,
+            Drift(self.cluster, self.metrics, ledger).gone,
+            probe_seconds=settings.probe_seconds,
+            probes_per_second=settings.probes_per_second,
+            thresholds=Thresholds(settings.probe_failures, settings.hold_seconds),
+        )
+        resolver = Resolver(
+            sources_by_type(
+                tuple(Path(root) for root in settings.local_roots),
+                closed=(settings.adapter_root,),  # whose versions came with the credentials of others
+                settle_seconds=settings.settle_seconds,
+                rules=host_rules(settings),
+            ),
+            self._mark,
+            interval_seconds=settings.source_seconds,
+            base_shapes=base_shapes(settings.base_model_configs),
+        )
+        self._writes = Writes()
+        self._recorder = Recorder(kube, self._writes)
+        publisher = Publisher(
+            kube, self.cluster, self._writes, self._recorder, self.metrics,
+            quiet_seconds=settings.status_quiet_seconds,
+        )  # fmt: skip
+        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics, self._mark)
+        withdrawals = Withdrawals(holdings, endpoints, publisher, self._next_round)
+        self.files = Files(
+            settings,
+            self._session,
+            cluster=self.cluster,
+            engines=engines,
+            resolver=resolver,
+            ledger=ledger,
+            recorder=self._recorder,
+            metrics=FilesMetrics(self.metrics.registry),
+            policy=placement_policy(settings),
+            fence=self._check_lease,
+            tracing=self._tracing,
+        )
+        executor = Executor(
+            engines=engines,
+            client=client,
+            files=self.files.ways,
+            cluster=self.cluster,
+            served_names=ServedNames(kube, self.cluster, self._writes, engines),
+            recorder=self._recorder,
+            ledger=ledger,
+            failures=failures,
+            metrics=self.metrics,
+            limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
+            withdraw=withdrawals.tell,
+            changed=self._mark,
+            fence=self._check_lease,
+            tracing=self._tracing,
+        )
+        self._needs = Preconditions(
+            kube,
+            rights_to_act(
+                settings.namespaces,
+                own_namespace(settings.requests_namespace),
+                own_namespace(settings.lease_namespace) if elector is not None else "",
+            ),
+        )
+        self._needs.healed = partial(self._writes.again, refused=True)
+        kube.back = partial(self._writes.again, refused=False)
+        self._following = Following(
+            kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
+            relist_seconds=settings.relist_seconds,
+        )  # fmt: skip
+        self._router = (
+            Router(
+                self.cluster,
+                kube,
+                load_seconds=settings.load_seconds,
+                requests_namespace=settings.requests_namespace,
+                on_demand_seconds=settings.on_demand_seconds,
+            )
+            if settings.router_port
+            else None
+        )
+        self._parts = Parts(
+            cluster=self.cluster,
+            engines=engines,
+            activity=Activity(
+                engines,
+                client,
+                self._mark,
+                period_seconds=settings.demand_seconds,
+                half_life_seconds=settings.demand_half_life,
+                seen=self._router.loads.heard if self._router is not None else lambda pod, page: None,
+            ),
+            resolver=resolver,
+            executor=executor,
+            holdings=holdings,
+            publisher=publisher,
+            endpoints=endpoints,
+            finalizers=Finalizers(
+                kube,
+                self.cluster,
+                self._writes,
+                self._recorder,
+                deadline_seconds=settings.finalizer_seconds,
+                changed=self._mark,
+            ),
+            gates=Gates(kube, self.cluster, self._writes, self._mark, deadline_seconds=settings.gate_seconds),
+            teller=Teller(self._recorder),
+            keys=ApiKeys(kube, self._mark),
+            credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
+            nodes=Nodes(kube, self.cluster, self._mark),
+            quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
+            requests=Requests(
+                kube,
+                own_namespace(settings.requests_namespace),
+                self._mark,
+                self.metrics.request_ignored,
+                settings.namespaces,
+            ),
+            sizes=Sizes(self.files.store, self._mark),
+            files=self.files,
+            ledger=ledger,
+            failures=failures,
+            metrics=self.metrics,
+        )
+        self.loop = Loop(
+            self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names,
+            on_demand_seconds=settings.on_demand_seconds, tracing=self._tracing,
+        )  # fmt: skip
+        self.metrics.follow_loads(self.loop.model_loads)
+        self.metrics.follow_writes(self._writes.__len__)
+        if self._router is not None:
+            # the leader need not wait until its own words come back from the API server
+            self.loop.tell = self._router.ahead
+            self._router.show_under_way(ledger.on)
+            self._router.api.lacks = self._needs.why
+            self._router.age, self._router.trouble = self._following.age_seconds, self._following.trouble
+            self._router.api.stale = self._following.partly_stale
+
+    def _stands_by(self) -> bool:
+        """One that lacks something is not ready to: a roll-out that takes a right away stops at its first pod."""
+        return self._elector is not None and self._elector.standing_by() and not self._lacks()
+
+    def _unready(self) -> str:
+        return self._lacks() or self.loop.unready()
+
+    def _lacks(self) -> str:
+        return self._needs.why() or self._following.stale()
+
+    def _check_lease(self) -> None:
+        if self._elector is not None:
+            self._elector.check()
+
+    def _mark(self, *_: object) -> None:
+        self.loop.mark()
+        if self._router is not None:
+            self._router.mark()
+
+    async def _next_round(self) -> None:
+        try:
+            await self.loop.next_round()
+        except RoundFailed as error:
+            raise KubeError(0, f"what is to be published is not known: {error}") from error
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve health at once, list, then watch and plan until `stop` is set.
+
+        Raises:
+            ServeError: a port is taken.
+            LeaseLost: somebody else may be acting; the process should be started anew, to stand by.
+            PartEnded: a part that must not end did; the process should be started anew.
+        """
+        settings = self._settings
+        tasks: list[asyncio.Task[Any]] = []
+        grace_seconds = STOP_SECONDS
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(
+                lambda: let_end("sending traces", asyncio.to_thread(self._tracing.close), END_SECONDS)
+            )
+            stack.push_async_callback(self._kube.close)
+            stack.push_async_callback(self._session.close)
+            stack.push_async_callback(lambda: let_end("the adapter volume", self.files.stop(), STORE_END_SECONDS))
+            if settings.health_port:
+                health = await serve_health(
+                    settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self._unready,
+                    standing_by=self._stands_by, max_age=settings.plan_max_age,
+                )  # fmt: skip
+                stack.push_async_callback(health.cleanup)
+            if settings.metrics_port:
+                metrics = await serve_metrics(settings.host, settings.metrics_port, self.metrics)
+                stack.push_async_callback(metrics.cleanup)
+            looking = asyncio.create_task(self._needs.keep_looking(), name="look for what is missing")
+            stack.callback(looking.cancel)
+            stack.push_async_callback(self._following.stop)
+            watching: asyncio.Task[None] | None = None
+            if self._router is not None:
+                # who stands by answers routers as well, and so has to see what there is
+                watching = await self._serve_routers(self._router, stack, stop)
+            if self._elector is not None:
+                if not await self._lead(self._elector, stop, watching):
+                    return
+                stack.push_async_callback(self._elector.release)
+                tasks.append(asyncio.create_task(self._elector.keep(), name="lease"))
+            try:
+                watching = watching or self._following.start()
+                await self._following.until_synced(stop)
+                must_go_on([watching], [watching] if watching.done() else [])
+                if not self._following.synced.is_set():
+                    return  # told to stop: with half of what there is known nothing may be decided
+                await self.files.start()
+                tasks += watching, looking
+                tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
+                tasks += self._router.tasks if self._router is not None else ()
+                tasks.append(asyncio.create_task(self.files.look_after(), name="sweep"))
+                log.info(
+                    "started: %d LoraAdapters, %d pods, adapter volume %s", len(self.cluster.adapters),
+                    len(self.cluster.pods), settings.adapter_root,
+                )  # fmt: skip
+                stopping = asyncio.create_task(stop.wait(), name="stop flag")
+                tasks.append(stopping)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    if task in done and isinstance(task.exception(), LeaseLost):
+                        grace_seconds = 0.0  # whatever is under way may be another's business by now
+                        task.result()
+                must_go_on((task for task in tasks if task is not stopping), done)
+            finally:
+                log.info("stopping: what is under way may end, nothing new is begun")
+                await self.finish(tasks, grace_seconds)
+
+    async def _serve_routers(
+        self, router: Router, stack: contextlib.AsyncExitStack, stop: asyncio.Event
+    ) -> asyncio.Task[None]:
+        """Answer routers from now on; returns the watches."""
+        await router.start(self._settings.host, self._settings.router_port)
+        stack.push_async_callback(router.stop)
+        log.info("router API and web view on port %d", router.port)
+        watching = self._following.start()
+        await self._following.until_synced(stop)
+        if self._following.synced.is_set():
+            router.listed()
+        return watching
+
+    @staticmethod
+    async def _lead(elector: Elector, stop: asyncio.Event, watching: asyncio.Task[None] | None) -> bool:
+        """Stand by until it is our turn; false if we are told to stop before. Raises PartEnded."""
+        turn, stopped = asyncio.create_task(elector.acquire()), asyncio.create_task(stop.wait())
+        waits: list[asyncio.Future[Any]] = [turn, stopped, *([watching] if watching is not None else ())]
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        left = {turn, stopped} - done
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        must_go_on([watching] if watching is not None else [], done)
+        if turn in done:
+            turn.result()
+        return turn in done
+
+    async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
+        """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
+        parts = self._parts
+        await let_end("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
+        parts.endpoints.ending = True
+        with contextlib.suppress(TimeoutError, RoundFailed):
+            async with asyncio.timeout(LAST_ROUND_SECONDS):
+                await self.loop.next_round()
+        for task in tasks:
+            task.cancel()
+        await let_end(
+            "what runs for as long as the process", asyncio.gather(*tasks, return_exceptions=True), END_SECONDS
+        )
+        await self._writes.stop(LAST_WRITES_SECONDS)
+        every = (parts.keys, parts.credentials, parts.nodes, parts.quotas,
+                 parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines)  # fmt: skip
+        await let_end("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
+
+
+def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:
+    """Read the config.json of each NAME=PATH.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    shapes: dict[str, BaseModelShape] = {}
+    for entry in entries:
+        name, _, path = entry.partition("=")
+        try:
+            shape = BaseModelShape.from_config(Path(path))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"--base-model-config {entry}: {error}") from error
+        if shape is None:
+            log.warning("the architecture in %s is not known: adapters of %s go unchecked for layer shapes", path, name)
+        else:
+            shapes[name] = shape
+    return shapes

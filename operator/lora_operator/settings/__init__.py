@@ -1,0 +1,1 @@
+"""What a person can choose: settings as flags and environment variables, and the operator's own."""

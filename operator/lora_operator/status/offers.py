@@ -1,0 +1,56 @@
+"""Offers statuses to be written, round after round: only those that may be news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.records import Resource
+from lora_operator.planning.fault_isolation import Isolation
+from lora_operator.process.slices import in_slices
+from lora_operator.status.aggregate import StatusInput
+from lora_operator.status.endpoint_writer import EndpointWriter
+from lora_operator.status.writer import Publisher
+
+
+class Offers:
+    """Remembers what it offered last."""
+
+    def __init__(self, cluster: Cluster, publisher: Publisher, endpoints: EndpointWriter) -> None:
+        self._cluster = cluster
+        self._publisher = publisher
+        self._endpoints = endpoints
+        self._offered: dict[str, tuple[Resource, StatusInput]] = {}
+
+    async def offer(
+        self, inputs: Mapping[str, StatusInput], resources: Mapping[str, Resource], isolation: Isolation
+    ) -> None:
+        """Have status say it. `resources`: of which it was worked out."""
+        now = asyncio.get_running_loop().time()
+        offered: dict[str, tuple[Resource, StatusInput]] = {}
+        async for key, given in in_slices(inputs.items()):
+            resource = self._cluster.adapters.get(key)
+            if resource is None or resource.uid != resources[key].uid:
+                continue  # gone, or another that has the name by now
+            before = self._offered.get(key)
+            if before is not None and before[0] is resource and before[1] is given:
+                offered[key] = before
+                continue
+            if self._too_early(resource, given):
+                continue
+            offered[key] = (resource, given)
+            with isolation.around(f"the status of LoraAdapter {key}"):
+                self._publisher.offer(resource, given, now)
+        if offered.keys() != self._offered.keys():
+            self._publisher.forget(set(inputs))
+        self._offered = offered
+
+    def _too_early(self, resource: Resource, given: StatusInput) -> bool:
+        """Whether status would call ready what routers cannot know of yet."""
+        conditions = resource.status.get("conditions") or ()
+        if any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions):
+            return False
+        if not all(state.complete for state in given.adapters):
+            return False
+        return self._endpoints.awaits((copy.pod, s.name) for s in given.adapters for copy in s.copies)

@@ -1,0 +1,141 @@
+"""Says in status what is so, and only when that is new; tells Events about what changed.
+
+What is good news, or what somebody waits for, is written at once; an intermediate state only if it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from lora_operator.api.fit import fit
+from lora_operator.api.v1alpha1 import ConditionType
+from lora_operator.informers.cache import Cluster
+from lora_operator.informers.records import Resource, version_of
+from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.events import Recorder
+from lora_operator.kube.write_queue import Priority, Writes
+from lora_operator.status.aggregate import StatusInput, status_of
+from lora_operator.status.transitions import events_between
+from lora_operator.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 1.0
+PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS = 20.0, 10.0  # while much else is to be written
+OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
+STATUS = "status"  # in the queue of writes
+
+Status = Mapping[str, Any]
+
+
+class Publisher:
+    """What was offered last is written; what is as the API server has it costs nothing."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        cluster: Cluster,
+        writes: Writes,
+        recorder: Recorder,
+        metrics: Metrics,
+        *,
+        quiet_seconds: float,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._kube = kube
+        self._cluster = cluster
+        self._writes = writes
+        self._recorder = recorder
+        self._metrics = metrics
+        self._quiet = quiet_seconds
+        self._clock = clock
+        self._offered: dict[str, StatusInput] = {}  # and not written yet
+        # what needs no writing: who has this status and was given so much. An older CRD drops fields that it does not
+        # know, each time: that is as good as it can be
+        self._settled: dict[str, tuple[Status, StatusInput]] = {}
+        self._written_at: dict[str, float] = {}
+
+    def offer(self, resource: Resource, given: StatusInput, now: float) -> None:
+        """Say what is so. Written at once if it is Ready, soon if the list of pods shrank, later otherwise."""
+        key = resource.key
+        waits = self._offered.get(key)
+        if waits is None and self._settled.get(key) == (resource.status, given):
+            return
+        if waits == given:
+            return
+        self._offered[key] = given
+        self._writes.put((STATUS, key), partial(self._write, key), *self._urgency(resource, given, now))
+
+    def forget(self, keys: set[str]) -> None:
+        """Keep only these resources in mind."""
+        for table in (self._offered, self._settled, self._written_at):
+            for key in [key for key in table if key not in keys]:
+                del table[key]
+
+    async def flush(self, key: str) -> None:
+        """Wait until what was offered last is written: see `Writes.flush`. Raises KubeError."""
+        await self._writes.flush((STATUS, key))
+
+    def _urgency(self, resource: Resource, given: StatusInput, now: float) -> tuple[Priority, float]:
+        """Its place among other writes, and after how many seconds at most."""
+        if given.source.ready is not None and all(s.complete for s in given.adapters):
+            return Priority.STATUS, 0.0  # Ready, or nothing to wait for
+        before = {
+            (item.get("pod"), name)
+            for item in resource.status.get("podAssignments") or ()
+            for name in item.get("adapters") or ()
+        }
+        after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
+        if before - after:
+            return Priority.STATUS, min(self._quiet, 0.1)
+        # while loading goes on for long, its progress is told every second or so
+        lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
+        wait = self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
+        # where much is to be written, most of it is Ready before its progress would be told
+        return Priority.PROGRESS, max(wait, min(len(self._writes) / PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS))
+
+    async def _write(self, key: str) -> None:
+        """What was offered last, where it differs from what is there. Raises KubeError."""
+        resource, given = self._cluster.adapters.get(key), self._offered.get(key)
+        if resource is None or given is None:
+            self._offered.pop(key, None)
+            return
+        before = kept = resource.status
+        after = fit(status_of(given, before, self._clock())).to_dict()
+        if after != _ours(before):
+            try:
+                body = await self._kube.apply_status(resource.namespace, resource.name, resource.uid, after)
+            except KubeError as error:
+                if error.status != 404:  # gone, and the watch will tell
+                    self._metrics.status_write("error")
+                    raise
+            else:
+                kept = self._wrote(key, body)
+                for event in events_between(before, after):
+                    self._recorder.emit(resource, *event)
+        self._settled[key] = (kept, given)
+        if self._offered.get(key) is given:
+            del self._offered[key]
+
+    def _wrote(self, key: str, body: Mapping[str, Any]) -> Status:
+        """Returns the status as it is now; the very object that the cache has, which compares at once."""
+        self._written_at[key] = asyncio.get_running_loop().time()
+        self._metrics.status_write("ok")
+        log.debug("status of %s written", key, extra={"resource": key})
+        self._cluster.adapters.put(body)
+        known = self._cluster.adapters.get(key)
+        if known is not None and known.version == version_of(body):
+            return known.status
+        return body.get("status") or {}
+
+
+def _ours(status: Status) -> Status:
+    """Without the conditions that somebody else put there."""
+    if "conditions" not in status:
+        return status
+    return {**status, "conditions": [c for c in status["conditions"] if c.get("type") in OUR_CONDITIONS]}

@@ -1,0 +1,1 @@
+"""Logs, metrics, health: what people and Prometheus are shown."""
