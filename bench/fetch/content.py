@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 from lora_operator.artifacts import WEIGHTS_FILE, AdapterFile, fingerprint
-from lora_operator.fetch.order import FetchFile, FetchOrder, Link
+from lora_operator.fetch.manifest import FetchFile, FetchManifest, Link
 
 COLUMNS = 4096
 BLOCK_BYTES = 1 << 20
@@ -37,7 +37,7 @@ def write_weights(path: Path, size_bytes: int) -> str:
     return digest.hexdigest()
 
 
-def an_order(name: str, url: str, size_bytes: int, sha256: str) -> FetchOrder:
+def an_order(name: str, url: str, size_bytes: int, sha256: str) -> FetchManifest:
     """The weights alone: a config travels with the order."""
     file = FetchFile(WEIGHTS_FILE, size_bytes, sha256, link=Link(url))
-    return FetchOrder(name, fingerprint([AdapterFile(WEIGHTS_FILE, size_bytes, sha256)]), (file,))
+    return FetchManifest(name, fingerprint([AdapterFile(WEIGHTS_FILE, size_bytes, sha256)]), (file,))

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 
-from lora_operator.router.loads import OK, Loads, load_of
+from lora_operator.router.traffic import OK, Loads, load_of
 from lora_operator.vllm.metrics import parse_metrics
 from lora_scheduler.routing import Endpoint, Index
 

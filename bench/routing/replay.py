@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from bench.figures import percentile
 from bench.routing.demand import Request
 from bench.routing.engine import Engine, Limits
-from lora_scheduler.routing import Ask, Index, Picked, Rules, pick
+from lora_scheduler.routing import Index, Picked, RoutingRequest, Rules, pick
 
 WARM_UP = 0.25  # of the time: what happens then is not counted
 
@@ -104,7 +104,7 @@ class _Play:
             self.index.observe(pod, engine.metrics(), now=now)
 
     def send(self, request: Request) -> None:
-        now, ask = request.at, Ask((request.adapter,), may_load=self.setting.may_load)
+        now, ask = request.at, RoutingRequest((request.adapter,), may_load=self.setting.may_load)
         exists = bool(self.index.holding(request.adapter))
         answer = pick(self.index, ask, now=now, chance=self.chance, rules=self.rules)
         if not isinstance(answer, Picked):  # nothing may go anywhere: it queues at the least busy pod

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bench.figures import percentile
 from bench.routing.measure import POLICIES, Record
-from lora_scheduler.routing import Ask, Endpoint, EngineLoad, Holding, Index, Rules, pick
+from lora_scheduler.routing import Endpoint, EngineLoad, Holding, Index, RoutingRequest, Rules, pick
 
 TIMES = "time of a pick"
 PODS, ADAPTERS, COPIES_PER_POD, HOST_SLOTS, GPU_SLOTS = 1_000, 10_000, 16, 20, 8
@@ -39,7 +39,10 @@ def measure(picks: int) -> Iterator[Record]:
         for may_load in (False, True):
             rules, rounds = Rules(policy), []
             for turn in range(ROUNDS):
-                asks = [Ask((name,), may_load=may_load) for name in rng.choices(names, popular, k=picks // ROUNDS)]
+                asks = [
+                    RoutingRequest((name,), may_load=may_load)
+                    for name in rng.choices(names, popular, k=picks // ROUNDS)
+                ]
                 rounds.append(_round(index, asks, rules, rng, now=turn / ROUNDS))
             yield {
                 "section": TIMES, "policy": policy, "may_load": may_load, "pods": PODS, "adapters": ADAPTERS,
@@ -49,7 +52,7 @@ def measure(picks: int) -> Iterator[Record]:
             }  # fmt: skip
 
 
-def _round(index: Index, asks: list[Ask], rules: Rules, rng: random.Random, now: float) -> list[float]:
+def _round(index: Index, asks: list[RoutingRequest], rules: Rules, rng: random.Random, now: float) -> list[float]:
     taken = []
     gc.collect()
     for ask in asks:

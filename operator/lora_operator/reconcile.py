@@ -21,20 +21,21 @@ from lora_operator.delivery.sizes import Sizes
 from lora_operator.desired.adapters import Desired, DesiredResource
 from lora_operator.desired.expand import Expansions
 from lora_operator.desired.quota_enforcement import within
-from lora_operator.engines.liveness import incarnation_of
+from lora_operator.engines.liveness import instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.engines.prober import Engines
 from lora_operator.engines.traffic import Activity
 from lora_operator.execution.executor import Executor
 from lora_operator.execution.finalizers import Finalizers
 from lora_operator.execution.pacing import Pace
-from lora_operator.execution.readiness_gates import Gates
+from lora_operator.execution.readiness_gates import ReadinessGates
 from lora_operator.informers.api_keys import ApiKeys
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.credentials import SourceCredentials
 from lora_operator.informers.endpoints import Contents
 from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.nodes import Nodes
+from lora_operator.informers.published import noted
 from lora_operator.informers.quotas import NamespaceQuotas
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.sources import Resolver
@@ -49,12 +50,11 @@ from lora_operator.planning.snapshots import Snapshots
 from lora_operator.process.slices import in_slices
 from lora_operator.status.aggregate import StatusInput, state_name, telling_reason
 from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.inputs import States
+from lora_operator.status.inputs import StatusInputs
 from lora_operator.status.offers import Offers
 from lora_operator.status.pod_endpoints import Endpoints, claims_of
-from lora_operator.status.published import noted
-from lora_operator.status.scaling_events import Teller
-from lora_operator.status.writer import Publisher
+from lora_operator.status.scaling_events import ScalingEvents
+from lora_operator.status.writer import StatusWriter
 from lora_operator.telemetry.metrics import Metrics, ModelLoad
 from lora_operator.tracing import OFF, Tracing, reconciling
 from lora_scheduler import Plan, Policy, Snapshot
@@ -85,11 +85,11 @@ class Parts:
     resolver: Resolver
     executor: Executor
     holdings: Holdings
-    publisher: Publisher
+    publisher: StatusWriter
     endpoints: EndpointWriter
     finalizers: Finalizers
-    gates: Gates
-    teller: Teller
+    gates: ReadinessGates
+    teller: ScalingEvents
     keys: ApiKeys
     credentials: SourceCredentials
     nodes: Nodes
@@ -121,7 +121,7 @@ class Loop:
         self._participation = Participation()
         self._expansions = Expansions(parts.holdings, parts.sizes.of)
         self._snapshots = Snapshots()
-        self._states = States()
+        self._states = StatusInputs()
         self._isolation = Isolation()
         self._offers = Offers(parts.cluster, parts.publisher, parts.endpoints)
         self._quotas = Quotas()
@@ -181,7 +181,7 @@ class Loop:
 
     async def _run(self) -> None:
         cluster, engines, holdings = self._parts.cluster, self._parts.engines, self._parts.holdings
-        holdings.follow(cluster)
+        holdings.sync_targets(cluster)
         engines.assume(noted(holdings, cluster.pods.get, cluster.adapters.get))
         self._follow()
         await asyncio.gather(
@@ -252,20 +252,20 @@ class Loop:
         """Point the observers at what takes part now, and at what we still have to clear away."""
         parts = self._parts
         resources = list(parts.cluster.adapters.values())
-        self._expansions.forget({resource for resource, _ in parts.holdings.follow(parts.cluster)})
+        self._expansions.forget({resource for resource, _ in parts.holdings.sync_targets(parts.cluster)})
         found = self._participation.of(
             parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger, parts.holdings.pods()
         )
         pods = found.pods
-        parts.nodes.follow({record.pod.node for record in pods.values() if record.pod.node})
-        parts.engines.follow(pods, parts.keys.follow(pods, parts.engines.refusing()))
-        self._quotas = parts.quotas.follow(resources)
-        parts.requests.follow(any(_on_demand(resource) for resource in resources))
-        parts.resolver.follow(
+        parts.nodes.sync_targets({record.pod.node for record in pods.values() if record.pod.node})
+        parts.engines.sync_targets(pods, parts.keys.sync_targets(pods, parts.engines.refusing()))
+        self._quotas = parts.quotas.sync_targets(resources)
+        parts.requests.sync_targets(any(_on_demand(resource) for resource in resources))
+        parts.resolver.sync_targets(
             # whose quota is not known yet could get in beyond it, and what is in stays
             [r for r in resources if r.key in parts.resolver.views or not parts.quotas.reads(r.namespace)],
             {(record.pod.namespace, record.pod.base_models) for record in pods.values()},
-            parts.credentials.follow(resources, parts.resolver.failing()),
+            parts.credentials.sync_targets(resources, parts.resolver.failing()),
         )
         return found
 
@@ -284,7 +284,7 @@ class Loop:
         parts.requests.tidy(wanted.names, use.seconds, use.now)
         wanted, uses = within(wanted, self._quotas, parts.holdings.of)
         parts.quotas.warn(uses, resources.values())
-        parts.activity.follow(pods, wanted.names)
+        parts.activity.sync_targets(pods, wanted.names)
         if parts.files.desired is not wanted:
             parts.sizes.remember(wanted)
             parts.files.desired = wanted
@@ -308,9 +308,9 @@ class Loop:
         # as they are by now: what is said has to be so
         pods = {key: record for key in found.pods if (record := parts.cluster.pods.get(key)) is not None}
         with self._isolation.around("bringing files early"):
-            parts.files.follow(wanted, snapshot, made, pods)
+            parts.files.sync_targets(wanted, snapshot, made, pods)
         held = parts.holdings.of
-        self._states.follow(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
+        self._states.update(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
         inputs = {key: self._states.of(resource) async for key, resource in in_slices(wanted.resources.items())}
         inputs |= self._states.departing(wanted, held)
         if self._states.reasons.unfinished:
@@ -328,7 +328,7 @@ class Loop:
         with self._isolation.around("deciding which pods may take traffic"):
             found_open = verdicts(snapshot, made, undecided(_not_replaced(pods, found.pods)))
             parts.gates.update(found_open, pods)
-            parts.files.readiness.follow(found_open, pods)
+            parts.files.readiness.sync_targets(found_open, pods)
         if len(parts.failures):
             parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
         self._count(seconds, wanted.resources.values(), inputs, made)
@@ -388,7 +388,7 @@ class Loop:
 
 def _not_replaced(now: Mapping[str, PodRecord], before: Mapping[str, PodRecord]) -> dict[str, PodRecord]:
     """The pods with the very containers that they had before."""
-    return {key: record for key, record in now.items() if incarnation_of(record) == incarnation_of(before[key])}
+    return {key: record for key, record in now.items() if instance_of(record) == instance_of(before[key])}
 
 
 def _on_demand(resource: Resource) -> bool:

@@ -15,7 +15,7 @@ from lora_operator.agent.app import serving
 from lora_operator.agent.settings import AgentSettings
 from lora_operator.agent_api.wire import OrderBody
 from lora_operator.fetch.limits import Limits
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from tests.fetch.ordered import LIMITS
 
 TOKEN = "t0ken-of-the-agents"
@@ -56,7 +56,7 @@ class Agent:
         self.heard.append(answer.text)
         return answer
 
-    async def fetch(self, order: FetchOrder, *, wait: float = 20, prefetch: bool = False) -> Answer:
+    async def fetch(self, order: FetchManifest, *, wait: float = 20, prefetch: bool = False) -> Answer:
         body = OrderBody.of(order, prefetch=prefetch).model_dump_json(by_alias=True).encode()
         return await self.ask("PUT", f"{place(order)}?wait={wait:g}", data=body)
 
@@ -68,11 +68,11 @@ class Agent:
         body = {"container": container, "open": is_open, "message": message}
         return await self.ask("PUT", "/v1/readiness", body)
 
-    def folder(self, order: FetchOrder) -> Path:
+    def folder(self, order: FetchManifest) -> Path:
         return self.root / order.name / order.fingerprint
 
 
-def place(order: FetchOrder) -> str:
+def place(order: FetchManifest) -> str:
     return f"/v1/adapters/{order.name}/{order.fingerprint}"
 
 

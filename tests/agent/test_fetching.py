@@ -12,13 +12,13 @@ import pytest
 from e2e.stores.proxy import Fault
 from lora_operator.agent import jobs
 from lora_operator.artifacts import WEIGHTS_FILE
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.fetch.pace import Bandwidth
 from tests.agent.running import Agent, Answer, an_agent, place
 from tests.fetch.ordered import CHUNK, SECRET, WEIGHTS_URL, Case, an_order, is_whole
 
 
-async def ended(agent: Agent, order: FetchOrder) -> Answer:
+async def ended(agent: Agent, order: FetchManifest) -> Answer:
     """What comes of it when nobody sends anything more."""
     while (answer := await agent.ask("GET", place(order))).body["state"] == "Fetching":
         pass
@@ -188,6 +188,6 @@ async def test_failures_are_remembered_but_not_without_end(
     monkeypatch.setattr(jobs, "MOST_FAILURES", 2)
     case.store.always = Fault(status=500)
     for number in range(5):
-        await agent.fetch(FetchOrder(f"a{number}", case.order.fingerprint, case.order.files))
+        await agent.fetch(FetchManifest(f"a{number}", case.order.fingerprint, case.order.files))
     listed = (await agent.ask("GET", "/v1/adapters")).body["entries"]
     assert [entry["name"] for entry in listed] == ["a2", "a3", "a4"]

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from e2e.stores.proxy import Fault
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from tests.agent.running import Agent, an_agent, place
 from tests.fetch.ordered import Case
 
 ABSENT = ("alpaca", "f" * 16)
 
 
-def named(order: FetchOrder, name: str) -> FetchOrder:
-    return FetchOrder(name, order.fingerprint, order.files)
+def named(order: FetchManifest, name: str) -> FetchManifest:
+    return FetchManifest(name, order.fingerprint, order.files)
 
 
 async def test_everything_on_the_disk_and_on_its_way_is_listed(agent: Agent, case: Case) -> None:

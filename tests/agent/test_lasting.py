@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from lora_operator.artifacts import WEIGHTS_FILE
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from tests.agent.running import POD, an_agent, place
 from tests.fetch.ordered import Case
 
 
-def named(order: FetchOrder, name: str) -> FetchOrder:
-    return FetchOrder(name, order.fingerprint, order.files)
+def named(order: FetchManifest, name: str) -> FetchManifest:
+    return FetchManifest(name, order.fingerprint, order.files)
 
 
 async def test_a_restarted_agent_keeps_what_is_loaded_and_lets_the_rest_go(tmp_path: Path, case: Case) -> None:

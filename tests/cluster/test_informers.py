@@ -26,7 +26,7 @@ from lora_operator.api.well_known import GROUP, PLURAL, POD_LABEL
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.kube.client import Kube
-from lora_operator.router.following import Following
+from lora_operator.router.cluster_informers import Following
 
 pytestmark = pytest.mark.cluster
 CRD = f"crd/{PLURAL}.{GROUP}"
@@ -225,7 +225,7 @@ async def refused(following: Following) -> None:
 async def test_while_nothing_comes_through_it_says_which_watch_is_how_old_and_is_fresh_again_afterwards(
     plane: ControlPlane, tmp_path: Path, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_operator.router.following.STALE_SECONDS", 2.0)
+    monkeypatch.setattr("lora_operator.router.cluster_informers.STALE_SECONDS", 2.0)
     async with seeing(plane, tmp_path, proxy) as seen:
         proxy.block = True
         proxy.silence()

@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_operator.artifacts import AdapterFile, Inspection
 from lora_operator.desired.adapters import Rejected, SourceState
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.informers.records import PodRecord, Resource, read_pod, read_resource
 from lora_operator.informers.sources import SourceView, request_of
@@ -129,7 +129,7 @@ def foreign(name: str) -> EngineModel:
 def an_engine(
     record: PodRecord, *models: EngineModel, state: EngineState = EngineState.UP, release: str = "0.32.0"
 ) -> EngineView:
-    return EngineView(incarnation_of(record), state, release, tuple(models))
+    return EngineView(instance_of(record), state, release, tuple(models))
 
 
 def observed(*pairs: tuple[PodRecord, EngineView], versioned_names: bool = True) -> Observed:

@@ -20,8 +20,8 @@ from lora_operator.kube import preconditions
 from lora_operator.kube import write_queue as writes
 from lora_operator.kube.client import KubeError
 from lora_operator.manager.operator import Operator
-from lora_operator.process.components import PartEnded
-from lora_operator.router import following
+from lora_operator.process.components import ComponentExited
+from lora_operator.router import cluster_informers as following
 from lora_operator.settings.operator import Settings
 from lora_operator.telemetry.server import ServeError
 from tests.core.api_server import ANYTHING, ApiServer, an_api_server
@@ -53,7 +53,7 @@ async def an_operator(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings:
             yield running
         finally:
             running.stop.set()
-            with suppress(PartEnded, ServeError):
+            with suppress(ComponentExited, ServeError):
                 await running.task
 
 
@@ -164,7 +164,7 @@ async def test_it_ends_when_a_part_ends_by_itself(tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(running.operator.loop, "run", broken)
         running.start()
-        with pytest.raises(PartEnded, match="planning loop") as caught:
+        with pytest.raises(ComponentExited, match="planning loop") as caught:
             await running.task
         assert isinstance(caught.value.__cause__, RuntimeError)
 
@@ -177,7 +177,7 @@ async def test_it_ends_when_the_watches_end(tmp_path: Path, monkeypatch: pytest.
 
         monkeypatch.setattr(running.operator._following, "_end", broken)
         running.start()
-        with pytest.raises(PartEnded, match="watches"):
+        with pytest.raises(ComponentExited, match="watches"):
             await running.task
 
 

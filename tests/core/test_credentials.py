@@ -59,16 +59,16 @@ async def test_a_source_is_asked_with_what_its_secret_holds_and_again_when_it_is
         guarded, secrets = Guarded(), SourceCredentials(api.kube, news.set)
         resolver = Resolver({"huggingface": guarded}, news.set, interval_seconds=3600.0, base_shapes={})
 
-        def follow() -> bool:
-            resolver.follow([with_secret()], (), secrets.follow([with_secret()], resolver.failing()))
+        def sync_targets() -> bool:
+            resolver.sync_targets([with_secret()], (), secrets.sync_targets([with_secret()], resolver.failing()))
             view = resolver.views["ns/la"]
             return view.checked and view.error is None
 
-        follow()
+        sync_targets()
         assert guarded.asked == []  # without the Secret it is not asked: that could only fail
-        await until(lambda: not follow() and resolver.failing())
+        await until(lambda: not sync_targets() and resolver.failing())
         api.objects[SECRET] = a_secret(TOKEN)
-        await until(follow)
+        await until(sync_targets)
         assert TOKEN not in caplog.text and TOKEN not in repr(resolver.views) and TOKEN not in repr(guarded.asked)
         await resolver.stop()
         await secrets.stop()
@@ -80,13 +80,13 @@ async def test_a_secret_that_cannot_be_read_is_told_and_unloads_nothing(status: 
     guarded = Guarded()
     resolver = Resolver({"huggingface": guarded}, lambda: None, interval_seconds=3600.0, base_shapes={})
     good = Credentials((("token", TOKEN),))
-    resolver.follow([with_secret()], (), {"ns/la": CredentialState(good)})
+    resolver.sync_targets([with_secret()], (), {"ns/la": CredentialState(good)})
     await until(lambda: resolver.views["ns/la"].resolution is not None)
-    resolver.follow([with_secret()], (), {"ns/la": CredentialState(error=error)})
+    resolver.sync_targets([with_secret()], (), {"ns/la": CredentialState(error=error)})
     await until(lambda: resolver.views["ns/la"].error is error)
     assert resolver.views["ns/la"].resolution is not None
     assert len(guarded.asked) == 1
-    resolver.follow([with_secret()], (), {"ns/la": CredentialState(good)})
+    resolver.sync_targets([with_secret()], (), {"ns/la": CredentialState(good)})
     await until(lambda: resolver.views["ns/la"].error is None and resolver.views["ns/la"].checked)
     assert guarded.previous[-1] is not None  # what did not change need not be read again
     await resolver.stop()
@@ -95,12 +95,12 @@ async def test_a_secret_that_cannot_be_read_is_told_and_unloads_nothing(status: 
 async def test_a_missing_or_forbidden_secret_says_what_to_do() -> None:
     async with an_api_server() as api:
         secrets = SourceCredentials(api.kube, lambda: None)
-        assert secrets.follow([with_secret()]) == {"ns/la": CredentialState()}
+        assert secrets.sync_targets([with_secret()]) == {"ns/la": CredentialState()}
         await secrets.first_reads(10.0)
-        state = secrets.follow([with_secret()])["ns/la"]
+        state = secrets.sync_targets([with_secret()])["ns/la"]
         assert state.error is not None
         assert (state.error.reason, "there is no such Secret" in state.error.message) == ("SecretNotFound", True)
-        assert secrets.follow([a_resource()]) == {}
+        assert secrets.sync_targets([a_resource()]) == {}
         await secrets.stop()
 
 
@@ -110,9 +110,9 @@ async def test_a_secret_says_itself_where_it_may_go_and_the_operator_adds_its_ow
             "metadata": {"annotations": {"production-stack.vllm-project/hosts": "a.example.com, *.b.example.com"}}
         }
         secrets = SourceCredentials(api.kube, lambda: None, ("c.example.com",))
-        secrets.follow([with_secret()])
+        secrets.sync_targets([with_secret()])
         await secrets.first_reads(10.0)
-        (state,) = secrets.follow([with_secret()]).values()
+        (state,) = secrets.sync_targets([with_secret()]).values()
         assert state.credentials is not None
         assert state.credentials.hosts == ("a.example.com", "*.b.example.com", "c.example.com")
         await secrets.stop()
@@ -122,9 +122,9 @@ async def test_the_token_of_a_service_account_is_no_credential_of_a_source() -> 
     async with an_api_server() as api:
         api.objects[SECRET] = a_secret(TOKEN) | {"type": "kubernetes.io/service-account-token"}
         secrets = SourceCredentials(api.kube, lambda: None)
-        secrets.follow([with_secret()])
+        secrets.sync_targets([with_secret()])
         await secrets.first_reads(10.0)
-        (state,) = secrets.follow([with_secret()]).values()
+        (state,) = secrets.sync_targets([with_secret()]).values()
         assert state.credentials is None and state.error is not None
         assert state.error.reason == "SecretOfOtherKind" and TOKEN not in str(state.error)
         await secrets.stop()

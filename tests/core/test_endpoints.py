@@ -43,7 +43,7 @@ def test_what_is_about_to_be_unloaded_is_left_out() -> None:
     record = a_pod()
     view = an_engine(record, ours("sql"), ours("chat"))
     ledger = Ledger()
-    ledger.begin(Effect(record.key, "sql", Stage.WITHDRAWING, None, V1, 0, 0, view.incarnation))
+    ledger.begin(Effect(record.key, "sql", Stage.WITHDRAWING, None, V1, 0, 0, view.instance))
     assert names(said(record, view, ledger)) == {"chat": "chat"}
 
 
@@ -70,7 +70,7 @@ def test_of_an_engine_that_was_not_asked_yet_nothing_is_said() -> None:
     record = a_pod()
     assert said(record, None) is None
     assert said(record, an_engine(record, state=EngineState.UNKNOWN)) is None
-    assert said(record, replace(an_engine(record, ours("sql")), incarnation="an earlier one")) is None
+    assert said(record, replace(an_engine(record, ours("sql")), instance="an earlier one")) is None
 
 
 def test_a_pod_that_is_about_to_go_holds_nothing() -> None:
@@ -136,9 +136,7 @@ def test_what_followed_every_change_equals_what_begins_now() -> None:
         elif what < 0.7:
             views[key] = replace(view, state=chance.choice(list(EngineState)))
         elif what < 0.8 and view.models:
-            effects.append(
-                Effect(key, chance.choice(view.models).name, Stage.UNLOADING, None, V1, 0, 0, view.incarnation)
-            )
+            effects.append(Effect(key, chance.choice(view.models).name, Stage.UNLOADING, None, V1, 0, 0, view.instance))
             ledger.begin(effects[-1])
         elif what < 0.9 and effects:
             ledger.end(effects.pop())

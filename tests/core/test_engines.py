@@ -50,9 +50,9 @@ class Watched:
         self.record = replace(self.record, pod=pod)
         return self.engine
 
-    def follow(self, record: PodRecord | None = None, key: str | None = None) -> None:
+    def sync_targets(self, record: PodRecord | None = None, key: str | None = None) -> None:
         self.record = record or self.record
-        self.engines.follow({KEY: self.record}, {KEY: key})
+        self.engines.sync_targets({KEY: self.record}, {KEY: key})
 
     @property
     def view(self) -> Any:
@@ -88,7 +88,7 @@ async def watched() -> AsyncIterator[Watched]:
 async def test_an_engine_that_answers_is_up_with_its_release() -> None:
     async with watched() as it:
         await it.serve("--release", "0.28.0")
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         assert (it.view.release, it.view.models) == ("0.28.0", ())
 
@@ -97,7 +97,7 @@ async def test_the_log_says_once_that_an_engine_is_gone_and_that_it_is_back(capl
     caplog.set_level("INFO", "lora_operator.engines.prober")
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         assert caplog.messages == []  # a fleet that is up when the operator starts is no news
         await engine.kill()
@@ -108,12 +108,12 @@ async def test_the_log_says_once_that_an_engine_is_gone_and_that_it_is_back(capl
         assert gone.levelname == "WARNING" and gone.getMessage().startswith(f"the engine of pod {KEY} does not answer")
         assert (back.levelname, back.getMessage()) == ("INFO", f"the engine of pod {KEY} answers, vLLM 0.28.0")
         caplog.clear()
-        it.follow(replace(it.record, pod=replace(it.record.pod, container_id="another")))
-        await it.until(lambda: it.view.incarnation.endswith("another"))
+        it.sync_targets(replace(it.record, pod=replace(it.record.pod, container_id="another")))
+        await it.until(lambda: it.view.instance.endswith("another"))
         assert caplog.messages == [f"the engine of pod {KEY} has started anew, and has nothing loaded"]
         caplog.clear()
-        it.follow(replace(it.record, uid="of a new pod"))
-        await it.until(lambda: it.view.incarnation.startswith("of a new pod"))
+        it.sync_targets(replace(it.record, uid="of a new pod"))
+        await it.until(lambda: it.view.instance.startswith("of a new pod"))
         assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
             ("INFO", f"pod {KEY} has given way to a new one of that name")
         ]
@@ -122,7 +122,7 @@ async def test_the_log_says_once_that_an_engine_is_gone_and_that_it_is_back(capl
 async def test_a_hang_is_a_suspicion_first_and_what_it_held_is_remembered(tmp_path: Path) -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         path = str(write_adapter(tmp_path / "sql", base_model="tiny", rank=2))
         await it.client.load(it.engines.endpoint(KEY), "sql", path)
@@ -141,14 +141,14 @@ async def test_a_hang_is_a_suspicion_first_and_what_it_held_is_remembered(tmp_pa
 async def test_a_refused_connection_means_that_everything_is_forgotten(tmp_path: Path) -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         path = str(write_adapter(tmp_path / "sql", base_model="tiny", rank=2))
         await it.client.load(it.engines.endpoint(KEY), "sql", path)
         await it.until(lambda: it.view.listed("sql"))
         it.engines.note_settled(KEY)
         await engine.kill()
         await it.until(lambda: it.view.state is EngineState.STARTING)
-        assert it.view.models == () and not it.view.settled
+        assert it.view.models == () and not it.view.has_served
         await it.serve(port=engine.port)
         await it.until(lambda: it.view.state is EngineState.UP)
         assert it.gone == []  # a restart is no drift
@@ -157,7 +157,7 @@ async def test_a_refused_connection_means_that_everything_is_forgotten(tmp_path:
 async def test_what_somebody_unloads_is_told_once(tmp_path: Path) -> None:
     async with watched() as it:
         await it.serve()
-        it.follow()
+        it.sync_targets()
         path = str(write_adapter(tmp_path / "sql", base_model="tiny", rank=2))
         endpoint = it.engines.endpoint(KEY)
         await it.client.load(endpoint, "sql", path)
@@ -171,14 +171,14 @@ async def test_what_somebody_unloads_is_told_once(tmp_path: Path) -> None:
 async def test_a_look_that_overlaps_an_effect_of_ours_is_not_believed(tmp_path: Path) -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         late = engine.faults.add("late", "models", times=1)  # the answer is made now, and comes after the load
         await it.until(lambda: late.hits)
         it.engines.touch(KEY)
         path = str(write_adapter(tmp_path / "sql", base_model="tiny", rank=2))
         await it.client.load(it.engines.endpoint(KEY), "sql", path)
-        it.engines.note_loaded(KEY, it.view.incarnation, EngineModel("sql", path, "tiny"))
+        it.engines.note_loaded(KEY, it.view.instance, EngineModel("sql", path, "tiny"))
         it.engines.touch(KEY)
         late.cleared.set()
         await it.until_looked()
@@ -188,7 +188,7 @@ async def test_a_look_that_overlaps_an_effect_of_ours_is_not_believed(tmp_path: 
 async def test_a_probe_of_a_suspect_engine_that_overlaps_a_load_is_not_believed_either(tmp_path: Path) -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         late = engine.faults.add("late", "models", times=1)
         await it.until(lambda: late.hits)
@@ -196,7 +196,7 @@ async def test_a_probe_of_a_suspect_engine_that_overlaps_a_load_is_not_believed_
         it.engines.touch(KEY)
         path = str(write_adapter(tmp_path / "sql", base_model="tiny", rank=2))
         await it.client.load(it.engines.endpoint(KEY), "sql", path)
-        it.engines.note_loaded(KEY, it.view.incarnation, EngineModel("sql", path, "tiny"))
+        it.engines.note_loaded(KEY, it.view.instance, EngineModel("sql", path, "tiny"))
         it.engines.touch(KEY)
         seen: list[bool] = []
         it.engines._changed = lambda _: seen.append(it.view.listed("sql") is not None)
@@ -208,11 +208,11 @@ async def test_a_probe_of_a_suspect_engine_that_overlaps_a_load_is_not_believed_
 async def test_a_load_that_is_confirmed_during_a_look_that_fails_is_not_lost() -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         hang = engine.faults.add("hang", "models")
         await it.until(lambda: hang.hits)
-        it.engines.note_loaded(KEY, it.view.incarnation, EngineModel("sql", "/adapters/sql/x", "tiny"))
+        it.engines.note_loaded(KEY, it.view.instance, EngineModel("sql", "/adapters/sql/x", "tiny"))
         await it.until(lambda: it.view.state is EngineState.SUSPECT)
         assert it.view.listed("sql")
 
@@ -220,7 +220,7 @@ async def test_a_load_that_is_confirmed_during_a_look_that_fails_is_not_lost() -
 async def test_a_confirmation_from_an_earlier_life_counts_for_nothing() -> None:
     async with watched() as it:
         await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         it.engines.note_loaded(KEY, "another/life", EngineModel("sql", "/adapters/sql/x", "tiny"))
         assert it.view.models == ()
@@ -230,7 +230,7 @@ async def test_a_confirmation_from_an_earlier_life_counts_for_nothing() -> None:
 async def test_a_container_that_does_not_run_is_down_and_no_news_twice() -> None:
     async with watched() as it:
         pod = replace(it.record.pod, container_running=False)
-        it.follow(replace(it.record, pod=pod))
+        it.sync_targets(replace(it.record, pod=pod))
         await it.until(lambda: it.view.state is EngineState.DOWN)
         since, changes = it.view.since, len(it.changes)
         for _ in range(20):
@@ -245,9 +245,9 @@ async def test_a_pod_that_gets_its_address_late_is_looked_at_then() -> None:
         await it.serve()
         there = it.record
         it.engines._probe_seconds = 3600.0
-        it.follow(replace(there, pod=replace(there.pod, ip=None)))
+        it.sync_targets(replace(there, pod=replace(there.pod, ip=None)))
         await it.until(lambda: it.view.state is EngineState.DOWN)
-        it.follow(there)
+        it.sync_targets(there)
         await it.until(lambda: it.view.state is EngineState.UP)
 
 
@@ -255,11 +255,11 @@ async def test_a_key_that_is_given_later_is_used_at_once() -> None:
     async with watched() as it:
         await it.serve("--api-key", "s3cret-key")
         it.engines._probe_seconds = 3600.0
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.DOWN)
         assert it.view.reason == "EngineUnauthorized"
         assert it.engines.refusing() == {KEY}
-        it.follow(key="s3cret-key")
+        it.sync_targets(key="s3cret-key")
         await it.until(lambda: it.view.state is EngineState.UP)
         assert it.engines.refusing() == set()
         assert "s3cret" not in repr(it.engines.endpoint(KEY)) + repr(it.view)
@@ -269,7 +269,7 @@ async def test_a_key_that_is_given_later_is_used_at_once() -> None:
 async def test_a_single_failed_look_moves_nothing(fault: dict[str, Any]) -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         engine.faults.add(endpoint="models", times=1, **fault)
         await it.until_looked()
@@ -283,10 +283,10 @@ async def test_waiting_for_first_looks_ends_when_the_pod_goes() -> None:
         engine = await it.serve()
         engine.faults.add("hang", "all")
         it.client._timeouts = Timeouts(probe=60.0)
-        it.follow()
+        it.sync_targets()
         waiting = asyncio.create_task(it.engines.first_looks(60.0))
         await it.until(lambda: engine.journal.calls["models"])
-        it.engines.follow({}, {})
+        it.engines.sync_targets({}, {})
         async with asyncio.timeout(5):
             await waiting
         assert it.engines.views == {}
@@ -295,8 +295,8 @@ async def test_waiting_for_first_looks_ends_when_the_pod_goes() -> None:
 async def test_a_pod_that_is_gone_has_no_endpoint() -> None:
     async with watched() as it:
         await it.serve()
-        it.follow()
-        it.engines.follow({}, {})
+        it.sync_targets()
+        it.engines.sync_targets({}, {})
         with pytest.raises(Exception, match="is gone"):
             it.engines.endpoint(KEY)
         it.engines.touch(KEY)
@@ -311,7 +311,7 @@ async def test_many_starting_engines_share_a_bounded_rate() -> None:
     async with watched() as it:
         records = {f"ns/p{n}": replace(a_pod(f"p{n}"), key=f"ns/p{n}") for n in range(100)}
         down = {key: replace(r, pod=replace(r.pod, ip="127.0.0.1", port=1)) for key, r in records.items()}
-        it.engines.follow(down, {})
+        it.engines.sync_targets(down, {})
         await it.until(lambda: all(v.state is EngineState.STARTING for v in it.engines.views.values()))
         assert it.engines._delay("ns/p0") >= 100 / 200
 
@@ -319,7 +319,7 @@ async def test_many_starting_engines_share_a_bounded_rate() -> None:
 async def test_a_probe_that_finds_nothing_new_leaves_the_view_the_object_that_it_was() -> None:
     async with watched() as it:
         await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         view, changes = it.view, len(it.changes)
         await it.until_looked()
@@ -330,10 +330,10 @@ async def test_after_a_refused_connection_the_engine_is_asked_again_at_once_and_
     async with watched() as it:
         engine = await it.serve()
         it.engines._probe_seconds = 3600.0
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         it.engines._tripwires.cut_all()
-        it.engines.note_loaded(KEY, it.view.incarnation, EngineModel("sql", "/adapters/sql/x", "tiny"))
+        it.engines.note_loaded(KEY, it.view.instance, EngineModel("sql", "/adapters/sql/x", "tiny"))
         await engine.kill()
         it.engines.look_now(KEY)
         await it.until(lambda: it.view.state is EngineState.STARTING)
@@ -349,7 +349,7 @@ async def test_probes_of_many_pods_begin_a_few_at_a_time_and_silent_ones_hold_up
         engine = await it.serve()
         engine.faults.add("hang", "models", times=4)
         records = {f"ns/p{n}": replace(it.record, key=f"ns/p{n}") for n in range(8)}
-        it.engines.follow(records, {})
+        it.engines.sync_targets(records, {})
         await it.until(lambda: sum(v.state is EngineState.UP for v in it.engines.views.values()) == 4)
         engine.faults.clear()
         await it.until(lambda: all(v.state is EngineState.UP for v in it.engines.views.values()))
@@ -358,7 +358,7 @@ async def test_probes_of_many_pods_begin_a_few_at_a_time_and_silent_ones_hold_up
 async def test_a_look_that_a_load_overlaps_is_not_followed_by_another_at_once() -> None:
     async with watched() as it:
         engine = await it.serve()
-        it.follow()
+        it.sync_targets()
         await it.until(lambda: it.view.state is EngineState.UP)
         it.engines._probe_seconds = 3600.0
         await it.engines.next_probe(KEY)

@@ -39,7 +39,7 @@ async def test_a_pod_that_serves_nobody_yet_loads_side_by_side_and_a_serving_one
         fresh.faults.clear()
         await fleet.until(lambda: fleet.ready("many"))
         assert late.hits >= 1
-        await fleet.until(lambda: all(view.settled for view in fleet.parts.engines.views.values()))
+        await fleet.until(lambda: all(view.has_served for view in fleet.parts.engines.views.values()))
         one = fresh.faults.add("late", "load")
         for number in range(4, 7):
             fleet.write(f"more/a{number}", seed=number)

@@ -14,7 +14,7 @@ import pytest
 
 from lora_operator.api.well_known import FINALIZER
 from lora_operator.desired.adapters import Desired, desired
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.execution import finalizers as finalize
 from lora_operator.execution.finalizers import Finalizers, Leftovers
 from lora_operator.informers.cache import Cluster
@@ -269,14 +269,14 @@ def test_a_pod_that_is_gone_or_going_has_let_go() -> None:
 
 def test_a_running_engine_that_was_never_heard_of_may_hold_anything() -> None:
     record = a_pod()
-    view = EngineView(incarnation_of(record), EngineState.UNKNOWN)
+    view = EngineView(instance_of(record), EngineState.UNKNOWN)
     assert left((record, view)) == ["whatever p0 holds, as its engine does not say"]
 
 
 def test_a_load_under_way_is_waited_for() -> None:
     record = a_pod()
     ledger = Ledger()
-    ledger.begin(Effect(record.key, "sql", Stage.LOADING, "ns/la/sql", V1, 1, 1, incarnation_of(record)))
+    ledger.begin(Effect(record.key, "sql", Stage.LOADING, "ns/la/sql", V1, 1, 1, instance_of(record)))
     assert left((record, an_engine(record)), ledger=ledger) == ["sql on p0"]
 
 

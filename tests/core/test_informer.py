@@ -12,7 +12,7 @@ import pytest
 from lora_operator.api.well_known import POD_LABEL
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
-from lora_operator.router.following import Following
+from lora_operator.router.cluster_informers import Following
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.test_app import LORA, PODS, a_list
 

@@ -58,17 +58,17 @@ async def test_a_secret_is_read_once_for_all_pods_that_need_it(caplog: pytest.Lo
     async with api_keys() as (api, made):
         api.objects[SECRET] = a_secret(KEY.encode() + b"\n")
         pods = {f"ns/p{n}": a_locked_pod(f"p{n}") for n in range(3)}
-        assert set(made.follow(pods).values()) == {None}
+        assert set(made.sync_targets(pods).values()) == {None}
         await made.first_reads(10.0)
-        assert set(made.follow(pods).values()) == {KEY}
-        made.follow(pods)
+        assert set(made.sync_targets(pods).values()) == {KEY}
+        made.sync_targets(pods)
         assert len(api.calls) == 1
         assert KEY not in caplog.text and KEY not in repr(pods)
 
 
 async def test_a_pod_without_a_key_needs_none() -> None:
     async with api_keys() as (api, made):
-        assert made.follow({"ns/p0": a_pod()}) == {"ns/p0": None}
+        assert made.sync_targets({"ns/p0": a_pod()}) == {"ns/p0": None}
         await made.first_reads(10.0)
         assert api.calls == []
 
@@ -92,12 +92,12 @@ async def test_a_secret_that_cannot_be_used_is_told_and_read_again(
         if body is not None:
             api.objects[SECRET] = body
         pods = {"ns/p0": a_locked_pod()}
-        made.follow(pods)
+        made.sync_targets(pods)
         await made.first_reads(10.0)
-        made.follow(pods)
+        made.sync_targets(pods)
         assert says in made.problems["ns/p0"]
         api.objects[SECRET] = a_secret(KEY.encode())
-        await until(lambda: made.follow(pods)["ns/p0"] == KEY)
+        await until(lambda: made.sync_targets(pods)["ns/p0"] == KEY)
         assert made.problems == {}
 
 
@@ -106,18 +106,18 @@ async def test_a_key_that_is_refused_is_read_again_soon(monkeypatch: pytest.Monk
     async with api_keys() as (api, made):
         api.objects[SECRET] = a_secret(b"old-key")
         pods = {"ns/p0": a_locked_pod()}
-        made.follow(pods)
+        made.sync_targets(pods)
         await made.first_reads(10.0)
         api.objects[SECRET] = a_secret(KEY.encode())
-        await until(lambda: made.follow(pods, refused={"ns/p0"})["ns/p0"] == KEY)
+        await until(lambda: made.sync_targets(pods, refused={"ns/p0"})["ns/p0"] == KEY)
 
 
 async def test_what_no_pod_needs_is_forgotten() -> None:
     async with api_keys() as (api, made):
         api.objects[SECRET] = a_secret(KEY.encode())
-        made.follow({"ns/p0": a_locked_pod()})
+        made.sync_targets({"ns/p0": a_locked_pod()})
         await made.first_reads(10.0)
-        made.follow({})
+        made.sync_targets({})
         assert not made._secrets.values and not made._secrets._due
 
 
@@ -126,13 +126,13 @@ async def test_labels_of_nodes_are_known_and_forgotten_with_the_nodes() -> None:
         cluster, news = Cluster(PodDefaults()), asyncio.Event()
         api.objects["/api/v1/nodes/a"] = {"metadata": {"name": "a", "labels": {"zone": "1"}}}
         made = Nodes(api.kube, cluster, news.set)
-        made.follow({"a", "absent"})
+        made.sync_targets({"a", "absent"})
         await news.wait()
         await until(lambda: not made._tasks)
         assert cluster.node_labels == {"a": {"zone": "1"}}
-        made.follow({"a", "absent"})
+        made.sync_targets({"a", "absent"})
         assert len(api.calls) == 2
-        made.follow(set())
+        made.sync_targets(set())
         assert cluster.node_labels == {} and not made._due
         await made.stop()
 
@@ -141,7 +141,7 @@ async def test_nodes_that_may_not_be_read_are_one_line_however_many_they_are(cap
     async with an_api_server() as api:
         api.statuses = {f"/api/v1/nodes/{name}": 403 for name in "abc"}
         made = Nodes(api.kube, Cluster(PodDefaults()), lambda: None)
-        made.follow({"a", "b", "c"})
+        made.sync_targets({"a", "b", "c"})
         await until(lambda: not made._tasks)
         assert [line.partition(",")[0] for line in caplog.messages] == ["labels of nodes may not be read (rbac.nodes)"]
         await made.stop()
@@ -153,7 +153,7 @@ async def test_the_first_plan_can_wait_for_the_labels() -> None:
         api.objects["/api/v1/nodes/a"] = {"metadata": {"name": "a", "labels": {"zone": "1"}}}
         made = Nodes(api.kube, cluster, lambda: None)
         await made.first_reads(timeout=30.0)  # nothing to wait for
-        made.follow({"a"})
+        made.sync_targets({"a"})
         await made.first_reads(timeout=30.0)
         assert cluster.node_labels == {"a": {"zone": "1"}}
         await made.stop()
@@ -170,10 +170,10 @@ async def test_a_node_that_could_not_be_read_is_read_again(monkeypatch: pytest.M
         else:
             api.raw["/api/v1/nodes/a"] = b"nonsense"
         made = Nodes(api.kube, cluster, lambda: None)
-        made.follow({"a"})
+        made.sync_targets({"a"})
         await until(lambda: not made._tasks)
         api.raw.clear()
         api.statuses.clear()
-        made.follow({"a"})
+        made.sync_targets({"a"})
         await until(lambda: cluster.node_labels)
         await made.stop()

@@ -236,7 +236,7 @@ async def test_nothing_meant_for_a_pod_is_sent_to_its_successor(
         await fleet.add_pod("p0")
         fetching.set()
         await fleet.until(lambda: fleet.ready("la"))
-        assert effect.incarnation != fleet.view("p0").incarnation
+        assert effect.instance != fleet.view("p0").instance
         assert fleet.engines["p0"].journal.calls["load"] == 1
 
 

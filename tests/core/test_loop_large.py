@@ -123,7 +123,7 @@ async def test_a_failure_that_falls_due_during_a_round_is_tried_again_at_once(
         planner = SlowPlanner(fleet, monkeypatch)
         fleet.operator.loop.mark()
         await fleet.until(lambda: planner.begun)
-        wanted, life = fleet.adapter("sql"), fleet.view("p0").incarnation
+        wanted, life = fleet.adapter("sql"), fleet.view("p0").instance
         failures = fleet.parts.failures
         failures.add(wanted.key, wanted.version, "ns/p0", life, "Refused", "no", time.monotonic(), slow=False)
         await fleet.until(lambda: failures.next_due(time.monotonic()) is None)

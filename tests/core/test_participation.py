@@ -8,7 +8,7 @@ import pytest
 
 from lora_operator.delivery.retention import needed
 from lora_operator.desired.adapters import desired
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.planning.fault_isolation import Isolation
@@ -67,7 +67,7 @@ def test_a_pod_that_holds_ours_leaves_only_when_it_is_rid_of_it(state: EngineSta
 def test_a_load_under_way_keeps_a_pod_in_sight() -> None:
     record = a_pod(**PLAIN)
     ledger = Ledger()
-    ledger.begin(Effect(record.key, "sql", Stage.LOADING, "ns/la/sql", V1, 1, 1, incarnation_of(record)))
+    ledger.begin(Effect(record.key, "sql", Stage.LOADING, "ns/la/sql", V1, 1, 1, instance_of(record)))
     assert look(record, an_engine(record), ledger=ledger).leaving == {record.key}
 
 
@@ -76,7 +76,7 @@ def test_a_pod_that_status_names_is_looked_at_once() -> None:
     resource = a_resource(status={"podAssignments": [{"pod": "p0", "adapters": ["sql"]}]})
     participation = Participation()
     assert look(record, resources=(resource,), after=participation).leaving == {record.key}
-    unknown = EngineView(incarnation_of(record))
+    unknown = EngineView(instance_of(record))
     assert look(record, unknown, resources=(resource,), after=participation).leaving == {record.key}
     empty = an_engine(record)
     assert not look(record, empty, resources=(resource,), after=participation).pods
@@ -88,8 +88,8 @@ def test_a_pod_that_status_names_is_looked_at_once() -> None:
 
 def test_a_silent_engine_that_was_never_heard_of_stays_in_sight() -> None:
     record = a_pod(**PLAIN)
-    assert look(record, EngineView(incarnation_of(record), EngineState.DOWN)).leaving == {record.key}
-    assert not look(record, EngineView(incarnation_of(record), EngineState.STARTING)).pods
+    assert look(record, EngineView(instance_of(record), EngineState.DOWN)).leaving == {record.key}
+    assert not look(record, EngineView(instance_of(record), EngineState.STARTING)).pods
 
 
 def test_what_is_wanted_or_listed_stays_on_the_volume() -> None:
@@ -103,7 +103,7 @@ def test_what_is_wanted_or_listed_stays_on_the_volume() -> None:
 def test_nothing_is_swept_while_an_engine_cannot_say_what_it_has() -> None:
     record = a_pod()
     nothing = desired([], {})
-    life = incarnation_of(record)
+    life = instance_of(record)
     silent = (
         EngineView(life, EngineState.UNKNOWN),
         EngineView(life, EngineState.SUSPECT, "0.32.0"),

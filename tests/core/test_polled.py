@@ -29,7 +29,7 @@ class Desk:
         return {"data": name}
 
     def _follow(self) -> None:
-        self.polled.follow([WHERE])
+        self.polled.sync_targets([WHERE])
 
 
 async def test_where_no_answer_came_it_is_read_again_before_long(monkeypatch: pytest.MonkeyPatch) -> None:

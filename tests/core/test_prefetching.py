@@ -77,14 +77,14 @@ async def test_files_are_brought_once_and_given_up_when_nobody_wants_them_any_mo
     slow = Slow()
     made = Prefetcher(slow, clock=lambda: now[0])  # type: ignore[arg-type]
     early = [(record.key, f"ns/la/{name}") for name in names]
-    made.follow(early, {record.key: record}, wanted)
+    made.sync_targets(early, {record.key: record}, wanted)
     await until(lambda: slow.asked == names)
-    made.follow(early[:2], {record.key: record}, wanted)
+    made.sync_targets(early[:2], {record.key: record}, wanted)
     slow.go.set()
     await until(lambda: not made._tasks)
-    made.follow(early[:2], {record.key: record}, wanted)
+    made.sync_targets(early[:2], {record.key: record}, wanted)
     assert not made._tasks  # one is there, the other failed a moment ago
     now[0] = 60.0
-    made.follow(early[:2], {record.key: record}, wanted)
+    made.sync_targets(early[:2], {record.key: record}, wanted)
     await until(lambda: slow.asked == [*names, "bad"])
     await made.stop()

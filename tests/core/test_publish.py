@@ -17,7 +17,7 @@ from lora_operator.kube import write_queue as writes
 from lora_operator.kube.client import KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.write_queue import Priority, Writes
-from lora_operator.status.writer import Publisher
+from lora_operator.status.writer import StatusWriter
 from lora_operator.telemetry.metrics import Metrics
 from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import a_state, given
@@ -34,7 +34,7 @@ class Desk:
         self.cluster = Cluster(PodDefaults())
         self.writes = Writes()
         self.recorder = Recorder(api.kube, self.writes)
-        self.publisher = Publisher(
+        self.publisher = StatusWriter(
             api.kube, self.cluster, self.writes, self.recorder, self.metrics, quiet_seconds=quiet_seconds
         )
 

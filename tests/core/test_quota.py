@@ -92,16 +92,16 @@ async def test_a_config_map_of_the_namespace_is_read_and_a_quota_nearly_used_is_
         told = Told()
         quotas = NamespaceQuotas(api.kube, {"ns": Quota(adapters=10)}, told, lambda: None)  # type: ignore[arg-type]
         resource = a_resource()
-        assert quotas.follow([resource]).of_namespace("ns") == Quota(10)
+        assert quotas.sync_targets([resource]).of_namespace("ns") == Quota(10)
         api.objects[path] = {"data": {"adapters": "5"}}
-        await until(lambda: quotas.follow([resource]).of_namespace("ns") == Quota(5))
+        await until(lambda: quotas.sync_targets([resource]).of_namespace("ns") == Quota(5))
         api.objects[path] = {"data": {"adapters": "many"}}
-        await until(lambda: quotas.follow([resource]) and "write a whole number" in caplog.text)
-        assert quotas.follow([resource]).of_namespace("ns") == Quota(5)
+        await until(lambda: quotas.sync_targets([resource]) and "write a whole number" in caplog.text)
+        assert quotas.sync_targets([resource]).of_namespace("ns") == Quota(5)
         claims = [a_claim(str(number)) for number in range(4)]
-        _, uses = settle(claims, quotas.follow([resource]))
+        _, uses = settle(claims, quotas.sync_targets([resource]))
         quotas.warn(uses, [resource])
         assert told.events == ["Warning QuotaNearlyUsed namespace ns uses 4 of 5 adapters"]
-        quotas.warn(settle(claims[:3], quotas.follow([resource]))[1], [resource])
+        quotas.warn(settle(claims[:3], quotas.sync_targets([resource]))[1], [resource])
         assert len(told.events) == 1
         await quotas.stop()

@@ -30,13 +30,13 @@ def said(reasons: Reasons) -> list[str]:
 def test_what_there_was_no_time_for_is_worked_out_in_the_rounds_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refused, "AT_A_TIME", 20)  # of two adapters
     reasons, snapshot = Reasons(), a_snapshot()
-    reasons.follow(snapshot, a_plan("full"))
+    reasons.update(snapshot, a_plan("full"))
     assert said(reasons) == ["full", "full", "", "", ""] and reasons.unfinished
-    reasons.follow(snapshot, a_plan("full"))
-    reasons.follow(snapshot, a_plan("full"))
+    reasons.update(snapshot, a_plan("full"))
+    reasons.update(snapshot, a_plan("full"))
     assert said(reasons) == ["full"] * 5 and not reasons.unfinished
     # as long as the fleet is the same, so are the reasons
-    reasons.follow(snapshot, a_plan("nobody reads this"))
+    reasons.update(snapshot, a_plan("nobody reads this"))
     assert said(reasons) == ["full"] * 5
 
 
@@ -44,12 +44,12 @@ def test_after_a_change_old_reasons_are_said_until_there_are_new_ones(monkeypatc
     monkeypatch.setattr(refused, "AT_A_TIME", 20)
     reasons, snapshot = Reasons(), a_snapshot()
     for _ in range(3):
-        reasons.follow(snapshot, a_plan("full"))
+        reasons.update(snapshot, a_plan("full"))
     changed = a_snapshot()
-    reasons.follow(changed, a_plan("anew"))
+    reasons.update(changed, a_plan("anew"))
     assert sorted(said(reasons)) == ["anew", "anew", "full", "full", "full"] and reasons.unfinished
     for _ in range(2):
-        reasons.follow(changed, a_plan("anew"))
+        reasons.update(changed, a_plan("anew"))
     assert said(reasons) == ["anew"] * 5 and not reasons.unfinished
-    reasons.follow(changed, a_plan("", ()))
+    reasons.update(changed, a_plan("", ()))
     assert reasons.of("a") == () and not reasons.unfinished

@@ -49,7 +49,7 @@ class Watched:
                     await self.news.wait()
 
     async def begin(self) -> None:
-        self.requests.follow(True)
+        self.requests.sync_targets(True)
         await self.requests.first_read(10)
         await self.api.until_calls(2)  # it was read, and is being watched
 
@@ -79,7 +79,7 @@ async def test_knows_at_the_first_read_who_was_asked_for_before() -> None:
 
 async def test_nothing_is_read_before_somebody_needs_it() -> None:
     async with watched() as it:
-        it.requests.follow(False)
+        it.requests.sync_targets(False)
         await it.requests.first_read(10)
         it.requests.tidy((), 300.0, NOW)
         assert not it.api.calls
@@ -146,7 +146,7 @@ async def test_an_api_server_that_refuses_for_a_moment_is_asked_again_soon(monke
     async with watched() as it:
         it.put("sql")
         it.api.statuses[PATH] = 403
-        it.requests.follow(True)
+        it.requests.sync_targets(True)
         await it.requests.first_read(10)
         await it.api.until_calls(2)
         del it.api.statuses[PATH]
@@ -156,7 +156,7 @@ async def test_an_api_server_that_refuses_for_a_moment_is_asked_again_soon(monke
 async def test_without_the_right_to_read_it_says_what_to_do_once(caplog: pytest.LogCaptureFixture) -> None:
     async with watched() as it:
         it.api.statuses[PATH] = 403
-        it.requests.follow(True)
+        it.requests.sync_targets(True)
         await it.requests.first_read(10)
         await it.api.until_calls(3)
         assert it.names() == []

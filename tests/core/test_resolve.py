@@ -41,8 +41,8 @@ class Desk:
     def view(self) -> SourceView:
         return self.resolver.views["ns/la"]
 
-    def follow(self, *resources: Resource) -> None:
-        self.resolver.follow(resources)
+    def sync_targets(self, *resources: Resource) -> None:
+        self.resolver.sync_targets(resources)
 
     async def until(self, done: Callable[[], Any]) -> None:
         async with asyncio.timeout(10):
@@ -66,20 +66,20 @@ def of_folder(folder: Path, **metadata: Any) -> Resource:
 async def test_a_local_folder_is_read_and_read_again_when_asked_to(tmp_path: Path) -> None:
     async with a_desk(LocalSource(settle_seconds=0.0)) as desk:
         write_adapter(tmp_path / "a", base_model="tiny", rank=2)
-        desk.follow(of_folder(tmp_path))
+        desk.sync_targets(of_folder(tmp_path))
         await desk.resolver.first_looks(10.0)
         assert desk.view.resolution is not None
         assert [found.name for found in desk.view.resolution.adapters] == ["a"]
         write_adapter(tmp_path / "b", base_model="tiny", rank=2)
         refresh = {"annotations": {"production-stack.vllm-project/refresh": "now"}}
-        desk.follow(of_folder(tmp_path, **refresh))
+        desk.sync_targets(of_folder(tmp_path, **refresh))
         await desk.until(lambda: len(desk.view.resolution.adapters) == 2 if desk.view.resolution else False)
 
 
 async def test_a_folder_that_goes_leaves_the_last_good_answer(tmp_path: Path) -> None:
     async with a_desk(LocalSource(settle_seconds=0.0), interval_seconds=0.01) as desk:
         write_adapter(tmp_path / "models" / "a", base_model="tiny", rank=2)
-        desk.follow(of_folder(tmp_path / "models"))
+        desk.sync_targets(of_folder(tmp_path / "models"))
         await desk.resolver.first_looks(10.0)
         shutil.rmtree(tmp_path / "models")
         await desk.until(lambda: desk.view.error)
@@ -90,7 +90,7 @@ async def test_a_folder_that_goes_leaves_the_last_good_answer(tmp_path: Path) ->
 async def test_the_same_again_is_no_news() -> None:
     source = Scripted(Resolution())
     async with a_desk(source, interval_seconds=0.001) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await desk.news.wait()
         desk.news.clear()
         await desk.until(lambda: len(source.asked) > 3)
@@ -102,7 +102,7 @@ async def test_the_same_error_again_is_no_news_and_another_is() -> None:
     same = SourceError("Away", "it is away", retryable=True)
     source = Scripted(away, same, SourceError("Denied", "no", retryable=False))
     async with a_desk(source, interval_seconds=0.001) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await desk.until(lambda: desk.view.error and desk.view.error.reason == "Denied")
         assert desk.view.resolution is None
 
@@ -110,7 +110,7 @@ async def test_the_same_error_again_is_no_news_and_another_is() -> None:
 async def test_an_unexpected_exception_is_reported_and_tried_again() -> None:
     source = Scripted(RuntimeError("a defect"), Resolution())
     async with a_desk(source, interval_seconds=0.001) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await desk.news.wait()
         assert desk.view.error is not None and desk.view.error.reason == "InternalError"
         await desk.until(lambda: desk.view.resolution is not None)
@@ -119,9 +119,9 @@ async def test_an_unexpected_exception_is_reported_and_tried_again() -> None:
 async def test_another_spec_keeps_what_was_found_until_it_has_an_answer() -> None:
     source = Scripted(Resolution(), SourceError("Away", "it is away", retryable=True))
     async with a_desk(source) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await desk.until(lambda: desk.view.checked)
-        desk.follow(a_resource(spec={"adapterSource": {"type": "local", "repository": "/models/y"}}))
+        desk.sync_targets(a_resource(spec={"adapterSource": {"type": "local", "repository": "/models/y"}}))
         assert not desk.view.checked and desk.view.resolution is not None
         await desk.until(lambda: desk.view.checked)
         assert desk.view.resolution is not None and desk.view.error is not None
@@ -130,9 +130,11 @@ async def test_another_spec_keeps_what_was_found_until_it_has_an_answer() -> Non
 async def test_another_resource_of_the_name_begins_with_nothing() -> None:
     source = Scripted(Resolution(), SourceError("Away", "it is away", retryable=True))
     async with a_desk(source) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await desk.until(lambda: desk.view.checked)
-        desk.follow(a_resource(spec={"adapterSource": {"type": "local", "repository": "/models/y"}}, uid="another"))
+        desk.sync_targets(
+            a_resource(spec={"adapterSource": {"type": "local", "repository": "/models/y"}}, uid="another")
+        )
         assert desk.view.resolution is None
         await desk.until(lambda: desk.view.checked)
         assert desk.view.resolution is None
@@ -140,11 +142,11 @@ async def test_another_resource_of_the_name_begins_with_nothing() -> None:
 
 async def test_a_resource_that_is_gone_or_going_is_followed_no_more() -> None:
     async with a_desk(Scripted(Resolution())) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await desk.until(lambda: desk.view.checked)
-        desk.follow(a_resource(deletionTimestamp="2026-01-01T00:00:00Z"))
+        desk.sync_targets(a_resource(deletionTimestamp="2026-01-01T00:00:00Z"))
         assert desk.resolver.views == {} and not desk.resolver._tasks
-        desk.follow()
+        desk.sync_targets()
 
 
 async def test_an_answer_to_an_older_question_is_thrown_away() -> None:
@@ -158,9 +160,9 @@ async def test_an_answer_to_an_older_question_is_thrown_away() -> None:
 
     source = Slow(Resolution())
     async with a_desk(source) as desk:
-        desk.follow(a_resource())
+        desk.sync_targets(a_resource())
         await asyncio.sleep(0)
-        desk.follow(a_resource(spec={"adapterSource": {"type": "local", "repository": "/models/y"}}))
+        desk.sync_targets(a_resource(spec={"adapterSource": {"type": "local", "repository": "/models/y"}}))
         go.set()
         await desk.until(lambda: desk.view.checked)
         assert [request.repository for request in source.asked] == ["/models/x", "/models/y"]

@@ -25,11 +25,11 @@ async def test_a_resource_may_say_that_the_names_of_base_models_do_not_count(tmp
     resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
     try:
         refused = a_resource(spec=spec)
-        resolver.follow([refused])
+        resolver.sync_targets([refused])
         await resolver.first_looks(5.0)
         resolution = resolver.views[refused.key].resolution
         assert resolution is not None and [item.reason for item in resolution.broken] == ["BaseModelMismatch"]
-        resolver.follow([a_resource(spec=spec | {"baseModelCheck": "Skip"})])
+        resolver.sync_targets([a_resource(spec=spec | {"baseModelCheck": "Skip"})])
         await resolver.first_looks(5.0)
         resolution = resolver.views[refused.key].resolution
         assert resolution is not None and [item.name for item in resolution.adapters] == ["a"]
@@ -45,15 +45,15 @@ async def test_what_pods_serve_a_model_under_counts_for_its_adapters_even_when_t
     resource = a_resource(spec=spec)
     resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
     try:
-        resolver.follow([resource])
+        resolver.sync_targets([resource])
         await resolver.first_looks(5.0)
         resolution = resolver.views[resource.key].resolution
         assert resolution is not None and resolution.broken[0].reason == "BaseModelMismatch", json.dumps(
             str(resolution)
         )
-        resolver.follow([resource], [("ns", ("chat", "meta-llama/Llama-3.1-8B"))])
+        resolver.sync_targets([resource], [("ns", ("chat", "meta-llama/Llama-3.1-8B"))])
         await resolver.first_looks(5.0)
-        resolver.follow([resource])
+        resolver.sync_targets([resource])
         await resolver.first_looks(5.0)
         resolution = resolver.views[resource.key].resolution
         assert resolution is not None and [a.name for a in resolution.adapters] == ["a"]
@@ -67,10 +67,10 @@ async def test_names_that_nobody_wants_are_not_kept_and_of_one_model_only_so_man
     resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
     try:
         for number in range(3 * MOST_ALIASES):
-            resolver.follow([resource], [("ns", ("chat", f"chat-{number}")), ("ns", (f"other-{number}",))])
+            resolver.sync_targets([resource], [("ns", ("chat", f"chat-{number}")), ("ns", (f"other-{number}",))])
         (names,) = resolver._aliases.values()
         assert len(names) == MOST_ALIASES and {"chat", f"chat-{number}"} <= names
-        resolver.follow([], [("ns", ("chat", "more"))])
+        resolver.sync_targets([], [("ns", ("chat", "more"))])
         assert not resolver._aliases
     finally:
         await resolver.stop()

@@ -12,7 +12,7 @@ import pytest
 from lora_operator.api.usage_record import Use
 from lora_operator.desired.adapters import desired
 from lora_operator.desired.expand import Expansions
-from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.sources import SourceView
@@ -21,7 +21,7 @@ from lora_operator.planning.pod_selection import Participation
 from lora_operator.planning.snapshot import Observed, take_snapshot
 from lora_operator.planning.snapshots import Snapshots
 from lora_operator.sources import SourceError
-from lora_operator.status.inputs import States, status_inputs
+from lora_operator.status.inputs import StatusInputs, status_inputs
 from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Planner, Policy, plan
 from tests.core.builders import V1, V2, a_failing_source, a_pod, a_resource, a_source, foreign, found, ours
@@ -120,7 +120,7 @@ class World:
         dice, key = self.dice, key or self.some(self.pods)
         models = [ours(name, dice.choice((V1, V2))) for name in dice.sample(NAMES, dice.randrange(4))]
         models += [foreign("d")] if dice.random() < 0.2 else []
-        life = incarnation_of(self.pods[key]) if dice.random() < 0.9 else "another"
+        life = instance_of(self.pods[key]) if dice.random() < 0.9 else "another"
         state = dice.choice((EngineState.UP,) * 4 + tuple(EngineState))
         self.views[key] = EngineView(life, state, dice.choice(("0.32.0", "0.14.0")), tuple(models))
 
@@ -137,7 +137,7 @@ class World:
                 case "next":
                     effect.stage = NEXT.get(effect.stage, effect.stage)
             return
-        name, life = dice.choice(NAMES), incarnation_of(self.pods[pod])
+        name, life = dice.choice(NAMES), instance_of(self.pods[pod])
         stage = dice.choice((Stage.FETCHING, Stage.WITHDRAWING))
         self.ledger.begin(Effect(pod, name, stage, f"ns/r{dice.randrange(4)}/{name}", V1, 1000, 8, life))
 
@@ -151,7 +151,7 @@ class World:
         elif dice.random() < 0.3:
             self.failures.add_death(adapter, V1, "it died", self.now)
         else:
-            life = incarnation_of(self.pods[pod])
+            life = instance_of(self.pods[pod])
             passes = dice.random() < 0.5
             self.failures.add(adapter, V1, pod, life, "No", f"at {self.now}", self.now, False, passes=passes)
 
@@ -208,7 +208,7 @@ class World:
 def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(seed: int) -> None:
     world = World(seed)
     expansions, snapshots = Expansions(world.holdings, world.size_of), Snapshots()
-    states, participation = States(), Participation()
+    states, participation = StatusInputs(), Participation()
     planner = Planner(Policy())
     for step in range(60):
         event = world.happens()
@@ -222,7 +222,7 @@ def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(se
         made = planner.plan(snapshot)
         assert made.assignments == plan(snapshot).assignments
         seen = (wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
-        states.follow(*seen)
+        states.update(*seen)
         held = world.holdings.of
         inputs = {key: states.of(resource) for key, resource in wanted.resources.items()}
         assert inputs | states.departing(wanted, held) == status_inputs(*seen, held), (step, event)
@@ -232,7 +232,7 @@ def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(se
 
 def test_a_round_after_which_nothing_has_happened_gives_the_very_same_objects() -> None:
     world = World(1)
-    expansions, snapshots, states = Expansions(world.holdings, world.size_of), Snapshots(), States()
+    expansions, snapshots, states = Expansions(world.holdings, world.size_of), Snapshots(), StatusInputs()
     resource = a_resource("only")
     world.resources, world.sources = {resource.key: resource}, {resource.key: a_source(resource, found("a"))}
 
@@ -240,7 +240,7 @@ def test_a_round_after_which_nothing_has_happened_gives_the_very_same_objects() 
         wanted = expansions.desired(world.resources.values(), world.sources, {}, world.use)
         snapshot = snapshots.take(wanted, world.observed, world.ledger, world.failures, world.now)
         made = plan(snapshot)
-        states.follow(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        states.update(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
         return wanted, *snapshot.pods, *(states.of(each) for each in wanted.resources.values())
 
     first, second = a_round(), a_round()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lora_operator.desired.adapters import desired
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.inflight import Effect, Stage
 from lora_operator.planning.snapshot import take_snapshot
@@ -68,7 +68,7 @@ def test_a_load_under_way_takes_its_room_until_the_engine_lists_it() -> None:
     resource = a_resource()
     wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
     ledger, failures = nothing_under_way()
-    ledger.begin(Effect(record.key, "sql", Stage.FETCHING, "ns/la/sql", V1, 1000, 8, incarnation_of(record)))
+    ledger.begin(Effect(record.key, "sql", Stage.FETCHING, "ns/la/sql", V1, 1000, 8, instance_of(record)))
     (pod,) = take_snapshot(wanted, observed((record, view)), ledger, failures, 0.0).pods
     assert [r.state for r in pod.residents] == [ResidentState.LOADING]
     (pod,) = take_snapshot(wanted, observed((record, an_engine(record, ours("sql")))), ledger, failures, 0.0).pods
@@ -127,9 +127,7 @@ def test_a_failed_load_excludes_the_pair_until_it_is_due_again() -> None:
     resource = a_resource()
     wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
     ledger, failures = nothing_under_way()
-    failure = failures.add(
-        "ns/la/sql", V1, record.key, incarnation_of(record), "LoadRefused", "broken", 100.0, slow=False
-    )
+    failure = failures.add("ns/la/sql", V1, record.key, instance_of(record), "LoadRefused", "broken", 100.0, slow=False)
     before = take_snapshot(wanted, observed((record, an_engine(record))), ledger, failures, failure.next_at - 0.1)
     assert before.pods[0].excluded["ns/la/sql"][0] is Reason.LOAD_FAILED
     after = take_snapshot(wanted, observed((record, an_engine(record))), ledger, failures, failure.next_at + 0.1)
@@ -141,7 +139,7 @@ def test_what_failed_and_says_nothing_of_the_version_is_told_from_what_does_unti
     record, resource = a_pod(), a_resource()
     wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
     ledger, failures = nothing_under_way()
-    life, key = incarnation_of(record), "ns/la/sql"
+    life, key = instance_of(record), "ns/la/sql"
     failure = failures.add(key, V1, record.key, life, "Away", "away", 100.0, slow=False, passes=passes)
     snapshots, seen = Snapshots(), []
     view = an_engine(record)

@@ -12,7 +12,7 @@ from lora_operator.desired.adapters import desired
 from lora_operator.kube.client import Kube
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.write_queue import Writes
-from lora_operator.status.scaling_events import Teller
+from lora_operator.status.scaling_events import ScalingEvents
 from lora_scheduler import Load, LoadCause, Obstacle, Overload, Plan, Pod, Resident, Snapshot
 from tests.core.builders import a_resource, a_source, found
 
@@ -30,7 +30,7 @@ class Told:
 
     def __init__(self) -> None:
         self._recorder = Recorder(cast(Kube, None), cast(Writes, _Nowhere()))
-        self.teller = Teller(self._recorder)
+        self.teller = ScalingEvents(self._recorder)
         self._deployment: dict[str, Any] = {}
         self._generation = 1
 

@@ -50,7 +50,7 @@ async def test_what_is_new_is_said_at_once(client: AgentClient, scripted: Script
     record = a_pod(scripted.endpoint.port)
     async with told_by(client) as readiness:
         for said, verdict in enumerate((LACKS, HAS, LACKS), 1):
-            readiness.follow({record.key: verdict}, {record.key: record})
+            readiness.sync_targets({record.key: verdict}, {record.key: record})
             await scripted.until_asked("/v1/readiness", said)
     assert scripted.of("/v1/readiness")[:2] == [
         {"container": "containerd://one", "open": False, "message": "it lacks sql"},
@@ -64,19 +64,19 @@ async def test_it_is_repeated_while_adapters_are_on_their_way(
     monkeypatch.setattr(agent_readiness, "REPEAT_SECONDS", 0.01)
     record = a_pod(scripted.endpoint.port)
     async with told_by(client) as readiness:
-        readiness.follow({record.key: LACKS}, {record.key: record})
+        readiness.sync_targets({record.key: LACKS}, {record.key: record})
         await scripted.until_asked("/v1/readiness", 3)
 
 
 async def test_how_many_are_lacking_is_said_the_next_time(client: AgentClient, scripted: ScriptedAgent) -> None:
     record = a_pod(scripted.endpoint.port)
     async with told_by(client) as readiness:
-        readiness.follow({record.key: LACKS}, {record.key: record})
+        readiness.sync_targets({record.key: LACKS}, {record.key: record})
         await scripted.until_asked("/v1/readiness", 1)
         for count in range(20):
-            readiness.follow({record.key: replace(LACKS, message=f"it lacks {count}")}, {record.key: record})
+            readiness.sync_targets({record.key: replace(LACKS, message=f"it lacks {count}")}, {record.key: record})
             await asyncio.sleep(0)
-        readiness.follow({record.key: HAS}, {record.key: record})
+        readiness.sync_targets({record.key: HAS}, {record.key: record})
         await scripted.until_asked("/v1/readiness", 2)
     assert [body["open"] for body in scripted.of("/v1/readiness")] == [False, True]
 
@@ -88,13 +88,13 @@ async def test_that_an_engine_starts_is_said_once_and_a_pod_that_is_ready_is_nam
     ready = a_pod(scripted.endpoint.port, ready=True)
     async with told_by(client) as readiness:
         for _ in range(3):
-            readiness.follow({record.key: STARTS}, {record.key: record})
+            readiness.sync_targets({record.key: STARTS}, {record.key: record})
             await until_silent(readiness)
         for _ in range(3):
-            readiness.follow({}, {record.key: ready})
+            readiness.sync_targets({}, {record.key: ready})
             await until_silent(readiness)
         anew = a_pod(scripted.endpoint.port, ready=True, container="containerd://two")
-        readiness.follow({}, {record.key: anew})
+        readiness.sync_targets({}, {record.key: anew})
         await until_silent(readiness)
     said = [(body["container"], body["open"]) for body in scripted.of("/v1/readiness")]
     assert said == [("containerd://one", False), ("containerd://one", True), ("containerd://two", True)]
@@ -105,7 +105,7 @@ async def test_an_agent_that_is_not_there_yet_hears_it_when_it_is(client: AgentC
         pass
     record = a_pod(gone.endpoint.port)
     async with told_by(client) as readiness:
-        readiness.follow({record.key: STARTS}, {record.key: record})
+        readiness.sync_targets({record.key: STARTS}, {record.key: record})
         await asyncio.sleep(0.05)
         async with ScriptedAgent(gone.endpoint.port) as there:
             await there.until_asked("/v1/readiness", 1)
@@ -118,9 +118,9 @@ async def test_pods_without_agent_address_or_container_are_let_alone(
     async with told_by(client) as readiness:
         for change in ({"agent_port": None}, {"ip": None}, {"container_id": None}):
             other = replace(record, pod=replace(record.pod, **change))  # type: ignore[arg-type]
-            readiness.follow({record.key: LACKS}, {record.key: other})
-        readiness.follow({}, {record.key: record})  # one that is ending
-        readiness.follow({record.key: LACKS}, {})
+            readiness.sync_targets({record.key: LACKS}, {record.key: other})
+        readiness.sync_targets({}, {record.key: record})  # one that is ending
+        readiness.sync_targets({record.key: LACKS}, {})
         assert not readiness._tasks
     assert scripted.asked == []
 
@@ -128,9 +128,9 @@ async def test_pods_without_agent_address_or_container_are_let_alone(
 async def test_a_real_agent_opens_by_it(client: AgentClient, tmp_path: Path) -> None:
     async with an_agent(tmp_path, engine_port=0) as agent, told_by(client) as readiness:
         record = a_pod(agent.port)
-        readiness.follow({record.key: LACKS}, {record.key: record})
+        readiness.sync_targets({record.key: LACKS}, {record.key: record})
         while "it lacks sql" not in (await agent.ask("GET", "/readyz", token=None)).text:
             pass
-        readiness.follow({record.key: HAS}, {record.key: record})
+        readiness.sync_targets({record.key: HAS}, {record.key: record})
         while (await agent.ask("GET", "/readyz", token=None)).status != 200:
             pass

@@ -111,7 +111,7 @@ async def test_what_an_agent_was_told_counts_for_one_life_of_the_pod_and_only_if
         # it gets a list without this version, and whether it took that is never known
         knowing.loaded = frozenset({LOADED})
         scripted.answering.clear()
-        agents.follow({again.key: again})
+        agents.sync_targets({again.key: again})
         await scripted.until_asked("/v1/loaded", 3)
         await agents.stop()
         scripted.answering.set()
@@ -126,7 +126,7 @@ async def test_what_was_let_go_is_held_anew(client: AgentClient, agent: Agent, c
     evict = ("DELETE", f"/v1/adapters/alpaca/{case.order.fingerprint}")
     async with way(client, Located(case.order)) as (agents, knowing):
         await agents.bring(record, wanted, ignore)
-        agents.follow({record.key: record})  # it was unloaded
+        agents.sync_targets({record.key: record})  # it was unloaded
         while (answer := await agent.ask(*evict)).status == 409:
             await asyncio.gather(*agents._telling.values())
         assert answer.status == 204
@@ -199,7 +199,7 @@ async def test_nothing_is_loaded_while_nobody_knows_what_the_engine_has(
     async with way(client, Located(case.order)) as (agents, knowing):
         knowing.loaded = None
         error = await failure(agents, a_pod_with_an_agent(scripted.endpoint.port), case)
-        agents.follow({"ns/p0": a_pod_with_an_agent(scripted.endpoint.port)})
+        agents.sync_targets({"ns/p0": a_pod_with_an_agent(scripted.endpoint.port)})
     assert (error.reason, error.retryable) == ("PodNotReady", True)
     assert scripted.of("/v1/loaded") == []
 
@@ -273,7 +273,7 @@ async def test_an_agent_is_told_once_for_each_change_and_again_after_a_restart(
 
         async def rounds(told: int) -> None:
             for _ in range(3):
-                agents.follow({record.key: record})
+                agents.sync_targets({record.key: record})
                 await settled(agents)
             assert len(scripted.of("/v1/loaded")) == told
 
@@ -282,7 +282,7 @@ async def test_an_agent_is_told_once_for_each_change_and_again_after_a_restart(
         await rounds(2)
         record = replace(record, pod=replace(record.pod, container_id="another"))
         await rounds(3)
-        agents.follow({})
+        agents.sync_targets({})
         await rounds(4)  # it is forgotten with its pod
     assert scripted.of("/v1/adapters") == []
 
@@ -298,7 +298,7 @@ async def test_what_an_agent_evicted_is_passed_on_with_its_pod(
 ) -> None:
     scripted.evicted = [{"name": "old", "fingerprint": "2" * 16, "sizeBytes": 7, "why": "room"}]
     async with way(client, Located(case.order)) as (agents, knowing):
-        agents.follow({"ns/p0": a_pod_with_an_agent(scripted.endpoint.port)})
+        agents.sync_targets({"ns/p0": a_pod_with_an_agent(scripted.endpoint.port)})
         await settled(agents)
     assert knowing.evicted == [("ns/p0", "old")]
 
@@ -309,7 +309,7 @@ async def test_an_agent_that_hangs_delays_nobody_else(client: AgentClient, case:
         pods = {
             f"ns/{name}": a_pod_with_an_agent(each.endpoint.port, name) for name, each in (("a", hung), ("b", well))
         }
-        agents.follow(pods)
+        agents.sync_targets(pods)
         await well.until_asked("/v1/loaded", 1)
         await agents.bring(pods["ns/b"], a_wish(case), ignore)
 
@@ -341,6 +341,6 @@ async def test_an_agent_that_is_away_is_no_news_for_the_log(
         pass
     with caplog.at_level(logging.INFO):
         async with way(client, Located(case.order)) as (agents, _):
-            agents.follow({"ns/p0": a_pod_with_an_agent(gone.endpoint.port)})
+            agents.sync_targets({"ns/p0": a_pod_with_an_agent(gone.endpoint.port)})
             await asyncio.sleep(0)
     assert not caplog.records

@@ -49,7 +49,7 @@ def wishes(count: int) -> Desired:
 async def test_more_than_are_brought_at_a_time_are_all_brought_in_one_round() -> None:
     ways, record, wanted = LateAgent(), a_pod(), wishes(3 * AT_A_TIME)
     made = Prefetcher(ways)  # type: ignore[arg-type]
-    made.follow([(record.key, key) for key in wanted.adapters], {record.key: record}, wanted)
+    made.sync_targets([(record.key, key) for key in wanted.adapters], {record.key: record}, wanted)
     await ways.until(3 * AT_A_TIME)
     assert ways.most_at_once == AT_A_TIME
     await made.stop()
@@ -59,7 +59,7 @@ async def test_an_agent_that_is_late_is_asked_again_without_another_round(monkey
     monkeypatch.setattr(prefetcher, "AGAIN_SECONDS", (0.01, 0.02))
     ways, record, wanted = LateAgent(refusals=3), a_pod(), wishes(1)
     made = Prefetcher(ways)  # type: ignore[arg-type]
-    made.follow([(record.key, key) for key in wanted.adapters], {record.key: record}, wanted)
+    made.sync_targets([(record.key, key) for key in wanted.adapters], {record.key: record}, wanted)
     await ways.until(1)
     assert ways.asked == 4
     await made.stop()
@@ -69,7 +69,7 @@ async def test_nothing_is_begun_after_a_stop(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(prefetcher, "AGAIN_SECONDS", (0.01, 0.02))
     ways, record, wanted = LateAgent(refusals=100), a_pod(), wishes(1)
     made = Prefetcher(ways)  # type: ignore[arg-type]
-    made.follow([(record.key, key) for key in wanted.adapters], {record.key: record}, wanted)
+    made.sync_targets([(record.key, key) for key in wanted.adapters], {record.key: record}, wanted)
     await ways.changed.wait()
     await made.stop()
     asked = ways.asked

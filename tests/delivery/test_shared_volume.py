@@ -11,7 +11,7 @@ import pytest
 from e2e.stores.proxy import Fault
 from lora_operator.artifacts import WEIGHTS_FILE
 from lora_operator.cache.volume import StoreError, VolumeStore
-from lora_operator.delivery import Ways
+from lora_operator.delivery import DeliveryRouter
 from lora_operator.delivery.shared import SharedVolume
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.fetcher import Fetcher
@@ -151,7 +151,7 @@ async def test_pods_with_an_agent_get_files_through_it_and_others_by_the_volume(
             self.seen.append("prefetch")
 
     by_agent = Noting()
-    ways = Ways(volume.way, by_agent)
+    ways = DeliveryRouter(volume.way, by_agent)
     await ways.bring(a_pod_with_an_agent(8090), a_wish(case), ignore)
     await ways.prefetch(a_pod_with_an_agent(8090), a_wish(case))
     assert by_agent.seen == ["bring", "prefetch"] and not volume.folder.exists()

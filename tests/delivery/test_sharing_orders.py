@@ -89,7 +89,7 @@ async def test_what_pods_held_that_are_gone_is_let_go(tmp_path: Path, client: Ag
         await other.loaded(key)
     async with an_agent(tmp_path, pod="ns/p0") as agent:
         agents = the_way(client, Located(case.order), gone=lambda holder: holder in ("ns/gone", "ns/p0"))
-        agents.follow({"ns/p0": a_pod_with_an_agent(agent.port)})
+        agents.sync_targets({"ns/p0": a_pod_with_an_agent(agent.port)})
         await asyncio.gather(*agents._telling.values())
         assert (await agent.loaded()).body["holders"] == ["ns/other", "ns/p0"]
 
@@ -104,7 +104,7 @@ async def test_without_the_lease_agents_are_neither_asked_nor_told(
     record = a_pod_with_an_agent(scripted.endpoint.port)
     with pytest.raises(KubeError):
         await agents.bring(record, a_wish(case), lambda _: None)
-    agents.follow({"ns/p0": record})
+    agents.sync_targets({"ns/p0": record})
     await asyncio.sleep(0)
     await agents.stop()
     assert scripted.asked == []

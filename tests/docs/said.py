@@ -23,8 +23,8 @@ WORD = re.compile(r"[A-Z][a-z0-9]+([A-Z][a-z0-9]*)*")
 # Where reasons are written as they are, and the other words there that look like one.
 PLACES = (
     "planning/pod_readiness.py", "execution/readiness_gates.py", "informers/credentials.py", "picking/choosing.py",
-    "picking/exchange.py", "picking/taking.py", "router/absence.py", "router/asking.py", "router/derive.py",
-    "router/entries.py", "status/aggregate.py", "status/transitions.py",
+    "picking/exchange.py", "picking/request_body.py", "router/absence.py", "router/usage_recorder.py",
+    "router/derive.py", "router/entries.py", "status/aggregate.py", "status/transitions.py",
 )  # fmt: skip
 NO_REASONS = {"True", "False", "Secret", "SourceReady", "Normal", "Warning"}
 

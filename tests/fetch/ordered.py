@@ -18,7 +18,7 @@ from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.links import Renew
-from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
+from lora_operator.fetch.manifest import Archive, FetchFile, FetchManifest, Link
 from tests.artifacts.written_adapter import lora_tensors, safetensors_bytes, write_adapter
 
 WEIGHTS_URL = "/alpaca/weights"
@@ -47,12 +47,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def an_order(files: dict[str, bytes], link: Link, **changes: object) -> FetchOrder:
+def an_order(files: dict[str, bytes], link: Link, **changes: object) -> FetchManifest:
     """The config inline and the weights by `link`; `changes` are of the weights' FetchFile."""
     config, weights = files[CONFIG_FILE], files[WEIGHTS_FILE]
     found = [AdapterFile(name, len(data), sha256(data)) for name, data in files.items()]
     linked = FetchFile(WEIGHTS_FILE, len(weights), sha256(weights), link=link)
-    return FetchOrder(
+    return FetchManifest(
         "alpaca",
         fingerprint(found),
         (
@@ -62,9 +62,9 @@ def an_order(files: dict[str, bytes], link: Link, **changes: object) -> FetchOrd
     )
 
 
-def an_archive_order(files: dict[str, bytes], archive: Archive) -> FetchOrder:
+def an_archive_order(files: dict[str, bytes], archive: Archive) -> FetchManifest:
     found = [AdapterFile(name, len(data), sha256(data)) for name, data in files.items()]
-    return FetchOrder(
+    return FetchManifest(
         "alpaca",
         fingerprint(found),
         tuple(FetchFile(name, len(data), sha256(data)) for name, data in files.items()),
@@ -91,7 +91,7 @@ class Case:
         self.limits = LIMITS
 
     @property
-    def order(self) -> FetchOrder:
+    def order(self) -> FetchManifest:
         return an_order(self.files, self.link)
 
     @property
@@ -100,7 +100,7 @@ class Case:
 
     async def fetch(
         self,
-        order: FetchOrder | None = None,
+        order: FetchManifest | None = None,
         *,
         renew: Renew | None = None,
         report: Callable[[int], None] | None = None,
@@ -109,7 +109,7 @@ class Case:
         async with Fetcher(**{"limits": self.limits, **fetcher}) as one:  # type: ignore[arg-type]
             return await one.fetch(order or self.order, self.into, renew=renew, report=report)
 
-    async def failure(self, order: FetchOrder | None = None, **arguments: object) -> FetchError:
+    async def failure(self, order: FetchManifest | None = None, **arguments: object) -> FetchError:
         with pytest.raises(FetchError) as caught:
             await self.fetch(order, **arguments)  # type: ignore[arg-type]
         return caught.value

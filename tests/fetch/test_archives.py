@@ -16,7 +16,7 @@ import pytest
 
 from e2e.stores.proxy import Fault
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
-from lora_operator.fetch.order import Archive, FetchOrder, Link
+from lora_operator.fetch.manifest import Archive, FetchManifest, Link
 from tests.fetch.ordered import LIMITS, SECRET, Case, an_archive_order
 
 KINDS = ("tar", "tar.gz", "zip")
@@ -52,7 +52,7 @@ def tar_of(write: Callable[[tarfile.TarFile], None]) -> bytes:
     return out.getvalue()
 
 
-def serve(case: Case, kind: str, data: bytes, folder: str = "", *, size_bytes: int | None = None) -> FetchOrder:
+def serve(case: Case, kind: str, data: bytes, folder: str = "", *, size_bytes: int | None = None) -> FetchManifest:
     case.store.files = {"/archive": data}
     link = Link(case.store.url("/archive", sig=SECRET), tag=case.store.tag("/archive"))
     return an_archive_order(case.files, Archive(link, kind, folder, size_bytes))

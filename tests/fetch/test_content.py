@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.scan import WeightsScan
-from lora_operator.fetch.order import FetchFile
+from lora_operator.fetch.manifest import FetchFile
 from tests.artifacts.written_adapter import lora_tensors, safetensors_bytes, with_header
 from tests.fetch.ordered import CHUNK, WEIGHTS_URL, Case, an_order, sha256
 

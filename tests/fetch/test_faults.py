@@ -13,7 +13,7 @@ import pytest
 from e2e.stores.proxy import Fault
 from lora_operator.artifacts import WEIGHTS_FILE
 from lora_operator.fetch.errors import FetchError
-from lora_operator.fetch.order import Link
+from lora_operator.fetch.manifest import Link
 from tests.fetch.ordered import CHUNK, LIMITS, SECRET, STALL_SECONDS, WEIGHTS_URL, Case, an_order
 from tests.fetch.tally import Tally
 

@@ -12,7 +12,7 @@ from e2e.stores.proxy import Fault
 from lora_operator.fetch.addresses import as_address, is_metadata, is_private
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.fetch.order import Link
+from lora_operator.fetch.manifest import Link
 from lora_operator.fetch.resolver import CheckedResolver
 from tests.fetch.ordered import WEIGHTS_URL, Case, an_order
 

@@ -27,7 +27,7 @@ async def fetch_and_die(case: Case, after_blocks: int) -> None:
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
         "from lora_operator.fetch.fetcher import Fetcher\n"
-        "from lora_operator.fetch.order import FetchFile, FetchOrder, Link\n"
+        "from lora_operator.fetch.manifest import FetchFile, FetchManifest, Link\n"
         "from lora_operator.fetch.partial import PartialFile\n"
         "from tests.fetch.ordered import LIMITS\n"
         "into, url, tag, size, digest, left = sys.argv[1:]\n"
@@ -40,7 +40,7 @@ async def fetch_and_die(case: Case, after_blocks: int) -> None:
         "async def main():\n"
         "    file = FetchFile('adapter_model.safetensors', int(size), digest, link=Link(url, tag=tag))\n"
         "    async with Fetcher(limits=LIMITS) as fetcher:\n"
-        "        await fetcher.fetch(FetchOrder('alpaca', '0' * 16, (file,)), Path(into))\n"
+        "        await fetcher.fetch(FetchManifest('alpaca', '0' * 16, (file,)), Path(into))\n"
         "asyncio.run(main())\n"
     )
     weights = case.order.files[1]

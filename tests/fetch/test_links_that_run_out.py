@@ -10,7 +10,7 @@ import pytest
 from e2e.stores.proxy import Fault
 from lora_operator.artifacts import WEIGHTS_FILE
 from lora_operator.fetch.errors import FetchError
-from lora_operator.fetch.order import FetchOrder, Link
+from lora_operator.fetch.manifest import FetchManifest, Link
 from lora_operator.fetch.pace import Bandwidth
 from tests.fetch.ordered import LIMITS, SECRET, WEIGHTS_URL, Case, an_order
 
@@ -26,7 +26,7 @@ class Signer:
     def revoke(self) -> None:
         self.case.store.accepted = set()
 
-    async def renew(self) -> FetchOrder:
+    async def renew(self) -> FetchManifest:
         self.given += 1
         await asyncio.sleep(0)
         assert self.case.store.accepted is not None
@@ -92,7 +92,7 @@ async def test_gives_up_where_fresh_links_are_refused_too(case: Case) -> None:
 async def test_refuses_a_renewed_order_for_other_content(case: Case) -> None:
     case.store.script.append(Fault(status=403))
 
-    async def renew() -> FetchOrder:
+    async def renew() -> FetchManifest:
         return replace(case.order, fingerprint="0" * 16)
 
     assert (await case.failure(renew=renew)).reason == "SourceChanged"
@@ -101,7 +101,7 @@ async def test_refuses_a_renewed_order_for_other_content(case: Case) -> None:
 async def test_passes_on_why_links_cannot_be_renewed(case: Case) -> None:
     case.store.script.append(Fault(status=403))
 
-    async def renew() -> FetchOrder:
+    async def renew() -> FetchManifest:
         raise FetchError("AuthenticationFailed", "the Secret is gone", retryable=False)
 
     assert (await case.failure(renew=renew)).reason == "AuthenticationFailed"

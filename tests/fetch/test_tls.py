@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator.fetch.order import Link
+from lora_operator.fetch.manifest import Link
 from tests.fetch.ordered import WEIGHTS_URL, Case, an_order
 
 

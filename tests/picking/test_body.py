@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_operator.picking.body import MOST_MEMBERS, MOST_VALUES, BadBody, read_body
+from lora_operator.picking.model_field import MOST_MEMBERS, MOST_VALUES, BadBody, read_body
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

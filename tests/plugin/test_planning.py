@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from e2e.world.adapters import write_adapter
 from lora_operator.cli.main import main as operator_main
 from lora_operator.plugin.main import main
-from lora_operator.plugin.trial import kinds, needs, play, with_more, without
+from lora_operator.plugin.what_if import kinds, needs, play, with_more, without
 from lora_scheduler import Adapter, Pod, Policy, Resident, Snapshot
 from tests.core.api_server import ApiServer
 from tests.plugin.a_fleet import GROUP, a_pod, an_adapter, fill, show

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from lora_operator.api.usage_record import CONFIG_MAP, read_entries
-from lora_operator.router.asking import Asking
+from lora_operator.router.usage_recorder import UsageRecorder
 from tests.core.api_server import ApiServer, an_api_server
 from tests.router.serving import Clock
 
@@ -18,13 +18,13 @@ NOW = datetime(2026, 11, 21, 17, 50, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def an_asking(*, there: bool = True) -> AsyncIterator[tuple[ApiServer, Asking, Clock]]:
+async def an_asking(*, there: bool = True) -> AsyncIterator[tuple[ApiServer, UsageRecorder, Clock]]:
     """Writes to an API server on loopback, with the ConfigMap there or not."""
     clock = Clock()
     async with an_api_server() as api:
         if there:
             api.put(MAP, {"metadata": {"name": CONFIG_MAP, "namespace": "system", "uid": "m"}})
-        asking = Asking(api.kube, "system", clock=clock, wall_clock=lambda: NOW)
+        asking = UsageRecorder(api.kube, "system", clock=clock, wall_clock=lambda: NOW)
         task = asyncio.create_task(asking.run())
         try:
             yield api, asking, clock

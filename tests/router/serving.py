@@ -13,11 +13,11 @@ import aiohttp
 from aiohttp import web
 
 from lora_operator.router.api import RouterApi
-from lora_operator.router.asking import Asking
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.serving import runner_of
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.ui.fleet import Fleet as FleetView
+from lora_operator.router.usage_recorder import UsageRecorder
 from tests.router.fleet import Fleet
 
 Json = dict[str, Any]
@@ -117,7 +117,7 @@ class Reader:
 
 @asynccontextmanager
 async def served(
-    fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bool = True, asking: Asking | None = None
+    fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bool = True, asking: UsageRecorder | None = None
 ) -> AsyncIterator[Served]:
     clock = Clock()
     freshness = Freshness(clock)

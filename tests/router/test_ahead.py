@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_operator.router.ahead import Ahead
+from lora_operator.router.early_status import Ahead
 from tests.core.builders import a_state, given
 from tests.router.fleet import NAMESPACE, a_fleet
 

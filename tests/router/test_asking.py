@@ -9,8 +9,8 @@ import pytest
 
 from lora_operator.api.usage_record import CONFIG_MAP, MOST_ENTRIES, entry_of, key_of
 from lora_operator.kube.lease import LeaseLost
-from lora_operator.router import asking as asking_module
-from lora_operator.router.asking import NotAccepted
+from lora_operator.router import usage_recorder as asking_module
+from lora_operator.router.usage_recorder import NotAccepted
 from tests.router.recording import MAP, MAPS, NOW, an_asking, recorded
 
 

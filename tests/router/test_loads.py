@@ -16,10 +16,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from e2e.vllm_sim import Engine, serve
-from lora_operator.router.load_metrics import LoadMetrics
-from lora_operator.router.loads import NO_LOAD, OK, STALE_SECONDS, Ages, Loads, load_of
 from lora_operator.router.picker import DEFAULT_POLICY, Picker
 from lora_operator.router.serving import Router
+from lora_operator.router.traffic import NO_LOAD, OK, STALE_SECONDS, Ages, Loads, load_of
+from lora_operator.router.traffic_metrics import LoadMetrics
 from lora_operator.vllm.client import Timeouts
 from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
 from tests.core.api_server import an_api_server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lora_operator.router.entries import Entry
-from lora_operator.router.nearness import near_names
+from lora_operator.router.near_names import near_names
 from lora_operator.router.table import RoutingTable
 
 

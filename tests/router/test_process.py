@@ -16,7 +16,8 @@ from lora_operator.api.well_known import POD_LABEL
 from lora_operator.cli.main import parser
 from lora_operator.informers import informer
 from lora_operator.manager.router import run_router
-from lora_operator.router import following, freshness
+from lora_operator.router import cluster_informers as following
+from lora_operator.router import freshness
 from lora_operator.router.settings import RouterSettings, from_arguments
 from lora_operator.settings.options import SettingsError
 from lora_operator.telemetry.server import ServeError

@@ -8,7 +8,6 @@ from typing import Any
 
 from lora_scheduler.routing import (
     Answer,
-    Ask,
     Endpoint,
     EndpointState,
     EngineLoad,
@@ -16,6 +15,7 @@ from lora_scheduler.routing import (
     HoldingState,
     Index,
     Picked,
+    RoutingRequest,
     Rules,
     pick,
 )
@@ -44,16 +44,22 @@ def an_index(*pods: Endpoint, known: Collection[str] = (), **settings: Any) -> I
     return index
 
 
-def ask(*adapters: str, **fields: Any) -> Ask:
-    return Ask(adapters, **fields)
+def ask(*adapters: str, **fields: Any) -> RoutingRequest:
+    return RoutingRequest(adapters, **fields)
 
 
 def answers(
-    index: Index, question: Ask | str, policy: str = "lora-affinity", *, times: int = 50, now: float = 0.0, **rules: Any
+    index: Index,
+    question: RoutingRequest | str,
+    policy: str = "lora-affinity",
+    *,
+    times: int = 50,
+    now: float = 0.0,
+    **rules: Any,
 ) -> list[Answer]:
     """Many picks of the same, with other draws."""
     chance = random.Random(1)
-    wanted = Ask((question,)) if isinstance(question, str) else question
+    wanted = RoutingRequest((question,)) if isinstance(question, str) else question
     return [pick(index, wanted, now=now, chance=chance, rules=Rules(policy, **rules)) for _ in range(times)]
 
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_scheduler.routing import (
-    Ask,
     Endpoint,
     EndpointState,
     EngineLoad,
@@ -18,6 +17,7 @@ from lora_scheduler.routing import (
     Index,
     NotLoaded,
     Picked,
+    RoutingRequest,
     Rules,
     pick,
 )
@@ -48,16 +48,16 @@ def random_load(rng: random.Random, now: float) -> EngineLoad:
     )
 
 
-def random_ask(rng: random.Random) -> Ask:
+def random_ask(rng: random.Random) -> RoutingRequest:
     some = frozenset(f"p{n}" for n in range(8) if rng.random() < 0.5)
-    return Ask(
+    return RoutingRequest(
         tuple(rng.sample(ADAPTERS, rng.choice([0, 1, 1, 1, 2, 3]))), rng.choice(["llama", "mistral"]),
         rng.random() < 0.5, frozenset(rng.sample(ADAPTERS, 1)),
         some if rng.random() < 0.2 else frozenset(), some if rng.random() < 0.2 else None,
     )  # fmt: skip
 
 
-def check(index: Index, fleet: dict[str, Endpoint], ask: Ask, now: float, rng: random.Random) -> None:
+def check(index: Index, fleet: dict[str, Endpoint], ask: RoutingRequest, now: float, rng: random.Random) -> None:
     may = [
         one for one in fleet.values()
         if one.state is EndpointState.SERVING and one.pod not in ask.avoid
@@ -86,7 +86,7 @@ def serving(endpoint: Endpoint) -> set[str]:
     return {holding.adapter for holding in endpoint.holdings if holding.state is HoldingState.SERVING}
 
 
-def on_its_way(endpoint: Endpoint, ask: Ask) -> bool:
+def on_its_way(endpoint: Endpoint, ask: RoutingRequest) -> bool:
     return any(one.adapter in ask.adapters and one.state is HoldingState.LOADING for one in endpoint.holdings)
 
 

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from lora_scheduler.routing import Ask, EngineLoad, Index, Picked, pick
+from lora_scheduler.routing import EngineLoad, Index, Picked, RoutingRequest, pick
 from tests.routing.fleets import DRAINING, a_pod, an_index, busy, picked
 
 
 def load_of(index: Index, pod: str, now: float = 0.0) -> float:
-    answer = pick(index, Ask(base_model="llama", among=frozenset({pod})), now=now, chance=random.Random(1))
+    answer = pick(index, RoutingRequest(base_model="llama", among=frozenset({pod})), now=now, chance=random.Random(1))
     assert isinstance(answer, Picked)
     return answer.load
 

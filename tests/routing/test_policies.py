@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lora_scheduler.routing import (
-    Ask,
     EngineLoad,
     Holding,
     Index,
@@ -17,6 +16,7 @@ from lora_scheduler.routing import (
     InvalidEndpoint,
     InvalidRules,
     Picked,
+    RoutingRequest,
     Rules,
     Weights,
     pick,
@@ -67,7 +67,7 @@ def test_affinity_never_answers_with_another_pod_for_one_that_may_not_load_but_n
     assert given == {("p0", "idle")}
 
 
-def answers_spills(index: Index, wanted: Ask) -> list[tuple[str, str | None]]:
+def answers_spills(index: Index, wanted: RoutingRequest) -> list[tuple[str, str | None]]:
     return [(a.endpoint.pod, a.spill) for a in answers(index, wanted) if isinstance(a, Picked)]
 
 
@@ -246,7 +246,7 @@ def test_the_same_draws_give_the_same_answers() -> None:
         (lambda: Weights(free_slot=float("inf")), InvalidRules, "free_slot is inf"),
         (lambda: Index(stale_seconds=0), InvalidRules, "stale_seconds is 0"),
         (lambda: Index(half_life_seconds=float("nan")), InvalidRules, "half_life_seconds is nan"),
-        (lambda: Ask(), InvalidAsk, "neither an adapter nor a base model"),
+        (lambda: RoutingRequest(), InvalidAsk, "neither an adapter nor a base model"),
         (lambda: ask("a", "a"), InvalidAsk, "twice"),
         (lambda: a_pod("p9", host_slots=-1), InvalidEndpoint, "'p9' has host_slots -1"),
         (lambda: a_pod("p9", gpu_slots=-1), InvalidEndpoint, "gpu_slots -1"),

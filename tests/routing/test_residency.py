@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lora_scheduler.routing import Ask, Holding, NotLoaded, Picked, Unknown, pick
+from lora_scheduler.routing import Holding, NotLoaded, Picked, RoutingRequest, Unknown, pick
 from tests.routing.fleets import (
     DRAINING,
     LOADING,
@@ -88,7 +88,7 @@ def test_a_load_on_its_way_is_joined_rather_than_another_begun(policy: str) -> N
 def test_a_name_that_nobody_has_heard_of_is_unknown(policy: str) -> None:
     index = an_index(a_pod("p1", "a"))
     assert answers(index, ask("a", "x", "y"), policy, times=1) == [Unknown(("x", "y"))]
-    assert answers(index, Ask(base_model="gpt"), policy, times=1) == [Unknown(("gpt",))]
+    assert answers(index, RoutingRequest(base_model="gpt"), policy, times=1) == [Unknown(("gpt",))]
 
 
 def test_an_adapter_is_known_from_its_announcement_until_it_is_forgotten_and_gone() -> None:
@@ -112,10 +112,10 @@ def test_a_known_adapter_of_a_base_model_without_pods_is_not_loaded() -> None:
 @every_policy
 def test_the_base_model_is_served_by_all_its_pods(policy: str) -> None:
     index = an_index(a_pod("p1", "a"), a_pod("p2"), a_pod("p3", state=DRAINING), a_pod("p4", base_model="mistral"))
-    assert picked(index, Ask(base_model="llama"), policy) == {"p1", "p2"}
+    assert picked(index, RoutingRequest(base_model="llama"), policy) == {"p1", "p2"}
     index.put(a_pod("p1", state=DRAINING), now=0.0)
     index.put(a_pod("p2", state=DRAINING), now=0.0)
-    assert answers(index, Ask(base_model="llama"), policy, times=1) == [NotLoaded((), "llama")]
+    assert answers(index, RoutingRequest(base_model="llama"), policy, times=1) == [NotLoaded((), "llama")]
 
 
 @every_policy

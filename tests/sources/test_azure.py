@@ -16,7 +16,7 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from yarl import URL
 
 from e2e.stores.azure import ACCOUNT, KEY, AzureServer
-from lora_operator.fetch.order import FetchFile, FetchOrder
+from lora_operator.fetch.manifest import FetchFile, FetchManifest
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, SourceError
 from lora_operator.sources.azure import AzureSource
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
@@ -46,7 +46,7 @@ class Container:
     async def resolved(self, place: str = "", previous: Resolution | None = None, **changes: Any) -> Resolution:
         return await self.source.resolve(self.request(place, **changes), previous)
 
-    async def located(self, found: FoundAdapter, **changes: Any) -> FetchOrder:
+    async def located(self, found: FoundAdapter, **changes: Any) -> FetchManifest:
         return await self.source.locate(self.request("/adapters", **changes), found)
 
     def sas(self, lifetime: timedelta = timedelta(minutes=30), *, may: str = "rl") -> str:

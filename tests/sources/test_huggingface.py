@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from e2e.stores.hub import LocalHub, Repository
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, SourceError
 from lora_operator.sources.huggingface import HuggingFaceSource
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
@@ -44,7 +44,7 @@ async def refused(hub: LocalHub, repository: str, **changes: Any) -> SourceError
     return caught.value
 
 
-async def located(hub: LocalHub, found: FoundAdapter, repository: str, **changes: Any) -> FetchOrder:
+async def located(hub: LocalHub, found: FoundAdapter, repository: str, **changes: Any) -> FetchManifest:
     return await HuggingFaceSource(endpoint=hub.url).locate(a_request("huggingface", repository, **changes), found)
 
 

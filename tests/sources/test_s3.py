@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from e2e.stores.s3 import KEYS, PAGE_KEYS, S3Server
-from lora_operator.fetch.order import FetchFile, FetchOrder
+from lora_operator.fetch.manifest import FetchFile, FetchManifest
 from lora_operator.sources import Credentials, Resolution, SourceError
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
@@ -47,7 +47,7 @@ class Bucket:
         given = {"endpoint": self.server.endpoint, "credentials": SECRET, "region": "us-east-1"} | changes
         return a_request("s3", f"{self.name}{place}", **given)
 
-    async def located(self, found: Any, **changes: Any) -> FetchOrder:
+    async def located(self, found: Any, **changes: Any) -> FetchManifest:
         return await self.source.locate(self.request("/adapters", **changes), found)
 
 

@@ -13,7 +13,7 @@ from lora_operator.cache.store_error import StoreError
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.fetcher import Fetcher
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.tracing import OFF, Tracing
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class Job:
     """One version on its way. `order` is the newest that was sent: its links are the ones that hold. None at the end:
     links are secrets, and nobody needs them any more."""
 
-    def __init__(self, order: FetchOrder, prefetch: bool) -> None:
-        self.order: FetchOrder | None = order
+    def __init__(self, order: FetchManifest, prefetch: bool) -> None:
+        self.order: FetchManifest | None = order
         self.size_bytes = order.size_bytes
         self.prefetch = prefetch
         self.done_bytes = 0
@@ -56,7 +56,7 @@ class Jobs:
     def items(self) -> Iterator[tuple[Key, Job]]:
         yield from sorted(self._jobs.items())
 
-    def start(self, order: FetchOrder, *, prefetch: bool) -> Job:
+    def start(self, order: FetchManifest, *, prefetch: bool) -> Job:
         """Begin a fetch, or join the one under way and give it the order's fresh links."""
         key = (order.name, order.fingerprint)
         job = self._jobs.get(key)
@@ -85,8 +85,8 @@ class Jobs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: Key, job: Job, order: FetchOrder) -> None:
-        async def renew() -> FetchOrder:
+    async def _run(self, key: Key, job: Job, order: FetchManifest) -> None:
+        async def renew() -> FetchManifest:
             # whoever waits is told at once, and asks again with new links
             job.renewed.clear()
             job.wants_links = True

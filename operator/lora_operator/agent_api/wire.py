@@ -27,7 +27,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from lora_operator.artifacts.names import valid_adapter_name
-from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
+from lora_operator.fetch.manifest import Archive, FetchFile, FetchManifest, Link
 
 MAX_BODY_BYTES = 48 << 20  # a config of 1 MiB and a header that travel inline, base64, with room to spare
 MAX_WAIT_SECONDS = 30.0
@@ -86,7 +86,7 @@ class OrderBody(Body):
     prefetch: bool = False
 
     @classmethod
-    def of(cls, order: FetchOrder, *, prefetch: bool) -> OrderBody:
+    def of(cls, order: FetchManifest, *, prefetch: bool) -> OrderBody:
         """What to send for `order`."""
         return cls(
             files=tuple(
@@ -104,11 +104,11 @@ class OrderBody(Body):
             prefetch=prefetch,
         )  # fmt: skip
 
-    def to_order(self, name: str, fingerprint: str) -> FetchOrder:
+    def to_order(self, name: str, fingerprint: str) -> FetchManifest:
         """The order for this version. Raises InvalidAdapterName."""
         valid_adapter_name(name)
         archive = self.archive
-        return FetchOrder(
+        return FetchManifest(
             name,
             fingerprint,
             tuple(

@@ -11,7 +11,7 @@ from typing import Any
 from lora_operator.cli.stopping import run
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.manager.router import run_router
-from lora_operator.process.components import PartEnded
+from lora_operator.process.components import ComponentExited
 from lora_operator.router.semantic import EmbeddingModelError, Semantic, load_model
 from lora_operator.router.settings import ENVIRONMENT_PREFIX, RouterSettings, from_arguments
 from lora_operator.settings.options import add_options
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     try:
         return run(lambda stop: _run(settings, stop))
-    except PartEnded as error:
+    except ComponentExited as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
     except (KubeError, ServeError, EmbeddingModelError) as error:

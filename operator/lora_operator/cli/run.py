@@ -16,7 +16,7 @@ from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.lease import Elector, LeaseLost, LeaseTimes
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.manager.operator import Operator
-from lora_operator.process.components import PartEnded
+from lora_operator.process.components import ComponentExited
 from lora_operator.process.event_loop import Blocks
 from lora_operator.settings.operator import Settings, add_arguments, from_arguments
 from lora_operator.telemetry import logs
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
         return 1
-    except PartEnded as error:
+    except ComponentExited as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1
     except (KubeError, ServeError) as error:

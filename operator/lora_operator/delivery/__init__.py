@@ -3,6 +3,6 @@
 Which way is chosen pod by pod, by what the pod offers (`ways`); every way proves the files before an engine sees them.
 """
 
-from lora_operator.delivery.ways import Delivery, Ways
+from lora_operator.delivery.delivery_router import Delivery, DeliveryRouter
 
-__all__ = ["Delivery", "Ways"]
+__all__ = ["Delivery", "DeliveryRouter"]

@@ -22,7 +22,7 @@ from lora_operator.agent_api.wire import (
     ReadinessBody,
     VersionBody,
 )
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.tracing import OFF, Tracing
 from lora_operator.vllm.answers import Endpoint
 
@@ -52,7 +52,12 @@ class AgentClient:
         self._token = token
 
     async def fetch(
-        self, endpoint: Endpoint, order: FetchOrder, *, prefetch: bool = False, wait_seconds: float = MAX_WAIT_SECONDS
+        self,
+        endpoint: Endpoint,
+        order: FetchManifest,
+        *,
+        prefetch: bool = False,
+        wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> EntryBody:
         """Have the version fetched; returns when it is there, has failed, or the time is over. Raises AgentError."""
         body = OrderBody.of(order, prefetch=prefetch)

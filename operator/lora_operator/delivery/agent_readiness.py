@@ -48,7 +48,7 @@ class AgentReadiness:
         self._news: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def follow(self, found: Mapping[str, Verdict], pods: Mapping[str, PodRecord]) -> None:
+    def sync_targets(self, found: Mapping[str, Verdict], pods: Mapping[str, PodRecord]) -> None:
         """Say what is new; `found` has the pods that are not Ready."""
         words = {key: word for key, record in pods.items() if (word := _word(record, found.get(key))) is not None}
         for key in [key for key in self._words if key not in words]:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 
 from lora_operator.agent_api.wire import EntryBody, EvictedBody
 from lora_operator.delivery.agent_client import AgentClient, AgentError
-from lora_operator.delivery.orders import Orders
-from lora_operator.delivery.ways import Locate, Report
-from lora_operator.desired.adapters import Wanted
-from lora_operator.engines.prober import incarnation_of
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.delivery.delivery_router import Locate, Report
+from lora_operator.delivery.manifests import Manifests
+from lora_operator.desired.adapters import DesiredAdapter
+from lora_operator.engines.prober import instance_of
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.informers.records import PodRecord
 from lora_operator.kube.client import KubeError
 from lora_operator.sources import SourceError
@@ -50,7 +50,7 @@ class Agents:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client_of = client_of
-        self._orders = Orders(locate, clock, secrets=secrets)
+        self._orders = Manifests(locate, clock, secrets=secrets)
         self._loaded_on = loaded_on
         self._on_evicted = on_evicted
         self._pinned = pinned
@@ -64,7 +64,7 @@ class Agents:
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def bring(self, record: PodRecord, wanted: Wanted, report: Report) -> None:
+    async def bring(self, record: PodRecord, wanted: DesiredAdapter, report: Report) -> None:
         """See `Delivery`."""
         key = (wanted.adapter.name, wanted.adapter.version)
         try:
@@ -89,11 +89,11 @@ class Agents:
                 retryable=True,
             )
 
-    async def prefetch(self, record: PodRecord, wanted: Wanted) -> None:
+    async def prefetch(self, record: PodRecord, wanted: DesiredAdapter) -> None:
         """See `Delivery`."""
         await self._fetch(record, wanted, lambda _: None, prefetch=True)
 
-    def follow(self, pods: Mapping[str, PodRecord]) -> None:
+    def sync_targets(self, pods: Mapping[str, PodRecord]) -> None:
         """Tell agents what their engines have, where that changed: files that nobody has loaded may go."""
         agents = {key: record for key, record in pods.items() if record.pod.agent_port and record.pod.ip}
         tables: tuple[dict[str, object], ...] = (self._told, self._told_at, self._begun, self._held, self._locks)  # type: ignore[assignment]
@@ -106,7 +106,7 @@ class Agents:
             if loaded is None or key in self._telling:
                 continue
             is_due = now - self._told_at.get(key, 0.0) > AGAIN_SECONDS
-            if self._told.get(key) == (incarnation_of(record), loaded, self._pinned(key)) and not is_due:
+            if self._told.get(key) == (instance_of(record), loaded, self._pinned(key)) and not is_due:
                 continue
             task = asyncio.create_task(self._tell_quietly(record), name=f"agent of {key}")
             self._telling[key] = task
@@ -119,7 +119,7 @@ class Agents:
         await self._orders.stop()
 
     async def _fetch(
-        self, record: PodRecord, wanted: Wanted, report: Report, order: FetchOrder | None = None, *,
+        self, record: PodRecord, wanted: DesiredAdapter, report: Report, order: FetchManifest | None = None, *,
         prefetch: bool = False,
     ) -> None:  # fmt: skip
         order = order or await self._orders.get(wanted)
@@ -147,7 +147,7 @@ class Agents:
             if entry.wants_links or self._orders.runs_out(order):
                 order = await self._orders.get(wanted, order if entry.wants_links else None)
 
-    async def _asked(self, record: PodRecord, order: FetchOrder, prefetch: bool) -> EntryBody:
+    async def _asked(self, record: PodRecord, order: FetchManifest, prefetch: bool) -> EntryBody:
         """The agent of a new pod may be a little later than its engine, which is nobody's failure."""
         endpoint, pause = _endpoint(record), LATE_FIRST_SECONDS
         while True:
@@ -172,7 +172,7 @@ class Agents:
                     "PodNotReady", f"what the engine of {record.key} has loaded is not known just now", retryable=True
                 )
             versions = loaded | {also} if also is not None else loaded
-            telling = (incarnation_of(record), versions, self._pinned(record.key))
+            telling = (instance_of(record), versions, self._pinned(record.key))
             told = self._told.get(record.key)
             if told is not None and told[0] == telling[0] and also in held_then:
                 return held_then  # it stays: whatever the agent is told from now on names it, too

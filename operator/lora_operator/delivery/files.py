@@ -16,21 +16,21 @@ from lora_operator.agent_api.wire import EvictedBody
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.metrics import FilesMetrics
 from lora_operator.cache.volume import Evicted, StoreError, VolumeStore
-from lora_operator.delivery import Ways
+from lora_operator.delivery import DeliveryRouter
 from lora_operator.delivery.agent_client import AgentClient, AgentError
 from lora_operator.delivery.agent_readiness import AgentReadiness
 from lora_operator.delivery.agents import Agents
 from lora_operator.delivery.prefetcher import Prefetcher
 from lora_operator.delivery.retention import Key, in_use, needed
 from lora_operator.delivery.shared import SharedVolume
-from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.desired.pinning import pinned
 from lora_operator.engines.ownership import our_model
-from lora_operator.engines.prober import Engines, EngineView, incarnation_of
+from lora_operator.engines.prober import Engines, EngineView, instance_of
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import PodRecord
 from lora_operator.informers.sources import Resolver
@@ -115,7 +115,7 @@ class Files:
             secrets=settings.secrets_to_agents,
         )
         self._shared = SharedVolume(self.store, self._fetcher, self._locate)
-        self.ways = Ways(self._shared, self.agents)
+        self.ways = DeliveryRouter(self._shared, self.agents)
         self.prefetcher = Prefetcher(self.ways)
         self._forecast = Forecast(lambda snapshot: plan(snapshot, policy))
 
@@ -173,17 +173,17 @@ class Files:
         await asyncio.wait(ending, timeout=STORE_SECONDS)
         await self._fetcher.close()
 
-    def follow(self, wanted: Desired, snapshot: Snapshot, made: Plan, pods: Mapping[str, PodRecord]) -> None:
+    def sync_targets(self, wanted: Desired, snapshot: Snapshot, made: Plan, pods: Mapping[str, PodRecord]) -> None:
         """Tell agents what is loaded by now, and bring early what the plan will want next."""
         for gone in self._listed.keys() - pods.keys():
             del self._listed[gone]
         spaces = {each.resource.namespace for each in wanted.resources.values() if each.resource.pinned}
         self._pinned = {namespace: pinned(wanted, namespace) for namespace in spaces}
-        self.agents.follow(pods)
+        self.agents.sync_targets(pods)
         starting = frozenset(
             key for key, record in pods.items() if record.pod.agent_port and record.pod.ip and self._starts(key)
         )
-        self.prefetcher.follow(self._forecast.early(snapshot, made, starting), pods, wanted)
+        self.prefetcher.sync_targets(self._forecast.early(snapshot, made, starting), pods, wanted)
 
     def _starts(self, pod: str) -> bool:
         view = self._engines.views.get(pod)
@@ -201,7 +201,7 @@ class Files:
         except TokenError as error:
             raise AgentError("AgentTokenMissing", str(error), retryable=True) from None
 
-    async def _locate(self, wanted: Wanted) -> Path | FetchOrder:
+    async def _locate(self, wanted: DesiredAdapter) -> Path | FetchManifest:
         if wanted.found is None:
             raise SourceError("SourceUnavailable", f"the source of {wanted.adapter.name} is away", retryable=True)
         return await self._resolver.locate(wanted.resource, wanted.found)
@@ -234,7 +234,7 @@ class Files:
     def _loaded_on(self, pod: str) -> frozenset[Key] | None:
         """What the pod's engine has or is about to get; None while nobody knows."""
         record, view = self._cluster.pods.get(pod), self._engines.views.get(pod)
-        if record is None or view is None or view.incarnation != incarnation_of(record):
+        if record is None or view is None or view.instance != instance_of(record):
             return None
         if view.state is not EngineState.UP:
             return None

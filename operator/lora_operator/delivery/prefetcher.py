@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from lora_operator.delivery.ways import Ways
-from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.delivery.delivery_router import DeliveryRouter
+from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.informers.records import PodRecord
 
 log = logging.getLogger(__name__)
@@ -22,15 +22,15 @@ Item = tuple[str, str, str]  # uid of the pod, key of the adapter, version
 class Prefetcher:
     """What was brought is not brought again to the same pod; nothing here is needed for anything to be right."""
 
-    def __init__(self, ways: Ways, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ways: DeliveryRouter, clock: Callable[[], float] = time.monotonic) -> None:
         self._ways = ways
         self._clock = clock
-        self._wanted: dict[Item, tuple[PodRecord, Wanted]] = {}
+        self._wanted: dict[Item, tuple[PodRecord, DesiredAdapter]] = {}
         self._brought: set[Item] = set()
         self._failed: dict[Item, tuple[float, float]] = {}  # not before then, and how long that was
         self._tasks: dict[Item, asyncio.Task[None]] = {}
 
-    def follow(self, early: Sequence[tuple[str, str]], pods: Mapping[str, PodRecord], desired: Desired) -> None:
+    def sync_targets(self, early: Sequence[tuple[str, str]], pods: Mapping[str, PodRecord], desired: Desired) -> None:
         """Work on the first of these (pod, adapter) from now on; what is not among them any more is given up."""
         self._wanted.clear()
         for pod, adapter in early:
@@ -68,7 +68,7 @@ class Prefetcher:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _bring(self, item: Item, record: PodRecord, wanted: Wanted) -> None:
+    async def _bring(self, item: Item, record: PodRecord, wanted: DesiredAdapter) -> None:
         try:
             await self._ways.prefetch(record, wanted)
             self._brought.add(item)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_operator.cache.paths import is_fingerprint
-from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.engines.prober import EngineView
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.engine_state import EngineState
@@ -31,7 +31,7 @@ def in_use(
     return _with_loaded(wanted, pods, engines)
 
 
-def _key(wanted: Wanted) -> Key:
+def _key(wanted: DesiredAdapter) -> Key:
     return wanted.adapter.name, wanted.adapter.version
 
 

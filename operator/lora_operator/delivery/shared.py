@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lora_operator.agent.fills import Fills
 from lora_operator.cache.volume import StoreError, VolumeStore
-from lora_operator.delivery.ways import Locate, Report
-from lora_operator.desired.adapters import Wanted
+from lora_operator.delivery.delivery_router import Locate, Report
+from lora_operator.desired.adapters import DesiredAdapter
 from lora_operator.fetch.fetcher import Fetcher
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.informers.records import PodRecord
 
 Key = tuple[str, str]
@@ -27,7 +27,7 @@ class SharedVolume:
         self._reports: dict[Key, list[Report]] = {}
         self._fills = Fills()
 
-    async def bring(self, record: PodRecord, wanted: Wanted, report: Report) -> None:
+    async def bring(self, record: PodRecord, wanted: DesiredAdapter, report: Report) -> None:
         """See `Delivery`."""
         key = (wanted.adapter.name, wanted.adapter.version)
         reports = self._reports.setdefault(key, [])
@@ -39,7 +39,7 @@ class SharedVolume:
             if not reports:
                 del self._reports[key]
 
-    async def prefetch(self, record: PodRecord, wanted: Wanted) -> None:
+    async def prefetch(self, record: PodRecord, wanted: DesiredAdapter) -> None:
         """See `Delivery`."""
         await self._join((wanted.adapter.name, wanted.adapter.version), wanted, prefetch=True)
 
@@ -51,7 +51,7 @@ class SharedVolume:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _join(self, key: Key, wanted: Wanted, *, prefetch: bool) -> None:
+    async def _join(self, key: Key, wanted: DesiredAdapter, *, prefetch: bool) -> None:
         task, ahead = self._under_way.get(key, (None, False))
         if task is None:
             task = asyncio.create_task(self._publish(key, wanted, prefetch), name=f"files of {wanted.adapter.name}")
@@ -67,7 +67,7 @@ class SharedVolume:
         if not done.cancelled():
             done.exception()  # if everybody who waited for it was cancelled, nobody else asks
 
-    async def _publish(self, key: Key, wanted: Wanted, prefetch: bool) -> None:
+    async def _publish(self, key: Key, wanted: DesiredAdapter, prefetch: bool) -> None:
         adapter = wanted.adapter
         if await (self._store.has(*key) if prefetch else self._store.use(*key)):
             return
@@ -84,10 +84,10 @@ class SharedVolume:
         else:
             await self._fetch(key, wanted, origin, prefetch)
 
-    async def _fetch(self, key: Key, wanted: Wanted, order: FetchOrder, prefetch: bool) -> None:
-        async def renew() -> FetchOrder:
+    async def _fetch(self, key: Key, wanted: DesiredAdapter, order: FetchManifest, prefetch: bool) -> None:
+        async def renew() -> FetchManifest:
             located = await self._locate(wanted)
-            assert isinstance(located, FetchOrder)  # a source has one way of giving files
+            assert isinstance(located, FetchManifest)  # a source has one way of giving files
             return located
 
         def report(done_bytes: int) -> None:

@@ -40,7 +40,7 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredAdapter:
     """One adapter that should be served. `found` is None where only status remembers it (its source is away)."""
 
     resource: str
@@ -77,7 +77,7 @@ class DesiredResource:
 
     resource: Resource
     source: SourceState
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[DesiredAdapter, ...]
     rejected: tuple[Rejected, ...]
     on_demand: bool = False
 
@@ -90,12 +90,12 @@ class Desired:
     """
 
     resources: Mapping[str, DesiredResource]
-    adapters: Mapping[str, Wanted]
+    adapters: Mapping[str, DesiredAdapter]
     protected: frozenset[tuple[str, str]]
     names: Mapping[tuple[str, str], str]  # (namespace, name) -> key in `adapters`
     departing: tuple[Resource, ...] = ()
 
-    def by_name(self, namespace: str, name: str) -> Wanted | None:
+    def by_name(self, namespace: str, name: str) -> DesiredAdapter | None:
         """The wanted adapter that has this public name."""
         return self.adapters.get(self.names.get((namespace, name), ""))
 
@@ -147,9 +147,9 @@ def resolve_names(expanded: Sequence[DesiredResource], departing: tuple[Resource
     )
 
 
-def _holders(ordered: Iterable[DesiredResource], published: Holdings) -> dict[tuple[str, str], Wanted]:
+def _holders(ordered: Iterable[DesiredResource], published: Holdings) -> dict[tuple[str, str], DesiredAdapter]:
     """Who has each (namespace, name). Creation times are whole seconds: of one second, the one that has it already."""
-    found: dict[tuple[str, str], tuple[Resource, Wanted]] = {}
+    found: dict[tuple[str, str], tuple[Resource, DesiredAdapter]] = {}
     for each in ordered:
         for candidate in each.wanted:
             name = candidate.adapter.name
@@ -194,7 +194,7 @@ def _expand(
     resource: Resource,
     view: SourceView | None,
     known: _Known,
-    remembered: Callable[[LoraAdapterSpec], tuple[Wanted, ...]],
+    remembered: Callable[[LoraAdapterSpec], tuple[DesiredAdapter, ...]],
 ) -> DesiredResource:
     spec = resource.spec
     if spec is None:
@@ -208,7 +208,7 @@ def _expand(
         state = SourceState(False, view.error.reason, str(view.error))
         return DesiredResource(resource, state, remembered(spec), (), on_demand)
     wanted = [
-        Wanted(
+        DesiredAdapter(
             resource.key,
             _adapter(resource, spec, item.name, item.fingerprint, item.inspection.bytes, item.inspection.rank,
                      item.inspection.features, known),
@@ -307,7 +307,7 @@ def _counts(resource: Resource, homes: Held) -> dict[str, int]:
 
 def _remembered(
     resource: Resource, spec: LoraAdapterSpec, *, known: _Known, published: Holdings, sizes: SizeOf
-) -> tuple[Wanted, ...]:
+) -> tuple[DesiredAdapter, ...]:
     """What status says was wanted, or pods hold where it was cut: while the source cannot tell, nothing that works is
     taken away.
 
@@ -326,7 +326,7 @@ def _remembered(
     source = spec.adapter_source
     chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
     return tuple(
-        Wanted(
+        DesiredAdapter(
             resource.key,
             _adapter(
                 resource, spec, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
@@ -345,7 +345,7 @@ def _known_names(resource: Resource, published: Holdings) -> set[str]:
     return names | known_of(resource.status, published.of(resource.key)).keys()
 
 
-def _conflict(candidate: Wanted, holder: Wanted) -> Rejected:
+def _conflict(candidate: DesiredAdapter, holder: DesiredAdapter) -> Rejected:
     return Rejected(
         candidate.adapter.name,
         "Conflict",

@@ -33,14 +33,14 @@ class Thresholds:
 class EngineView:
     """An engine at its last probe. `models` is only meaningful for UP, SUSPECT and DOWN. `since` is monotonic time."""
 
-    incarnation: str
+    instance: str
     state: EngineState = EngineState.UNKNOWN
-    release: str = ""  # empty until this life of the engine has answered this operator
+    release: str = ""  # empty until this container instance has answered this operator
     models: tuple[EngineModel, ...] = ()
     since: float = 0.0
     error: str = ""
     reason: str = ""
-    settled: bool = False  # it has once had all that was planned for it, so it may be serving
+    has_served: bool = False  # it has once had all that was planned for it, so it may be serving
     lora_disabled: str = ""  # it has no routes to load adapters, which only a restart can change
     misses: int = field(default=0, compare=False)  # probes in a row without an answer
     refusals: int = field(default=0, compare=False)  # connections in a row that were refused
@@ -58,23 +58,23 @@ class EngineView:
         return self.state in (EngineState.UP, EngineState.SUSPECT)
 
 
-def incarnation_of(record: PodRecord) -> str:
+def instance_of(record: PodRecord) -> str:
     """Names one life of one container: another value means that the engine has forgotten everything."""
     return f"{record.uid}/{record.pod.container_id or ''}"
 
 
 def assumed(record: PodRecord, models: Iterable[EngineModel], now: float) -> EngineView:
     """What a new operator believes of a pod that status names: it has what status says until probes say otherwise."""
-    return EngineView(incarnation_of(record), EngineState.SUSPECT, models=tuple(models), since=now)
+    return EngineView(instance_of(record), EngineState.SUSPECT, models=tuple(models), since=now)
 
 
 def answered(view: EngineView, release: str, adapters: tuple[EngineModel, ...], now: float) -> EngineView:
     """After an answer. An engine that was up and lists nothing at all any more has restarted inside its container."""
-    settled = view.settled and bool(adapters or not view.models)
+    has_served = view.has_served and bool(adapters or not view.models)
     since = view.since if view.state is EngineState.UP else now
     return replace(
-        view, state=EngineState.UP, release=release, models=adapters, since=since, error="", reason="", settled=settled,
-        misses=0, refusals=0, silent_since=0.0,
+        view, state=EngineState.UP, release=release, models=adapters, since=since, error="", reason="",
+        has_served=has_served, misses=0, refusals=0, silent_since=0.0,
     )  # fmt: skip
 
 
@@ -133,5 +133,5 @@ def _refused(view: EngineView, error: EngineUnreachable, now: float) -> EngineVi
         )  # fmt: skip
     # whatever the engine held is gone with its process
     return EngineView(
-        view.incarnation, EngineState.STARTING, since=now, error=text, reason=error.reason, refusals=refusals
+        view.instance, EngineState.STARTING, since=now, error=text, reason=error.reason, refusals=refusals
     )

@@ -7,9 +7,7 @@ from functools import lru_cache
 
 from lora_operator.cache.volume import parse_root
 from lora_operator.vllm.client import EngineModel
-from lora_operator.vllm.quirks import (
-    public_name,
-)
+from lora_operator.vllm.quirks import public_name
 
 
 @dataclass(frozen=True, slots=True)

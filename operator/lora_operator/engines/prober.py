@@ -17,22 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from lora_operator.engines.liveness import (
-    EngineView,
-    Thresholds,
-    answered,
-    assumed,
-    incarnation_of,
-    missed,
-    vouched_for,
-)
+from lora_operator.engines.liveness import EngineView, Thresholds, answered, assumed, instance_of, missed, vouched_for
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
 from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import EngineError, EngineUnauthorized, EngineUnreachable, ModelListTooLong
 from lora_operator.vllm.tripwire import Tripwires
 
-__all__ = ["EngineState", "EngineView", "Engines", "Thresholds", "incarnation_of"]
+__all__ = ["EngineState", "EngineView", "Engines", "Thresholds", "instance_of"]
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +84,7 @@ class Engines:
         really asked it. Counts for pods that are followed from now on, until they are all known."""
         self._assumed = held
 
-    def follow(self, records: Mapping[str, PodRecord], api_keys: Mapping[str, str | None]) -> None:
+    def sync_targets(self, records: Mapping[str, PodRecord], api_keys: Mapping[str, str | None]) -> None:
         """Probe exactly these pods from now on."""
         for key in [key for key in self._tasks if key not in records]:
             self._tasks.pop(key).cancel()
@@ -120,9 +112,7 @@ class Engines:
                 self._wakes[key] = asyncio.Event()
                 self._epochs[key] = 0
                 held = self._assumed.get(key, ()) if record.pod.container_running else ()
-                self.views[key] = (
-                    assumed(record, held, time.monotonic()) if held else EngineView(incarnation_of(record))
-                )
+                self.views[key] = assumed(record, held, time.monotonic()) if held else EngineView(instance_of(record))
                 self._states[self.views[key].state] += 1
                 self._tasks[key] = asyncio.create_task(self._watch(key), name=f"engine {key}")
             elif rekeyed or (known is not None and _moved_on(known, record)):
@@ -168,24 +158,24 @@ class Engines:
         if key in self._wakes:
             self._wakes[key].set()
 
-    def note_loaded(self, key: str, incarnation: str, model: EngineModel) -> None:
+    def note_loaded(self, key: str, instance: str, model: EngineModel) -> None:
         """The engine, in this life of it, has confirmed a load."""
         view = self.views.get(key)
-        if view is not None and view.incarnation == incarnation and view.listed(model.name) != model:
+        if view is not None and view.instance == instance and view.listed(model.name) != model:
             rest = tuple(m for m in view.models if m.name != model.name)
             self._set(key, replace(view, models=(*rest, model)))
 
-    def note_unloaded(self, key: str, incarnation: str, name: str) -> None:
+    def note_unloaded(self, key: str, instance: str, name: str) -> None:
         """The engine, in this life of it, has confirmed an unload."""
         view = self.views.get(key)
-        if view is not None and view.incarnation == incarnation and view.listed(name) is not None:
+        if view is not None and view.instance == instance and view.listed(name) is not None:
             self._set(key, replace(view, models=tuple(m for m in view.models if m.name != name)))
 
     def note_settled(self, key: str) -> None:
         """The pod has all that was planned for it; from now on it may be serving (see `fresh_concurrency`)."""
         view = self.views.get(key)
-        if view is not None and not view.settled:
-            self.views[key] = replace(view, settled=True)
+        if view is not None and not view.has_served:
+            self.views[key] = replace(view, has_served=True)
 
     def note_disabled(self, key: str, message: str) -> None:
         """The engine has no routes to load and unload."""
@@ -217,14 +207,14 @@ class Engines:
     def _tell(self, key: str, before: EngineView, view: EngineView) -> None:
         """For whoever is on call: why copies go and come. The first sight of a fleet that is up is no news."""
         was_up = before.keeps
-        if was_up and before.incarnation.partition("/")[0] != view.incarnation.partition("/")[0]:
+        if was_up and before.instance.partition("/")[0] != view.instance.partition("/")[0]:
             log.info("pod %s has given way to a new one of that name", key, extra={"pod": key})
         elif view.state in (EngineState.STARTING, EngineState.DOWN) and was_up:
             level = logging.INFO if self._records[key].pod.terminating else logging.WARNING
             log.log(level, "the engine of pod %s does not answer any more: %s", key, view.error, extra={"pod": key})
         elif view.state is EngineState.UP and before.state in (EngineState.STARTING, EngineState.DOWN):
             log.info("the engine of pod %s answers, vLLM %s", key, view.release, extra={"pod": key})
-        elif view.state is EngineState.UP and before.incarnation != view.incarnation and was_up:
+        elif view.state is EngineState.UP and before.instance != view.instance and was_up:
             log.warning("the engine of pod %s has started anew, and has nothing loaded", key, extra={"pod": key})
 
     def _delay(self, key: str) -> float:
@@ -275,15 +265,15 @@ class Engines:
 
     async def _look(self, key: str) -> None:
         record = self._records[key]
-        incarnation = incarnation_of(record)
+        instance = instance_of(record)
         now = time.monotonic()
         if not record.pod.container_running or not record.pod.ip:
-            down = EngineView(incarnation, EngineState.DOWN, since=now, error="its container does not run")
+            down = EngineView(instance, EngineState.DOWN, since=now, error="its container does not run")
             self._tripwires.cut(key)
             self._set(key, replace(down, since=self._since(key, down)))
             return
         epoch = self._epochs[key]
-        release = self._known(key, incarnation, now).release
+        release = self._known(key, instance, now).release
         try:
             endpoint = self.endpoint(key)
             if not release and self.views[key].state is EngineState.STARTING:  # adapters wait for this answer
@@ -292,11 +282,11 @@ class Engines:
                 models = await self._client.models(endpoint)
                 release = release or await self._client.version(endpoint)
         except EngineError as error:
-            self._missed(key, incarnation, error)
+            self._missed(key, instance, error)
             return
         now = self._heard_at[key] = time.monotonic()
-        view = self._known(key, incarnation, now)  # as it is now: an effect of ours may have ended meanwhile
-        overlapped = self._epochs.get(key) != epoch or incarnation_of(self._records[key]) != incarnation
+        view = self._known(key, instance, now)  # as it is now: an effect of ours may have ended meanwhile
+        overlapped = self._epochs.get(key) != epoch or instance_of(self._records[key]) != instance
         if overlapped:
             if view.keeps and view.release:  # it answers, and what it has is known better
                 self._set(key, answered(view, view.release, view.models, now))
@@ -312,32 +302,32 @@ class Engines:
             if gone:
                 self._gone(key, gone)
         if not view.release:
-            self._tripwires.cut(key)  # that of an earlier life
+            self._tripwires.cut(key)  # that of an earlier container instance
         self._set(key, answered(view, release, adapters, now))
         await self._tripwires.stretch(key, endpoint)
 
-    def _missed(self, key: str, incarnation: str, error: EngineError) -> None:
-        if incarnation_of(self._records[key]) != incarnation:
+    def _missed(self, key: str, instance: str, error: EngineError) -> None:
+        if instance_of(self._records[key]) != instance:
             return
         if isinstance(error, EngineUnreachable) and error.own_shortage:
             log.warning("pod %s could not be probed: %s", key, error)
             return
         now = time.monotonic()
         vouched = vouched_for(key, self.views, self._records, self._heard_at)
-        view = missed(self._known(key, incarnation, now), error, now, self._thresholds, vouched=vouched)
+        view = missed(self._known(key, instance, now), error, now, self._thresholds, vouched=vouched)
         if view.state is EngineState.STARTING:
             self._tripwires.cut(key)
         self._set(key, view)
 
-    def _known(self, key: str, incarnation: str, now: float) -> EngineView:
-        """What is known of this life of the engine so far."""
+    def _known(self, key: str, instance: str, now: float) -> EngineView:
+        """What is known of this container instance so far."""
         view = self.views[key]
-        return view if view.incarnation == incarnation else EngineView(incarnation, EngineState.STARTING, since=now)
+        return view if view.instance == instance else EngineView(instance, EngineState.STARTING, since=now)
 
     def _since(self, key: str, view: EngineView) -> float:
         """Since when the engine has been in the state of `view`: a probe that finds the same is no news."""
         before = self.views[key]
-        same = (before.incarnation, before.state, before.error) == (view.incarnation, view.state, view.error)
+        same = (before.instance, before.state, before.error) == (view.instance, view.state, view.error)
         return before.since if same else view.since
 
 
@@ -367,7 +357,7 @@ def _next_bunch(at: float) -> float:
 def _moved_on(before: PodRecord, after: PodRecord) -> bool:
     """Whether the pod's container began, ended, or gave way to another one, or can be reached only now."""
     return (
-        incarnation_of(before) != incarnation_of(after)
+        instance_of(before) != instance_of(after)
         or before.pod.container_running != after.pod.container_running
         or before.pod.ip != after.pod.ip
     )

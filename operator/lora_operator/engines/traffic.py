@@ -54,7 +54,7 @@ class Activity:
         self._demand = Demand(self._half_life)
         self._records: Mapping[str, PodRecord] = {}
         self._wanted: Container[Name] = ()
-        self._shares: dict[str, tuple[str, Shares, float]] = {}  # pod -> incarnation, shares, time of the last look
+        self._shares: dict[str, tuple[str, Shares, float]] = {}  # pod -> container instance, shares, last probe
         self._used: dict[Name, float] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -70,7 +70,7 @@ class Activity:
         look, as engines remember it."""
         return self._used
 
-    def follow(self, records: Mapping[str, PodRecord], wanted: Container[Name]) -> None:
+    def sync_targets(self, records: Mapping[str, PodRecord], wanted: Container[Name]) -> None:
         """Look at exactly these pods from now on, and remember exactly these adapters."""
         self._records = records
         self._wanted = wanted
@@ -117,16 +117,16 @@ class Activity:
     def _take(self, record: PodRecord, view: EngineView, page: EngineMetrics, now: float, wall: float) -> None:
         if page.requests_finished is None:
             return  # it keeps no statistics
-        life, shares, since = self._shares.get(record.key, ("", Shares(self._half_life), now))
-        if life != view.incarnation:
+        instance, shares, since = self._shares.get(record.key, ("", Shares(self._half_life), now))
+        if instance != view.instance:
             shares, since = Shares(self._half_life), now
-        self._shares[record.key] = (view.incarnation, shares, now)
+        self._shares[record.key] = (view.instance, shares, now)
         divided = shares.look(page, now)
         found = [our_model(model, record.pod.adapter_root) for model in view.models]
         ours = [((record.pod.namespace, model.name), model.engine_name) for model in found if model is not None]
         self._note_use(ours, shares.busy, page, wall)
         if divided is None:
-            return  # the first look at this life of the engine: what it counted so far is older
+            return  # the first look at this container instance: what it counted so far is older
         listed: set[Name] = set()
         finished: dict[Name, float] = {}
         for name, engine_name in ours:

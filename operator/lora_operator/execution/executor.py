@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from lora_operator.cache.volume import StoreError
-from lora_operator.delivery import Ways
+from lora_operator.delivery import DeliveryRouter
 from lora_operator.delivery.agent_client import AgentError
-from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.engines.ownership import our_model
 from lora_operator.engines.prober import Engines
-from lora_operator.execution.concurrency import Turns
+from lora_operator.execution.concurrency import LoadConcurrency
 from lora_operator.execution.plan_in_force import InForce
-from lora_operator.execution.presence import fields, lives, present
+from lora_operator.execution.presence import fields, present, still_runs
 from lora_operator.execution.served_versions import ServedNames
 from lora_operator.execution.unload import Unloading
 from lora_operator.fetch.errors import FetchError
@@ -73,7 +73,7 @@ class Executor:
         *,
         engines: Engines,
         client: EngineClient,
-        files: Ways,
+        files: DeliveryRouter,
         cluster: Cluster,
         served_names: ServedNames,
         recorder: Recorder,
@@ -98,7 +98,7 @@ class Executor:
         self._failures = failures
         self._metrics = metrics
         self._limits = limits
-        self._turns = Turns(limits.fresh_concurrency)
+        self._turns = LoadConcurrency(limits.fresh_concurrency)
         self._changed = changed
         self._in_force = InForce()
         self._loads: dict[str, deque[Load]] = {}
@@ -113,7 +113,7 @@ class Executor:
             recorder=recorder,
             ledger=ledger,
             metrics=metrics,
-            turns=self._turns,
+            concurrency=self._turns,
             withdraw_seconds=limits.withdraw_seconds,
             withdraw=withdraw,
             fence=fence,
@@ -145,9 +145,9 @@ class Executor:
         """Wait for no answer of a container that is gone: a machine that is lost never closes its connections."""
         for task, effect in self._tasks.items():
             view = self._engines.views.get(effect.pod)
-            if view is None or view.incarnation != effect.incarnation or not lives(self._cluster, effect):
+            if view is None or view.instance != effect.instance or not still_runs(self._cluster, effect):
                 task.cancel()
-        present_lives = {view.incarnation for view in self._engines.views.values()}
+        present_lives = {view.instance for view in self._engines.views.values()}
         for key in [key for key in self._ledger.failed_unloads if key[0] not in present_lives]:
             del self._ledger.failed_unloads[key]
 
@@ -204,12 +204,12 @@ class Executor:
         adapter = wanted.adapter
         effect = Effect(
             load.pod, choice.engine_name, Stage.FETCHING, adapter.key, adapter.version, adapter.bytes, adapter.rank,
-            view.incarnation,
+            view.instance,
         )  # fmt: skip
         if self._ledger.begin(effect):
             self._spawn(effect, self._load(effect, record, wanted), f"load {adapter.name} on {load.pod}")
 
-    async def _load(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
+    async def _load(self, effect: Effect, record: PodRecord, wanted: DesiredAdapter) -> None:
         adapter, pod = wanted.adapter, effect.pod
         started = time.monotonic()
         path = f"{record.pod.adapter_root.rstrip('/')}/{adapter.name}/{adapter.version}"
@@ -220,7 +220,7 @@ class Executor:
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             async with self._turns.of(self._engines.views.get(pod)):
                 if (
-                    not lives(self._cluster, effect)
+                    not still_runs(self._cluster, effect)
                     or not present(self._cluster, self._engines, pod)
                     or not self._in_force.wants_load(effect)
                 ):
@@ -236,7 +236,7 @@ class Executor:
                 # somebody came before us since the last look: nothing failed, there is one more resident to plan with
                 self._metrics.load(error.reason, None)
                 known = EngineModel(error.name, error.root, adapter.base_model)
-                self._engines.note_loaded(pod, effect.incarnation, known)
+                self._engines.note_loaded(pod, effect.instance, known)
         except RuntimeUpdatingDisabled as error:
             self._metrics.load(error.reason, None)
             log.warning("nothing can be loaded on %s: %s", pod, error, extra=fields(effect))
@@ -261,13 +261,13 @@ class Executor:
         self._fence()
         await self._client.load(self._engines.endpoint(effect.pod), effect.engine_name, path)
         model = EngineModel(effect.engine_name, path, base_model)
-        self._engines.note_loaded(effect.pod, effect.incarnation, model)
+        self._engines.note_loaded(effect.pod, effect.instance, model)
 
     def _loaded(self, effect: Effect, started: float) -> None:
         assert effect.adapter is not None and effect.version is not None  # it is a load
         pod, seconds = effect.pod, time.monotonic() - started
         self._failures.clear(effect.adapter, effect.version, pod)
-        self._ledger.failed_unloads.pop((effect.incarnation, effect.engine_name), None)
+        self._ledger.failed_unloads.pop((effect.instance, effect.engine_name), None)
         self._metrics.load("ok", seconds)
         name = public_name(effect.engine_name)
         log.info("loaded %s %s on %s in %.3f s", name, effect.version[:8], pod, seconds, extra=fields(effect))
@@ -286,7 +286,7 @@ class Executor:
             self._begin(pod)  # others need not wait for this
             await self._engines.next_probe(pod)
             view = self._engines.views.get(pod)
-            if view is None or view.state is EngineState.STARTING or not lives(self._cluster, effect):
+            if view is None or view.state is EngineState.STARTING or not still_runs(self._cluster, effect):
                 return  # what was asked ended with the process
             if view.state is EngineState.UP:
                 if (listed := view.listed(effect.engine_name)) is not None:
@@ -312,7 +312,7 @@ class Executor:
                     await self._stopping.wait()
             pause = min(2 * pause, UNANSWERED_LAST_SECONDS)
 
-    def _wanted(self, adapter: str | None) -> Wanted | None:
+    def _wanted(self, adapter: str | None) -> DesiredAdapter | None:
         desired = self._in_force.desired
         return desired.adapters.get(adapter or "") if desired is not None else None
 
@@ -327,7 +327,7 @@ class Executor:
         # the text of an unknown error may hold anything, and status is for everybody
         text = str(error) if reason != "InternalError" else f"{type(error).__name__} in the operator: see its log"
         failure = self._failures.add(
-            effect.adapter, effect.version, pod, effect.incarnation, reason, text, time.monotonic(), slow,
+            effect.adapter, effect.version, pod, effect.instance, reason, text, time.monotonic(), slow,
             getattr(error, "retry_after_seconds", None) or 0.0,
             passes=effect.stage is Stage.FETCHING or _was_not_asked(error),
         )  # fmt: skip
@@ -343,7 +343,7 @@ class Executor:
             self._failures.add_death(effect.adapter, effect.version, text, time.monotonic())
         self._engines.look_now(pod)
 
-    async def _fetch(self, effect: Effect, record: PodRecord, wanted: Wanted) -> None:
+    async def _fetch(self, effect: Effect, record: PodRecord, wanted: DesiredAdapter) -> None:
         """Bring the files to the pod; every quarter of them is news for status."""
 
         files = wanted.found.files if wanted.found is not None else ()
@@ -368,7 +368,7 @@ class Executor:
         if ours is None:
             return  # not there any more, or somebody else's
         effect = Effect(
-            unload.pod, unload.name, Stage.WITHDRAWING, unload.adapter, ours.fingerprint, 0, 0, view.incarnation
+            unload.pod, unload.name, Stage.WITHDRAWING, unload.adapter, ours.fingerprint, 0, 0, view.instance
         )
         if self._ledger.begin(effect):
             self._spawn(effect, self._unloading.run(effect, unload), f"unload {unload.name} from {unload.pod}")

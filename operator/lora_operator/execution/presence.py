@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.prober import Engines
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import PodRecord
@@ -10,10 +10,10 @@ from lora_operator.planning.inflight import Effect
 from lora_operator.vllm.engine_state import EngineState
 
 
-def lives(cluster: Cluster, effect: Effect) -> bool:
+def still_runs(cluster: Cluster, effect: Effect) -> bool:
     """Whether the container that the effect is about still is the pod's."""
     record = cluster.pods.get(effect.pod)
-    return record is not None and incarnation_of(record) == effect.incarnation
+    return record is not None and instance_of(record) == effect.instance
 
 
 def present(cluster: Cluster, engines: Engines, pod: str) -> tuple[PodRecord, EngineView] | None:
@@ -21,7 +21,7 @@ def present(cluster: Cluster, engines: Engines, pod: str) -> tuple[PodRecord, En
     record, view = cluster.pods.get(pod), engines.views.get(pod)
     if record is None or view is None or view.state is not EngineState.UP or record.pod.terminating:
         return None
-    return (record, view) if view.incarnation == incarnation_of(record) else None
+    return (record, view) if view.instance == instance_of(record) else None
 
 
 def fields(effect: Effect) -> dict[str, str | None]:

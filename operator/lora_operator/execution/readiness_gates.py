@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from lora_operator.api.well_known import GATE
-from lora_operator.engines.prober import incarnation_of
+from lora_operator.engines.prober import instance_of
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import PodRecord
 from lora_operator.kube.client import Kube, KubeError
@@ -23,7 +23,7 @@ from lora_operator.planning.pod_readiness import Verdict
 WRITE = "readiness gate"  # in the queue of writes
 
 
-class Gates:
+class ReadinessGates:
     """Writes the condition of gated pods."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Gates:
         self._cluster = cluster
         self._writes = writes
         self._decided: dict[str, dict[str, str]] = {}  # conditions, by pod, where they are not so
-        self._up_since: dict[str, tuple[str, float]] = {}  # pod -> which life of its engine, monotonic
+        self._up_since: dict[str, tuple[str, float]] = {}  # pod -> which container instance, monotonic
 
     def update(self, found: Mapping[str, Verdict], pods: Mapping[str, PodRecord]) -> None:
         """Open the gates of pods that are not Ready, or close them for an engine that has started anew."""
@@ -69,10 +69,10 @@ class Gates:
         if not verdict.answers and not record.pod.containers_ready:
             self._up_since.pop(record.key, None)
             return False
-        life, now = incarnation_of(record), time.monotonic()
+        instance, now = instance_of(record), time.monotonic()
         known = self._up_since.get(record.key)
-        if known is None or known[0] != life:
-            known = self._up_since[record.key] = (life, now)
+        if known is None or known[0] != instance:
+            known = self._up_since[record.key] = (instance, now)
         return now - known[1] > self._deadline_seconds
 
     def _condition(self, record: PodRecord, is_open: bool, reason: str, message: str) -> None:

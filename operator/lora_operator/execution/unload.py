@@ -7,11 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from lora_operator.desired.adapters import Wanted
+from lora_operator.desired.adapters import DesiredAdapter
 from lora_operator.engines.prober import Engines
-from lora_operator.execution.concurrency import Turns
+from lora_operator.execution.concurrency import LoadConcurrency
 from lora_operator.execution.plan_in_force import InForce
-from lora_operator.execution.presence import fields, lives, present
+from lora_operator.execution.presence import fields, present, still_runs
 from lora_operator.informers.cache import Cluster
 from lora_operator.kube.client import KubeError
 from lora_operator.kube.events import Recorder
@@ -43,7 +43,7 @@ class Unloading:
         recorder: Recorder,
         ledger: Ledger,
         metrics: Metrics,
-        turns: Turns,
+        concurrency: LoadConcurrency,
         withdraw_seconds: float,
         withdraw: Callable[[str, str], Awaitable[bool]],
         fence: Callable[[], None],
@@ -56,7 +56,7 @@ class Unloading:
         self._recorder = recorder
         self._ledger = ledger
         self._metrics = metrics
-        self._turns = turns
+        self._turns = concurrency
         self._withdraw_seconds = withdraw_seconds
         self._withdraw = withdraw
         self._fence = fence
@@ -82,7 +82,7 @@ class Unloading:
                 return
             if told:
                 await asyncio.sleep(self._withdraw_seconds)
-            async with self._turns.to_unload(effect.incarnation):
+            async with self._turns.to_unload(effect.instance):
                 await self._withdrawn(effect, unload, wanted, surplus)
         except LeaseLost:
             log.info("not unloading %s from %s: another operator may lead by now", effect.engine_name, pod)
@@ -95,11 +95,11 @@ class Unloading:
             self._engines.touch(pod)
             self._ledger.end(effect)
 
-    async def _withdrawn(self, effect: Effect, unload: Unload, wanted: Wanted | None, surplus: bool) -> None:
+    async def _withdrawn(self, effect: Effect, unload: Unload, wanted: DesiredAdapter | None, surplus: bool) -> None:
         """Have the engine forget it, if that still is right. Raises EngineError, KubeError."""
         pod = effect.pod
         there = present(self._cluster, self._engines, pod)
-        if there is None or not lives(self._cluster, effect):
+        if there is None or not still_runs(self._cluster, effect):
             return
         if self.in_force.wants_back(effect, there[1]):
             log.info("not unloading %s from %s: it is wanted there again", effect.engine_name, pod)
@@ -113,8 +113,8 @@ class Unloading:
         effect.stage = Stage.UNLOADING
         self._engines.touch(pod)
         await self._client.unload(self._engines.endpoint(pod), effect.engine_name)
-        self._engines.note_unloaded(pod, effect.incarnation, effect.engine_name)
-        self._ledger.failed_unloads.pop((effect.incarnation, effect.engine_name), None)
+        self._engines.note_unloaded(pod, effect.instance, effect.engine_name)
+        self._ledger.failed_unloads.pop((effect.instance, effect.engine_name), None)
         self._metrics.unload(unload.cause.value, "ok")
         name, version = effect.engine_name, (effect.version or "")[:8]
         log.info("unloaded %s %s from %s (%s)", name, version, pod, unload.cause, extra=fields(effect))
@@ -132,7 +132,7 @@ class Unloading:
 
     async def _failed(self, effect: Effect, unload: Unload, error: Exception) -> None:
         """Pause before it is planned again: an engine that keeps refusing is asked less and less often."""
-        pod, key = effect.pod, (effect.incarnation, effect.engine_name)
+        pod, key = effect.pod, (effect.instance, effect.engine_name)
         attempts = self._ledger.failed_unloads[key] = self._ledger.failed_unloads.get(key, 0) + 1
         pause = min(2.0 ** (attempts - 1), AGAIN_SECONDS)
         reason = str(getattr(error, "reason", "InternalError"))
@@ -150,7 +150,7 @@ class Unloading:
             async with asyncio.timeout(pause):
                 await self._stopping.wait()
 
-    def _tell_preempted(self, unload: Unload, victim: Wanted) -> None:
+    def _tell_preempted(self, unload: Unload, victim: DesiredAdapter) -> None:
         """An Event for the owner of the adapter that has to go."""
         text, desired = self.in_force.preemption(unload), self.in_force.desired
         resource = desired.resources.get(victim.resource) if desired is not None else None

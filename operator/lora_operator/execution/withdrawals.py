@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from lora_operator.informers.holdings import Holdings
 from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.writer import Publisher
+from lora_operator.status.writer import StatusWriter
 
 
 class Withdrawals:
@@ -18,7 +18,7 @@ class Withdrawals:
         self,
         holdings: Holdings,
         endpoints: EndpointWriter,
-        publisher: Publisher,
+        publisher: StatusWriter,
         next_round: Callable[[], Awaitable[None]],
     ) -> None:
         self._holdings = holdings

@@ -17,7 +17,7 @@ from typing import IO, BinaryIO, NoReturn
 from lora_operator.artifacts import AdapterFile
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.limits import Limits
-from lora_operator.fetch.order import FetchFile, FetchOrder
+from lora_operator.fetch.manifest import FetchFile, FetchManifest
 from lora_operator.fetch.partial import Mark, PartialFile
 from lora_operator.fetch.proof import BadContent, FileProof
 
@@ -29,7 +29,7 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def unpack(
-    order: FetchOrder, descriptor: int, into: Path, limits: Limits, stopped: threading.Event
+    order: FetchManifest, descriptor: int, into: Path, limits: Limits, stopped: threading.Event
 ) -> list[AdapterFile]:
     """Write the files of `order` that have neither link nor inline bytes into `into`, out of the whole archive at
     `descriptor`. Blocking; ends soon, with a FetchError, when `stopped`. Raises FetchError, and OSError of
@@ -88,7 +88,7 @@ def _plain(name: str) -> str:
 
 
 def _write(
-    order: FetchOrder, file: FetchFile, size: int, stream: IO[bytes], into: Path, stopped: threading.Event
+    order: FetchManifest, file: FetchFile, size: int, stream: IO[bytes], into: Path, stopped: threading.Event
 ) -> AdapterFile:
     what = f"{file.path} in the archive of {order.name}"
     if size != file.size_bytes:

@@ -12,7 +12,7 @@ import aiohttp
 from lora_operator.fetch.answers import Answer, check_extent, check_version, read_answer, same_tag
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.links import Links
-from lora_operator.fetch.order import Link
+from lora_operator.fetch.manifest import Link
 from lora_operator.fetch.pace import Parallel, backoff_seconds
 from lora_operator.fetch.partial import Mark, PartialFile
 from lora_operator.fetch.problems import Hiccup, StaleLink, of_client, of_disk
@@ -34,7 +34,7 @@ class Proof(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredAdapter:
     """What a download is for. `what` names it to people; `path` is its key in the order, None for the archive."""
 
     what: str
@@ -55,7 +55,7 @@ class Download:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: DesiredAdapter,
         partial: PartialFile,
         links: Links,
         transport: Transport,

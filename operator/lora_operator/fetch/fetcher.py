@@ -15,13 +15,13 @@ from types import TracebackType
 
 from lora_operator.artifacts import AdapterFile
 from lora_operator.fetch.archive import unpack
-from lora_operator.fetch.download import Download, Wanted
+from lora_operator.fetch.download import DesiredAdapter, Download
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.links import Links, Renew
+from lora_operator.fetch.manifest import FetchFile, FetchManifest
 from lora_operator.fetch.meter import Meter, NoMeter
-from lora_operator.fetch.order import FetchFile, FetchOrder
 from lora_operator.fetch.partial import Mark, PartialFile, journal_of
 from lora_operator.fetch.problems import of_disk
 from lora_operator.fetch.progress import Progress, Report
@@ -64,7 +64,7 @@ class Fetcher:
         await self._transport.close()
 
     async def fetch(
-        self, order: FetchOrder, into: Path, *, renew: Renew | None = None, report: Report | None = None
+        self, order: FetchManifest, into: Path, *, renew: Renew | None = None, report: Report | None = None
     ) -> tuple[AdapterFile, ...]:
         """Put the files of `order` into the folder `into`, and nothing else; returns what arrived, with every sha256.
 
@@ -90,7 +90,7 @@ class Fetcher:
         return files
 
     async def _fetch(
-        self, order: FetchOrder, into: Path, renew: Renew | None, report: Report | None
+        self, order: FetchManifest, into: Path, renew: Renew | None, report: Report | None
     ) -> tuple[AdapterFile, ...]:
         progress = Progress(order.size_bytes, report)
         links = Links(order, renew, self._limits, self._clock)
@@ -115,7 +115,7 @@ class Fetcher:
         progress.done()
         return tuple(sorted(arrived, key=lambda each: each.path))
 
-    def _prepare(self, order: FetchOrder, into: Path) -> None:
+    def _prepare(self, order: FetchManifest, into: Path) -> None:
         """Throw away what is none of ours, and find out early that the disk is too small."""
         ours = {ARCHIVE_FILE, journal_of(into / ARCHIVE_FILE).name}
         for file in order.files:
@@ -137,7 +137,7 @@ class Fetcher:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     async def _one(
-        self, order: FetchOrder, file: FetchFile, into: Path, links: Links, progress: Progress
+        self, order: FetchManifest, file: FetchFile, into: Path, links: Links, progress: Progress
     ) -> AdapterFile:
         assert file.link is not None
         what = f"{file.path} of {order.name}"
@@ -150,7 +150,7 @@ class Fetcher:
                 attempts -= fresh
                 proof = FileProof(order.name, file, partial.descriptor)
                 count = progress.counter(file.path, partial)
-                wanted = Wanted(what, file.path, self._limits.file_bytes)
+                wanted = DesiredAdapter(what, file.path, self._limits.file_bytes)
                 try:
                     with self._tracing.span("download", url=without_secrets(file.link.url), bytes=file.size_bytes):
                         await Download(wanted, partial, links, self._transport, proof, count).run()
@@ -164,10 +164,12 @@ class Fetcher:
         finally:
             await self._transport.in_thread(partial.close)
 
-    async def _from_archive(self, order: FetchOrder, into: Path, links: Links, progress: Progress) -> list[AdapterFile]:
+    async def _from_archive(
+        self, order: FetchManifest, into: Path, links: Links, progress: Progress
+    ) -> list[AdapterFile]:
         archive = order.archive
         assert archive is not None
-        wanted = Wanted(f"the archive of {order.name}", None, self._limits.archive_bytes)
+        wanted = DesiredAdapter(f"the archive of {order.name}", None, self._limits.archive_bytes)
         mark = Mark(archive.size_bytes, "", archive.link.tag)
         stopped = threading.Event()
         partial = await self._transport.in_thread(PartialFile, into / ARCHIVE_FILE, mark, undo=PartialFile.close)
@@ -190,7 +192,7 @@ class Fetcher:
             await self._transport.in_thread(partial.close)
 
 
-def _put_inline(order: FetchOrder, file: FetchFile, into: Path) -> AdapterFile:
+def _put_inline(order: FetchManifest, file: FetchFile, into: Path) -> AdapterFile:
     assert file.inline is not None
     if len(file.inline) != file.size_bytes:
         raise FetchError(
@@ -208,7 +210,7 @@ def _put_inline(order: FetchOrder, file: FetchFile, into: Path) -> AdapterFile:
     return AdapterFile(file.path, file.size_bytes, sha256)
 
 
-def _tidy(order: FetchOrder, into: Path) -> None:
+def _tidy(order: FetchManifest, into: Path) -> None:
     for path in (into / ARCHIVE_FILE, journal_of(into / ARCHIVE_FILE)):
         path.unlink(missing_ok=True)
     for file in order.files:

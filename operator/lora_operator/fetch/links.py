@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.limits import Limits
-from lora_operator.fetch.order import FetchOrder, Link
+from lora_operator.fetch.manifest import FetchManifest, Link
 
-Renew = Callable[[], Awaitable[FetchOrder]]
+Renew = Callable[[], Awaitable[FetchManifest]]
 
 
 class Links:
     """Gives the link of a file as it is now. `renew` is asked for a whole new order, by one file at a time."""
 
-    def __init__(self, order: FetchOrder, renew: Renew | None, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, order: FetchManifest, renew: Renew | None, limits: Limits, clock: Callable[[], float]) -> None:
         self._order = order
         self._renew = renew
         self._limits = limits
@@ -62,7 +62,7 @@ class Links:
         return link.expires_at is not None and link.expires_at - self._clock() <= seconds
 
 
-def _link(order: FetchOrder, path: str | None) -> Link:
+def _link(order: FetchManifest, path: str | None) -> Link:
     if path is None:
         link = order.archive.link if order.archive is not None else None
     else:
@@ -74,6 +74,6 @@ def _link(order: FetchOrder, path: str | None) -> Link:
     return link
 
 
-def _content(order: FetchOrder) -> object:
+def _content(order: FetchManifest) -> object:
     files = tuple((file.path, file.size_bytes, file.sha256, file.link and file.link.tag) for file in order.files)
     return order.name, order.fingerprint, files, order.archive and (order.archive.kind, order.archive.folder)

@@ -10,7 +10,7 @@ from lora_operator.artifacts.adapter_config import MAX_CONFIG_BYTES, parse_confi
 from lora_operator.artifacts.modules import pair_up
 from lora_operator.artifacts.scan import WeightsScan
 from lora_operator.fetch.errors import FetchError
-from lora_operator.fetch.order import FetchFile, FetchOrder
+from lora_operator.fetch.manifest import FetchFile, FetchManifest
 
 _PICKLES = (".bin", ".pt", ".pkl", ".pth", ".pickle", ".ckpt")
 _KINDS = ("tar", "tar.gz", "zip")
@@ -78,7 +78,7 @@ class FileProof:
         raise error
 
 
-def check_order(order: FetchOrder, file_bytes_max: int) -> None:
+def check_order(order: FetchManifest, file_bytes_max: int) -> None:
     """Raises FetchError for an order that must not or cannot be carried out."""
     for file in order.files:
         _check_file(order, file, file_bytes_max)
@@ -89,7 +89,7 @@ def check_order(order: FetchOrder, file_bytes_max: int) -> None:
         raise _invalid(f"{order.name}: an archive of kind {order.archive.kind[:20]!r}: use {', '.join(_KINDS)}")
 
 
-def _check_file(order: FetchOrder, file: FetchFile, file_bytes_max: int) -> None:
+def _check_file(order: FetchManifest, file: FetchFile, file_bytes_max: int) -> None:
     shown = f"{file.path[:200]!r} of {order.name}"
     if file.path.lower().endswith(_PICKLES):
         raise FetchError(

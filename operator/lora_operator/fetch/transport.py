@@ -15,8 +15,8 @@ from yarl import URL
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
+from lora_operator.fetch.manifest import Link
 from lora_operator.fetch.meter import Meter
-from lora_operator.fetch.order import Link
 from lora_operator.fetch.pace import Bandwidth, retry_after_seconds
 from lora_operator.fetch.problems import Hiccup, of_client, of_status
 from lora_operator.fetch.resolver import CheckedResolver

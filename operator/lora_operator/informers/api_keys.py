@@ -23,7 +23,7 @@ class ApiKeys:
         self._told: dict[Where, str] = {}
         self.problems: dict[str, str] = {}  # pod -> why its key is not known
 
-    def follow(self, pods: Mapping[str, PodRecord], refused: Container[str] = ()) -> dict[str, str | None]:
+    def sync_targets(self, pods: Mapping[str, PodRecord], refused: Container[str] = ()) -> dict[str, str | None]:
         """The key of each pod, as far as known now; `changed` is called when one becomes known.
 
         `refused` are the pods whose engines do not accept theirs: their Secrets are read again sooner.
@@ -46,7 +46,7 @@ class ApiKeys:
                 self.problems[key] = problem
             if key in refused or (known is not None and problem):
                 sooner.add(where)
-        self._secrets.follow(needed, sooner)
+        self._secrets.sync_targets(needed, sooner)
         self._told = {where: text for where, text in self._told.items() if where in needed}
         return keys
 

@@ -35,13 +35,13 @@ class SourceCredentials:
         self._secrets = secrets(kube, changed, RETRY_SECONDS, _read)
         self._hosts = hosts
 
-    def follow(self, resources: Iterable[Resource], failing: Container[str] = ()) -> dict[str, CredentialState]:
+    def sync_targets(self, resources: Iterable[Resource], failing: Container[str] = ()) -> dict[str, CredentialState]:
         """By resource, for all that name a Secret. `failing` are resources whose sources do not answer."""
         wheres: dict[str, Where] = {}
         for resource in resources:
             if resource.spec is not None and resource.spec.credentials_secret_ref is not None:
                 wheres[resource.key] = (resource.namespace, resource.spec.credentials_secret_ref.name)
-        self._secrets.follow(wheres.values(), {where for key, where in wheres.items() if key in failing})
+        self._secrets.sync_targets(wheres.values(), {where for key, where in wheres.items() if key in failing})
         return {key: self._state(where) for key, where in wheres.items()}
 
     async def first_reads(self, timeout: float) -> None:

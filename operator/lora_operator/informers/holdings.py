@@ -166,7 +166,7 @@ class Holdings:
             touched |= {(key, name) for name in self._by_endpoint.get(key, ())}
         return touched
 
-    def follow(self, cluster: Cluster) -> Touched:
+    def sync_targets(self, cluster: Cluster) -> Touched:
         """Take in what differs from the last time."""
         endpoints, resources = self._seen
         touched: Touched = set()

@@ -29,7 +29,7 @@ class Nodes:
         self._refused = False
         self._pauses: dict[str, float] = {}  # until the next try, of those that could not be read
 
-    def follow(self, names: set[str]) -> None:
+    def sync_targets(self, names: set[str]) -> None:
         """Know the labels of exactly these nodes."""
         for name in [name for name in self._due if name not in names]:
             self._cluster.node_labels.pop(name, None)

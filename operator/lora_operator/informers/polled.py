@@ -44,7 +44,7 @@ class Polled(Generic[T]):
         self.values: dict[Where, T] = {}
         self.errors: dict[Where, KubeError | ValueError] = {}
 
-    def follow(self, wanted: Iterable[Where], sooner: Collection[Where] = ()) -> None:
+    def sync_targets(self, wanted: Iterable[Where], sooner: Collection[Where] = ()) -> None:
         """Know exactly these objects from now on; those in `sooner` look wrong and are read again before long."""
         needed = set(wanted)
         now = time.monotonic()

@@ -28,9 +28,9 @@ class NamespaceQuotas:
         self._maps = Polled(kube.config_map, _read, changed, again_seconds=AGAIN_SECONDS, retry_seconds=AGAIN_SECONDS)
         self._told: dict[str, str] = {}  # by namespace
 
-    def follow(self, resources: Iterable[Resource]) -> Quotas:
+    def sync_targets(self, resources: Iterable[Resource]) -> Quotas:
         """What counts now."""
-        self._maps.follow((resource.namespace, CONFIG_MAP) for resource in resources)
+        self._maps.sync_targets((resource.namespace, CONFIG_MAP) for resource in resources)
         narrowed = {namespace: quota for (namespace, _), quota in self._maps.values.items()}
         for (namespace, _), error in self._maps.errors.items():
             if isinstance(error, KubeError) and error.status in (403, 404):

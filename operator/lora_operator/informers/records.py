@@ -44,7 +44,7 @@ class Resource:
     spec: LoraAdapterSpec | None
     problem: str
     status: Json
-    keywords: str = ""  # the annotation, see `lora_operator.router.about`
+    keywords: str = ""  # the annotation, see `lora_operator.router.selection_texts`
     pinned: str = ""  # the annotation, see `lora_operator.desired.pinning`
 
     @property

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from lora_operator.api.v1alpha1 import BaseModelCheck, LoraAdapterSpec
 from lora_operator.artifacts import BaseModelShape
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.informers.credentials import CredentialState
 from lora_operator.informers.records import Resource
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, Source, SourceError, SourceRequest
@@ -69,7 +69,7 @@ class Resolver:
         self._answered = asyncio.Event()
         self._blocked: dict[str, SourceError | None] = {}  # why the Secret of a resource cannot be used
 
-    def follow(
+    def sync_targets(
         self,
         resources: Iterable[Resource],
         served: Iterable[tuple[str, tuple[str, ...]]] = (),
@@ -143,7 +143,7 @@ class Resolver:
                         self._answered.clear()
                         await self._answered.wait()
 
-    async def locate(self, resource: str, found: FoundAdapter) -> Path | FetchOrder:
+    async def locate(self, resource: str, found: FoundAdapter) -> Path | FetchManifest:
         """Where the files of this version can be had now. Raises SourceError."""
         view = self.views.get(resource)
         if view is None:

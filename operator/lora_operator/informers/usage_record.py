@@ -62,7 +62,7 @@ class Requests:
     def asked(self) -> Mapping[Name, float]:
         return MappingProxyType(self._asked)
 
-    def follow(self, needed: bool) -> None:
+    def sync_targets(self, needed: bool) -> None:
         """Watch from now on; not before it is needed, as not everybody gives the right to."""
         if needed and self._task is None:
             self._task = asyncio.create_task(self._run(), name="requests for adapters on demand")

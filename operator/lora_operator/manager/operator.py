@@ -18,7 +18,7 @@ from lora_operator.engines.prober import Engines, Thresholds
 from lora_operator.engines.traffic import Activity
 from lora_operator.execution.executor import Executor, Limits
 from lora_operator.execution.finalizers import Finalizers
-from lora_operator.execution.readiness_gates import Gates
+from lora_operator.execution.readiness_gates import ReadinessGates
 from lora_operator.execution.served_versions import ServedNames
 from lora_operator.execution.withdrawals import Withdrawals
 from lora_operator.informers.api_keys import ApiKeys
@@ -37,16 +37,16 @@ from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.kube.preconditions import Preconditions, rights_to_act
 from lora_operator.kube.write_queue import Writes
 from lora_operator.planning.inflight import Failures, Ledger
-from lora_operator.process.components import let_end, must_go_on
+from lora_operator.process.components import end_within, supervise
 from lora_operator.reconcile import Loop, Parts, RoundFailed
-from lora_operator.router.following import Following
+from lora_operator.router.cluster_informers import Following
 from lora_operator.router.serving import Router
 from lora_operator.settings.operator import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sources import sources_by_type
 from lora_operator.status.drift import Drift
 from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.scaling_events import Teller
-from lora_operator.status.writer import Publisher
+from lora_operator.status.scaling_events import ScalingEvents
+from lora_operator.status.writer import StatusWriter
 from lora_operator.telemetry.metrics import Metrics
 from lora_operator.telemetry.server import serve_health, serve_metrics
 from lora_operator.tracing.collector import tracing_to
@@ -99,7 +99,7 @@ class Operator:
         )
         self._writes = Writes()
         self._recorder = Recorder(kube, self._writes)
-        publisher = Publisher(
+        publisher = StatusWriter(
             kube, self.cluster, self._writes, self._recorder, self.metrics,
             quiet_seconds=settings.status_quiet_seconds,
         )  # fmt: skip
@@ -183,8 +183,8 @@ class Operator:
                 deadline_seconds=settings.finalizer_seconds,
                 changed=self._mark,
             ),
-            gates=Gates(kube, self.cluster, self._writes, self._mark, deadline_seconds=settings.gate_seconds),
-            teller=Teller(self._recorder),
+            gates=ReadinessGates(kube, self.cluster, self._writes, self._mark, deadline_seconds=settings.gate_seconds),
+            teller=ScalingEvents(self._recorder),
             keys=ApiKeys(kube, self._mark),
             credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
             nodes=Nodes(kube, self.cluster, self._mark),
@@ -247,18 +247,18 @@ class Operator:
         Raises:
             ServeError: a port is taken.
             LeaseLost: somebody else may be acting; the process should be started anew, to stand by.
-            PartEnded: a part that must not end did; the process should be started anew.
+            ComponentExited: a part that must not end did; the process should be started anew.
         """
         settings = self._settings
         tasks: list[asyncio.Task[Any]] = []
         grace_seconds = STOP_SECONDS
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(
-                lambda: let_end("sending traces", asyncio.to_thread(self._tracing.close), END_SECONDS)
+                lambda: end_within("sending traces", asyncio.to_thread(self._tracing.close), END_SECONDS)
             )
             stack.push_async_callback(self._kube.close)
             stack.push_async_callback(self._session.close)
-            stack.push_async_callback(lambda: let_end("the adapter volume", self.files.stop(), STORE_END_SECONDS))
+            stack.push_async_callback(lambda: end_within("the adapter volume", self.files.stop(), STORE_END_SECONDS))
             if settings.health_port:
                 health = await serve_health(
                     settings.host, settings.health_port, plan_age=self.loop.plan_age, unready=self._unready,
@@ -283,7 +283,7 @@ class Operator:
             try:
                 watching = watching or self._following.start()
                 await self._following.until_synced(stop)
-                must_go_on([watching], [watching] if watching.done() else [])
+                supervise([watching], [watching] if watching.done() else [])
                 if not self._following.synced.is_set():
                     return  # told to stop: with half of what there is known nothing may be decided
                 await self.files.start()
@@ -302,7 +302,7 @@ class Operator:
                     if task in done and isinstance(task.exception(), LeaseLost):
                         grace_seconds = 0.0  # whatever is under way may be another's business by now
                         task.result()
-                must_go_on((task for task in tasks if task is not stopping), done)
+                supervise((task for task in tasks if task is not stopping), done)
             finally:
                 log.info("stopping: what is under way may end, nothing new is begun")
                 await self.finish(tasks, grace_seconds)
@@ -322,7 +322,7 @@ class Operator:
 
     @staticmethod
     async def _lead(elector: Elector, stop: asyncio.Event, watching: asyncio.Task[None] | None) -> bool:
-        """Stand by until it is our turn; false if we are told to stop before. Raises PartEnded."""
+        """Stand by until it is our turn; false if we are told to stop before. Raises ComponentExited."""
         turn, stopped = asyncio.create_task(elector.acquire()), asyncio.create_task(stop.wait())
         waits: list[asyncio.Future[Any]] = [turn, stopped, *([watching] if watching is not None else ())]
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -330,7 +330,7 @@ class Operator:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        must_go_on([watching] if watching is not None else [], done)
+        supervise([watching] if watching is not None else [], done)
         if turn in done:
             turn.result()
         return turn in done
@@ -338,20 +338,20 @@ class Operator:
     async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
         parts = self._parts
-        await let_end("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
+        await end_within("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
         parts.endpoints.ending = True
         with contextlib.suppress(TimeoutError, RoundFailed):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
                 await self.loop.next_round()
         for task in tasks:
             task.cancel()
-        await let_end(
+        await end_within(
             "what runs for as long as the process", asyncio.gather(*tasks, return_exceptions=True), END_SECONDS
         )
         await self._writes.stop(LAST_WRITES_SECONDS)
         every = (parts.keys, parts.credentials, parts.nodes, parts.quotas,
                  parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines)  # fmt: skip
-        await let_end("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
+        await end_within("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
 
 
 def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:

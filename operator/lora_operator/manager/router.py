@@ -11,8 +11,8 @@ from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.kube.client import Kube
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.kube.preconditions import Preconditions, rights_to_answer
-from lora_operator.process.components import must_go_on
-from lora_operator.router.following import Following
+from lora_operator.process.components import supervise
+from lora_operator.router.cluster_informers import Following
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings
@@ -28,7 +28,7 @@ async def run_router(
 
     Raises:
         ServeError: the port is taken.
-        PartEnded: what must not end did; the process should be started anew.
+        ComponentExited: what must not end did; the process should be started anew.
     """
     cluster = Cluster(PodDefaults())
     limits = StreamLimits(settings.heartbeat_seconds, settings.slow_seconds, settings.streams)
@@ -67,4 +67,4 @@ async def run_router(
         stack.callback(stopping.cancel)
         parts = (watching, looking, *router.tasks)
         done, _ = await asyncio.wait((stopping, *parts), return_when=asyncio.FIRST_COMPLETED)
-        must_go_on(parts, done)
+        supervise(parts, done)

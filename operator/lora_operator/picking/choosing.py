@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lora_operator.picking.answers import Refusal, Route
-from lora_operator.picking.asked import NAMESPACE_HEADER
-from lora_operator.picking.bases import Bases
+from lora_operator.picking.base_models import Bases
+from lora_operator.picking.request_headers import NAMESPACE_HEADER
 from lora_operator.router.deciding import NONE, Chosen, Decider, Loading, Outcome, Refused, Unknown
 from lora_operator.router.entries import Entry
 from lora_operator.router.picker import DEFAULT_POLICY

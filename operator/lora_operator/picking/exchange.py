@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry
 
 from lora_operator.picking import answers
 from lora_operator.picking.answers import Refusal, Route
-from lora_operator.picking.asked import NAMESPACE_HEADER, READING, Headers, read_headers, read_subset
-from lora_operator.picking.body import BadBody, Body, read_body
 from lora_operator.picking.choosing import Choosing, Question
 from lora_operator.picking.ext_proc_pb2 import BodySendMode, ProcessingRequest
 from lora_operator.picking.messages import Messages
 from lora_operator.picking.metrics import PickerMetrics
-from lora_operator.picking.taking import Limits, Taken
+from lora_operator.picking.model_field import BadBody, Body, read_body
+from lora_operator.picking.request_body import Limits, Taken
+from lora_operator.picking.request_headers import NAMESPACE_HEADER, READING, Headers, read_headers, read_subset
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from lora_operator.informers.cache import Cluster
-from lora_operator.picking.bases import Bases
+from lora_operator.picking.base_models import Bases
 from lora_operator.picking.choosing import Choosing
 from lora_operator.picking.exchange import Exchange
 from lora_operator.picking.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
-from lora_operator.picking.taking import Limits
+from lora_operator.picking.request_body import Limits
 from lora_operator.picking.tls import BadCertificate, Transport
 from lora_operator.router.api import RouterApi
 from lora_operator.router.settings import RouterSettings

@@ -32,7 +32,7 @@ class Effect:
     version: str | None
     bytes: int
     rank: int
-    incarnation: str
+    instance: str
     fetched_percent: int = 0  # of the files, in quarters: fine enough for people, and few changes of status
 
     @property
@@ -52,8 +52,8 @@ class Effect:
 class Ledger:
     """Effects under way, at most one per pod and engine name.
 
-    `failed_unloads` counts, by incarnation and engine name, the unloads in a row that were asked for and not confirmed:
-    the engine may still do them.
+    `failed_unloads` counts, by container instance and engine name, the unloads in a row that were asked for and not
+    confirmed: the engine may still do them.
     """
 
     def __init__(self) -> None:
@@ -92,16 +92,19 @@ class Ledger:
     def on(self, pod: str) -> Iterator[Effect]:
         return iter(self._effects.get(pod, {}).values())
 
-    def unloads(self, pod: str, incarnation: str, engine_name: str) -> bool:
-        """Whether we have asked this life of the engine to forget that name, so that it is no news when it does."""
+    def unloads(self, pod: str, instance: str, engine_name: str) -> bool:
+        """Whether we have asked this container instance to forget that name, so that it is no news when it does."""
         effect = self.get(pod, engine_name)
-        return (effect is not None and effect.is_unload) or (incarnation, engine_name) in self.failed_unloads
+        return (effect is not None and effect.is_unload) or (instance, engine_name) in self.failed_unloads
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to load one version on one life of a pod. Times are monotonic. `passes_at`: from when on
-    others may have to make room for it again; None where only another version helps, or that it serves somewhere."""
+    """The last failed attempt to load one version on one container instance of a pod. Times are monotonic.
+
+    `passes_at`: from when on others may have to make room for it again; None where only another version helps, or that
+    it serves somewhere.
+    """
 
     reason: str
     message: str
@@ -129,7 +132,7 @@ class Failures:
         adapter: str,
         version: str,
         pod: str,
-        incarnation: str,
+        instance: str,
         reason: str,
         message: str,
         now: float,
@@ -143,12 +146,12 @@ class Failures:
         """
         here = self._known.setdefault(pod, {})
         before = here.get((adapter, version))
-        attempts = before[1].attempts + 1 if before and before[0] == incarnation else 1
+        attempts = before[1].attempts + 1 if before and before[0] == instance else 1
         base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
         delay = max(min(base, self._max) * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
         passes_at = now + max(delay, self._max * (10 if slow else 1)) if passes else None
         failure = Failure(reason, message, attempts, now + delay, passes_at)
-        here[adapter, version] = (incarnation, failure)
+        here[adapter, version] = (instance, failure)
         return failure
 
     def add_death(self, adapter: str, version: str, message: str, now: float) -> Failure:
@@ -173,15 +176,15 @@ class Failures:
             if not here:
                 self._known.pop(place, None)
 
-    def get(self, adapter: str, version: str, pod: str, incarnation: str) -> Failure | None:
-        """The failure of this version in this life of the pod, due again or not."""
+    def get(self, adapter: str, version: str, pod: str, instance: str) -> Failure | None:
+        """The failure of this version in this container instance of the pod, due again or not."""
         known = self._known.get(pod, {}).get((adapter, version))
-        return known[1] if known and known[0] == incarnation else None
+        return known[1] if known and known[0] == instance else None
 
-    def of_pod(self, pod: str, incarnation: str) -> Iterator[tuple[str, str, Failure]]:
-        """(adapter, version, failure) of this life of the pod, then of what is kept off all pods."""
-        for (adapter, version), (life, failure) in self._known.get(pod, {}).items():
-            if life == incarnation:
+    def of_pod(self, pod: str, instance: str) -> Iterator[tuple[str, str, Failure]]:
+        """(adapter, version, failure) of this container instance of the pod, then of what is kept off all pods."""
+        for (adapter, version), (of, failure) in self._known.get(pod, {}).items():
+            if of == instance:
                 yield adapter, version, failure
         for (adapter, version), (_, failure) in self._known.get(EVERYWHERE, {}).items():
             if failure.attempts > 1:

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_operator.engines.ownership import our_model
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.pod_description import takes_part
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.planning.inflight import Ledger
@@ -34,7 +34,7 @@ class Participation:
     """Decides anew for each round; remembers only which pods were seen to hold nothing."""
 
     def __init__(self) -> None:
-        self._clean: dict[str, str] = {}  # pod -> incarnation
+        self._clean: dict[str, str] = {}  # pod -> container instance
         self._selectors: Remembered[Selector | None] = Remembered()
 
     def of(
@@ -63,10 +63,10 @@ class Participation:
             view = engines.get(key)
             if view is None and key not in named:
                 continue
-            life = incarnation_of(record)
-            empty = self._clean.get(key) == life if view is None else _holds_nothing(record, view)
+            instance = instance_of(record)
+            empty = self._clean.get(key) == instance if view is None else _holds_nothing(record, view)
             if empty and not any(ledger.on(key)):
-                clean[key] = life
+                clean[key] = instance
             else:
                 pods[key] = record
                 leaving.add(key)
@@ -92,8 +92,8 @@ def _selector(resource: Resource) -> Selector | None:
 
 
 def _holds_nothing(record: PodRecord, view: EngineView) -> bool:
-    """Whether it is certain that this life of the pod's engine has nothing of ours."""
-    if view.incarnation != incarnation_of(record) or view.state is EngineState.UNKNOWN:
+    """Whether it is certain that this container instance of the pod's engine has nothing of ours."""
+    if view.instance != instance_of(record) or view.state is EngineState.UNKNOWN:
         return False
     if any(our_model(model, record.pod.adapter_root) is not None for model in view.models):
         return False

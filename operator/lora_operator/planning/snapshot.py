@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from lora_operator.desired.adapters import Desired, Wanted
-from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.desired.adapters import Desired, DesiredAdapter
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.records import ANY_OTHER, PodRecord
 from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
@@ -122,9 +122,9 @@ def pod_of(
                 excluded[known.adapter.key] = (Reason.STALE_PREFIX_CACHE, choice.message)
             elif choice.engine_name not in listed:
                 side_by_side.add(known.adapter.key)
-        life = incarnation_of(record)
+        instance = instance_of(record)
         unanswered = {effect.adapter for effect in ledger.on(record.key) if effect.stage is Stage.UNANSWERED}
-        for adapter, version, failure in failures.of_pod(record.key, life):
+        for adapter, version, failure in failures.of_pod(record.key, instance):
             wanted_now = desired.adapters.get(adapter)
             if wanted_now is None or wanted_now.adapter.version != version:
                 continue
@@ -157,7 +157,7 @@ def pod_of(
 
 
 def engine_name_for(
-    record: PodRecord, view: EngineView, wanted: Wanted, versioned_names: bool
+    record: PodRecord, view: EngineView, wanted: DesiredAdapter, versioned_names: bool
 ) -> LoadName | StaleCache:
     """The name under which this version may be loaded on this pod without ever answering from a stale prefix cache."""
     own = f"{wanted.adapter.name}{SEPARATOR}{wanted.adapter.version[:SUFFIX_HEX]}"
@@ -166,7 +166,7 @@ def engine_name_for(
 
 
 def _choose_name(
-    record: PodRecord, view: EngineView, wanted: Wanted, served: Mapping[str, str], versioned_names: bool
+    record: PodRecord, view: EngineView, wanted: DesiredAdapter, served: Mapping[str, str], versioned_names: bool
 ) -> LoadName | StaleCache:
     name = wanted.adapter.name
     if ANY_OTHER in served and name not in served:
@@ -201,7 +201,7 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     disabled = pod.lora_disabled or view.lora_disabled
     if disabled:
         return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
-    if view.incarnation != incarnation_of(record):
+    if view.instance != instance_of(record):
         # the last probe was of an earlier container: what this one has, the next one tells in a moment
         return False, view.keeps, (Reason.POD_NOT_READY, "its container was replaced a moment ago")
     if view.state is EngineState.UP:
@@ -224,7 +224,7 @@ def _residents(
     record: PodRecord, view: EngineView, desired: Desired, observed: Observed, effects: Iterable[Effect]
 ) -> tuple[Resident, ...]:
     pod = record.pod
-    under_way = {effect.engine_name: effect for effect in effects if effect.incarnation == view.incarnation}
+    under_way = {effect.engine_name: effect for effect in effects if effect.instance == view.instance}
     residents: list[Resident] = []
     if view.keeps or view.state is EngineState.DOWN:
         for model in view.models:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.engines.ownership import our_model
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.records import ANY_OTHER, PodRecord
 from lora_operator.planning.inflight import Failures, Ledger
 from lora_operator.planning.snapshot import Common, Observed, pod_of
@@ -90,7 +90,7 @@ class Snapshots:
             observed.key_problems.get(record.key, ""),
             record.key in observed.leaving,
             observed.node_labels.get(record.pod.node or ""),
-            *((e.engine_name, e.stage, e.adapter, e.version, e.bytes, e.rank, e.incarnation)
+            *((e.engine_name, e.stage, e.adapter, e.version, e.bytes, e.rank, e.instance)
               for e in ledger.on(record.key)),
             *_failed(record, desired, failures, now),
         )  # fmt: skip
@@ -135,14 +135,14 @@ def _wanted(record: PodRecord, desired: Desired, common: Common) -> Iterator[obj
 
 
 def _failed(record: PodRecord, desired: Desired, failures: Failures, now: float) -> Iterator[object]:
-    for adapter, version, failure in failures.of_pod(record.key, incarnation_of(record)):
+    for adapter, version, failure in failures.of_pod(record.key, instance_of(record)):
         wanted = desired.adapters.get(adapter)
         if wanted is not None and wanted.adapter.version == version:
             lately = failure.passes_at is not None and failure.passes_at > now
             yield adapter, failure.message, failure.next_at > now, lately
 
 
-def _of(wanted: Wanted | None) -> object:
+def _of(wanted: DesiredAdapter | None) -> object:
     if wanted is None:
         return None
     adapter = wanted.adapter

@@ -189,7 +189,7 @@ COMMANDS = (
         _cache,
     ),
     Command(
-        "pin", "keep", "keep an adapter's files in all caches, whatever happens",
+        "pin", "pin", "keep an adapter's files in all caches, whatever happens",
         "Has files of this adapter stay where they are cached, though nobody uses them and others want the room. Sets "
         "an annotation of the LoraAdapter: it outlives pods and holds for new versions (right: patch loraadapters).",
         """
@@ -198,7 +198,7 @@ COMMANDS = (
         _pin, formats=False,
     ),
     Command(
-        "unpin", "keep", "take a pin back", "Takes back what `kubectl lora pin` did.",
+        "unpin", "pin", "take a pin back", "Takes back what `kubectl lora pin` did.",
         """
   kubectl lora unpin sql""",
         _pin, formats=False,

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from lora_operator.kube.client import Json
 from lora_operator.plugin.migration import aibrix, production_stack, syncer
 from lora_operator.plugin.migration.translated import Translated, Untranslatable
+from lora_operator.plugin.objects import documents
 from lora_operator.plugin.problems import FAILED, PluginError
-from lora_operator.plugin.reading import documents
 from lora_operator.plugin.screen import as_yaml, clean
 
 PROJECTS = (aibrix, production_stack, syncer)

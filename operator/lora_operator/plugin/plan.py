@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 
-from lora_operator.plugin.asking import Asked, ask_engines
-from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import Cluster, connected
-from lora_operator.plugin.guesses import Guess, ask_sources
-from lora_operator.plugin.planned import Planned, draw
+from lora_operator.plugin.engine_lists import Asked, ask_engines
+from lora_operator.plugin.objects import Objects, add_files, from_cluster
+from lora_operator.plugin.offline_snapshot import Assumed, assume, read
 from lora_operator.plugin.pods import KIND, LIST
 from lora_operator.plugin.problems import BAD_COMMAND_LINE, UNPLACED, PluginError, unknown
 from lora_operator.plugin.reach import reaching
-from lora_operator.plugin.reading import Objects, add_files, from_cluster
 from lora_operator.plugin.screen import Screen
-from lora_operator.plugin.trial import kinds, needs, play, with_more, without
+from lora_operator.plugin.show_plan import Planned, draw
+from lora_operator.plugin.source_estimates import Guess, ask_sources
+from lora_operator.plugin.what_if import kinds, needs, play, with_more, without
 from lora_scheduler import Pod, Policy, Snapshot
 
 DEFAULT_NAMESPACE = "default"

@@ -8,12 +8,12 @@ from typing import Any
 from rich.text import Text
 
 from lora_operator.informers.records import PodRecord
-from lora_operator.plugin.asking import ask_engines
-from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import connected
+from lora_operator.plugin.engine_lists import ask_engines
+from lora_operator.plugin.objects import from_cluster
+from lora_operator.plugin.offline_snapshot import Assumed, assume, read
 from lora_operator.plugin.problems import unknown
 from lora_operator.plugin.reach import reaching
-from lora_operator.plugin.reading import from_cluster
 from lora_operator.plugin.screen import BAD, GOOD, WORRYING, Screen, bar, in_size
 from lora_scheduler import Pod
 

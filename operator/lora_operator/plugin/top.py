@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.text import Text
 
 from lora_operator.informers.records import PodRecord
-from lora_operator.plugin.assumed import assume, read
 from lora_operator.plugin.connect import Cluster, connected
 from lora_operator.plugin.get import PODS_SHOWN, in_short
+from lora_operator.plugin.objects import from_cluster
+from lora_operator.plugin.offline_snapshot import assume, read
 from lora_operator.plugin.problems import FAILED, PluginError
 from lora_operator.plugin.reach import NoAnswer, Reach, reaching
-from lora_operator.plugin.reading import from_cluster
 from lora_operator.plugin.screen import BAD, Screen, a_table, bar, clean
 from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
 from lora_operator.vllm.quirks import public_name

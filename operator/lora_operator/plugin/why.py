@@ -9,12 +9,12 @@ from typing import Any
 from rich.text import Text
 
 from lora_operator.plugin import fleet
-from lora_operator.plugin.assumed import Assumed, assume, read
 from lora_operator.plugin.connect import connected
 from lora_operator.plugin.fleet import Line
 from lora_operator.plugin.get import STYLES
+from lora_operator.plugin.objects import from_cluster
+from lora_operator.plugin.offline_snapshot import Assumed, assume, read
 from lora_operator.plugin.pods import HOW_TO_TAKE_PART
-from lora_operator.plugin.reading import from_cluster
 from lora_operator.plugin.screen import BAD, FAINT, GOOD, WORRYING, Screen, in_size
 from lora_scheduler import Reason, explain
 

@@ -10,18 +10,18 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-class PartEnded(Exception):
+class ComponentExited(Exception):
     """A part that must run for as long as the process does has ended; the process should be started anew."""
 
 
-def must_go_on(parts: Iterable[asyncio.Task[Any]], done: Container[asyncio.Future[Any]]) -> None:
-    """Raises PartEnded, from what the part has raised, if one of them is done."""
+def supervise(parts: Iterable[asyncio.Task[Any]], done: Container[asyncio.Future[Any]]) -> None:
+    """Raises ComponentExited, from what the part has raised, if one of them is done."""
     for part in parts:
         if part in done:
-            raise PartEnded(f"the {part.get_name()} has ended by itself") from part.exception()
+            raise ComponentExited(f"the {part.get_name()} has ended by itself") from part.exception()
 
 
-async def let_end(what: str, end: Awaitable[Any], seconds: float) -> None:
+async def end_within(what: str, end: Awaitable[Any], seconds: float) -> None:
     """Wait for the end of something, but not for longer: whoever waits for a thread that hangs cannot be cancelled."""
     task = asyncio.ensure_future(end)
     done, _ = await asyncio.wait((task,), timeout=seconds)

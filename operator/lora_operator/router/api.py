@@ -12,17 +12,13 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
-from lora_operator.router.asking import Asking
 from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown, not_found
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.lines import Lines, dumped, with_member
 from lora_operator.router.metrics import RouterMetrics
 from lora_operator.router.openapi import document
 from lora_operator.router.pages import BadToken, page_of
-from lora_operator.router.picker import DEFAULT_POLICY, HASH, NAMES, Picker
-from lora_operator.router.problems import Problem
-from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
-from lora_operator.router.questions import (
+from lora_operator.router.parameters import (
     FleetQuestion,
     ListQuestion,
     PodsQuestion,
@@ -30,6 +26,9 @@ from lora_operator.router.questions import (
     read_path_name,
     read_query,
 )
+from lora_operator.router.picker import DEFAULT_POLICY, HASH, NAMES, Picker
+from lora_operator.router.problems import Problem
+from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.select_answer import select_json, selected
 from lora_operator.router.selecting import Selector
 from lora_operator.router.semantic import Semantic
@@ -38,6 +37,7 @@ from lora_operator.router.table import RoutingTable
 from lora_operator.router.topics import Topics
 from lora_operator.router.ui.fleet import Fleet
 from lora_operator.router.ui.page import VERSION_HEADER, Page
+from lora_operator.router.usage_recorder import UsageRecorder
 from lora_operator.router.wire import PickRequest, SelectRequest, Wire
 
 BODY_BYTES = 64 << 10
@@ -59,7 +59,7 @@ class RouterApi:
 
     def __init__(
         self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None,
-        asking: Asking | None = None, semantic: Semantic | None = None,
+        asking: UsageRecorder | None = None, semantic: Semantic | None = None,
     ) -> None:  # fmt: skip
         self._table = table
         self._freshness = freshness

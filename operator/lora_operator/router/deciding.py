@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from lora_operator.router.asking import Asking, NotAccepted
 from lora_operator.router.entries import Endpoint, Entry
 from lora_operator.router.picker import DEFAULT_POLICY, Picker
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.table import Key, RoutingTable
+from lora_operator.router.usage_recorder import NotAccepted, UsageRecorder
 
 MOST_WAIT_SECONDS = 120.0
 MOST_WAITING = 10_000
@@ -68,7 +68,7 @@ Outcome = Chosen | Loading | Refused | Unknown
 class Decider:
     """One table's. `stop` lets all go that wait."""
 
-    def __init__(self, table: RoutingTable, picker: Picker, asking: Asking | None = None) -> None:
+    def __init__(self, table: RoutingTable, picker: Picker, asking: UsageRecorder | None = None) -> None:
         self._table = table
         self._picker = picker
         self._asking = asking
@@ -174,7 +174,7 @@ class Decider:
                     future.set_result(None)
 
 
-async def _ask(asking: Asking, entry: Entry, until: float | None) -> Refused | None:
+async def _ask(asking: UsageRecorder, entry: Entry, until: float | None) -> Refused | None:
     """Have it recorded, by a time of the loop's clock; None if it is."""
     try:
         async with asyncio.timeout_at(until):

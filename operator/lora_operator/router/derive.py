@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from lora_operator.informers.endpoints import Contents
 from lora_operator.informers.holdings import Place
 from lora_operator.informers.records import PodRecord, Resource
-from lora_operator.router.about import about_of
 from lora_operator.router.absence import ANSWERS, CONFLICT, Absence, absences, is_on_demand
 from lora_operator.router.entries import About, Endpoint, Entry, Why, Withheld
+from lora_operator.router.selection_texts import about_of
 from lora_operator.vllm.client import Endpoint as EngineAddress
 
 PODS_NOT_READY = "PodsNotReady"

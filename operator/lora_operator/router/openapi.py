@@ -8,8 +8,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from lora_operator import __version__
+from lora_operator.router.parameters import FleetQuestion, ListQuestion, PodsQuestion, Query, WatchQuestion
 from lora_operator.router.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
-from lora_operator.router.questions import FleetQuestion, ListQuestion, PodsQuestion, Query, WatchQuestion
 from lora_operator.router.ui.wire import FleetAnswer
 from lora_operator.router.wire import (
     Adapter,

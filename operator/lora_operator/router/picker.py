@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from lora_operator.informers.pod_description import takes_part
 from lora_operator.informers.records import PodRecord
 from lora_operator.router.entries import Endpoint, Entry
-from lora_operator.router.loads import STALE_SECONDS
 from lora_operator.router.table import RoutingTable
+from lora_operator.router.traffic import STALE_SECONDS
 from lora_operator.vllm.client import Endpoint as EngineAddress
 from lora_scheduler.rendezvous import weight
-from lora_scheduler.routing import POLICIES, Ask, Chance, Holding, Index, Picked, Rules, pick
+from lora_scheduler.routing import POLICIES, Chance, Holding, Index, Picked, RoutingRequest, Rules, pick
 from lora_scheduler.routing import Endpoint as Pod
 
 HASH = "hash"
@@ -70,7 +70,9 @@ class Picker:
             return max(left, key=lambda one: weight(key, one.pod), default=None)
         now = self.picked_at = self.clock()
         adapter = f"{entry.namespace}/{entry.name}"
-        ask = Ask((adapter,), avoid=frozenset(f"{entry.namespace}/{pod}" for pod in avoid) if avoid else avoid)
+        ask = RoutingRequest(
+            (adapter,), avoid=frozenset(f"{entry.namespace}/{pod}" for pod in avoid) if avoid else avoid
+        )
         answer = pick(self.index, ask, now=now, chance=self._chance, rules=self._rules[policy])
         if not isinstance(answer, Picked):
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_operator.router.entries import Endpoint, Entry
-from lora_operator.router.nearness import near_names
+from lora_operator.router.near_names import near_names
 from lora_operator.router.table import RoutingTable
 
 

@@ -13,18 +13,18 @@ from lora_operator.kube.client import Kube
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.planning.inflight import Effect
 from lora_operator.process.listening import Runner
-from lora_operator.router.ahead import Ahead
 from lora_operator.router.api import RouterApi
-from lora_operator.router.asking import Asking
+from lora_operator.router.early_status import Ahead
 from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
-from lora_operator.router.load_metrics import LoadMetrics
-from lora_operator.router.loads import Loads
 from lora_operator.router.problems import refuse
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.table import LOG_LENGTH, RoutingTable
+from lora_operator.router.traffic import Loads
+from lora_operator.router.traffic_metrics import LoadMetrics
 from lora_operator.router.ui.fleet import Fleet
+from lora_operator.router.usage_recorder import UsageRecorder
 from lora_operator.router.waiting_metrics import WaitingMetrics
 from lora_operator.status.aggregate import StatusInput
 from lora_operator.telemetry.server import ServeError
@@ -43,7 +43,7 @@ class Router:
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
-        self._asking = Asking(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
+        self._asking = UsageRecorder(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
         fleet = Fleet(cluster, self.table.epoch)
         self.api = RouterApi(self.table, self.freshness, fleet, limits, self._asking, semantic)
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lora_operator.router.asking import Asking
 from lora_operator.router.deciding import Decider
 from lora_operator.router.metrics import PREFIX
+from lora_operator.router.usage_recorder import UsageRecorder
 
 
 class WaitingMetrics(Collector):
     """Read off when somebody asks."""
 
-    def __init__(self, decider: Decider, asking: Asking) -> None:
+    def __init__(self, decider: Decider, asking: UsageRecorder) -> None:
         self._decider = decider
         self._asking = asking
 

@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.fetch.order import Link
+from lora_operator.fetch.manifest import Link
 from lora_operator.sources.azure_errors import explained
 from lora_operator.sources.azure_keys import AzureKeys
 from lora_operator.sources.azure_place import AzurePlace

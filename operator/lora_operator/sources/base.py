@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.artifacts.found import FoundAdapter
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.fetch.manifest import FetchManifest
 
 DEFAULT_MAX_ADAPTERS = 100
 
@@ -105,7 +105,7 @@ class Source(Protocol):
         """
         ...  # pragma: no cover
 
-    async def locate(self, request: SourceRequest, found: FoundAdapter) -> Path | FetchOrder:
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> Path | FetchManifest:
         """Where the files of exactly this version can be had now: a folder that the operator can read, or links that
         hold for a while. Asked again when they ran out. Raises SourceError (SourceChanged if the version is gone).
         """

@@ -11,7 +11,7 @@ from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
-from lora_operator.fetch.order import Archive, FetchFile, FetchOrder, Link
+from lora_operator.fetch.manifest import Archive, FetchFile, FetchManifest, Link
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.credential_hosts import token_of
 from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read_archive, without_suffix
@@ -91,7 +91,7 @@ class HttpSource:
             raise refusal(url, 404, {}, has_token=client.has_token)
         return archive
 
-    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchManifest:
         """See `Source`: the weights, or the archive, by their own URL, with the token's header where it is needed."""
         config, weights = noted_file(found, CONFIG_FILE), noted_file(found, WEIGHTS_FILE)
         async with self._client(request) as client:
@@ -103,7 +103,7 @@ class HttpSource:
                 files = (FetchFile(file.path, file.size_bytes, file.sha256) for file in (config, weights))
                 link = await self._link(client, request.repository, archive)
                 source = Archive(link, kind, found.location, archive.size_bytes)
-                return FetchOrder(found.name, found.fingerprint, tuple(files), source)
+                return FetchManifest(found.name, found.fingerprint, tuple(files), source)
             url = url_below(found.location, WEIGHTS_FILE)
             if await look_at(client, url, WEIGHTS_FILE, self._limits.file_bytes) != weights:
                 raise changed(found.name)
@@ -116,7 +116,7 @@ class HttpSource:
                 raise changed(found.name)
             inline = FetchFile(CONFIG_FILE, len(raw), config.sha256, inline=raw)
             linked = FetchFile(WEIGHTS_FILE, weights.size_bytes, link=await self._link(client, url, weights))
-            return FetchOrder(found.name, found.fingerprint, (inline, linked))
+            return FetchManifest(found.name, found.fingerprint, (inline, linked))
 
     async def _link(self, client: HttpClient, url: str, file: RemoteFile) -> Link:
         """Where the server leads whoever shows the token to another host, the bytes are had there without it."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.fetch.order import FetchFile, FetchOrder, Link
+from lora_operator.fetch.manifest import FetchFile, FetchManifest, Link
 from lora_operator.sources.base import Resolution, SourceError, SourceRequest
 from lora_operator.sources.credential_hosts import token_of
 from lora_operator.sources.http_client import Answer, HttpClient, Patience, origin, refusal
@@ -91,7 +91,7 @@ class HuggingFaceSource:
             mark = listed if not troubles else None
             return merged(found, [*troubles, *duplicates], request, previous, mark)
 
-    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchManifest:
         """See `Source`: the weights as a link that the hub signs, without the token; what git holds is read here."""
         config, weights = noted_file(found, CONFIG_FILE), noted_file(found, WEIGHTS_FILE)
         repository = "/".join(found.location.split("/")[:2])
@@ -104,7 +104,7 @@ class HuggingFaceSource:
         if hashlib.sha256(raw).hexdigest() != config.sha256:
             raise changed(found.name)
         inline = FetchFile(CONFIG_FILE, len(raw), config.sha256, inline=raw)
-        return FetchOrder(found.name, found.fingerprint, (inline, file))
+        return FetchManifest(found.name, found.fingerprint, (inline, file))
 
     @asynccontextmanager
     async def _hub(self, request: SourceRequest) -> AsyncIterator[_Hub]:

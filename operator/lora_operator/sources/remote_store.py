@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.found import FoundAdapter
-from lora_operator.fetch.order import FetchFile, FetchOrder, Link
+from lora_operator.fetch.manifest import FetchFile, FetchManifest, Link
 from lora_operator.sources.base import Resolution, SourceError, SourceRequest
 from lora_operator.sources.remote import SETTLE_SECONDS, RemoteFolder, changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
@@ -101,7 +101,7 @@ class ObjectSource:
                 settle_seconds=self._settle_seconds,
             )
 
-    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchOrder:
+    async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchManifest:
         """See `Source`: the config inline, the weights as a link that the store signs."""
         async with self._opened(request) as (store, _):
             try:
@@ -110,7 +110,7 @@ class ObjectSource:
                 files = None
         if files is None:
             raise changed(found.name)
-        return FetchOrder(found.name, found.fingerprint, files)
+        return FetchManifest(found.name, found.fingerprint, files)
 
     @asynccontextmanager
     async def _opened(self, request: SourceRequest) -> AsyncIterator[tuple[ObjectStore, float]]:

@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.fetch.order import Link
+from lora_operator.fetch.manifest import Link
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
 from lora_operator.sources.remote_inspection import RemoteFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.inflight import Ledger
@@ -34,7 +34,7 @@ class Answers:
         self._places: dict[Name, dict[str, tuple[Answering, ...]]] = {}  # by pod
         self._of: dict[Name, tuple[Answering, ...]] = {}
 
-    def follow(self, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger) -> None:
+    def update(self, pods: Mapping[str, PodRecord], engines: Mapping[str, EngineView], ledger: Ledger) -> None:
         """As it is at this moment."""
         for key in [key for key in self._pods if key not in pods]:
             self._put(key, self._pods.pop(key).answers, {})
@@ -79,7 +79,7 @@ def _answering(
     # an engine that was told to end refuses requests at once, though it may be listening when it is looked at
     if view is None or not view.keeps or record.pod.terminating:
         return {}
-    if view.incarnation != incarnation_of(record):
+    if view.instance != instance_of(record):
         return {}  # the last look was at an earlier container
     found: dict[Name, tuple[Answering, ...]] = {}
     namespace, address = record.pod.namespace, str(Endpoint(record.pod.ip or "", record.pod.port))

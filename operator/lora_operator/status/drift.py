@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from lora_operator.engines.liveness import incarnation_of
+from lora_operator.engines.liveness import instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.cache import Cluster
 from lora_operator.planning.inflight import Ledger
@@ -28,12 +28,12 @@ class Drift:
         record = self._cluster.pods.get(pod)
         if record is None:
             return
-        life = incarnation_of(record)
+        instance = instance_of(record)
         ours = [
             found
             for model in models
             if (found := our_model(model, record.pod.adapter_root)) is not None
-            and not self._ledger.unloads(pod, life, model.name)
+            and not self._ledger.unloads(pod, instance, model.name)
         ]
         for found in ours:
             text = "somebody else unloaded %s from %s: it is loaded again where it is wanted"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from lora_operator.desired.adapters import Desired, DesiredResource, Wanted
-from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.desired.adapters import Desired, DesiredAdapter, DesiredResource
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.informers.holdings import NOTHING, Held
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.inflight import Failures, Ledger, Stage
@@ -29,16 +29,16 @@ def status_inputs(
     held: Callable[[str], Held] = lambda key: NOTHING,
 ) -> dict[str, StatusInput]:
     """One StatusInput per resource, also of those that are being deleted. `held`: what is published to be somewhere."""
-    states = States()
-    states.follow(desired, snapshot, plan, pods, engines, ledger, failures)
+    states = StatusInputs()
+    states.update(desired, snapshot, plan, pods, engines, ledger, failures)
     wanted = {key: states.of(resource) for key, resource in desired.resources.items()}
     return wanted | states.departing(desired, held)
 
 
-class States:
+class StatusInputs:
     """Status inputs, round after round: what nothing has changed about is the same object as in the round before.
 
-    `follow` takes in a moment, of which `of` and `departing` tell until the next.
+    `update` takes in a moment, of which `of` and `departing` tell until the next.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class States:
         self._found = _Found(Plan({}, (), (), {}, {}), self._answers, self.reasons, set(), {}, {})
         self._known: dict[str, tuple[DesiredResource, tuple[_Facts, ...], StatusInput]] = {}
 
-    def follow(
+    def update(
         self,
         desired: Desired,
         snapshot: Snapshot,
@@ -58,8 +58,8 @@ class States:
         failures: Failures,
     ) -> None:
         """This is what is so, and what is planned."""
-        self._answers.follow(pods, engines, ledger)
-        self.reasons.follow(snapshot, plan)
+        self._answers.update(pods, engines, ledger)
+        self.reasons.update(snapshot, plan)
         failed = _failed(desired, snapshot, plan, pods, engines, failures)
         self._found = _Found(
             plan, self._answers, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger), failed
@@ -110,7 +110,7 @@ class _Found:
     fetching: Mapping[str, int]
     failed: Mapping[str, list[Refusal]]
 
-    def facts(self, wanted: Wanted) -> _Facts:
+    def facts(self, wanted: DesiredAdapter) -> _Facts:
         adapter = wanted.adapter
         key = adapter.key
         return _Facts(
@@ -143,7 +143,7 @@ def _input(resource: DesiredResource, facts: tuple[_Facts, ...]) -> StatusInput:
     )
 
 
-def _state(wanted: Wanted, least: int | None, facts: _Facts) -> AdapterState:
+def _state(wanted: DesiredAdapter, least: int | None, facts: _Facts) -> AdapterState:
     missing = facts.missing
     if least is not None:
         missing = min(missing, max(least - facts.assigned, 0))
@@ -210,7 +210,7 @@ def _load_failures(desired: Desired, pods: Mapping[str, PodRecord], failures: Fa
     """Failed loads, also those that are just being tried again: a retry is no reason to hide why it is needed."""
     found: dict[str, list[Refusal]] = {}
     for key, record in pods.items():
-        for adapter, version, failure in failures.of_pod(key, incarnation_of(record)):
+        for adapter, version, failure in failures.of_pod(key, instance_of(record)):
             wanted = desired.adapters.get(adapter)
             if wanted is not None and wanted.adapter.version == version:
                 message = f"{failure.reason}: {failure.message}"

@@ -11,13 +11,13 @@ from lora_operator.planning.fault_isolation import Isolation
 from lora_operator.process.slices import in_slices
 from lora_operator.status.aggregate import StatusInput
 from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.writer import Publisher
+from lora_operator.status.writer import StatusWriter
 
 
 class Offers:
     """Remembers what it offered last."""
 
-    def __init__(self, cluster: Cluster, publisher: Publisher, endpoints: EndpointWriter) -> None:
+    def __init__(self, cluster: Cluster, publisher: StatusWriter, endpoints: EndpointWriter) -> None:
         self._cluster = cluster
         self._publisher = publisher
         self._endpoints = endpoints

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lora_operator.desired.adapters import Desired
-from lora_operator.engines.liveness import EngineView, incarnation_of
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.ownership import OurModel, our_model
 from lora_operator.informers.endpoints import Contents, HeldAdapter, Shared
 from lora_operator.informers.holdings import Held, known_of
@@ -83,7 +83,7 @@ class Endpoints:
 
     def _contents_of(self, basis: _Basis) -> Contents | None:
         pod, view = basis.record.pod, basis.view
-        if view is None or view.state is EngineState.UNKNOWN or view.incarnation != incarnation_of(basis.record):
+        if view is None or view.state is EngineState.UNKNOWN or view.instance != instance_of(basis.record):
             return None
         return Contents(
             pod_uid=basis.record.uid,
@@ -153,7 +153,7 @@ class _Basis:
             return True
         if self.view is None or before.view is None or EngineState.UNKNOWN in (self.view.state, before.view.state):
             return False
-        same = self.view.incarnation == before.view.incarnation
+        same = self.view.instance == before.view.instance
         return same and self.models[: len(before.models)] == before.models
 
 

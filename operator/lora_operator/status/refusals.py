@@ -25,7 +25,7 @@ class Reasons:
         """Whether some are not those of this plan."""
         return bool(self._due)
 
-    def follow(self, snapshot: Snapshot, plan: Plan) -> None:
+    def update(self, snapshot: Snapshot, plan: Plan) -> None:
         """Take over a plan: the very same snapshot has the same reasons."""
         lacking = plan.refusals.keys()
         for key in [key for key in self._known if key not in lacking]:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_operator.desired.adapters import Desired, Wanted
+from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.kube.events import Recorder
 from lora_scheduler import Load, LoadCause, Obstacle, Plan, ReplicaPolicy, Snapshot
 
@@ -27,7 +27,7 @@ class _Count:
     generation: int
 
 
-class Teller:
+class ScalingEvents:
     """Ask `round` after every planning round."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -87,14 +87,14 @@ class Teller:
             )
         self._counts = counts
 
-    def _tell(self, desired: Desired, wanted: Wanted, reason: str, text: str) -> None:
+    def _tell(self, desired: Desired, wanted: DesiredAdapter, reason: str, text: str) -> None:
         log.info("%s: %s", reason, text, extra={"adapter": wanted.adapter.key})
         resource = desired.resources.get(wanted.resource)
         if resource is not None:
             self._recorder.emit(resource.resource, "Normal", reason, text)
 
 
-def _generation(desired: Desired, wanted: Wanted) -> int:
+def _generation(desired: Desired, wanted: DesiredAdapter) -> int:
     declared = desired.resources.get(wanted.resource)
     return declared.resource.generation if declared is not None else 0
 

@@ -33,7 +33,7 @@ STATUS = "status"  # in the queue of writes
 Status = Mapping[str, Any]
 
 
-class Publisher:
+class StatusWriter:
     """What was offered last is written; what is as the API server has it costs nothing."""
 
     def __init__(

@@ -23,8 +23,8 @@ from lora_operator.picking.metrics import RESULTS, PickerMetrics
 from lora_operator.planning.expected_load import MODELS_MAX, OTHERS
 from lora_operator.process.event_loop import Blocks
 from lora_operator.router.api import RouterApi
-from lora_operator.router.loads import DEFECT, NO_LOAD, OK
 from lora_operator.router.serving import Router
+from lora_operator.router.traffic import DEFECT, NO_LOAD, OK
 from lora_operator.status.aggregate import NO_MATCHING_PODS, NOT_ENOUGH_PODS
 from lora_operator.telemetry.metrics import ADAPTER_STATES, Metrics, ModelLoad
 from lora_operator.telemetry.reasons import KNOWN, OF_ENGINES, OTHER

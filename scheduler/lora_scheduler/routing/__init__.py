@@ -8,7 +8,6 @@ from lora_scheduler.routing.errors import InvalidAsk, InvalidEndpoint, InvalidKe
 from lora_scheduler.routing.index import Index
 from lora_scheduler.routing.model import (
     Answer,
-    Ask,
     Endpoint,
     EndpointState,
     EngineLoad,
@@ -16,6 +15,7 @@ from lora_scheduler.routing.model import (
     HoldingState,
     NotLoaded,
     Picked,
+    RoutingRequest,
     Unknown,
 )
 from lora_scheduler.routing.picking import pick
@@ -27,7 +27,6 @@ from lora_scheduler.routing.selection import Catalogue, Selection, Topic, proble
 __all__ = [
     "POLICIES",
     "Answer",
-    "Ask",
     "Catalogue",
     "Chance",
     "Endpoint",
@@ -46,6 +45,7 @@ __all__ = [
     "Picked",
     "PullRules",
     "RoutingError",
+    "RoutingRequest",
     "Rules",
     "Selection",
     "Topic",

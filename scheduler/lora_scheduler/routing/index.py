@@ -2,7 +2,7 @@
 
 index = Index.of(endpoints, now=0.0)
 index.observe("default/vllm-0", EngineLoad(at=1.0, running=3, waiting=0), now=1.0)
-answer = pick(index, Ask(("support",)), now=1.2, chance=random.Random(7))
+answer = pick(index, RoutingRequest(("support",)), now=1.2, chance=random.Random(7))
 index.sent(answer.endpoint.pod, now=1.2)
 """
 
@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from lora_scheduler.routing.errors import InvalidRules
-from lora_scheduler.routing.model import Ask, Endpoint, EndpointState, EngineLoad, HoldingState
+from lora_scheduler.routing.model import Endpoint, EndpointState, EngineLoad, HoldingState, RoutingRequest
 from lora_scheduler.routing.pool import Pool
 from lora_scheduler.routing.slots import Members, Slot
 
@@ -148,7 +148,7 @@ class Index:
     def pool(self, base_model: str) -> Pool | None:
         return self._pools.get(base_model)
 
-    def base_model(self, ask: Ask) -> str:
+    def base_model(self, ask: RoutingRequest) -> str:
         """Of the request's first adapter, which must be known, or the one that it names."""
         if not ask.adapters:
             return ask.base_model
@@ -157,7 +157,7 @@ class Index:
             return self._known[adapter]
         return (self._holders.get(adapter) or self._loading[adapter]).slots[0].endpoint.base_model
 
-    def unknown(self, ask: Ask) -> tuple[str, ...]:
+    def unknown(self, ask: RoutingRequest) -> tuple[str, ...]:
         """Those of the request's names that nobody has heard of."""
         if not ask.adapters:
             return () if ask.base_model in self._pools else (ask.base_model,)

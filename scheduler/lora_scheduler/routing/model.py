@@ -115,7 +115,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RoutingRequest:
     """A request: for one adapter, for several at once, or for the base model alone.
 
     `may_load`: whoever asks can have an adapter loaded before the request is sent on; without it no answer is ever a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_scheduler.routing.chance import Chance
 from lora_scheduler.routing.errors import InvalidRules
 from lora_scheduler.routing.index import Index
-from lora_scheduler.routing.model import Answer, Ask, NotLoaded, Picked, Unknown
+from lora_scheduler.routing.model import Answer, NotLoaded, Picked, RoutingRequest, Unknown
 from lora_scheduler.routing.policies import POLICIES
 from lora_scheduler.routing.question import Choice, Question
 from lora_scheduler.routing.rules import Rules
@@ -14,7 +14,7 @@ DEFAULT = Rules()
 SUGGESTIONS = 4  # of pods that have room, for an adapter that is nowhere
 
 
-def pick(index: Index, ask: Ask, *, now: float, chance: Chance, rules: Rules = DEFAULT) -> Answer:
+def pick(index: Index, ask: RoutingRequest, *, now: float, chance: Chance, rules: Rules = DEFAULT) -> Answer:
     """Choose by `rules.policy`. Changes nothing: tell the index by `sent` if the request really goes there.
 
     Unless the request `may_load`, the answer is a pod that holds all of its adapters, if there is any that it does not

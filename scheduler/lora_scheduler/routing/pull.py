@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from lora_scheduler.routing.errors import InvalidRules
-from lora_scheduler.routing.model import Ask, Endpoint, EndpointState, HoldingState
+from lora_scheduler.routing.model import Endpoint, EndpointState, HoldingState, RoutingRequest
 from lora_scheduler.routing.rules import DEFAULT_WEIGHTS, Weights
 from lora_scheduler.routing.scoring import resident_score
 
@@ -18,7 +18,7 @@ class Pending:
     """A request that waits since `since`; `base_model` is what it needs, adapters or not."""
 
     key: str
-    ask: Ask
+    ask: RoutingRequest
     base_model: str
     since: float
 
@@ -87,7 +87,7 @@ def _serves(worker: Endpoint, one: Pending, missing: tuple[str, ...]) -> bool:
     return not missing or (ask.may_load and len(missing) <= worker.room)
 
 
-def _score(worker: Endpoint, ask: Ask, held: dict[str, str], weights: Weights) -> float:
+def _score(worker: Endpoint, ask: RoutingRequest, held: dict[str, str], weights: Weights) -> float:
     """Residents, and whether the next batch has a place: metrics count as fresh, as the worker itself brings them."""
     score = resident_score(ask, held, weights)
     load = worker.load

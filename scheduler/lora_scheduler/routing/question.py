@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lora_scheduler.routing.chance import Chance, draw
 from lora_scheduler.routing.index import EMPTY, Index
-from lora_scheduler.routing.model import Ask
+from lora_scheduler.routing.model import RoutingRequest
 from lora_scheduler.routing.pool import Pool
 from lora_scheduler.routing.rules import Rules
 from lora_scheduler.routing.slots import Members, Slot
@@ -27,7 +27,7 @@ class Question:
 
     __slots__ = ("ask", "chance", "holders", "index", "now", "pool", "rules")
 
-    def __init__(self, index: Index, ask: Ask, rules: Rules, pool: Pool, now: float, chance: Chance) -> None:
+    def __init__(self, index: Index, ask: RoutingRequest, rules: Rules, pool: Pool, now: float, chance: Chance) -> None:
         pool.refresh(now)
         self.index, self.ask, self.rules, self.pool, self.now, self.chance = index, ask, rules, pool, now, chance
         self.holders = self._holders()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from lora_scheduler.routing.model import Ask
+from lora_scheduler.routing.model import RoutingRequest
 from lora_scheduler.routing.rules import Weights
 
 
-def resident_score(ask: Ask, held: Container[str], weights: Weights) -> float:
+def resident_score(ask: RoutingRequest, held: Container[str], weights: Weights) -> float:
     """Per adapter of the request that is there: the tenant's own are worth more than shared ones, which will be found
     elsewhere too."""
     return sum(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from lora_operator.plugin.reading import HOSTNAME
+from lora_operator.plugin.objects import HOSTNAME
 from lora_scheduler import Load, Plan, Pod, Policy, Reason, Snapshot, Unload, plan, simulate
 
 ROUNDS_MAX = 200

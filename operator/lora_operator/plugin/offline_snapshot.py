@@ -12,7 +12,7 @@ from types import MappingProxyType
 from lora_operator.api.usage_record import Use
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.desired.adapters import Desired, desired
-from lora_operator.engines.prober import EngineView, incarnation_of
+from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.informers.records import PodRecord, Resource, read_pod, read_resource
@@ -20,8 +20,8 @@ from lora_operator.informers.sources import SourceView
 from lora_operator.planning.inflight import Failures, Ledger
 from lora_operator.planning.pod_selection import Participants, Participation
 from lora_operator.planning.snapshot import Observed, take_snapshot
-from lora_operator.plugin.asking import Engine
-from lora_operator.plugin.reading import Objects
+from lora_operator.plugin.engine_lists import Engine
+from lora_operator.plugin.objects import Objects
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.quirks import is_versioned
@@ -114,7 +114,7 @@ def _fingerprint(engine_name: str, wanted: str) -> str:
 def _view(record: PodRecord, held: Mapping[str, tuple[str, str]], engine: Engine | None) -> EngineView:
     pod = record.pod
     if engine is not None:
-        return EngineView(incarnation_of(record), EngineState.UP, engine.release, engine.models)
+        return EngineView(instance_of(record), EngineState.UP, engine.release, engine.models)
     root = pod.adapter_root.rstrip("/")
     models = tuple(
         EngineModel(engine_name, f"{root}/{name}/{fingerprint}", pod.base_models[0] if pod.base_models else "")
@@ -122,7 +122,7 @@ def _view(record: PodRecord, held: Mapping[str, tuple[str, str]], engine: Engine
     )
     up = pod.container_running and (pod.containers_ready or bool(held))
     return EngineView(
-        incarnation=incarnation_of(record),
+        instance=instance_of(record),
         state=EngineState.UP if up else EngineState.STARTING,
         release=pod.release_hint or "",
         models=models if up else (),

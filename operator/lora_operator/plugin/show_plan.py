@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lora_operator.desired.adapters import Desired
 from lora_operator.plugin.screen import BAD, FAINT, GOOD, WORRYING, Screen
-from lora_operator.plugin.trial import NO_OBSTACLE, Need, Outcome
+from lora_operator.plugin.what_if import NO_OBSTACLE, Need, Outcome
 from lora_scheduler import Load, LoadCause, Snapshot, Unload, UnloadCause
 
 LOAD_WORDS: Mapping[LoadCause, str] = {

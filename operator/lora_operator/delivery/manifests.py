@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lora_operator.delivery.agent_client import AgentError
-from lora_operator.delivery.ways import Locate
-from lora_operator.desired.adapters import Wanted
-from lora_operator.fetch.order import FetchOrder
+from lora_operator.delivery.delivery_router import Locate
+from lora_operator.desired.adapters import DesiredAdapter
+from lora_operator.fetch.manifest import FetchManifest
 
 SHARED_SECONDS = 30.0
 MOST_KEPT = 256
@@ -17,7 +17,7 @@ RENEW_SECONDS = 60.0  # links that run out sooner are made anew before they are 
 Item = tuple[str, str, str]  # resource, name, version
 
 
-class Orders:
+class Manifests:
     """Keeps an order for a moment: a fleet that starts would ask a source once for each pod. `clock` is Unix time.
     `secrets`: whether orders may carry what Secrets hold.
     """
@@ -26,10 +26,10 @@ class Orders:
         self._locate = locate
         self._secrets = secrets
         self._clock = clock
-        self._made: dict[Item, tuple[FetchOrder, float]] = {}
-        self._asking: dict[Item, asyncio.Task[FetchOrder]] = {}
+        self._made: dict[Item, tuple[FetchManifest, float]] = {}
+        self._asking: dict[Item, asyncio.Task[FetchManifest]] = {}
 
-    async def get(self, wanted: Wanted, stale: FetchOrder | None = None) -> FetchOrder:
+    async def get(self, wanted: DesiredAdapter, stale: FetchManifest | None = None) -> FetchManifest:
         """Any order but `stale`, whose links are refused. Raises AgentError, and what `locate` raises."""
         item = (wanted.resource, wanted.adapter.name, wanted.adapter.version)
         now = self._clock()
@@ -43,7 +43,7 @@ class Orders:
         # the others still want it when one of them is cancelled
         return await asyncio.shield(task)
 
-    def runs_out(self, order: FetchOrder) -> bool:
+    def runs_out(self, order: FetchManifest) -> bool:
         """Whether one of its links does not last long enough to be handed out."""
         return order.expires_at is not None and order.expires_at - self._clock() < RENEW_SECONDS
 
@@ -53,12 +53,12 @@ class Orders:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, item: Item, done: asyncio.Task[FetchOrder]) -> None:
+    def _ended(self, item: Item, done: asyncio.Task[FetchManifest]) -> None:
         del self._asking[item]
         if not done.cancelled():
             done.exception()  # if everybody who waited for it was cancelled, nobody else asks
 
-    async def _ask(self, item: Item, wanted: Wanted) -> FetchOrder:
+    async def _ask(self, item: Item, wanted: DesiredAdapter) -> FetchManifest:
         if wanted.found is None:
             raise AgentError(
                 "SourceUnavailable",

@@ -34,7 +34,7 @@ class NotAccepted(Exception):
         self.reason = reason
 
 
-class Asking:
+class UsageRecorder:
     """`run` writes until it is cancelled. `on_demand_seconds` is how long the operator takes a record to count."""
 
     def __init__(

@@ -10,7 +10,7 @@ from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import PodRecord
 from lora_operator.router.picker import Picker
 from lora_operator.vllm.client import Endpoint as EngineAddress
-from lora_scheduler.routing import Ask, Picked, Rules, pick
+from lora_scheduler.routing import Picked, RoutingRequest, Rules, pick
 
 LOOK_SECONDS = 1.0
 RULES = Rules(policy="least-request")
@@ -55,7 +55,9 @@ class Bases:
             return None
         now = self._picker.picked_at = self._picker.clock()
         index = self._picker.index
-        answer = pick(index, Ask(base_model=pool.key, among=among), now=now, chance=self._chance, rules=RULES)
+        answer = pick(
+            index, RoutingRequest(base_model=pool.key, among=among), now=now, chance=self._chance, rules=RULES
+        )
         if not isinstance(answer, Picked):  # pods that the index has no use for: they hold nothing and take no adapters
             return pool.addresses[self._chance.choice(sorted(among))]
         index.sent(answer.endpoint.pod, now=now)

@@ -50,7 +50,7 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchOrder:
+class FetchManifest:
     """One version of one adapter, to be put into `<store>/<name>/<fingerprint>/`."""
 
     name: str

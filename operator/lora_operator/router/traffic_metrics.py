@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lora_operator.router.loads import Ages
 from lora_operator.router.metrics import PREFIX
+from lora_operator.router.traffic import Ages
 
 
 class LoadMetrics(Collector):
