@@ -1,7 +1,7 @@
-"""The planning loop: batch -> snapshot -> plan -> execute -> publish, and again.
+"""One cycle of the operator: observe -> decide -> act -> report.
 
-A quiet loop begins at the first event; what arrives during a round is the next round's batch. Nothing here waits for a
-pod: effects run beside the loop and mark it dirty when they end.
+What is decided on is one moment, from observing to the snapshot; what comes after goes on in slices. Nothing here waits
+for a pod: effects run beside the cycles, and are counted as in flight until an engine confirms them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from lora_operator.delivery.files import Files
 from lora_operator.delivery.sizes import Sizes
 from lora_operator.desired.adapters import Desired, DesiredResource
 from lora_operator.desired.expand import Expansions
-from lora_operator.desired.quota_enforcement import within
+from lora_operator.desired.quota_enforcement import enforce_quotas
 from lora_operator.engines.liveness import instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.engines.prober import Engines
 from lora_operator.engines.traffic import Activity
 from lora_operator.execution.executor import Executor
 from lora_operator.execution.finalizers import Finalizers
-from lora_operator.execution.pacing import Pace
 from lora_operator.execution.readiness_gates import ReadinessGates
 from lora_operator.informers.api_keys import ApiKeys
 from lora_operator.informers.cache import Cluster
@@ -35,7 +34,7 @@ from lora_operator.informers.credentials import SourceCredentials
 from lora_operator.informers.endpoints import Contents
 from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.nodes import Nodes
-from lora_operator.informers.published import noted
+from lora_operator.informers.published import published
 from lora_operator.informers.quotas import NamespaceQuotas
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.sources import Resolver
@@ -61,14 +60,15 @@ from lora_scheduler import Plan, Policy, Snapshot
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 20.0
 LARGE = 300  # adapters and pods: below that a plan takes less than others notice
-FIRST_LOOKS_SECONDS = 5.0
+FIRST_READS_SECONDS = 5.0
+
+EarlyStatus = Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """What one round saw and decided, for whoever wants to explain it."""
+class Cycle:
+    """What one cycle saw and decided, for whoever wants to explain it."""
 
     desired: Desired
     snapshot: Snapshot
@@ -76,320 +76,303 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything that a round works with."""
+class Observers:
+    """What knows the world as it is."""
 
     cluster: Cluster
     engines: Engines
-    activity: Activity
-    resolver: Resolver
-    executor: Executor
+    traffic: Activity
+    sources: Resolver
     holdings: Holdings
-    publisher: StatusWriter
-    endpoints: EndpointWriter
-    finalizers: Finalizers
-    gates: ReadinessGates
-    teller: ScalingEvents
-    keys: ApiKeys
+    api_keys: ApiKeys
     credentials: SourceCredentials
     nodes: Nodes
     quotas: NamespaceQuotas
-    requests: Requests
+    usage: Requests
     sizes: Sizes
-    files: Files
+
+    async def stop(self) -> None:
+        """Whatever runs in the background; the cluster's informers are somebody else's."""
+        every = (self.api_keys, self.credentials, self.nodes, self.quotas, self.usage, self.sizes, self.traffic,
+                 self.sources, self.engines)  # fmt: skip
+        await asyncio.gather(*(one.stop() for one in every))
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Effects that are under way, and what has failed and is not due again yet."""
+
     ledger: Ledger
     failures: Failures
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """What changes the world: pods, their files, finalizers and readiness gates."""
+
+    executor: Executor
+    files: Files
+    finalizers: Finalizers
+    gates: ReadinessGates
+
+
+@dataclass(frozen=True, slots=True)
+class Reporters:
+    """What says how things are. `early` is told what status and LoraEndpoints will say, before they are written."""
+
+    status: StatusWriter
+    endpoints: EndpointWriter
+    scaling: ScalingEvents
     metrics: Metrics
+    early: EarlyStatus = lambda *_: None
 
 
-class RoundFailed(Exception):
-    """The round that was waited for did not come to its end: what it should have said was not said."""
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How it is decided."""
+
+    policy: Policy
+    versioned_names: bool
+    on_demand_seconds: float
 
 
-class Loop:
-    """Runs rounds for as long as it lives. Others `mark` it dirty, or wait for the `next_round`."""
+class Reconciler:
+    """Runs cycles when it is told to. `changed` is called when another is needed for what the last left over."""
 
     def __init__(
-        self, parts: Parts, *, policy: Policy, versioned_names: bool, on_demand_seconds: float, tracing: Tracing = OFF
+        self,
+        observers: Observers,
+        actors: Actors,
+        reporters: Reporters,
+        in_flight: InFlight,
+        rules: Rules,
+        changed: Callable[[], None],
+        tracing: Tracing = OFF,
     ) -> None:
-        self._parts = parts
-        self._policy = policy
-        self._versioned_names = versioned_names
-        self._on_demand_seconds = on_demand_seconds
+        self.observers = observers
+        self.actors = actors
+        self.reporters = reporters
+        self.in_flight = in_flight
+        self._rules = rules
+        self._changed = changed
         self._tracing = tracing
-        self._endpoints = Endpoints(parts.cluster.shared)
+        self._endpoints = Endpoints(observers.cluster.shared)
         self._participation = Participation()
-        self._expansions = Expansions(parts.holdings, parts.sizes.of)
+        self._expansions = Expansions(observers.holdings, observers.sizes.of)
         self._snapshots = Snapshots()
         self._states = StatusInputs()
         self._isolation = Isolation()
-        self._offers = Offers(parts.cluster, parts.publisher, parts.endpoints)
+        self._offers = Offers(observers.cluster, reporters.status, reporters.endpoints)
         self._quotas = Quotas()
-        self._dirty = asyncio.Event()
-        self._pace = Pace(self._presses)
-        self._waiting: list[asyncio.Future[None]] = []  # for a round that has yet to begin
-        self._waited_for: list[asyncio.Future[None]] = []  # for the one that goes on
         self._planning = ThreadPoolExecutor(1, thread_name_prefix="planning")
-        self._in_round = False
-        self._ended = False
-        self.last_round: Round | None = None
-        self._began_at: float | None = None  # monotonic, as is the next
-        self.last_plan_at: float | None = None  # when a round last came to its end
-        # of what each status and each pod's LoraEndpoint will say
-        self.tell: Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None] = lambda *_: None
+        self.last: Cycle | None = None
 
-    async def next_round(self) -> None:
-        """Wait until a round has ended that began after this moment; do not wait for a loop that has ended. Raises
-        RoundFailed."""
-        ended = asyncio.get_running_loop().create_future()
-        if not self._ended:
-            self._waiting.append(ended)
-        self.mark()
-        if not self._ended:
-            await ended
-
-    @property
-    def idle(self) -> bool:
-        """Whether no round goes on, and nothing has happened that calls for one."""
-        return not self._in_round and not self._dirty.is_set()
-
-    def mark(self, *_: object) -> None:
-        """Something changed."""
-        self._dirty.set()
-        self._pace.mark()
-
-    async def run(self) -> None:
-        """Rounds until cancelled. The first waits for a first look at every engine and source: whoever knows nothing of
-        what is loaded must not unload it, nor load it elsewhere."""
-        try:
-            await self._run()
-        finally:
-            self._ended = True
-            self._waited_for += self._waiting
-            self._waiting.clear()
-            self._release()
-            self._planning.shutdown(wait=False, cancel_futures=True)
-
-    def _release(self, error: Exception | None = None) -> None:
-        """Let those go on who waited for a round."""
-        for ended in (one for one in self._waited_for if not one.done()):
-            if error is None:
-                ended.set_result(None)
-            else:
-                ended.set_exception(RoundFailed(f"a planning round failed: {type(error).__name__}"))
-        self._waited_for.clear()
-
-    async def _run(self) -> None:
-        cluster, engines, holdings = self._parts.cluster, self._parts.engines, self._parts.holdings
-        holdings.sync_targets(cluster)
-        engines.assume(noted(holdings, cluster.pods.get, cluster.adapters.get))
-        self._follow()
+    async def first_reads(self) -> None:
+        """Wait until every engine and source was asked once, or for some seconds: whoever knows nothing of what is
+        loaded must not unload it, nor load it elsewhere."""
+        seen, most = self.observers, FIRST_READS_SECONDS
+        seen.holdings.sync_targets(seen.cluster)
+        seen.engines.assume(published(seen.holdings, seen.cluster.pods.get, seen.cluster.adapters.get))
+        self._sync_targets()
         await asyncio.gather(
-            self._parts.keys.first_reads(FIRST_LOOKS_SECONDS),
-            self._parts.credentials.first_reads(FIRST_LOOKS_SECONDS),
-            self._parts.quotas.first_reads(FIRST_LOOKS_SECONDS),
-            self._parts.requests.first_read(FIRST_LOOKS_SECONDS),
-        )
-        self._follow()
-        engines.assume({})
+            seen.api_keys.first_reads(most), seen.credentials.first_reads(most), seen.quotas.first_reads(most),
+            seen.usage.first_reads(most),
+        )  # fmt: skip
+        self._sync_targets()
+        seen.engines.assume({})
         await asyncio.gather(
-            engines.first_looks(FIRST_LOOKS_SECONDS),
-            self._parts.resolver.first_looks(FIRST_LOOKS_SECONDS),
-            self._parts.nodes.first_reads(FIRST_LOOKS_SECONDS),
+            seen.engines.first_probes(most), seen.sources.first_reads(most), seen.nodes.first_reads(most)
         )
-        await self._parts.sizes.first_reads(self._listed(), FIRST_LOOKS_SECONDS)
-        self._began_at = time.monotonic()
-        while True:
-            self._in_round = True
-            self._dirty.clear()
-            self._waited_for, self._waiting = self._waiting, []
-            started = time.monotonic()
-            try:
-                await self._round()
-                self.last_plan_at = time.monotonic()
-                self._release()
-            except Exception as error:
-                # one object that breaks the planner must not stop the rest of the operator from being seen as broken:
-                # last_plan_at stands still, so that /healthz tells, and the traceback says why
-                log.exception("a planning round failed; it is tried again in a second")
-                self._release(error)
-                await asyncio.sleep(1.0)
-                self._dirty.set()
-            self._in_round = False
-            await self._pace.rest(time.monotonic() - started)
-            try:
-                async with asyncio.timeout(self._pause(started)):
-                    await self._dirty.wait()
-            except TimeoutError:
-                pass
+        await seen.sizes.first_reads(self._listed(), most)
 
-    def _presses(self) -> bool:
-        """Whether the next round is worth more than the time that it takes from loads that are under way."""
-        if self._waiting or self.last_round is None or self.last_round.plan.waiting:
-            return True
-        return not any(effect.is_load for effect in self._parts.ledger.loads())
+    async def cycle(self) -> None:
+        """Observe, decide, act, report."""
+        started = time.monotonic()
+        # 1. observe
+        found, desired, resources = await self._observe()
+        # 2. decide
+        snapshot = self._snapshot(found, desired, started)
+        plan = await self._plan(snapshot)
+        seconds = time.monotonic() - started
+        self.last = Cycle(desired, snapshot, plan)
+        log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(plan.actions), len(plan.waiting))
+        # 3. act
+        with reconciling(self._tracing, plan, seconds):
+            self.actors.executor.held = False
+            await self.actors.executor.submit(plan, desired)
+        # as they are by now: what is said has to be so
+        records = self.observers.cluster.pods
+        pods = {key: record for key in found.pods if (record := records.get(key)) is not None}
+        with self._isolation.around("bringing files early"):
+            self.actors.files.sync_targets(desired, snapshot, plan, pods)
+        # 4. report
+        inputs = await self._report(desired, resources, snapshot, plan, pods, started)
+        self._open(_not_replaced(pods, found.pods), snapshot, plan, pods)
+        if len(self.in_flight.failures):
+            wanted = {(one.adapter.key, one.adapter.version) for one in desired.adapters.values()}
+            self.in_flight.failures.prune(wanted, set(pods))
+        self._count(seconds, desired.resources.values(), inputs, plan)
+
+    async def _observe(self) -> tuple[Participants, Desired, Mapping[str, Resource]]:
+        """The pods that take part, the adapters that should be served, and the resources that this comes from."""
+        seen = self.observers
+        demands, sources = seen.traffic.demands, seen.sources.views
+        await self._expansions.prepare(list(seen.cluster.adapters.values()), sources, demands, self._use())
+        found = self._sync_targets()
+        use = self._use()
+        resources = {resource.key: resource for resource in seen.cluster.adapters.values()}
+        desired = self._expansions.desired(resources.values(), sources, demands, use)
+        seen.usage.tidy(desired.names, use.seconds, use.now)
+        desired, uses = enforce_quotas(desired, self._quotas, seen.holdings.of)
+        seen.quotas.warn(uses, resources.values())
+        seen.traffic.sync_targets(found.pods, desired.names)
+        if self.actors.files.desired is not desired:
+            seen.sizes.remember(desired)
+            self.actors.files.desired = desired
+        return found, desired, resources
+
+    def _sync_targets(self) -> Participants:
+        """Point the observers at what takes part now, and at what we still have to clear away."""
+        seen = self.observers
+        resources = list(seen.cluster.adapters.values())
+        self._expansions.forget({resource for resource, _ in seen.holdings.sync_targets(seen.cluster)})
+        found = self._participation.of(
+            seen.cluster.pods.values(), resources, seen.engines.views, self.in_flight.ledger, seen.holdings.pods()
+        )
+        pods = found.pods
+        seen.nodes.sync_targets({record.pod.node for record in pods.values() if record.pod.node})
+        seen.engines.sync_targets(pods, seen.api_keys.sync_targets(pods, seen.engines.refusing()))
+        self._quotas = seen.quotas.sync_targets(resources)
+        seen.usage.sync_targets(any(_on_demand(resource) for resource in resources))
+        seen.sources.sync_targets(
+            # whose quota is not known yet could get in beyond it, and what is in stays
+            [r for r in resources if r.key in seen.sources.views or not seen.quotas.reads(r.namespace)],
+            {(record.pod.namespace, record.pod.base_models) for record in pods.values()},
+            seen.credentials.sync_targets(resources, seen.sources.failing()),
+        )
+        return found
 
     def _listed(self) -> set[tuple[str, str]]:
         """All versions of ours that engines have."""
-        parts = self._parts
-        records = {record.key: record for record in parts.cluster.pods.values()}
+        seen = self.observers
+        records = {record.key: record for record in seen.cluster.pods.values()}
         ours = (
             our_model(model, records[key].pod.adapter_root)
-            for key, view in parts.engines.views.items()
+            for key, view in seen.engines.views.items()
             for model in view.models
             if key in records
         )
         return {(model.name, model.fingerprint) for model in ours if model is not None}
 
-    def _pause(self, since: float) -> float:
-        """Until the next round. What fell due since the last one began was not due for it."""
-        due = self._parts.failures.next_due(since)
-        pause = HEARTBEAT_SECONDS if due is None else min(HEARTBEAT_SECONDS, max(due - time.monotonic(), 0.0) + 0.001)
-        deadline = self._parts.finalizers.next_deadline()
-        return pause if deadline is None else min(pause, max(deadline - time.time(), 0.0) + 0.001)
+    def _use(self) -> Use:
+        """Which adapters were requested when: through routers, or past them."""
+        last, used = dict(self.observers.usage.asked), self.observers.traffic.used
+        last |= {name: at for name, at in used.items() if at > last.get(name, 0.0)}
+        return Use(last, time.time(), self._rules.on_demand_seconds)
 
-    def _follow(self) -> Participants:
-        """Point the observers at what takes part now, and at what we still have to clear away."""
-        parts = self._parts
-        resources = list(parts.cluster.adapters.values())
-        self._expansions.forget({resource for resource, _ in parts.holdings.sync_targets(parts.cluster)})
-        found = self._participation.of(
-            parts.cluster.pods.values(), resources, parts.engines.views, parts.ledger, parts.holdings.pods()
-        )
-        pods = found.pods
-        parts.nodes.sync_targets({record.pod.node for record in pods.values() if record.pod.node})
-        parts.engines.sync_targets(pods, parts.keys.sync_targets(pods, parts.engines.refusing()))
-        self._quotas = parts.quotas.sync_targets(resources)
-        parts.requests.sync_targets(any(_on_demand(resource) for resource in resources))
-        parts.resolver.sync_targets(
-            # whose quota is not known yet could get in beyond it, and what is in stays
-            [r for r in resources if r.key in parts.resolver.views or not parts.quotas.reads(r.namespace)],
-            {(record.pod.namespace, record.pod.base_models) for record in pods.values()},
-            parts.credentials.sync_targets(resources, parts.resolver.failing()),
-        )
-        return found
-
-    async def _round(self) -> None:
-        """What it decides on is one moment, from `_follow` to the snapshot. What comes after goes on in slices."""
-        parts = self._parts
-        started = time.monotonic()
-        await self._expansions.prepare(
-            list(parts.cluster.adapters.values()), parts.resolver.views, parts.activity.demands, self._use()
-        )
-        found = self._follow()
-        pods = found.pods
-        use = self._use()
-        resources = {resource.key: resource for resource in parts.cluster.adapters.values()}
-        wanted = self._expansions.desired(resources.values(), parts.resolver.views, parts.activity.demands, use)
-        parts.requests.tidy(wanted.names, use.seconds, use.now)
-        wanted, uses = within(wanted, self._quotas, parts.holdings.of)
-        parts.quotas.warn(uses, resources.values())
-        parts.activity.sync_targets(pods, wanted.names)
-        if parts.files.desired is not wanted:
-            parts.sizes.remember(wanted)
-            parts.files.desired = wanted
+    def _snapshot(self, found: Participants, desired: Desired, now: float) -> Snapshot:
+        seen, work = self.observers, self.in_flight
         observed = Observed(
-            pods,
-            parts.engines.views,
-            parts.cluster.node_labels,
-            parts.sizes.of,
-            self._versioned_names,
-            parts.keys.problems,
-            found.leaving,
-        )
-        snapshot = self._snapshots.take(wanted, observed, parts.ledger, parts.failures, started)
-        made = await self._plan(snapshot)
-        seconds = time.monotonic() - started
-        self.last_round = Round(wanted, snapshot, made)
-        log.debug("plan in %.4f s: %d actions, %d waiting", seconds, len(made.actions), len(made.waiting))
-        with reconciling(self._tracing, made, seconds):
-            parts.executor.held = False
-            await parts.executor.submit(made, wanted)
-        # as they are by now: what is said has to be so
-        pods = {key: record for key in found.pods if (record := parts.cluster.pods.get(key)) is not None}
-        with self._isolation.around("bringing files early"):
-            parts.files.sync_targets(wanted, snapshot, made, pods)
-        held = parts.holdings.of
-        self._states.update(wanted, snapshot, made, pods, parts.engines.views, parts.ledger, parts.failures)
-        inputs = {key: self._states.of(resource) async for key, resource in in_slices(wanted.resources.items())}
-        inputs |= self._states.departing(wanted, held)
-        if self._states.reasons.unfinished:
-            self.mark()
-        contents = self._endpoints.update(pods, parts.engines.views, parts.ledger, claims_of(wanted, held))
-        with self._isolation.around("the routing table"):
-            self.tell(inputs, contents)
-        with self._isolation.around("LoraEndpoints"):
-            parts.endpoints.offer(contents, asyncio.get_running_loop().time())
-        await self._offers.offer(inputs, resources, self._isolation)
-        # as they were: who was deleted since is still among those that want something
-        parts.finalizers.update(resources.values(), wanted, pods, parts.engines.views, parts.ledger, held)
-        with self._isolation.around("telling what demand did"):
-            parts.teller.round(wanted, snapshot, made, started)
-        with self._isolation.around("deciding which pods may take traffic"):
-            found_open = verdicts(snapshot, made, undecided(_not_replaced(pods, found.pods)))
-            parts.gates.update(found_open, pods)
-            parts.files.readiness.sync_targets(found_open, pods)
-        if len(parts.failures):
-            parts.failures.prune({(a.adapter.key, a.adapter.version) for a in wanted.adapters.values()}, set(pods))
-        self._count(seconds, wanted.resources.values(), inputs, made)
+            found.pods, seen.engines.views, seen.cluster.node_labels, seen.sizes.of, self._rules.versioned_names,
+            seen.api_keys.problems, found.leaving,
+        )  # fmt: skip
+        return self._snapshots.take(desired, observed, work.ledger, work.failures, now)
 
     async def _plan(self, snapshot: Snapshot) -> Plan:
         """Beside the event loop where it may take long. Nothing new begins on pods meanwhile: the plan counts on what
         it knows of."""
         if len(snapshot.adapters) + len(snapshot.pods) < LARGE:
-            return self._isolation.plan(snapshot, self._policy)
-        self._parts.executor.held = True
+            return self._isolation.plan(snapshot, self._rules.policy)
+        self.actors.executor.held = True
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._planning, self._isolation.plan, snapshot, self._policy
+                self._planning, self._isolation.plan, snapshot, self._rules.policy
             )
         except BaseException:
-            self._parts.executor.held = False
+            self.actors.executor.held = False
             raise
 
-    def _use(self) -> Use:
-        """Who was asked for when: by routers, or by those that went past them."""
-        last, used = dict(self._parts.requests.asked), self._parts.activity.used
-        last |= {name: at for name, at in used.items() if at > last.get(name, 0.0)}
-        return Use(last, time.time(), self._on_demand_seconds)
+    async def _report(
+        self,
+        desired: Desired,
+        resources: Mapping[str, Resource],
+        snapshot: Snapshot,
+        plan: Plan,
+        pods: Mapping[str, PodRecord],
+        started: float,
+    ) -> Mapping[str, StatusInput]:
+        """What LoraAdapters' status and pods' LoraEndpoints should say, offered to those who write them."""
+        seen, work = self.observers, self.in_flight
+        views, held = seen.engines.views, seen.holdings.of
+        self._states.update(desired, snapshot, plan, pods, views, work.ledger, work.failures)
+        inputs = {key: self._states.of(resource) async for key, resource in in_slices(desired.resources.items())}
+        inputs |= self._states.departing(desired, held)
+        if self._states.reasons.unfinished:
+            self._changed()
+        contents = self._endpoints.update(pods, views, work.ledger, claims_of(desired, held))
+        with self._isolation.around("the routing table"):
+            self.reporters.early(inputs, contents)
+        with self._isolation.around("LoraEndpoints"):
+            self.reporters.endpoints.offer(contents, asyncio.get_running_loop().time())
+        await self._offers.offer(inputs, resources, self._isolation)
+        # as they were: who was deleted since is still among those that want something
+        self.actors.finalizers.update(resources.values(), desired, pods, views, work.ledger, held)
+        with self._isolation.around("telling what demand did"):
+            self.reporters.scaling.round(desired, snapshot, plan, started)
+        return inputs
+
+    def _open(
+        self, same: Mapping[str, PodRecord], snapshot: Snapshot, plan: Plan, pods: Mapping[str, PodRecord]
+    ) -> None:
+        """Say which pods may take traffic, to agents and in readiness gates; `same` have the containers they had."""
+        with self._isolation.around("deciding which pods may take traffic"):
+            found = verdicts(snapshot, plan, undecided(same))
+            self.actors.gates.update(found, pods)
+            self.actors.files.readiness.sync_targets(found, pods)
 
     def _count(
-        self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], made: Plan
+        self, seconds: float, resources: Iterable[DesiredResource], inputs: Mapping[str, StatusInput], plan: Plan
     ) -> None:
         names = (state_name(state) for given in inputs.values() for state in given.adapters)
         rejected = ("rejected" for resource in resources for _ in resource.rejected)
         refused = (
-            str(telling_reason(self._states.reasons.of(key))) for key, n in made.missing.items() for _ in range(n)
+            str(telling_reason(self._states.reasons.of(key))) for key, n in plan.missing.items() for _ in range(n)
         )
-        self._parts.metrics.round(
+        self.reporters.metrics.round(
             now=time.time(),
             seconds=seconds,
-            engine_states=(view.state.value for view in self._parts.engines.views.values()),
+            engine_states=(view.state.value for view in self.observers.engines.views.values()),
             adapter_states=chain(names, rejected),
             refused=refused,
-            in_flight=len(self._parts.ledger),
+            in_flight=len(self.in_flight.ledger),
         )
+
+    def next_due(self, since: float) -> float | None:
+        """Seconds until something falls due by itself that was not at `since` (monotonic): a retry, a deadline."""
+        due, deadline = self.in_flight.failures.next_due(since), self.actors.finalizers.next_deadline()
+        pauses = [] if due is None else [due - time.monotonic()]
+        pauses += [] if deadline is None else [deadline - time.time()]
+        return max(min(pauses), 0.0) if pauses else None
+
+    def yields_to_loads(self) -> bool:
+        """Whether the next cycle may wait for loads that are under way: nothing in the last plan waits for one."""
+        if self.last is None or self.last.plan.waiting:
+            return False
+        return any(effect.is_load for effect in self.in_flight.ledger.loads())
 
     def model_loads(self) -> Mapping[str, ModelLoad]:
         """What the last plan expects on the pods of each base model."""
-        return {} if self.last_round is None else model_loads(self.last_round.snapshot, self.last_round.plan)
+        return {} if self.last is None else model_loads(self.last.snapshot, self.last.plan)
 
-    def unready(self) -> str:
-        """Why the operator is not ready; empty if it is."""
-        if self.last_plan_at is None:
-            return "no plan has been made yet"
-        return ""
+    def close(self) -> None:
+        """No cycle follows."""
+        self._planning.shutdown(wait=False, cancel_futures=True)
 
-    def plan_age(self) -> float | None:
-        """Seconds since a round last came to its end, or since the first of all began."""
-        since = self._began_at if self.last_plan_at is None else self.last_plan_at
-        return None if since is None else time.monotonic() - since
+
+def _on_demand(resource: Resource) -> bool:
+    return resource.spec is not None and not resource.spec.deployment_config.load_on_startup
 
 
 def _not_replaced(now: Mapping[str, PodRecord], before: Mapping[str, PodRecord]) -> dict[str, PodRecord]:
     """The pods with the very containers that they had before."""
     return {key: record for key, record in now.items() if instance_of(record) == instance_of(before[key])}
-
-
-def _on_demand(resource: Resource) -> bool:
-    return resource.spec is not None and not resource.spec.deployment_config.load_on_startup

@@ -63,8 +63,20 @@ class Fleet:
     # the operator
 
     @property
-    def parts(self) -> Any:
-        return self.operator._parts
+    def observers(self) -> Any:
+        return self.operator.loop.reconciler.observers
+
+    @property
+    def actors(self) -> Any:
+        return self.operator.loop.reconciler.actors
+
+    @property
+    def ledger(self) -> Any:
+        return self.operator.loop.reconciler.in_flight.ledger
+
+    @property
+    def failures(self) -> Any:
+        return self.operator.loop.reconciler.in_flight.failures
 
     async def start(self) -> None:
         """As `Operator.run` does, with our own watch."""
@@ -105,7 +117,7 @@ class Fleet:
     async def rounds(self, count: int = 3) -> None:
         """Let so many planning rounds pass."""
         for _ in range(count):
-            await self.operator.loop.next_round()
+            await self.operator.loop.next_cycle()
 
     async def settle_rounds(self) -> None:
         """Until no round goes on or is called for."""
@@ -113,7 +125,7 @@ class Fleet:
 
     async def settle(self) -> None:
         """Until nothing is under way and status has been written."""
-        await self.until(lambda: not len(self.parts.ledger) and self.operator.loop.idle)
+        await self.until(lambda: not len(self.ledger) and self.operator.loop.idle)
         await self.until(lambda: self.operator._writes.idle)
 
     def stall(self) -> asyncio.Event:
@@ -140,7 +152,7 @@ class Fleet:
 
     def _picture(self) -> str:
         statuses = {path.rpartition("/")[2]: self.status(path.rpartition("/")[2]) for path in self._adapters()}
-        views = {key: (str(v.state), [m.name for m in v.models]) for key, v in self.parts.engines.views.items()}
+        views = {key: (str(v.state), [m.name for m in v.models]) for key, v in self.observers.engines.views.items()}
         return f"{statuses}\n{views}\n{self.listed()}"
 
     # pods and engines
@@ -197,7 +209,7 @@ class Fleet:
         self.api.remove(f"{PODS}/{name}")
 
     def view(self, pod: str) -> Any:
-        return self.parts.engines.views.get(f"ns/{pod}")
+        return self.observers.engines.views.get(f"ns/{pod}")
 
     def listed(self) -> dict[str, list[str]]:
         """What each engine lists, sorted."""
@@ -210,7 +222,7 @@ class Fleet:
 
     def adapter(self, name: str) -> Adapter:
         """What the last round made of the adapter called like its resource."""
-        found = self.operator.loop.last_round
+        found = self.operator.loop.reconciler.last
         assert found is not None
         return found.desired.adapters[f"ns/{name}/{name}"].adapter
 

@@ -23,7 +23,7 @@ QUICK = {"demand_seconds": 0.05, "demand_half_life": 0.4}
 
 
 def demands(fleet: Fleet) -> dict[str, float]:
-    return {name: value for (_, name), value in (fleet.parts.activity.demands or {}).items()}
+    return {name: value for (_, name), value in (fleet.observers.traffic.demands or {}).items()}
 
 
 async def ask(engine: Engine, model: str, tokens: int = 3) -> None:
@@ -63,7 +63,7 @@ async def test_tells_the_busy_adapter_from_the_idle_one_and_sees_the_load_end(tm
             await fleet.until(lambda: demands(fleet).get("busy", 0.0) > 3.0)
             assert demands(fleet)["idle"] == 0.0
             await fleet.rounds(1)  # which plans with it
-            planned = {a.name: a.demand for a in fleet.operator.loop.last_round.snapshot.adapters}
+            planned = {a.name: a.demand for a in fleet.operator.loop.reconciler.last.snapshot.adapters}
             assert set(planned) == {"busy", "idle"}
             shown = fleet.operator.metrics.exposition().decode()
             assert f'lora_operator_demand_requests_per_second{{base_model="tiny"}} {planned["busy"]}' in shown
@@ -103,7 +103,7 @@ async def test_zero_seconds_means_that_no_engine_is_asked(tmp_path: Path) -> Non
     async with a_fleet(tmp_path, pods=1, demand_seconds=0.0) as fleet:
         await served(fleet, "sql")
         assert not fleet.engines["p0"].journal.calls["metrics"]
-        assert fleet.parts.activity.demands is None
+        assert fleet.observers.traffic.demands is None
 
 
 class Pages:
@@ -163,7 +163,7 @@ def test_nothing_was_used_at_a_time_that_has_yet_to_come() -> None:
 async def test_pages_are_shared_with_whoever_else_wants_them(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1, **QUICK) as fleet:
         pages: list[tuple[str, int | None]] = []
-        fleet.parts.activity._seen = lambda pod, page: pages.append((pod, page.requests_running))
+        fleet.observers.traffic._seen = lambda pod, page: pages.append((pod, page.requests_running))
         await served(fleet, "sql")
         await fleet.until(lambda: pages)
         assert pages[0] == ("ns/p0", 0)
@@ -174,10 +174,10 @@ async def test_a_quiet_fleet_plans_nothing_and_writes_nothing(tmp_path: Path) ->
         await served(fleet, "sql", "chat")
         await fleet.until(lambda: demands(fleet) == {"sql": 0.0, "chat": 0.0})
         await fleet.settle()
-        planned, calls = fleet.operator.loop.last_plan_at, len(fleet.api.calls)
+        planned, calls = fleet.operator.loop.last_end_at, len(fleet.api.calls)
         looks = fleet.engines["p0"].journal.calls["metrics"]
         await fleet.until(lambda: fleet.engines["p0"].journal.calls["metrics"] > looks + 10)
-        assert fleet.operator.loop.last_plan_at == planned
+        assert fleet.operator.loop.last_end_at == planned
         assert len(fleet.api.calls) == calls
 
 
@@ -190,7 +190,7 @@ async def test_a_restart_moves_nothing_though_demand_is_unknown_then(tmp_path: P
             await fleet.until(lambda: demands(fleet).get("sql", 0.0) > 3.0)
             await fleet.restart()
             assert not demands(fleet)
-            await fleet.until(lambda: fleet.operator.loop.last_round is not None)
+            await fleet.until(lambda: fleet.operator.loop.reconciler.last is not None)
             await fleet.rounds(3)
             assert fleet.listed() == where
             await fleet.until(lambda: demands(fleet).get("sql", 0.0) > 3.0)

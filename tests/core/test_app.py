@@ -74,7 +74,7 @@ class Running:
                 await asyncio.sleep(0.005)
 
     async def planned(self) -> None:
-        await self.until(lambda: self.operator.loop.last_plan_at is not None)
+        await self.until(lambda: self.operator.loop.last_end_at is not None)
 
 
 async def test_it_plans_until_it_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ async def test_told_to_stop_before_all_was_listed_it_decides_nothing(
         await running.until(lambda: len(running.operator.cluster.pods) == 1)
         running.stop.set()
         await running.task
-        assert running.operator.loop.last_plan_at is None
+        assert running.operator.loop.last_end_at is None
 
 
 async def test_a_volume_that_is_missing_is_said_and_stops_nothing(

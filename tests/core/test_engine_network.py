@@ -106,7 +106,7 @@ async def test_behind_a_network_that_stays_broken_a_pod_is_given_up_and_taken_ba
         await fleet.until(lambda: set(fleet.assigned("a")) == {"p1"} and set(fleet.assigned("b")) == {"p1"})
         proxy.heal()
         await fleet.until(lambda: fleet.ready("a") and fleet.ready("b") and set(fleet.assigned("b")) == {"p0", "p1"})
-        await fleet.until(lambda: not len(fleet.parts.ledger))
+        await fleet.until(lambda: not len(fleet.ledger))
         assert within_limits(fleet)
 
 

@@ -202,7 +202,7 @@ async def test_a_probe_of_a_suspect_engine_that_overlaps_a_load_is_not_believed_
         it.engines._changed = lambda _: seen.append(it.view.listed("sql") is not None)
         late.cleared.set()
         await it.until_looked()
-        assert seen == [True] and it.view.state is EngineState.UP
+        assert seen and all(seen) and it.view.state is EngineState.UP
 
 
 async def test_a_load_that_is_confirmed_during_a_look_that_fails_is_not_lost() -> None:
@@ -278,13 +278,13 @@ async def test_a_single_failed_look_moves_nothing(fault: dict[str, Any]) -> None
         assert EngineState.DOWN not in states
 
 
-async def test_waiting_for_first_looks_ends_when_the_pod_goes() -> None:
+async def test_waiting_for_first_probes_ends_when_the_pod_goes() -> None:
     async with watched() as it:
         engine = await it.serve()
         engine.faults.add("hang", "all")
         it.client._timeouts = Timeouts(probe=60.0)
         it.sync_targets()
-        waiting = asyncio.create_task(it.engines.first_looks(60.0))
+        waiting = asyncio.create_task(it.engines.first_probes(60.0))
         await it.until(lambda: engine.journal.calls["models"])
         it.engines.sync_targets({}, {})
         async with asyncio.timeout(5):

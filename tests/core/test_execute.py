@@ -39,7 +39,7 @@ async def test_a_pod_that_serves_nobody_yet_loads_side_by_side_and_a_serving_one
         fresh.faults.clear()
         await fleet.until(lambda: fleet.ready("many"))
         assert late.hits >= 1
-        await fleet.until(lambda: all(view.has_served for view in fleet.parts.engines.views.values()))
+        await fleet.until(lambda: all(view.has_served for view in fleet.observers.engines.views.values()))
         one = fresh.faults.add("late", "load")
         for number in range(4, 7):
             fleet.write(f"more/a{number}", seed=number)
@@ -48,7 +48,7 @@ async def test_a_pod_that_serves_nobody_yet_loads_side_by_side_and_a_serving_one
         await fleet.rounds(5)
         assert one.hits == 1
         # files of the next ones come meanwhile, and nothing is asked of the engine for them
-        store, under_way = fleet.operator.files.store, [*fleet.parts.ledger.on("ns/p1")]
+        store, under_way = fleet.operator.files.store, [*fleet.ledger.on("ns/p1")]
         await fleet.until(lambda: all(store.holds(e.engine_name, e.version) for e in under_way))
         await fleet.rounds(20)
         stages = sorted(effect.stage for effect in under_way)
@@ -72,7 +72,7 @@ async def test_all_pods_that_need_the_same_files_wait_for_one_copy(
         monkeypatch.setattr(fleet.operator.files.store, "publish", counted)
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=3)
-        await fleet.until(lambda: len(fleet.parts.ledger) == 3)
+        await fleet.until(lambda: len(fleet.ledger) == 3)
         go.set()
         await fleet.until(lambda: fleet.ready("la"))
         assert len(copies) == 1
@@ -123,7 +123,7 @@ async def test_routers_are_told_of_what_nobody_wants_any_more_before_its_engine_
         else:
             shutil.rmtree(fleet.source / "many/sql")
         stall = fleet.stall()
-        await fleet.until(lambda: any(e.engine_name == "sql" for e in fleet.parts.ledger.on("ns/p0")))
+        await fleet.until(lambda: any(e.engine_name == "sql" for e in fleet.ledger.on("ns/p0")))
         await fleet.until(lambda: ("LoraEndpoint", "ns/p0") in fleet.operator._writes)
         assert not hang.hits and "sql" in fleet.published("p0"), "it still says so"
         fleet.api.stall = None
@@ -173,7 +173,7 @@ async def test_an_unload_that_has_begun_is_finished_and_told_when_the_operator_e
         fleet.apply("la", "sql", replicas=2)
         await fleet.until(lambda: fleet.ready("la"))
         fleet.apply("la", "sql", replicas=1)
-        await fleet.until(lambda: len(fleet.parts.ledger))
+        await fleet.until(lambda: len(fleet.ledger))
         await fleet.stop()
         assert sorted(fleet.listed()) == sorted(fleet.assigned("la"))
         await fleet.restart()
@@ -194,7 +194,7 @@ async def test_a_refused_unload_is_asked_for_again(
         await fleet.until(lambda: fleet.listed() == {})
         assert fleet.engines["p0"].journal.calls["unload"] == 4
         await fleet.settle()
-        assert not fleet.parts.ledger.failed_unloads
+        assert not fleet.ledger.failed_unloads
 
 
 async def test_an_engine_that_goes_on_refusing_is_asked_less_and_less_often(
@@ -225,7 +225,7 @@ async def test_a_name_that_somebody_took_a_moment_ago_is_no_failure_of_ours(tmp_
         await fleet.until(lambda: fleet.failed("la") == {"sql": "NameTaken"})
         await fleet.rounds(10)
         assert fleet.engines["p0"].journal.calls["load"] == 2  # theirs, and one of ours
-        assert not fleet.parts.failures._known
+        assert not fleet.failures._known
 
 
 async def test_an_engine_that_dies_of_a_load_dies_alone_and_another_pod_serves(tmp_path: Path) -> None:
@@ -247,8 +247,8 @@ async def test_a_connection_that_a_pod_cuts_while_it_ends_counts_as_no_death(tmp
         deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
         fleet.change_pod("p0", lambda body: body["metadata"].update(deleted))
         await fleet.engines["p0"].kill()
-        await fleet.until(lambda: not len(fleet.parts.ledger))
-        assert EVERYWHERE not in fleet.parts.failures._known
+        await fleet.until(lambda: not len(fleet.ledger))
+        assert EVERYWHERE not in fleet.failures._known
 
 
 async def test_a_load_that_fails_is_tried_again_when_it_is_due_and_not_before(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ async def test_a_load_that_fails_is_tried_again_when_it_is_due_and_not_before(tm
         await fleet.until(lambda: fleet.ready("la"))
         assert fault.hits == 3
         assert metric(fleet, 'loads_total{result="LoadRefused"} 3.0') and metric(fleet, 'loads_total{result="ok"} 1.0')
-        assert not fleet.parts.failures._known
+        assert not fleet.failures._known
 
 
 async def test_loads_that_cannot_be_fetched_say_why_and_heal(tmp_path: Path) -> None:

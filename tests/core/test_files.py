@@ -51,9 +51,9 @@ async def test_a_version_that_cannot_be_read_for_its_size_holds_up_no_round(tmp_
         folder = fleet.volume / "old" / FIRST
         folder.mkdir(parents=True)
         with hung(folder / "adapter_config.json"):
-            assert fleet.parts.sizes.of("old", FIRST) is None
+            assert fleet.observers.sizes.of("old", FIRST) is None
             await fleet.rounds()
-        await fleet.until(lambda: not fleet.parts.sizes._reading)
+        await fleet.until(lambda: not fleet.observers.sizes._reading)
 
 
 async def test_a_volume_that_hangs_is_a_reason_in_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +79,9 @@ async def test_what_is_just_being_loaded_stays_whatever_is_wanted_by_now(tmp_pat
     async with a_fleet(tmp_path, pods=1) as fleet:
         await fleet.until(lambda: fleet.operator.files._in_use() == set())  # None until the engine was looked at
         effect = loading(fleet, FIRST)
-        fleet.parts.ledger.begin(effect)
+        fleet.ledger.begin(effect)
         assert fleet.operator.files._in_use() == {("sql", FIRST)}
-        fleet.parts.ledger.end(effect)
+        fleet.ledger.end(effect)
 
 
 async def test_without_the_lease_nobody_can_tell_what_may_be_removed(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ async def test_nothing_gets_in_while_the_quota_of_its_namespace_is_being_read(tm
         held = fleet.stall()
         fleet.apply("la", "both")
         await fleet.rounds()
-        assert fleet.operator.loop.last_round is not None
-        assert not fleet.operator.loop.last_round.desired.adapters
+        assert fleet.operator.loop.reconciler.last is not None
+        assert not fleet.operator.loop.reconciler.last.desired.adapters
         held.set()
         fleet.api.stall = None
         await fleet.until(lambda: fleet.failed("la") == {"b": "QuotaExceeded"} and fleet.assigned("la") != {})

@@ -56,7 +56,7 @@ def test_so_many_base_models_as_nobody_has_are_shown_as_one() -> None:
 
 def test_scrapers_get_the_loads_of_the_moment() -> None:
     metrics, now = Metrics(), {"llama": ModelLoad(1.5, 1.25)}
-    metrics.follow_loads(lambda: now)
+    metrics.watch_loads(lambda: now)
     assert _shown(metrics) == {
         ("demand_requests_per_second", "llama"): 1.5,
         ("pod_load_imbalance_ratio", "llama"): 1.25,

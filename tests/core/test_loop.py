@@ -10,8 +10,8 @@ import pytest
 
 from lora_operator.kube import write_queue as writes
 from lora_operator.kube.client import KubeError
+from lora_operator.manager.loop import CycleFailed
 from lora_operator.manager.operator import Operator
-from lora_operator.reconcile import RoundFailed
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -168,7 +168,7 @@ async def test_a_resource_that_goes_while_its_adapter_is_being_loaded_leaves_not
         fleet.api.remove(next(path for path in fleet.api.objects if path.endswith("/la")))
         await fleet.rounds()
         fleet.engines["p0"].faults.clear()
-        await fleet.until(lambda: fleet.listed() == {} and not len(fleet.parts.ledger))
+        await fleet.until(lambda: fleet.listed() == {} and not len(fleet.ledger))
 
 
 async def test_an_api_server_that_is_away_delays_a_deletion_as_routers_could_not_be_told(
@@ -214,11 +214,11 @@ async def test_files_that_took_long_are_not_loaded_once_nobody_wants_them(
         fetching = fleet.hold_fetches(monkeypatch)
         fleet.write("sql")
         fleet.apply("la", "sql")
-        await fleet.until(lambda: len(fleet.parts.ledger))
+        await fleet.until(lambda: len(fleet.ledger))
         fleet.delete("la")
         await fleet.rounds()
         fetching.set()
-        await fleet.until(lambda: not fleet.exists("la") and not len(fleet.parts.ledger))
+        await fleet.until(lambda: not fleet.exists("la") and not len(fleet.ledger))
         assert "load" not in fleet.engines["p0"].journal.calls
 
 
@@ -229,8 +229,8 @@ async def test_nothing_meant_for_a_pod_is_sent_to_its_successor(
         fetching = fleet.hold_fetches(monkeypatch)
         fleet.write("sql")
         fleet.apply("la", "sql")
-        await fleet.until(lambda: len(fleet.parts.ledger))
-        (effect,) = fleet.parts.ledger.on("ns/p0")
+        await fleet.until(lambda: len(fleet.ledger))
+        (effect,) = fleet.ledger.on("ns/p0")
         fleet.remove_pod("p0")
         await fleet.engines.pop("p0").kill()
         await fleet.add_pod("p0")
@@ -254,7 +254,7 @@ async def test_what_is_loading_when_the_operator_ends_is_told_in_status(tmp_path
 
 
 async def test_a_stopped_container_is_planned_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_operator.reconcile.HEARTBEAT_SECONDS", 3600.0)  # ten looks may take long
+    monkeypatch.setattr("lora_operator.manager.loop.HEARTBEAT_SECONDS", 3600.0)  # ten looks may take long
     async with a_fleet(tmp_path, pods=2, demand_seconds=0.0) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql")
@@ -268,9 +268,9 @@ async def test_a_stopped_container_is_planned_for_once(tmp_path: Path, monkeypat
             lambda: engine.journal.calls["models"] > looked + 3
         )  # what its end brought about has been planned
         await fleet.settle()
-        planned, looked = fleet.operator.loop.last_plan_at, engine.journal.calls["models"]
+        planned, looked = fleet.operator.loop.last_end_at, engine.journal.calls["models"]
         await fleet.until(lambda: engine.journal.calls["models"] > looked + 10)
-        assert fleet.operator.loop.last_plan_at == planned
+        assert fleet.operator.loop.last_end_at == planned
 
 
 async def test_a_quiet_fleet_is_looked_at_and_nothing_is_written(tmp_path: Path) -> None:
@@ -345,13 +345,13 @@ async def test_where_every_round_fails_after_planning_it_is_seen_and_whoever_wai
         def broken(*_: Any) -> None:
             raise RuntimeError("a defect after planning")
 
-        monkeypatch.setattr(fleet.parts.finalizers, "update", broken)
-        ended = loop.last_plan_at
-        with pytest.raises(RoundFailed, match="RuntimeError"):
-            await loop.next_round()
+        monkeypatch.setattr(fleet.actors.finalizers, "update", broken)
+        ended = loop.last_end_at
+        with pytest.raises(CycleFailed, match="RuntimeError"):
+            await loop.next_cycle()
         with pytest.raises(KubeError, match="what is to be published is not known"):
             await fleet.operator._next_round()  # so that nothing is unloaded without being withdrawn
-        assert loop.last_plan_at == ended
+        assert loop.last_end_at == ended
 
 
 async def test_where_not_even_the_first_round_comes_to_its_end_its_age_is_told(
@@ -360,9 +360,9 @@ async def test_where_not_even_the_first_round_comes_to_its_end_its_age_is_told(
     async with a_fleet(tmp_path, pods=1) as fleet:
         await fleet.stop()
         fleet.operator = Operator(fleet.settings, fleet.api.kube)
-        monkeypatch.setattr(fleet.parts.finalizers, "update", lambda *_: 1 / 0)
+        monkeypatch.setattr(fleet.actors.finalizers, "update", lambda *_: 1 / 0)
         await fleet.start()
-        with pytest.raises(RoundFailed):
-            await fleet.operator.loop.next_round()
+        with pytest.raises(CycleFailed):
+            await fleet.operator.loop.next_cycle()
         assert fleet.operator.loop.plan_age() is not None
         assert fleet.operator.loop.unready() == "no plan has been made yet"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from lora_operator import reconcile as loop
+from lora_operator import reconcile
+from lora_operator.manager import loop
 from lora_scheduler import Plan, Policy, Snapshot
 from tests.core.fleet import Fleet, a_fleet
 
@@ -19,8 +20,8 @@ class SlowPlanner:
     """Makes each plan only when it is let, and counts them."""
 
     def __init__(self, fleet: Fleet, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(loop, "LARGE", 0)
-        isolation: Any = fleet.operator.loop._isolation
+        patch.setattr(reconcile, "LARGE", 0)
+        isolation: Any = fleet.operator.loop.reconciler._isolation
         self._plan = isolation.plan
         self._go = threading.Semaphore(0)
         self.begun = 0
@@ -44,16 +45,16 @@ async def test_nothing_begins_on_a_pod_while_the_next_plan_is_made(
             fleet.write(f"many/a{number}", seed=number)
         go = fleet.hold_fetches(monkeypatch)
         fleet.apply("la", "many")
-        await fleet.until(lambda: len(fleet.parts.ledger))
+        await fleet.until(lambda: len(fleet.ledger))
         await fleet.settle_rounds()
         planner = SlowPlanner(fleet, monkeypatch)
         fleet.operator.loop.mark()
         await fleet.until(lambda: planner.begun)
         go.set()
         # the plan that is there would have the next one begin now, of which the plan in the making knows nothing
-        await fleet.until(lambda: not len(fleet.parts.ledger))
+        await fleet.until(lambda: not len(fleet.ledger))
         await asyncio.sleep(0)
-        assert len(fleet.on("p0")) == 1 and not len(fleet.parts.ledger)
+        assert len(fleet.on("p0")) == 1 and not len(fleet.ledger)
         planner.let(1000)
         await fleet.until(lambda: fleet.ready("la"))
 
@@ -66,7 +67,7 @@ async def test_who_comes_while_a_round_goes_on_waits_for_the_next_one(
         fleet.operator.loop.mark()
         await fleet.until(lambda: planner.begun)
         begun = planner.begun
-        waiting = asyncio.create_task(fleet.operator.loop.next_round())
+        waiting = asyncio.create_task(fleet.operator.loop.next_cycle())
         planner.let(1)
         await fleet.until(lambda: planner.begun > begun)
         assert not waiting.done()
@@ -77,7 +78,7 @@ async def test_who_comes_while_a_round_goes_on_waits_for_the_next_one(
 async def test_a_large_fleet_is_served_and_let_go_as_a_small_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LARGE", 0)
+    monkeypatch.setattr(reconcile, "LARGE", 0)
     async with a_fleet(tmp_path, pods=2) as fleet:
         for number in range(3):
             fleet.write(f"many/a{number}", seed=number)
@@ -124,7 +125,7 @@ async def test_a_failure_that_falls_due_during_a_round_is_tried_again_at_once(
         fleet.operator.loop.mark()
         await fleet.until(lambda: planner.begun)
         wanted, life = fleet.adapter("sql"), fleet.view("p0").instance
-        failures = fleet.parts.failures
+        failures = fleet.failures
         failures.add(wanted.key, wanted.version, "ns/p0", life, "Refused", "no", time.monotonic(), slow=False)
         await fleet.until(lambda: failures.next_due(time.monotonic()) is None)
         begun = planner.begun

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lora_operator import reconcile as loop
 from lora_operator.api.usage_record import CONFIG_MAP, Use, entry_of
 from lora_operator.desired.adapters import desired
 from lora_operator.informers.usage_record import Requests
+from lora_operator.manager import loop
 from lora_scheduler import ReplicaPolicy, yielding
 from tests.core.builders import a_resource, a_source, found
 from tests.core.fleet import Fleet, a_fleet
@@ -106,12 +106,12 @@ async def test_nothing_is_planned_before_the_record_was_read(tmp_path: Path, mon
         reading.set()
         await read.wait()
 
-    monkeypatch.setattr(Requests, "first_read", held)
+    monkeypatch.setattr(Requests, "first_reads", held)
     async with a_fleet(tmp_path, pods=1, **LASTING) as fleet:
         await asyncio.wait_for(reading.wait(), 10)
-        assert fleet.operator.loop.last_round is None
+        assert fleet.operator.loop.reconciler.last is None
         read.set()
-        await fleet.until(lambda: fleet.operator.loop.last_round is not None)
+        await fleet.until(lambda: fleet.operator.loop.reconciler.last is not None)
 
 
 async def test_stays_when_nobody_asks_any_more_and_survives_a_restart(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_stays_when_nobody_asks_any_more_and_survives_a_restart(tmp_path: 
         await fleet.until(lambda: fleet.adapter("sql").yields)
         await fleet.settle()
         await fleet.restart()
-        await fleet.until(lambda: fleet.operator.loop.last_round is not None)
+        await fleet.until(lambda: fleet.operator.loop.reconciler.last is not None)
         await fleet.rounds()
         assert fleet.listed() == {"p0": ["sql"]} and fleet.ready("sql")
         assert [one["event"] for one in fleet.engines["p0"].journal.events].count("load") == 1
@@ -174,8 +174,8 @@ async def test_a_restarted_operator_learns_from_the_engines_what_was_used_last(t
         await fleet.stop()
         fleet.api.remove(RECORD)
         await fleet.start_anew()
-        await fleet.until(lambda: len(fleet.parts.activity.used) == 2)
-        assert fleet.parts.activity.used["ns", "older"] <= fleet.parts.activity.used["ns", "newer"]
+        await fleet.until(lambda: len(fleet.observers.traffic.used) == 2)
+        assert fleet.observers.traffic.used["ns", "older"] <= fleet.observers.traffic.used["ns", "newer"]
 
 
 async def test_a_changed_version_of_an_unused_one_is_not_rolled_out(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ async def test_what_is_wanted_no_more_when_its_files_are_there_is_not_loaded(
         fetching = fleet.hold_fetches(monkeypatch)
         fleet.write("sql")
         fleet.apply("la", "sql")
-        await fleet.until(lambda: len(fleet.parts.ledger))
+        await fleet.until(lambda: len(fleet.ledger))
         fleet.apply("la", "sql", replicas=0)
         await fleet.rounds()
         fetching.set()
-        await fleet.until(lambda: not len(fleet.parts.ledger))
+        await fleet.until(lambda: not len(fleet.ledger))
         assert "load" not in fleet.engines["p0"].journal.calls
         fleet.apply("la", "sql", replicas=1)
         await fleet.until(lambda: fleet.ready("la"))
@@ -42,10 +42,10 @@ async def test_what_is_wanted_on_another_pod_by_now_is_not_loaded_here(
         fetching = fleet.hold_fetches(monkeypatch)
         fleet.write("sql")
         fleet.apply("la", "sql", selector={"zone": "b"})
-        await fleet.until(lambda: any(fleet.parts.ledger.on("ns/far")))
+        await fleet.until(lambda: any(fleet.ledger.on("ns/far")))
         fleet.change_pod("p0", lambda body: body["metadata"]["labels"].update(zone="c"))
         fleet.apply("la", "sql", selector={"zone": "c"})
-        await fleet.until(lambda: any(fleet.parts.ledger.on("ns/p0")))
+        await fleet.until(lambda: any(fleet.ledger.on("ns/p0")))
         fetching.set()
         await fleet.until(lambda: fleet.ready("la"))
         assert fleet.listed() == {"p0": ["sql"]} and "load" not in fleet.engines["far"].journal.calls
@@ -92,7 +92,7 @@ async def test_the_room_of_a_load_that_may_still_happen_stays_taken(tmp_path: Pa
         fleet.write("sql")
         fleet.write("chat")
         fleet.apply("first", "sql")
-        await fleet.until(lambda: any(e.stage is Stage.UNANSWERED for e in fleet.parts.ledger.on("ns/p0")))
+        await fleet.until(lambda: any(e.stage is Stage.UNANSWERED for e in fleet.ledger.on("ns/p0")))
         fleet.apply("second", "chat")
         fleet.delete("first")
         await fleet.until(lambda: fleet.on("p0") == ["chat"] and not fleet.exists("first"))
@@ -114,8 +114,8 @@ async def test_a_load_that_came_late_is_no_failure_any_more(tmp_path: Path) -> N
         await fleet.add_pod("p0", *ONE_SLOT)
         fleet.write("sql")
         fleet.apply("la", "sql")
-        await fleet.until(lambda: fleet.ready("la") and not len(fleet.parts.ledger))
-        assert not len(fleet.parts.failures)
+        await fleet.until(lambda: fleet.ready("la") and not len(fleet.ledger))
+        assert not len(fleet.failures)
 
 
 async def test_a_connection_that_fails_is_no_answer_to_a_load_that_may_still_happen(
@@ -123,11 +123,11 @@ async def test_a_connection_that_fails_is_no_answer_to_a_load_that_may_still_hap
 ) -> None:
     monkeypatch.setattr(execute, "UNANSWERED_FIRST_SECONDS", 0.01)
     async with a_fleet(tmp_path, pods=1) as fleet:
-        client, under_way = fleet.parts.executor._client, []
+        client, under_way = fleet.actors.executor._client, []
         load = client.load
 
         async def asked(endpoint: Endpoint, name: str, path: str) -> LoadOutcome:
-            under_way.append(fleet.parts.ledger.get("ns/p0", name))
+            under_way.append(fleet.ledger.get("ns/p0", name))
             if len(under_way) == 1:
                 raise EngineTimeout(str(endpoint), "POST /v1/load_lora_adapter", 0.1)
             if len(under_way) == 2:
@@ -153,7 +153,7 @@ async def test_an_adapter_whose_load_is_not_answered_is_served_by_another_pod(tm
         fleet.engines[well].faults.clear()
         await fleet.until(lambda: fleet.ready("la") and list(fleet.assigned("la")) == [well])
         fleet.engines[stuck].faults.clear()
-        await fleet.until(lambda: fleet.listed() == {well: ["sql"]} and not len(fleet.parts.ledger))
+        await fleet.until(lambda: fleet.listed() == {well: ["sql"]} and not len(fleet.ledger))
 
 
 async def test_an_engine_that_is_slow_to_unload_is_no_drift(
@@ -174,7 +174,7 @@ async def test_an_engine_that_is_slow_to_unload_is_no_drift(
         fleet.apply("la", "sql", replicas=0)
         await fleet.until(lambda: hang.hits >= 2)  # the first time-out is over; the engine does it much later
         fleet.engines["p0"].faults.clear()
-        await fleet.until(lambda: not fleet.view("p0").models and not len(fleet.parts.ledger))
+        await fleet.until(lambda: not fleet.view("p0").models and not len(fleet.ledger))
         assert "somebody else unloaded" not in caplog.text
 
 
@@ -193,8 +193,8 @@ async def test_an_effect_that_the_fence_stops_is_no_failure_and_no_defect(
             stopped.append(1)
             raise LeaseLost("it is another's")
 
-        monkeypatch.setattr(fleet.parts.executor, "_fence", lost)
-        monkeypatch.setattr(fleet.parts.executor._unloading, "_fence", lost)
+        monkeypatch.setattr(fleet.actors.executor, "_fence", lost)
+        monkeypatch.setattr(fleet.actors.executor._unloading, "_fence", lost)
         fleet.apply("la", "sql", replicas=1 if what == "load" else 0)
         await fleet.until(lambda: stopped)
         await fleet.rounds(1)
@@ -218,9 +218,9 @@ async def test_an_operator_that_leads_no_more_asks_nothing_again(
             stopped.append(1)
             raise LeaseLost("it is another's")
 
-        monkeypatch.setattr(fleet.parts.executor, "_fence", lost)
+        monkeypatch.setattr(fleet.actors.executor, "_fence", lost)
         await fleet.until(lambda: stopped)
-        await fleet.until(lambda: not any(e.stage is Stage.UNANSWERED for e in fleet.parts.ledger.on("ns/p0")))
+        await fleet.until(lambda: not any(e.stage is Stage.UNANSWERED for e in fleet.ledger.on("ns/p0")))
         assert hang.hits == 1 and "never retrieved" not in caplog.text
 
 
@@ -245,7 +245,7 @@ async def test_one_of_higher_priority_takes_room_again_once_its_files_can_be_bro
         fleet.apply("high", "high")
         body = fleet.api.objects[f"{ADAPTERS}/high"]
         fleet.api.put(f"{ADAPTERS}/high", body | {"spec": body["spec"] | {"schedulingConfig": {"priority": 1}}})
-        await fleet.until(lambda: len(fleet.parts.failures) and fleet.on("p0") == ["low"])
+        await fleet.until(lambda: len(fleet.failures) and fleet.on("p0") == ["low"])
         away = False
         await fleet.until(lambda: fleet.ready("high"), timeout=30.0)
         assert fleet.on("p0") == ["high"]

@@ -6,7 +6,7 @@ import pytest
 
 from lora_operator.api.quota import Claim, Quota, Quotas, parse_quota, settle
 from lora_operator.desired.adapters import desired
-from lora_operator.desired.quota_enforcement import within
+from lora_operator.desired.quota_enforcement import enforce_quotas
 from lora_operator.informers import quotas as module
 from lora_operator.informers.quotas import NamespaceQuotas
 from tests.core.api_server import an_api_server
@@ -65,14 +65,14 @@ def test_reads_quotas_as_people_write_them() -> None:
 def test_what_is_beyond_a_quota_is_rejected_and_the_rest_stays_wanted() -> None:
     resource = a_resource()
     all_ = desired([resource], {resource.key: a_source(resource, found("a"), found("b"))})
-    some, _ = within(all_, Quotas({"ns": Quota(adapters=1)}))
+    some, _ = enforce_quotas(all_, Quotas({"ns": Quota(adapters=1)}))
     assert list(some.adapters) == ["ns/la/a"] and some.by_name("ns", "b") is None
     (rejected,) = some.resources["ns/la"].rejected
     assert (rejected.name, rejected.code) == ("b", "QuotaExceeded")
-    assert within(all_, Quotas())[0] is all_
+    assert enforce_quotas(all_, Quotas())[0] is all_
     accepted = a_resource(status={"adapters": [{"name": "b"}]})
     wanted = desired([accepted], {accepted.key: a_source(accepted, found("a"), found("b"))})
-    assert list(within(wanted, Quotas({"ns": Quota(adapters=1)}))[0].adapters) == ["ns/la/b"]
+    assert list(enforce_quotas(wanted, Quotas({"ns": Quota(adapters=1)}))[0].adapters) == ["ns/la/b"]
 
 
 class Told:

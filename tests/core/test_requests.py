@@ -50,7 +50,7 @@ class Watched:
 
     async def begin(self) -> None:
         self.requests.sync_targets(True)
-        await self.requests.first_read(10)
+        await self.requests.first_reads(10)
         await self.api.until_calls(2)  # it was read, and is being watched
 
 
@@ -80,7 +80,7 @@ async def test_knows_at_the_first_read_who_was_asked_for_before() -> None:
 async def test_nothing_is_read_before_somebody_needs_it() -> None:
     async with watched() as it:
         it.requests.sync_targets(False)
-        await it.requests.first_read(10)
+        await it.requests.first_reads(10)
         it.requests.tidy((), 300.0, NOW)
         assert not it.api.calls
 
@@ -147,7 +147,7 @@ async def test_an_api_server_that_refuses_for_a_moment_is_asked_again_soon(monke
         it.put("sql")
         it.api.statuses[PATH] = 403
         it.requests.sync_targets(True)
-        await it.requests.first_read(10)
+        await it.requests.first_reads(10)
         await it.api.until_calls(2)
         del it.api.statuses[PATH]
         await it.until(lambda: it.names() == ["sql"])
@@ -157,7 +157,7 @@ async def test_without_the_right_to_read_it_says_what_to_do_once(caplog: pytest.
     async with watched() as it:
         it.api.statuses[PATH] = 403
         it.requests.sync_targets(True)
-        await it.requests.first_read(10)
+        await it.requests.first_reads(10)
         await it.api.until_calls(3)
         assert it.names() == []
         del it.api.statuses[PATH]

@@ -67,7 +67,7 @@ async def test_a_local_folder_is_read_and_read_again_when_asked_to(tmp_path: Pat
     async with a_desk(LocalSource(settle_seconds=0.0)) as desk:
         write_adapter(tmp_path / "a", base_model="tiny", rank=2)
         desk.sync_targets(of_folder(tmp_path))
-        await desk.resolver.first_looks(10.0)
+        await desk.resolver.first_reads(10.0)
         assert desk.view.resolution is not None
         assert [found.name for found in desk.view.resolution.adapters] == ["a"]
         write_adapter(tmp_path / "b", base_model="tiny", rank=2)
@@ -80,7 +80,7 @@ async def test_a_folder_that_goes_leaves_the_last_good_answer(tmp_path: Path) ->
     async with a_desk(LocalSource(settle_seconds=0.0), interval_seconds=0.01) as desk:
         write_adapter(tmp_path / "models" / "a", base_model="tiny", rank=2)
         desk.sync_targets(of_folder(tmp_path / "models"))
-        await desk.resolver.first_looks(10.0)
+        await desk.resolver.first_reads(10.0)
         shutil.rmtree(tmp_path / "models")
         await desk.until(lambda: desk.view.error)
         assert desk.view.error is not None and desk.view.error.reason == "FolderNotFound"

@@ -26,11 +26,11 @@ async def test_a_resource_may_say_that_the_names_of_base_models_do_not_count(tmp
     try:
         refused = a_resource(spec=spec)
         resolver.sync_targets([refused])
-        await resolver.first_looks(5.0)
+        await resolver.first_reads(5.0)
         resolution = resolver.views[refused.key].resolution
         assert resolution is not None and [item.reason for item in resolution.broken] == ["BaseModelMismatch"]
         resolver.sync_targets([a_resource(spec=spec | {"baseModelCheck": "Skip"})])
-        await resolver.first_looks(5.0)
+        await resolver.first_reads(5.0)
         resolution = resolver.views[refused.key].resolution
         assert resolution is not None and [item.name for item in resolution.adapters] == ["a"]
     finally:
@@ -46,15 +46,15 @@ async def test_what_pods_serve_a_model_under_counts_for_its_adapters_even_when_t
     resolver = Resolver(sources_by_type(), lambda: None, interval_seconds=60.0, base_shapes={})
     try:
         resolver.sync_targets([resource])
-        await resolver.first_looks(5.0)
+        await resolver.first_reads(5.0)
         resolution = resolver.views[resource.key].resolution
         assert resolution is not None and resolution.broken[0].reason == "BaseModelMismatch", json.dumps(
             str(resolution)
         )
         resolver.sync_targets([resource], [("ns", ("chat", "meta-llama/Llama-3.1-8B"))])
-        await resolver.first_looks(5.0)
+        await resolver.first_reads(5.0)
         resolver.sync_targets([resource])
-        await resolver.first_looks(5.0)
+        await resolver.first_reads(5.0)
         resolution = resolver.views[resource.key].resolution
         assert resolution is not None and [a.name for a in resolution.adapters] == ["a"]
     finally:

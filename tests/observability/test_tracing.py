@@ -79,7 +79,7 @@ async def test_a_load_that_had_to_wait_belongs_to_the_plan_that_it_was_begun_by(
         for number in range(FETCHES_BESIDE + 1):
             fleet.write(f"many/{number}")
         fleet.apply("many", "many")
-        await fleet.until(lambda: len(fleet.parts.ledger) == FETCHES_BESIDE and late.hits)
+        await fleet.until(lambda: len(fleet.ledger) == FETCHES_BESIDE and late.hits)
         await fleet.rounds()
         fleet.engines["p0"].faults.clear()
         await fleet.until(lambda: fleet.ready("many"))

@@ -11,7 +11,7 @@ from lora_operator.desired.adapters import Desired, DesiredResource, Rejected
 from lora_operator.informers.holdings import NOTHING, Held, known_of
 
 
-def within(
+def enforce_quotas(
     desired: Desired, quotas: Quotas, held: Callable[[str], Held] = lambda key: NOTHING
 ) -> tuple[Desired, Mapping[str, Use]]:
     """Turn what is beyond a quota into rejections, and say what each account uses.

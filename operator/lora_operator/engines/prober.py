@@ -118,7 +118,7 @@ class Engines:
             elif rekeyed or (known is not None and _moved_on(known, record)):
                 self._wakes[key].set()
 
-    async def first_looks(self, timeout: float) -> None:
+    async def first_probes(self, timeout: float) -> None:
         """Wait until every followed pod was probed once (or the time is over)."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):

@@ -26,7 +26,7 @@ class Withdrawals:
         self._publisher = publisher
         self._next_round = next_round
 
-    async def tell(self, pod: str, name: str) -> bool:
+    async def withdraw(self, pod: str, name: str) -> bool:
         """Have it written that the pod does not hold the adapter; whether anybody may have been told that it does.
 
         Call it when the ledger has the unload. Raises KubeError where the API server is away.

@@ -13,7 +13,7 @@ from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.vllm.answers import EngineModel
 
 
-def noted(
+def published(
     holdings: Holdings, pods: Callable[[str], PodRecord | None], resources: Callable[[str], Resource | None]
 ) -> dict[str, tuple[EngineModel, ...]]:
     """By pod, the adapters that are said to be in its present container, as its engine would list them."""

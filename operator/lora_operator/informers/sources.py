@@ -134,7 +134,7 @@ class Resolver:
         del self._wakes[key], self._seen[key]
         self._blocked.pop(key, None)
 
-    async def first_looks(self, timeout: float) -> None:
+    async def first_reads(self, timeout: float) -> None:
         """Wait until every source was asked once (or the time is over)."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):

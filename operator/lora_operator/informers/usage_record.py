@@ -67,7 +67,7 @@ class Requests:
         if needed and self._task is None:
             self._task = asyncio.create_task(self._run(), name="requests for adapters on demand")
 
-    async def first_read(self, timeout: float) -> None:
+    async def first_reads(self, timeout: float) -> None:
         """Wait until it is known who was asked for before this process began."""
         if self._task is not None:
             with contextlib.suppress(TimeoutError):

@@ -7,50 +7,29 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from lora_operator.artifacts import BaseModelShape
-from lora_operator.cache.metrics import FilesMetrics
-from lora_operator.delivery.files import Files, host_rules
 from lora_operator.delivery.sizes import Sizes
-from lora_operator.engines.prober import Engines, Thresholds
-from lora_operator.engines.traffic import Activity
-from lora_operator.execution.executor import Executor, Limits
-from lora_operator.execution.finalizers import Finalizers
-from lora_operator.execution.readiness_gates import ReadinessGates
-from lora_operator.execution.served_versions import ServedNames
 from lora_operator.execution.withdrawals import Withdrawals
-from lora_operator.informers.api_keys import ApiKeys
 from lora_operator.informers.cache import Cluster
-from lora_operator.informers.credentials import SourceCredentials
-from lora_operator.informers.holdings import Holdings
-from lora_operator.informers.nodes import Nodes
 from lora_operator.informers.pod_description import PodDefaults
-from lora_operator.informers.quotas import NamespaceQuotas
-from lora_operator.informers.sources import Resolver
-from lora_operator.informers.usage_record import Requests
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.lease import Elector, LeaseLost
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.kube.preconditions import Preconditions, rights_to_act
 from lora_operator.kube.write_queue import Writes
-from lora_operator.planning.inflight import Failures, Ledger
+from lora_operator.manager import builders
+from lora_operator.manager.loop import CycleFailed, Loop
 from lora_operator.process.components import end_within, supervise
-from lora_operator.reconcile import Loop, Parts, RoundFailed
+from lora_operator.reconcile import InFlight, Reconciler, Rules
 from lora_operator.router.cluster_informers import Following
 from lora_operator.router.serving import Router
-from lora_operator.settings.operator import Settings, SettingsError, placement_policy, quotas_of
-from lora_operator.sources import sources_by_type
-from lora_operator.status.drift import Drift
-from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.scaling_events import ScalingEvents
-from lora_operator.status.writer import StatusWriter
+from lora_operator.settings.operator import Settings, placement_policy
 from lora_operator.telemetry.metrics import Metrics
 from lora_operator.telemetry.server import serve_health, serve_metrics
 from lora_operator.tracing.collector import tracing_to
-from lora_operator.vllm.client import EngineClient, Timeouts, new_session
+from lora_operator.vllm.client import new_session
 
 log = logging.getLogger(__name__)
 
@@ -73,67 +52,7 @@ class Operator:
         self._session = new_session()
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
-        client = EngineClient(
-            self._session,
-            timeouts=Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout),
-        )
-        ledger, failures = Ledger(), Failures(settings.retry_seconds, settings.retry_max_seconds)
-        engines = Engines(
-            client,
-            self._mark,
-            Drift(self.cluster, self.metrics, ledger).gone,
-            probe_seconds=settings.probe_seconds,
-            probes_per_second=settings.probes_per_second,
-            thresholds=Thresholds(settings.probe_failures, settings.hold_seconds),
-        )
-        resolver = Resolver(
-            sources_by_type(
-                tuple(Path(root) for root in settings.local_roots),
-                closed=(settings.adapter_root,),  # whose versions came with the credentials of others
-                settle_seconds=settings.settle_seconds,
-                rules=host_rules(settings),
-            ),
-            self._mark,
-            interval_seconds=settings.source_seconds,
-            base_shapes=base_shapes(settings.base_model_configs),
-        )
         self._writes = Writes()
-        self._recorder = Recorder(kube, self._writes)
-        publisher = StatusWriter(
-            kube, self.cluster, self._writes, self._recorder, self.metrics,
-            quiet_seconds=settings.status_quiet_seconds,
-        )  # fmt: skip
-        holdings, endpoints = Holdings(), EndpointWriter(kube, self.cluster, self._writes, self.metrics, self._mark)
-        withdrawals = Withdrawals(holdings, endpoints, publisher, self._next_round)
-        self.files = Files(
-            settings,
-            self._session,
-            cluster=self.cluster,
-            engines=engines,
-            resolver=resolver,
-            ledger=ledger,
-            recorder=self._recorder,
-            metrics=FilesMetrics(self.metrics.registry),
-            policy=placement_policy(settings),
-            fence=self._check_lease,
-            tracing=self._tracing,
-        )
-        executor = Executor(
-            engines=engines,
-            client=client,
-            files=self.files.ways,
-            cluster=self.cluster,
-            served_names=ServedNames(kube, self.cluster, self._writes, engines),
-            recorder=self._recorder,
-            ledger=ledger,
-            failures=failures,
-            metrics=self.metrics,
-            limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-            withdraw=withdrawals.tell,
-            changed=self._mark,
-            fence=self._check_lease,
-            tracing=self._tracing,
-        )
         self._needs = Preconditions(
             kube,
             rights_to_act(
@@ -148,6 +67,7 @@ class Operator:
             kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
             relist_seconds=settings.relist_seconds,
         )  # fmt: skip
+        work = builders.in_flight(settings)
         self._router = (
             Router(
                 self.cluster,
@@ -159,62 +79,44 @@ class Operator:
             if settings.router_port
             else None
         )
-        self._parts = Parts(
-            cluster=self.cluster,
-            engines=engines,
-            activity=Activity(
-                engines,
-                client,
-                self._mark,
-                period_seconds=settings.demand_seconds,
-                half_life_seconds=settings.demand_half_life,
-                seen=self._router.loads.heard if self._router is not None else lambda pod, page: None,
-            ),
-            resolver=resolver,
-            executor=executor,
-            holdings=holdings,
-            publisher=publisher,
-            endpoints=endpoints,
-            finalizers=Finalizers(
-                kube,
-                self.cluster,
-                self._writes,
-                self._recorder,
-                deadline_seconds=settings.finalizer_seconds,
-                changed=self._mark,
-            ),
-            gates=ReadinessGates(kube, self.cluster, self._writes, self._mark, deadline_seconds=settings.gate_seconds),
-            teller=ScalingEvents(self._recorder),
-            keys=ApiKeys(kube, self._mark),
-            credentials=SourceCredentials(kube, self._mark, settings.credential_hosts),
-            nodes=Nodes(kube, self.cluster, self._mark),
-            quotas=NamespaceQuotas(kube, quotas_of(settings), self._recorder, self._mark),
-            requests=Requests(
-                kube,
-                own_namespace(settings.requests_namespace),
-                self._mark,
-                self.metrics.request_ignored,
-                settings.namespaces,
-            ),
-            sizes=Sizes(self.files.store, self._mark),
-            files=self.files,
-            ledger=ledger,
-            failures=failures,
-            metrics=self.metrics,
-        )
-        self.loop = Loop(
-            self._parts, policy=placement_policy(settings), versioned_names=settings.versioned_names,
-            on_demand_seconds=settings.on_demand_seconds, tracing=self._tracing,
-        )  # fmt: skip
-        self.metrics.follow_loads(self.loop.model_loads)
-        self.metrics.follow_writes(self._writes.__len__)
+        self.loop = Loop(self._reconciler(work))
+        self.metrics.watch_loads(self.loop.reconciler.model_loads)
+        self.metrics.watch_writes(self._writes.__len__)
         if self._router is not None:
-            # the leader need not wait until its own words come back from the API server
-            self.loop.tell = self._router.ahead
-            self._router.show_under_way(ledger.on)
+            self._router.show_under_way(work.ledger.on)
             self._router.api.lacks = self._needs.why
             self._router.age, self._router.trouble = self._following.age_seconds, self._following.trouble
             self._router.api.stale = self._following.partly_stale
+
+    def _reconciler(self, work: InFlight) -> Reconciler:
+        settings = self._settings
+        on = builders.Foundations(
+            settings=settings,
+            kube=self._kube,
+            cluster=self.cluster,
+            session=self._session,
+            client=builders.engine_client(settings, self._session),
+            writes=self._writes,
+            recorder=Recorder(self._kube, self._writes),
+            metrics=self.metrics,
+            tracing=self._tracing,
+            changed=self._mark,
+            fence=self._check_lease,
+        )
+        engines, sources = builders.engines_and_sources(on, work)
+        self.files = builders.files(on, engines, sources, work)
+        observers = builders.observers(on, engines, sources, Sizes(self.files.store, self._mark), self._router)
+        reporters = builders.reporters(on, self._router)
+        withdrawals = Withdrawals(observers.holdings, reporters.endpoints, reporters.status, self._next_round)
+        return Reconciler(
+            observers,
+            builders.actors(on, observers, work, self.files, withdrawals),
+            reporters,
+            work,
+            Rules(placement_policy(settings), settings.versioned_names, settings.on_demand_seconds),
+            self._mark,
+            self._tracing,
+        )
 
     def _stands_by(self) -> bool:
         """One that lacks something is not ready to: a roll-out that takes a right away stops at its first pod."""
@@ -237,8 +139,8 @@ class Operator:
 
     async def _next_round(self) -> None:
         try:
-            await self.loop.next_round()
-        except RoundFailed as error:
+            await self.loop.next_cycle()
+        except CycleFailed as error:
             raise KubeError(0, f"what is to be published is not known: {error}") from error
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -337,38 +239,17 @@ class Operator:
 
     async def finish(self, tasks: Iterable[asyncio.Task[Any]], grace_seconds: float = STOP_SECONDS) -> None:
         """Begin nothing more, let end what is under way on the pods, say in status how it ended, and cancel `tasks`."""
-        parts = self._parts
-        await end_within("loading and unloading", parts.executor.stop(grace_seconds), grace_seconds + END_SECONDS)
-        parts.endpoints.ending = True
-        with contextlib.suppress(TimeoutError, RoundFailed):
+        reconciler = self.loop.reconciler
+        executor = reconciler.actors.executor
+        await end_within("loading and unloading", executor.stop(grace_seconds), grace_seconds + END_SECONDS)
+        reconciler.reporters.endpoints.ending = True
+        with contextlib.suppress(TimeoutError, CycleFailed):
             async with asyncio.timeout(LAST_ROUND_SECONDS):
-                await self.loop.next_round()
+                await self.loop.next_cycle()
         for task in tasks:
             task.cancel()
         await end_within(
             "what runs for as long as the process", asyncio.gather(*tasks, return_exceptions=True), END_SECONDS
         )
         await self._writes.stop(LAST_WRITES_SECONDS)
-        every = (parts.keys, parts.credentials, parts.nodes, parts.quotas,
-                 parts.requests, parts.sizes, parts.activity, parts.resolver, parts.engines)  # fmt: skip
-        await end_within("observing", asyncio.gather(*(part.stop() for part in every)), END_SECONDS)
-
-
-def base_shapes(entries: tuple[str, ...]) -> dict[str, BaseModelShape]:
-    """Read the config.json of each NAME=PATH.
-
-    Raises:
-        SettingsError: a file cannot be read.
-    """
-    shapes: dict[str, BaseModelShape] = {}
-    for entry in entries:
-        name, _, path = entry.partition("=")
-        try:
-            shape = BaseModelShape.from_config(Path(path))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"--base-model-config {entry}: {error}") from error
-        if shape is None:
-            log.warning("the architecture in %s is not known: adapters of %s go unchecked for layer shapes", path, name)
-        else:
-            shapes[name] = shape
-    return shapes
+        await end_within("observing", reconciler.observers.stop(), END_SECONDS)

@@ -117,11 +117,11 @@ class Metrics:
         self._adapters.follow(adapter_states)
         self._refused.follow(refused)
 
-    def follow_writes(self, count: Callable[[], int]) -> None:
+    def watch_writes(self, count: Callable[[], int]) -> None:
         """Show what `count` gives at each scrape."""
         self._waiting.set_function(count)
 
-    def follow_loads(self, read: Callable[[], Mapping[str, ModelLoad]]) -> None:
+    def watch_loads(self, read: Callable[[], Mapping[str, ModelLoad]]) -> None:
         """Show what `read` gives at each scrape."""
         self.registry.register(_Loads(read))
 

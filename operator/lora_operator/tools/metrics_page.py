@@ -160,7 +160,7 @@ def registries() -> dict[str, CollectorRegistry]:
     metrics = Metrics()
     FilesMetrics(metrics.registry)
     Blocks().show_in(metrics.registry)
-    metrics.follow_loads(lambda: {"base": ModelLoad(0.0, 1.0)})
+    metrics.watch_loads(lambda: {"base": ModelLoad(0.0, 1.0)})
     picker = CollectorRegistry()
     PickerMetrics(picker, lambda: 0.0, lambda: 0.0)
     return {
