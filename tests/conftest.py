@@ -13,6 +13,14 @@ pytest.register_assert_rewrite("e2e.contract")
 
 from e2e.controlplane import ControlPlane  # noqa: E402
 from e2e.pods import PodRunnerThread  # noqa: E402
+from lora_operator.kube import client  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def patience_with_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where client and stand-in share one event loop on a busy machine, an answer may take many seconds."""
+    for name in ("REQUEST_SECONDS", "RECORD_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(client, name, 60.0)
 
 
 @pytest.fixture(scope="session")

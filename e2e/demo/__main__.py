@@ -14,13 +14,14 @@ from types import FrameType
 from e2e.controlplane.errors import BinariesError, ControlPlaneError
 from e2e.demo import record
 from e2e.demo.errors import CannotStart
-from e2e.demo.perform import perform
+from e2e.demo.perform import INTERRUPTS, perform
 from e2e.demo.screen import Screen
 from e2e.demo.shown import shown
 from e2e.demo.uploads import UPLOADS
 
 DEFAULT_DIRECTORY = Path(".run/demo")
 INTERRUPTED = 130
+AGAIN_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     screen = Screen()
     directory = chosen.dir.absolute()
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.bad(f"something could not be ended: {error}")
         return 1
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         screen.plain("\ninterrupted; everything has been ended")
         return INTERRUPTED
     except BrokenPipeError:
@@ -96,6 +98,8 @@ def _down(directory: Path, screen: Screen) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # what is raised while an object is being finalized is lost: it comes again until somebody has taken it
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
     raise KeyboardInterrupt
 
 

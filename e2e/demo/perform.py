@@ -23,6 +23,8 @@ from e2e.demo.uploads import open_store
 from e2e.demo.workplace import engine_port, workplace
 from e2e.world import WaitError
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
 # what the steps and all that they use raise when something is not as it should be
 FAILURES = (
     DemoError, ControlPlaneError, WaitError, requests.RequestException, subprocess.SubprocessError, OSError
@@ -104,12 +106,12 @@ def _list_logs(stage: Stage) -> None:
 
 def _end(stage: Stage) -> None:
     # an impatient second interrupt would leave half of it
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
+    before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS]
+    signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         stage.stop()
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in zip(INTERRUPTS, before, strict=True):
             signal.signal(number, handler)
 
 

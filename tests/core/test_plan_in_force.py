@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lora_operator.cache.store_error import StoreError
-from lora_operator.execution import executor as execute
+from lora_operator.execution import load as loading
 from lora_operator.execution import unload as unloading
 from lora_operator.kube.lease import LeaseLost
 from lora_operator.planning.inflight import Stage
@@ -121,9 +121,9 @@ async def test_a_load_that_came_late_is_no_failure_any_more(tmp_path: Path) -> N
 async def test_a_connection_that_fails_is_no_answer_to_a_load_that_may_still_happen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "UNANSWERED_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(loading, "UNANSWERED_FIRST_SECONDS", 0.01)
     async with a_fleet(tmp_path, pods=1) as fleet:
-        client, under_way = fleet.actors.executor._client, []
+        client, under_way = fleet.actors.executor._on.client, []
         load = client.load
 
         async def asked(endpoint: Endpoint, name: str, path: str) -> LoadOutcome:
@@ -193,8 +193,7 @@ async def test_an_effect_that_the_fence_stops_is_no_failure_and_no_defect(
             stopped.append(1)
             raise LeaseLost("it is another's")
 
-        monkeypatch.setattr(fleet.actors.executor, "_fence", lost)
-        monkeypatch.setattr(fleet.actors.executor._unloading, "_fence", lost)
+        monkeypatch.setattr(fleet.actors.executor._on, "fence", lost)
         fleet.apply("la", "sql", replicas=1 if what == "load" else 0)
         await fleet.until(lambda: stopped)
         await fleet.rounds(1)
@@ -218,7 +217,7 @@ async def test_an_operator_that_leads_no_more_asks_nothing_again(
             stopped.append(1)
             raise LeaseLost("it is another's")
 
-        monkeypatch.setattr(fleet.actors.executor, "_fence", lost)
+        monkeypatch.setattr(fleet.actors.executor._on, "fence", lost)
         await fleet.until(lambda: stopped)
         await fleet.until(lambda: not any(e.stage is Stage.UNANSWERED for e in fleet.ledger.on("ns/p0")))
         assert hang.hits == 1 and "never retrieved" not in caplog.text

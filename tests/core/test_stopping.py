@@ -123,6 +123,7 @@ async def test_an_operator_whose_store_hangs_ends_within_the_grace_period_and_gi
         arguments = ["run", "--kubeconfig", str(kubeconfig(api, tmp_path)), "--adapter-root", str(tmp_path)]
         for port in ("--health-port", "--metrics-port", "--router-port"):
             arguments += [port, "0"]
+        arguments += ["--lease-seconds", "120"]  # one attempt to write it may take a while
         with a_process(OPERATOR, *arguments) as process:
             assert process.stdout is not None
             assert await asyncio.to_thread(process.stdout.readline) == "store\n"

@@ -10,7 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from lora_operator.kube import client
 from lora_operator.router import api as module
 from lora_operator.router import deciding
 from lora_operator.router.wire import LoadingAnswer, PickAnswer
@@ -65,9 +64,8 @@ async def test_who_does_not_wait_is_told_that_it_is_being_loaded() -> None:
 async def test_a_thousand_who_wait_make_one_write_and_are_spread_over_the_pods_that_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # it takes a while until a thousand have been read, and the one write is answered by the same event loop
+    # it takes a while until a thousand have been read
     monkeypatch.setattr(module, "BODY_SECONDS", 600.0)
-    monkeypatch.setattr(client, "RECORD_SECONDS", 600.0)
     async with cold() as (api, kube_api):
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:

@@ -23,11 +23,11 @@ class LoadConcurrency:
         self._taken = WeakValueDictionary[str, asyncio.Lock]()  # by container instance, while in use
         self._unloading = WeakValueDictionary[str, asyncio.Semaphore]()
 
-    def begun(self, view: EngineView | None) -> int:
+    def loads_at_a_time(self, view: EngineView | None) -> int:
         """How many loads may be under way on this pod, counting those whose files are still on their way."""
         return self._fresh_concurrency if view is not None and not view.has_served else FETCHES_BESIDE
 
-    def of(self, view: EngineView | None) -> AbstractAsyncContextManager[object]:
+    def loading(self, view: EngineView | None) -> AbstractAsyncContextManager[object]:
         """To be entered while the engine loads."""
         if view is None or not view.has_served:
             return nullcontext()
@@ -36,7 +36,7 @@ class LoadConcurrency:
             lock = self._taken[view.instance] = asyncio.Lock()
         return lock
 
-    def to_unload(self, instance: str) -> AbstractAsyncContextManager[object]:
+    def unloading(self, instance: str) -> AbstractAsyncContextManager[object]:
         """To be entered while the engine unloads."""
         turn = self._unloading.get(instance)
         if turn is None:

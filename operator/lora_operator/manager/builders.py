@@ -15,6 +15,8 @@ from lora_operator.delivery.files import Files, host_rules
 from lora_operator.delivery.sizes import Sizes
 from lora_operator.engines.prober import Engines, Thresholds
 from lora_operator.engines.traffic import Activity
+from lora_operator.execution.concurrency import LoadConcurrency
+from lora_operator.execution.context import Context
 from lora_operator.execution.executor import Executor, Limits
 from lora_operator.execution.finalizers import Finalizers
 from lora_operator.execution.readiness_gates import ReadinessGates
@@ -159,22 +161,22 @@ def reporters(on: Foundations, router: Router | None) -> Reporters:
 def actors(on: Foundations, seen: Observers, work: InFlight, held: Files, withdrawals: Withdrawals) -> Actors:
     """What changes the world."""
     settings, kube = on.settings, on.kube
-    executor = Executor(
+    limits = Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names)
+    context = Context(
         engines=seen.engines,
         client=on.client,
-        files=held.ways,
         cluster=on.cluster,
-        served_names=ServedNames(kube, on.cluster, on.writes, seen.engines),
         recorder=on.recorder,
         ledger=work.ledger,
         failures=work.failures,
         metrics=on.metrics,
-        limits=Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names),
-        withdraw=withdrawals.withdraw,
+        concurrency=LoadConcurrency(limits.fresh_concurrency),
         changed=on.changed,
         fence=on.fence,
         tracing=on.tracing,
     )
+    served_names = ServedNames(kube, on.cluster, on.writes, seen.engines)
+    executor = Executor(context, held.ways, served_names, limits, withdrawals.withdraw)
     return Actors(
         executor=executor,
         files=held,
