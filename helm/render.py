@@ -52,8 +52,8 @@ ROUTER_GIVEN = frozenset({
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
 OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})
-# these exist only where Helm is: the token is random, the definitions are in crds/
-NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
+# these exist only where Helm is: the token is random, the CRDs are in crds/, and older clusters know no such policy
+NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml", "agent-injection.yaml"})
 
 
 def setting_name(field: str) -> str:
@@ -128,7 +128,11 @@ def wanted() -> dict[Path, str]:
     operator, router = settings_schema(Settings, GIVEN), settings_schema(RouterSettings, ROUTER_GIVEN)
     agent = settings_schema(AgentSettings, AGENT_GIVEN)
     schemas = {
-        CHART: {("properties", "settings"): operator, ("properties", "router", "properties", "settings"): router},
+        CHART: {
+            ("properties", "settings"): operator,
+            ("properties", "router", "properties", "settings"): router,
+            ("properties", "agentInjection", "properties", "settings"): agent,
+        },
         PODS_CHART: {("$defs", "agentSettings"): agent},
     }
     return {

@@ -73,8 +73,8 @@ def test_agents_work_as_native_sidecars_too() -> None:
 
 
 def test_what_goes_into_other_projects_resources_names_our_label_and_annotations_only() -> None:
-    known = {"production-stack.vllm-project/lora", "production-stack.vllm-project/lora-memory"}
+    known = {f"production-stack.vllm-project/{name}" for name in ("agent", "lora", "lora-memory")}
     written = set(re.findall(r"\{(production-stack\.vllm-project/[a-z-]+):", PAGE))
     assert written == known
     (model,) = the("production-stack")["servingEngineSpec"]["modelSpec"]
-    assert model["podLabels"] == {"production-stack.vllm-project/lora": "enabled"}
+    assert model["podLabels"] == {"production-stack.vllm-project/agent": "inject"}
