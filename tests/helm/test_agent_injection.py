@@ -115,6 +115,12 @@ def test_what_annotations_say_counts(plane: ControlPlane, namespace: str) -> Non
     assert got["metadata"]["annotations"]["mine"] == "x"
 
 
+def test_a_pod_that_mounts_a_volume_for_adapters_is_left_as_it_is(plane: ControlPlane, namespace: str) -> None:
+    pod = a_pod({**ENGINE, "volumeMounts": [{"name": "shared", "mountPath": "/adapters"}]})
+    pod["spec"]["volumes"] = [{"name": "shared", "persistentVolumeClaim": {"claimName": "lora-adapters"}}]
+    assert "initContainers" not in made(plane, pod, namespace)["spec"]
+
+
 @pytest.mark.parametrize("labels", [{}, {"production-stack.vllm-project/lora": "enabled"}, {**LABEL, "x": "y"}])
 def test_pods_without_the_label_and_those_with_an_agent_are_left_as_they_are(
     plane: ControlPlane, namespace: str, labels: Json
