@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from e2e.controlplane.helm import run_helm  # noqa: E402
+from helm.needed_values import check_of_values  # noqa: E402
 from lora_operator.agent.settings import AgentSettings  # noqa: E402
 from lora_operator.router.settings import RouterSettings  # noqa: E402
 from lora_operator.settings.operator import Settings  # noqa: E402
@@ -29,21 +30,30 @@ CHART = ROOT / "helm" / "lora-operator"
 PODS_CHART = ROOT / "helm" / "vllm-lora"
 CRDS = ("loraadapters.production-stack.vllm-project.yaml", "loraendpoints.production-stack.vllm-project.yaml")
 FLAGS = "templates/_flags.tpl"
+CHECK = "templates/needed/values/check.yaml"  # Helm renders what is deepest first: its message comes before others
 SCHEMA = "values.schema.json"
+SIZE = r"^[0-9]+(\.[0-9]+)?(k|[KMGTPE]i|[MGTPE])?$"  # of a Kubernetes quantity of memory, as `options.size` reads it
 INSTALL = ROOT / "manifests" / "install"
 NAMESPACE = "lora-operator-system"
+IMAGE = "lora-operator"
+# what is Helm's, and what a value of the chart says there
+PLAIN = {
+    r"^ +(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n": "",
+    rf"^( +image: {IMAGE}:.*)$": r"\1  # the image that you have built and pushed",
+}
 # what the charts give themselves, from other values
 GIVEN = frozenset({
-    "adapter_root", "namespaces", "agent_token_file", "host", "health_port", "metrics_port", "router_port",
-    "lease_name", "lease_namespace", "requests_namespace", "kubeconfig",
+    "adapter_root", "namespaces", "agent_token_file", "health_port", "metrics_port", "router_port",
+    "lease_name", "lease_namespace", "requests_namespace", "kubeconfig", "ca_file",
 })  # fmt: skip
 ROUTER_GIVEN = frozenset({
-    "namespaces", "host", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
+    "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
     "picker_tls_cert", "picker_tls_key", "picker_self_signed",
 })  # fmt: skip
-AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "host", "port"})
-# these exist only where Helm is: the token is random, the definitions are in crds/
-NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
+AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
+OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})
+# these exist only where Helm is: the token is random, the CRDs are in crds/, and older clusters know no such policy
+NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml", "agent-injection.yaml"})
 
 
 def setting_name(field: str) -> str:
@@ -67,7 +77,7 @@ def _property(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if kind is tuple:
         return found | {"type": "array", "items": {"type": "string", "minLength": 1}}
     if kind is size:
-        return found | {"type": ["string", "integer"], "pattern": r"^[0-9]+(\.[0-9]+)?([kMGTPE]i?)?$", "minimum": 0}
+        return found | {"type": ["string", "integer"], "pattern": SIZE, "minimum": 0}
     if kind is bool:
         return found | {"type": "boolean"}
     if kind in (int, float):
@@ -86,19 +96,28 @@ def written_schema(path: Path, parts: Mapping[tuple[str, ...], dict[str, Any]]) 
         for step in pointer[:-1]:
             place = place[step]
         place[pointer[-1]] = part
+    if model := schema.get("$defs", {}).get("model"):
+        schema["$defs"]["modelDefaults"] = _defaults_of(model)
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _defaults_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model may say, but for what makes it this model."""
+    properties = {name: part for name, part in model["properties"].items() if name not in OWN_TO_A_MODEL}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def install_manifests() -> dict[str, str]:
     """File name -> text: the chart as `helm template` gives it, by template, without what only Helm needs."""
     out = run_helm(
         "template", "lora-operator", str(CHART), "--namespace", NAMESPACE, "--no-hooks",
-        "--set", "agentToken.create=false,crds.install=false",
+        "--set", f"agentToken.create=false,crds.install=false,image.repository={IMAGE}",
     )  # fmt: skip
     files: dict[str, list[str]] = {}
     for document in out.split("---\n# Source: lora-operator/templates/")[1:]:
         name, _, text = document.partition("\n")
-        text = re.sub(r"  annotations:\n    helm\.sh/resource-policy: keep\n", "", text)
+        for pattern, plain in PLAIN.items():
+            text = re.sub(pattern, plain, text, flags=re.M)
         files.setdefault(name, []).append(text.strip() + "\n")
     head = "# Rendered from helm/lora-operator by `make manifests`: change the chart, not this file.\n"
     return {name: head + "---\n".join(texts) for name, texts in files.items() if name not in NOT_PLAIN}
@@ -109,12 +128,17 @@ def wanted() -> dict[Path, str]:
     operator, router = settings_schema(Settings, GIVEN), settings_schema(RouterSettings, ROUTER_GIVEN)
     agent = settings_schema(AgentSettings, AGENT_GIVEN)
     schemas = {
-        CHART: {("properties", "settings"): operator, ("properties", "router", "properties", "settings"): router},
+        CHART: {
+            ("properties", "settings"): operator,
+            ("properties", "router", "properties", "settings"): router,
+            ("properties", "agentInjection", "properties", "settings"): agent,
+        },
         PODS_CHART: {("$defs", "agentSettings"): agent},
     }
     return {
         **{CHART / "files" / name: (ROOT / "crds" / name).read_text() for name in CRDS},
         PODS_CHART / FLAGS: (CHART / FLAGS).read_text(),  # a chart can read nothing outside of itself
+        **{chart / CHECK: check_of_values(chart) for chart in schemas},
         **{chart / SCHEMA: written_schema(chart / SCHEMA, parts) for chart, parts in schemas.items()},
     }
 

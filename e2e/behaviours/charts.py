@@ -31,6 +31,7 @@ CRD_NAME = "loraadapters.production-stack.vllm-project"
 FAST = {"sourceSeconds": 0.5, "settleSeconds": 0.2, "withdrawSeconds": 0.2, "leaseSeconds": 3}
 # its prefix cache is keyed by name: a new version gets a name of its own there, which the operator notes on the pod
 ENGINE_RELEASE = "0.28.0"
+IMAGE = "registry.example.com/lora-operator"
 EDGE = "edge"  # the base model of the pods that have agents
 
 Json = dict[str, Any]
@@ -50,7 +51,10 @@ class Cluster:
     def install(self, *more: str, chart: Path = CHART, **values: object) -> str:
         """Install or upgrade the operator's chart."""
         file = self.world.directory / "values.json"
-        given = {"settings": FAST, "agentToken": {"namespaces": [TEAM]}} | values
+        given = {
+            "image": {"repository": IMAGE}, "settings": {**FAST, "localRoots": [str(self.world.directory)]},
+            "agentToken": {"namespaces": [TEAM]}, "adapterVolume": {"enabled": True},
+        } | values  # fmt: skip
         given["credentialSecrets"] = [{"namespace": TEAM, "name": "source-credentials"}]
         file.write_text(json.dumps(given))
         return self.helm(
@@ -81,10 +85,10 @@ class Cluster:
             "models": [{"name": "tiny", "model": str(self.world.model), **model}],
             "modelDefaults": {
                 "image": "vllm-sim", "args": ["--release", ENGINE_RELEASE], "schedulerName": "lora-operator-test",
-                "podLabels": {"lora-operator.dev/test-pod": "true"}, "resources": None,
+                "podLabels": {"lora-operator.dev/test-pod": "true"}, "gpus": 0,
                 "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
             },
-            "delivery": delivery,
+            "delivery": {"agent": {"image": f"{IMAGE}:0.1.0"}} | delivery,
         }  # fmt: skip
         file.write_text(json.dumps(pods))
         self.helm("install", name, str(PODS_CHART), "-n", TEAM, "--values", str(file))

@@ -186,7 +186,8 @@ def test_when_the_operators_namespace_is_deleted_first_a_documented_command_free
     world.pods.wait_ready(TEAM, 4, "vllm-tiny-")
     _run_documented(cluster, "remove-rest")
     ours = ("-o", "name", "-l", "app.kubernetes.io/name=lora-operator")
-    assert cluster.plane.kubectl("get", "clusterrole,crd", *ours) == ""
+    kinds = "clusterrole,crd,flowschema,validatingadmissionpolicy,mutatingadmissionpolicy"
+    assert cluster.plane.kubectl("get", kinds, *ours) == ""
 
 
 def test_held_to_one_namespace_it_works_with_rights_there_alone(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import logging
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_operator.process.listening import open_port
 from lora_operator.telemetry.server import serve_health
 from tests.agent.running import TOKEN, an_agent
 from tests.router.fleet import a_fleet
@@ -145,3 +147,17 @@ async def test_clients_that_go_in_the_middle_are_no_errors(
                     writer.close()
         assert b" 200 " in await told(port, a_request("GET /healthz"))
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize(("host", "reached"), [("", {4, 6}), ("127.0.0.1", {4}), ("::1", {6})])
+def test_without_a_host_pods_are_reached_by_addresses_of_either_family(host: str, reached: set[int]) -> None:
+    if not socket.has_dualstack_ipv6() and 6 in reached:
+        pytest.skip("this machine has no IPv6")
+    opened = open_port(host, 0)
+    opened.listen()
+    port, found = opened.getsockname()[1], set()
+    for family, address in ((4, "127.0.0.1"), (6, "::1")):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((address, port), 30):
+            found.add(family)
+    opened.close()
+    assert found == reached

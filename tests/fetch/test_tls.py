@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import ssl
 import subprocess
@@ -9,9 +10,17 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import certifi
 import pytest
 
+from lora_operator.fetch.errors import FetchError
+from lora_operator.fetch.fetcher import Fetcher
+from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.manifest import Link
+from lora_operator.process.authorities import bundle_for, check_ca_file
+from lora_operator.settings.operator import add_arguments, from_arguments
+from lora_operator.settings.options import SettingsError
+from lora_operator.sources.s3_store import Surroundings
 from tests.fetch.ordered import WEIGHTS_URL, Case, an_order
 
 
@@ -61,3 +70,44 @@ async def test_a_redirect_from_https_to_http_is_refused(tls_case: Case, certific
     order = an_order(tls_case.files, tls_link(tls_case))
     error = await tls_case.failure(order, tls=ssl.create_default_context(cafile=str(certificate)))
     assert (error.reason, error.retryable) == ("ForbiddenRedirect", False)
+
+
+async def test_a_certificate_of_an_authority_that_the_settings_name_is_taken(tls_case: Case, certificate: Path) -> None:
+    await tls_case.fetch(an_order(tls_case.files, tls_link(tls_case)), rules=HostRules(ca_file=str(certificate)))
+    assert tls_case.whole
+
+
+async def test_a_file_of_authorities_that_changes_is_read_again(tls_case: Case, certificate: Path) -> None:
+    file, exchanged = (certificate.with_name(name) for name in ("ca.pem", "new.pem"))
+    shutil.copyfile(certifi.where(), file)
+    shutil.copyfile(certificate, exchanged)
+    order, rules = an_order(tls_case.files, tls_link(tls_case)), HostRules(ca_file=str(file))
+    async with Fetcher(limits=tls_case.limits, rules=rules) as fetcher:
+        with pytest.raises(FetchError, match="--ca-file"):
+            await fetcher.fetch(order, tls_case.into)
+        exchanged.replace(file)
+        await fetcher.fetch(order, tls_case.into)
+    assert tls_case.whole
+
+
+def test_sdks_believe_theirs_and_ours(certificate: Path) -> None:
+    bundle = bundle_for(str(certificate))
+    assert bundle is not None
+    client = Surroundings(str(certificate)).client(None, aws_access_key_id="a", aws_secret_access_key="b")
+    assert client._endpoint.http_session._verify == bundle
+    known = Path(bundle).read_text()
+    assert certificate.read_text().strip() in known and Path(certifi.where()).read_text().strip() in known
+    assert bundle_for("") is None
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_authorities_is_refused_at_the_start(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValueError, match=r"ca\.pem: .*name a PEM file"):
+        check_ca_file(str(file))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SettingsError, match=r"--ca-file: .*ca\.pem"):
+        from_arguments(parser.parse_args([f"--ca-file={file}"]), {})

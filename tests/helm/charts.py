@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,22 +13,36 @@ import yaml
 
 from e2e.controlplane.helm import run_helm
 
+Json = dict[str, Any]
+
 ROOT = Path(__file__).parents[2]
 OPERATOR = ROOT / "helm" / "lora-operator"
 PODS = ROOT / "helm" / "vllm-lora"
 SYSTEM = "lora-operator-system"
 VALUE_SETS = sorted((ROOT / "helm").glob("*/ci/*.yaml"))
-
-Json = dict[str, Any]
+# what neither chart can know, as no image is published
+NEEDED: dict[Path, Json] = {
+    OPERATOR: {"image": {"repository": "registry.example.com/lora-operator"}},
+    PODS: {"delivery": {"agent": {"image": "registry.example.com/lora-operator:0.1.0"}}},
+}
 
 
 def template(chart: Path, tmp_path: Path, values: Mapping[str, Any] | None = None, *more: str) -> list[Json]:
-    """What `helm template` gives for these values. Raises HelmError with what Helm says."""
+    """What `helm template` gives for these values, and an image unless they name one. Raises HelmError as Helm says."""
     file = tmp_path / "values.json"
-    file.write_text(json.dumps(values or {}))
+    file.write_text(json.dumps(_over(NEEDED[chart], values or {})))
     name = "lora-operator" if chart == OPERATOR else "vllm"
     text = run_helm("template", name, str(chart), "--namespace", SYSTEM, "--values", str(file), *more)
     return [one for one in yaml.safe_load_all(text) if one]
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Json:
+    """`below` with what `above` says in its place, maps merged."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _over(under, value) if isinstance(under, dict) and isinstance(value, Mapping) else value
+    return merged
 
 
 def only(objects: list[Json], kind: str, name: str | None = None) -> Json:

@@ -23,6 +23,10 @@ from lora_operator.settings.options import add_options
 from tests.helm.charts import OPERATOR, ROOT, SYSTEM, VALUE_SETS, container, flags, only, template
 from tests.helm.chosen import all_settings, as_chosen
 
+OF_NO_NAMESPACE = {
+    "ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "FlowSchema",
+}  # fmt: skip
+
 
 def settings_of(objects: list[dict[str, Any]]) -> Settings:
     parser = argparse.ArgumentParser()
@@ -239,12 +243,16 @@ def test_operator_and_routers_agree_on_how_long_a_request_counts(tmp_path: Path)
 
 
 def test_another_release_beside_the_first_has_names_of_its_own(tmp_path: Path) -> None:
-    def names(release: str) -> set[tuple[str, str]]:
-        text = run_helm("template", release, str(OPERATOR), "--set", "crds.install=false,rbac.aggregate=false")
+    def names(release: str, namespace: str = "one") -> set[tuple[str, str]]:
+        text = run_helm(
+            "template", release, str(OPERATOR), "-n", namespace, "--set", "crds.install=false,image.repository=r"
+        )
         parts = (re.search(r"^kind: (\S+)\nmetadata:\n  name: (\S+)$", one, re.M) for one in text.split("---\n"))
-        return {part.groups() for part in parts if part and part[1].startswith(("Cluster", "Validating"))}
+        return {part.groups() for part in parts if part and part[1] in OF_NO_NAMESPACE}
 
-    assert names("first") and not names("first") & names("second")
+    assert {kind for kind, _ in names("first")} == OF_NO_NAMESPACE
+    assert not names("first") & names("second")
+    assert not names("first", "one") & names("first", "two"), "one release for each tenant"
 
 
 def test_generated_files_are_as_they_are_generated() -> None:

@@ -33,6 +33,7 @@ SLOW = 'lora_operator_load_seconds_bucket{le="%s"}'
 FETCHES = 'lora_operator_fetches_total{result="%s"}'
 CACHE = 'lora_operator_cache_%s_bytes{pod="p"}'
 PICKS = 'lora_operator_router_requests_total{route="/v1/pick",status="%s"}'
+PICKER = 'lora_operator_picker_requests_total{result="%s"}'
 CASES = (
     fires("LoraOperatorGone", 10, {"up": "0x10"}, "No lora-operator tells its metrics", "critical"),
     silent("LoraOperatorGone", 10, {PLAN % "p": "0+60x10"}),
@@ -118,6 +119,11 @@ CASES = (
         "10% of picks are answered with 503", status="503",
     ),
     silent("LoraPicksFailing", 40, {PICKS % "200": "0+90x40", PICKS % "404": "0+10x40", PICKS % "503": "0+1x40"}),
+    fires(
+        "LoraPickerFailing", 40, {PICKER % "adapter": "0+90x40", PICKER % "not_loaded": "0+10x40"},
+        "10% of the requests through the endpoint picker are refused: not_loaded", result="not_loaded",
+    ),
+    silent("LoraPickerFailing", 40, {PICKER % "adapter": "0+90x40", PICKER % "unknown": "0+10x40"}),
     fires(
         "LoraRouterTableOld", 20, {'lora_operator_router_table_age_seconds{instance="r"}': "0+60x20"},
         "The routing table of r is as it was 20m 0s ago", instance="r",

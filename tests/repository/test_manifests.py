@@ -29,7 +29,7 @@ def the(kind: str, name: str = "lora-operator") -> dict[str, Any]:
 def test_the_operators_role_has_exactly_these_rights() -> None:
     rights = {
         f"{resource}.{group}".rstrip("."): set(rule["verbs"])
-        for rule in the("ClusterRole")["rules"]
+        for rule in the("ClusterRole", "lora-operator.lora-operator-system")["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }

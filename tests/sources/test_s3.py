@@ -252,3 +252,12 @@ async def test_a_public_bucket_needs_no_secret(bucket: Bucket) -> None:
     weights = (await bucket.located(found, credentials=None)).files[1]
     assert weights.link is not None and weights.link.expires_at is None and "?" not in weights.link.url
     assert len(await downloaded(weights)) == found.files[1].size_bytes
+
+
+async def test_a_bucket_is_read_through_a_proxy_where_the_environment_names_one(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(adapter("one"))
+    monkeypatch.setenv("HTTP_PROXY", bucket.server.endpoint)
+    resolution = await bucket.resolved(source=S3Source(settle_seconds=0), endpoint="http://192.0.2.1:9000")
+    assert names(resolution) == ["one"]

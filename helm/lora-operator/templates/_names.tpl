@@ -12,9 +12,18 @@ app.kubernetes.io/name: lora-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Of what belongs to no namespace: two releases of one name, each in its own namespace, do not collide. */}}
+{{- define "lora-operator.cluster-name" -}}
+{{ include "lora-operator.name" . }}.{{ .Release.Namespace }}
+{{- end -}}
+
+{{/* Of every object; pods have the selector alone, so that a new chart is no reason to replace them. */}}
 {{- define "lora-operator.labels" -}}
 {{ include "lora-operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: lora-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
 {{- define "lora-operator.account" -}}
@@ -22,7 +31,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 
 {{- define "lora-operator.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $repository := required "image.repository is not set, and no image is published: name the one that you have built and pushed (make image), for example --set image.repository=registry.example.com/lora-operator" .Values.image.repository -}}
+{{- if .Values.image.digest -}}
+{{ $repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
 {{- end -}}
 
 {{- define "lora-operator.token-secret" -}}
@@ -33,6 +47,36 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ .Values.adapterVolume.existingClaim | default "lora-adapters" }}
 {{- end -}}
 
+{{/* Below what adapterSource type local may read: what is mounted for it, and without that a folder that is not there. */}}
+{{- define "lora-operator.local-roots" -}}
+{{- if not .Values.settings.localRoots }}
+{{- range .Values.volumeMounts | default (list (dict "mountPath" "/sources")) }}
+- --local-root={{ .mountPath }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Who may ask, as `from` of a rule of a NetworkPolicy: {root, peers}. None: everybody or, hardened, this namespace. */}}
+{{- define "lora-operator.from" -}}
+{{- $peers := .peers }}
+{{- if and (not $peers) .root.Values.hardened }}
+{{- $peers = list (dict "podSelector" (dict)) }}
+{{- end }}
+{{- with $peers }}
+from:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{/* Clients of the router API; who scrapes is let in too, where they are named. */}}
+{{- define "lora-operator.router-from" -}}
+{{- $peers := .Values.router.clients }}
+{{- if or $peers .Values.hardened }}
+{{- $peers = concat ($peers | default (list (dict "podSelector" (dict)))) .Values.networkPolicy.metricsFrom }}
+{{- end }}
+{{- include "lora-operator.from" (dict "root" . "peers" $peers) }}
+{{- end -}}
+
 {{/* Who a binding is for. */}}
 {{- define "lora-operator.subjects" -}}
 subjects:
@@ -41,21 +85,17 @@ subjects:
   namespace: {{ .Release.Namespace }}
 {{- end -}}
 
+{{/* OpenShift gives a namespace's pods their user and groups, and refuses others: there ours are left out. */}}
 {{- define "lora-operator.pod-security" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}
+{{- toYaml (omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup") }}
+{{- else }}
+{{- toYaml .Values.podSecurityContext }}
+{{- end }}
 {{- end -}}
 
 {{- define "lora-operator.container-security" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- toYaml .Values.securityContext }}
 {{- end -}}
 
 {{/* Of what exists only for the time of an uninstall: {root, weight}. */}}
@@ -71,6 +111,7 @@ capabilities:
 
 {{/* Where the replicas of a component may run: {root, component}. */}}
 {{- define "lora-operator.scheduling" -}}
+enableServiceLinks: false  # the Services would set LORA_OPERATOR_… variables, which are settings
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{- toYaml . | nindent 0 }}
@@ -100,6 +141,18 @@ affinity:
             {{- include "lora-operator.selector" .root | nindent 12 }}
             app.kubernetes.io/component: {{ .component }}
   {{- end }}
+topologySpreadConstraints:
+{{- if .root.Values.topologySpreadConstraints }}
+{{- toYaml .root.Values.topologySpreadConstraints | nindent 0 }}
+{{- else }}
+- maxSkew: 1
+  topologyKey: topology.kubernetes.io/zone
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "lora-operator.selector" .root | nindent 6 }}
+      app.kubernetes.io/component: {{ .component }}
+{{- end }}
 {{- end -}}
 
 {{/* Labels and annotations of the pods of a component: {root, component}. */}}

@@ -8,8 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from aiohttp import web
-
 from lora_operator.agent.jobs import Jobs
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.agent.readiness import Readiness
@@ -25,7 +23,7 @@ from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits as FetchLimits
-from lora_operator.process.listening import Runner
+from lora_operator.process.listening import Runner, listen
 from lora_operator.telemetry.server import ServeError
 from lora_operator.tracing.collector import tracing_to
 
@@ -65,7 +63,12 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         silence_seconds=settings.silence_seconds,
     )
     upkeep = Upkeep(store, token, marker, settings.pod, loaded)
-    rules = HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
+    rules = HostRules(
+        settings.allowed_hosts,
+        deny_private=settings.deny_private,
+        private=settings.private_hosts,
+        ca_file=settings.ca_file,
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         fetcher = await stack.enter_async_context(Fetcher(rules=rules, limits=limits, meter=metrics, tracing=tracing))
@@ -84,12 +87,12 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            port = await listen(runner, settings.host, settings.port)
         except OSError as error:
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port}: {error}; choose another port"
             ) from error
-        yield runner.addresses[0][1]
+        yield port
 
 
 class _Evictions:

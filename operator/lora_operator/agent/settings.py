@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_operator.cache.policies import POLICIES
-from lora_operator.settings.options import ENDPOINT_HELP, SettingsError, option, read_options, size
+from lora_operator.process.authorities import check_ca_file
+from lora_operator.settings.options import ENDPOINT_HELP, HOST_HELP, SettingsError, option, read_options, size
 
 ENVIRONMENT_PREFIX = "LORA_AGENT_"
 
@@ -49,7 +50,11 @@ class AgentSettings:
     private_hosts: tuple[str, ...] = option(
         (), "hosts that adapters may come from though their addresses are private (repeat)", tuple
     )
-    host: str = option("0.0.0.0", "address to listen on")  # noqa: S104 - the operator comes from outside
+    ca_file: str = option(
+        "", "PEM file with certificates of authorities that are believed beside the system's, for stores that adapters "
+        "come from (default: none; read again when it changes)",
+    )  # fmt: skip
+    host: str = option("", f"address to listen on{HOST_HELP}")
     port: int = option(8090, "port to listen on; call the container's port lora-agent", int, least=1, most=65535)
     otlp_endpoint: str = option("", ENDPOINT_HELP)
     log_format: str = option("json", "json or console", choices=("json", "console"))
@@ -72,4 +77,8 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         raise SettingsError(f"--pod: {settings.pod!r} is not namespace/name of the pod that this agent is in")
     if not re.fullmatch(r"[A-Za-z0-9-]{0,64}", settings.pod_uid, re.ASCII):
         raise SettingsError(f"--pod-uid: {settings.pod_uid[:80]!r} is no uid of a pod")
+    try:
+        check_ca_file(settings.ca_file)
+    except ValueError as error:
+        raise SettingsError(f"--ca-file: {error}") from error
     return settings

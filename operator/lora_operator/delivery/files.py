@@ -56,7 +56,12 @@ Views = Mapping[str, EngineView]
 
 def host_rules(settings: Settings) -> HostRules:
     """Where adapters may come from, for sources and fetches alike."""
-    return HostRules(settings.allowed_hosts, deny_private=settings.deny_private, private=settings.private_hosts)
+    return HostRules(
+        settings.allowed_hosts,
+        deny_private=settings.deny_private,
+        private=settings.private_hosts,
+        ca_file=settings.ca_file,
+    )
 
 
 class Files:

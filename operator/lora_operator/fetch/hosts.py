@@ -18,12 +18,14 @@ class HostRules:
 
     `deny_private`: only addresses of the open internet, but for the hosts in `private` (same form), which may be inside
     the cluster. Addresses where clouds hand out credentials are never asked.
+    `ca_file`: certificates that are believed beside the system's, see `authorities`.
     """
 
     allowed: Collection[str] = ()
     schemes: frozenset[str] = SCHEMES
     deny_private: bool = False
     private: Collection[str] = ()
+    ca_file: str = ""
 
     def check(self, url: str) -> None:
         """Raises FetchError (ForbiddenUrl) for what may not be asked. To be called for every hop of a redirect."""

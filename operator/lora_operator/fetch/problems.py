@@ -65,8 +65,17 @@ def of_client(what: str, error: Exception) -> FetchError | Hiccup:
 
 
 def _client_reason(error: Exception) -> tuple[str, str, bool]:
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "Unreachable", "cannot be reached, as its proxy does not answer: check HTTPS_PROXY and HTTP_PROXY", True
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        text = f"cannot be reached, as its proxy answers {error.status}: have it let this host through, or set NO_PROXY"
+        return "Unreachable", text, True
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "TlsFailed", "shows a certificate that is not trusted: correct it, or trust its issuer", False
+        return (
+            "TlsFailed",
+            "shows a certificate that is not trusted: correct it, or trust its issuer by --ca-file",
+            False,
+        )
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return "TlsFailed", "does not speak TLS as it should: check the URL's scheme and port", True
     if isinstance(error, aiohttp.ClientConnectorDNSError):

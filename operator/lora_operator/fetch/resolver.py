@@ -9,6 +9,7 @@ from aiohttp.resolver import ThreadedResolver
 
 from lora_operator.fetch.addresses import as_address
 from lora_operator.fetch.hosts import HostRules
+from lora_operator.fetch.proxies import is_proxy
 
 
 class CheckedResolver(AbstractResolver):
@@ -27,7 +28,8 @@ class CheckedResolver(AbstractResolver):
             address = as_address(result["host"])
             if address is None:
                 raise OSError(None, "the resolver gave a name for a name")
-            self._rules.check_address(host, address)
+            if not is_proxy(host):
+                self._rules.check_address(host, address)
         return found
 
     async def close(self) -> None:

@@ -19,7 +19,9 @@ from lora_operator.fetch.manifest import Link
 from lora_operator.fetch.meter import Meter
 from lora_operator.fetch.pace import Bandwidth, retry_after_seconds
 from lora_operator.fetch.problems import Hiccup, of_client, of_status
+from lora_operator.fetch.proxies import proxy_for
 from lora_operator.fetch.resolver import CheckedResolver
+from lora_operator.process.authorities import context_for
 
 T = TypeVar("T")
 
@@ -29,10 +31,11 @@ _DRAINED_BYTES = 64 << 10
 
 
 class Transport:
-    """Made inside of a running event loop. `tls` None: the system's authorities."""
+    """Made inside of a running event loop. `tls` None: the system's authorities, and those of the rules."""
 
     def __init__(self, rules: HostRules, limits: Limits, meter: Meter, tls: ssl.SSLContext | None = None) -> None:
         self.rules = rules
+        self._tls = tls
         self.limits = limits
         self.meter = meter
         self.bandwidth = Bandwidth(limits.bytes_per_second)
@@ -45,7 +48,6 @@ class Transport:
                 limit_per_host=0,
                 use_dns_cache=False,
                 resolver=CheckedResolver(rules),
-                ssl=tls if tls is not None else True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "lora-operator"},
@@ -140,7 +142,10 @@ class Transport:
         problem: FetchError | Hiccup
         try:
             async with asyncio.timeout(self.limits.connect_seconds + self.limits.stall_seconds):
-                response = await self._session.get(url, headers=headers, allow_redirects=False)
+                tls = context_for(self.rules.ca_file) if self._tls is None else self._tls
+                response = await self._session.get(
+                    url, headers=headers, allow_redirects=False, ssl=tls, proxy=proxy_for(str(url))
+                )
                 if response.status in _REDIRECTS and (response.content_length or 0) <= _DRAINED_BYTES:
                     await response.read()  # so that the connection can be used again
                 return response

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from asyncio import BaseTransport
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from lora_operator.picking.exchange import Exchange
 from lora_operator.picking.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from lora_operator.picking.request_body import Limits
 from lora_operator.picking.tls import BadCertificate, Transport
+from lora_operator.process.listening import open_port
 from lora_operator.router.api import RouterApi
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.table import RoutingTable
@@ -66,7 +66,7 @@ class PickerServer:
         logging.getLogger("grpclib.server").addFilter(_is_ours)
         try:
             context = transport.context()
-            opened = _listen(host, port)
+            opened = open_port(host, port)
         except BadCertificate as error:
             raise ServeError(str(error)) from error
         except OSError as error:
@@ -84,20 +84,6 @@ class PickerServer:
                 await self._exchange.idle()
         self._server.close()
         await self._server.wait_closed()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # named as TCP: asyncio turns Nagle's algorithm off only there, which would add 40 ms to each answer
-    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind((host, port))
-    except OSError:
-        opened.close()
-        raise
-    return opened
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -12,7 +12,7 @@ from lora_operator.informers.endpoints import Contents
 from lora_operator.kube.client import Kube
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.planning.inflight import Effect
-from lora_operator.process.listening import Runner
+from lora_operator.process.listening import Runner, listen
 from lora_operator.router.api import RouterApi
 from lora_operator.router.early_status import Ahead
 from lora_operator.router.feed import Feed
@@ -82,11 +82,10 @@ class Router:
         self._runner = runner_of(self.api, CLOSE_SECONDS)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self.port = await listen(self._runner, host, port)
         except OSError as error:
             await self._runner.cleanup()
             raise ServeError(f"cannot listen on {host}:{port}: {error}; choose another port") from error
-        self.port = self._runner.addresses[0][1]
         self._tasks = [
             asyncio.create_task(self._feed.run(), name="routing table"),
             asyncio.create_task(self.freshness.keep_looking(self), name="freshness"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from lora_operator.api.well_known import ROUTER_PORT
-from lora_operator.settings.options import SettingsError, option, read_options, size
+from lora_operator.settings.options import HOST_HELP, SettingsError, option, read_options, size
 
 ENVIRONMENT_PREFIX = "LORA_ROUTER_"
 
@@ -18,7 +18,7 @@ class RouterSettings:
     """All times are in seconds."""
 
     namespaces: tuple[str, ...] = option((), "watch only these namespaces (repeat; default: all)", tuple)
-    host: str = option("0.0.0.0", "address to serve on")  # noqa: S104 - routers come from outside
+    host: str = option("", f"address to serve on{HOST_HELP}")
     port: int = option(ROUTER_PORT, "port of the router API", int, least=1, most=65535)
     heartbeat_seconds: float = option(10.0, "time between two events on a quiet stream", float, least=0.05)
     slow_seconds: float = option(

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from lora_operator.api.quota import Quota, parse_quota
 from lora_operator.api.well_known import ROUTER_PORT
-from lora_operator.settings.options import ENDPOINT_HELP, SettingsError, add_options, option, read_options, size
+from lora_operator.process.authorities import check_ca_file
+from lora_operator.settings.options import (
+    ENDPOINT_HELP,
+    HOST_HELP,
+    SettingsError,
+    add_options,
+    option,
+    read_options,
+    size,
+)
 from lora_scheduler import Policy
 from lora_scheduler.policies import POLICIES
 
@@ -142,6 +151,10 @@ class Settings:
     private_hosts: tuple[str, ...] = option(
         (), "hosts that adapters may come from though their addresses are private (repeat)", tuple
     )
+    ca_file: str = option(
+        "", "PEM file with certificates of authorities that are believed beside the system's, for stores that adapters "
+        "come from (default: none; read again when it changes)",
+    )  # fmt: skip
     quotas: tuple[str, ...] = option(
         (),
         "NAME=adapters:20,bytes:50Gi: what a namespace (or an owner in its namespace) may have, * for every other "
@@ -154,7 +167,7 @@ class Settings:
         "file with the token that agents accept, most often a mounted Secret, or a folder with such a file for each "
         "namespace, called like it, so that no namespace learns another's token; needed where pods have agents",
     )
-    host: str = option("0.0.0.0", "address to serve health and metrics on")  # noqa: S104 - kubelet and scrapers come from outside
+    host: str = option("", f"address to serve health, metrics and the router API on{HOST_HELP}")
     health_port: int = option(8081, "port of /healthz and /readyz (0: off)", int, most=65535)
     metrics_port: int = option(8080, "port of /metrics (0: off)", int, most=65535)
     router_port: int = option(
@@ -218,6 +231,10 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
     if not all(settings.namespaces):
         raise SettingsError("--namespace: a namespace's name is empty; leave the flag out to watch all namespaces")
     quotas_of(settings)
+    try:
+        check_ca_file(settings.ca_file)
+    except ValueError as error:
+        raise SettingsError(f"--ca-file: {error}") from error
     for entry in settings.base_model_configs:
         if "=" not in entry:
             raise SettingsError(f"--base-model-config: {entry!r} is not NAME=PATH")

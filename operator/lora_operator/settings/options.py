@@ -114,3 +114,4 @@ ENDPOINT_HELP = (
     "base URL of a collector that takes OpenTelemetry's OTLP over HTTP, for example http://collector:4318; needs the "
     "extra otel (default: OTEL_EXPORTER_OTLP_ENDPOINT if that is set, else nothing is traced)"
 )
+HOST_HELP = " (default: all addresses, IPv6 ones too where the machine has them)"

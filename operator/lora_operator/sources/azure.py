@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lora_operator.fetch.hosts import HostRules
@@ -63,5 +64,5 @@ class AzureSource(ObjectSource):
 
         with self._starting:
             if self._identity is None:
-                self._identity = Identity(self._make_identity or own_identity)
+                self._identity = Identity(self._make_identity or partial(own_identity, self._rules.ca_file))
         return AzureStore(self._identity, place, keys, self._rules, self._timing)

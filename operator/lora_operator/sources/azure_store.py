@@ -25,6 +25,7 @@ from requests.adapters import HTTPAdapter
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.manifest import Link
+from lora_operator.process.authorities import bundle_for
 from lora_operator.sources.azure_errors import explained
 from lora_operator.sources.azure_keys import AzureKeys
 from lora_operator.sources.azure_place import AzurePlace
@@ -42,9 +43,10 @@ _DEVELOPERS = ("shared_token_cache", "visual_studio_code", "cli", "developer_cli
 _T = TypeVar("_T")
 
 
-def own_identity() -> Any:
+def own_identity(ca_file: str = "") -> Any:
     """The identity that the surroundings give the operator: workload, managed, or a service principal."""
-    return DefaultAzureCredential(**{f"exclude_{name}_credential": True for name in _DEVELOPERS})
+    trusted: dict[str, Any] = {"connection_verify": bundle} if (bundle := bundle_for(ca_file)) else {}
+    return DefaultAzureCredential(**{f"exclude_{name}_credential": True for name in _DEVELOPERS}, **trusted)
 
 
 class Identity:
@@ -198,6 +200,7 @@ def _service(url: str, credential: Any, rules: HostRules, lines: Lines, timing: 
             session_owner=True,
             connection_timeout=timing.connect_seconds,
             read_timeout=timing.read_seconds,
+            connection_verify=bundle_for(rules.ca_file) or True,
         ),
         permit_redirects=False,
         retry_policy=ExponentialRetry(

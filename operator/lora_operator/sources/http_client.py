@@ -23,7 +23,9 @@ from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.pace import retry_after_seconds
 from lora_operator.fetch.problems import Hiccup, of_client
+from lora_operator.fetch.proxies import proxy_for
 from lora_operator.fetch.resolver import CheckedResolver
+from lora_operator.process.authorities import context_for
 from lora_operator.sources.base import SourceError
 
 MAX_REDIRECTS = 5
@@ -149,6 +151,8 @@ class HttpClient:
                     parsed,
                     headers={"Accept-Encoding": "identity", **(headers or {}), **self.authorization(target)},
                     allow_redirects=False,
+                    ssl=context_for(self._rules.ca_file),
+                    proxy=proxy_for(target),
                 ) as answer:
                     location = answer.headers.get("Location")
                     if not follow or answer.status not in _REDIRECTS or location is None:

@@ -46,5 +46,5 @@ class S3Source(ObjectSource):
 
         with self._starting:
             if self._surroundings is None:
-                self._surroundings = Surroundings()
+                self._surroundings = Surroundings(self._rules.ca_file)
         return S3Store(self._surroundings, place, keys, self._rules, self._timing)

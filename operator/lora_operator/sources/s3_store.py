@@ -22,6 +22,7 @@ from botocore.config import Config
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.manifest import Link
+from lora_operator.process.authorities import bundle_for
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
 from lora_operator.sources.remote_inspection import RemoteFile
@@ -41,8 +42,9 @@ _T = TypeVar("_T")
 class Surroundings:
     """What all clients share: the SDK's descriptions of services, and the role that the operator itself has."""
 
-    def __init__(self) -> None:
+    def __init__(self, ca_file: str = "") -> None:
         quiet(("botocore", "urllib3"))
+        self._ca_file = ca_file
         self._session: Any = botocore.session.Session()
         self._lock = threading.Lock()  # sessions are not made for threads, clients are
         self._no_role_until = 0.0
@@ -60,6 +62,8 @@ class Surroundings:
     def client(self, region: str | None, **settings: Any) -> Any:
         """A client of S3."""
         with self._lock:
+            if bundle := bundle_for(self._ca_file):
+                self._session.set_config_variable("ca_bundle", bundle)
             region = region or self._session.get_config_variable("region") or _DEFAULT_REGION
             return self._session.create_client("s3", region_name=region, **settings)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from lora_operator.process.listening import Runner
+from lora_operator.process.listening import Runner, listen
 from lora_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ async def _serve(host: str, port: int, routes: dict[str, Callable[[web.Request],
     runner = Runner(app, lambda status, text: web.Response(status=status, text=text + "\n"))
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await listen(runner, host, port)
     except OSError as error:
         await runner.cleanup()
         raise ServeError(f"cannot listen on {host}:{port}: {error}; choose another port") from error
