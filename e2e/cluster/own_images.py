@@ -25,6 +25,7 @@ DIRECTORY = ROOT / ".run" / "image"
 SOURCES = ("Dockerfile", "pyproject.toml", "README.md", "LICENSE", "image/requirements", "image/assemble.py",
            "scheduler", "operator")  # fmt: skip
 SIMULATOR_SOURCES = ("e2e/__init__.py", "e2e/vllm_sim")
+BUILDERS = ("buildah", "mmdebstrap")
 EXTRAS = "envoy"  # so that the endpoint picker can run too
 SIMULATOR_PATH = "opt/vllm-sim"
 
@@ -42,7 +43,7 @@ def build_own_images(names: Iterable[str]) -> dict[str, Path]:
         SIMULATOR: DIRECTORY / f"simulator-{digest((*SOURCES, *SIMULATOR_SOURCES))}.tar",
     }
     if any(not files[name].is_file() for name in wanted):
-        if absent := missing():
+        if absent := missing(BUILDERS):
             raise ImageError(absent)
         for old in DIRECTORY.glob("*-*.tar"):
             if old not in files.values():
