@@ -163,13 +163,14 @@ class Cluster:
             node.give_credentials(authority, users)
             node.start(launcher, [other.layout for other in nodes if other is not node])
         for name in ADDONS:
-            self.load(layout.directory / f"{name}.tar")
+            self.load(layout.images / f"{name}.tar")
         for manifest in sorted(MANIFESTS.glob("*.yaml")):
             self.kubectl("apply", "--filename", str(manifest))
         self._wait_for_nodes(nodes)
 
     def _make_images(self) -> None:
-        bin_, directory = self.layout.programs, self.layout.directory
+        bin_, directory = self.layout.programs, self.layout.images
+        directory.mkdir(exist_ok=True)
         tools = {name: bin_ / name for name in ("pause", "volume")}
         write_program_image(PAUSE_IMAGE, tools, directory / "node-tools.tar")
         for name, image in ADDONS.items():

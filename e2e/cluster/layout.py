@@ -72,6 +72,11 @@ class Layout:
         return self.directory / "bin"
 
     @property
+    def images(self) -> Path:
+        """Archives of the images that the cluster itself needs."""
+        return self.directory / "images"
+
+    @property
     def secrets(self) -> Path:
         return self.directory / "pki"
 

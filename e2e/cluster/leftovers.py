@@ -16,7 +16,7 @@ from e2e.cluster.marks import cgroups, interfaces, marked_processes, mounts_belo
 END_SECONDS = 60.0
 POLL_SECONDS = 0.05
 # of a cluster's folder; logs stay, so that one can see what went wrong
-DATA = ("etcd", "nodes", "bin", "pki", "kubeconfig")
+DATA = ("etcd", "nodes", "bin", "images", "pki", "kubeconfig", "kubeconfig.ca")
 
 
 def describe() -> list[str]:

@@ -14,7 +14,7 @@ from e2e.cluster.authority import Authority, Users
 from e2e.cluster.errors import ImageError, StartError
 from e2e.cluster.layout import CLUSTER_MARK, PART_MARK, Layout, NodeLayout
 from e2e.cluster.marks import cgroup_roots, marked_processes, part_of
-from e2e.cluster.network import plug_in
+from e2e.cluster.network import plug_in, run
 from e2e.cluster.node_files import (
     BEGIN,
     CONTAINERD_SOCKET,
@@ -61,7 +61,7 @@ class Node:
         plug_in(self.layout, self._wait_for_first(unshare), others)
         self.start_daemon(launcher, "containerd")
         self._wait_for_containerd()
-        self.load(self._layout.directory / "node-tools.tar")
+        self.load(self._layout.images / "node-tools.tar")
         self.start_daemon(launcher, "kubelet")
         self.start_daemon(launcher, "kube-proxy")
 
@@ -132,6 +132,14 @@ class Node:
         if done.returncode != 0:
             raise ImageError(f"{self.layout.name}: ctr images import: {done.stderr.strip()}")
         return done.stdout.splitlines()
+
+    def kill_container(self, container: str) -> None:
+        """End the first process of a container with SIGKILL, as the kernel does when memory runs out.
+
+        Raises:
+            StartError: there is no such container.
+        """
+        run(*self.ctr(), "tasks", "kill", "--signal=SIGKILL", container)
 
     def ctr(self) -> list[str]:
         """containerd's own client, on the images and containers of Kubernetes."""

@@ -44,6 +44,7 @@ class Builder:
         Raises:
             ProofError: a step failed; its output is on stderr.
         """
+        self._buildah("rm", "--all")  # of a run that was killed
         if not self._buildah("images", "--quiet", "--filter", f"reference={STAND_IN}"):
             self._make_stand_in()
         arguments = [
