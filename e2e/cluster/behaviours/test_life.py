@@ -87,8 +87,8 @@ def test_operator_rolled_while_users_ask(installed: Installation, table: Table) 
 def test_what_is_ready_stays_so_without_an_operator_and_a_new_pod_becomes_ready_after_its_deadline(
     installed: Installation, table: Table
 ) -> None:
-    """The agent alone decides then (docs/install.md, "When a pod takes traffic"). The new pod has no adapter: a router does
-    not name it, and a plain Service leads to it, so that requests through that are not looked at here."""
+    """The agent alone decides then (docs/install.md, "When a pod takes traffic"). The new pod has no adapter: a router
+    does not name it, and a plain Service leads to it, so that requests through that are not looked at here."""
     kept, lost = installed.wait_pods(2)
     installed.scale_operator(0)
     installed.wait_no_operator()
