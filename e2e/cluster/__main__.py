@@ -16,7 +16,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.existing import load_into_existing
 from e2e.cluster.layout import API_PORT, Layout
 from e2e.cluster.leftovers import describe, remove
-from e2e.cluster.own_images import OWN_IMAGES, build_own_images
+from e2e.cluster.own_images import OPERATOR_IMAGE, SIMULATOR_IMAGE, build_own_images
 from e2e.cluster.programs import find_programs
 from e2e.controlplane.errors import ControlPlaneError
 from e2e.controlplane.existing import existing_kubeconfig, existing_kubectl, existing_url
@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--port", type=int, default=API_PORT, help="of the API server (default: %(default)s)")
         if name == "load":
             command.add_argument(
-                "images", nargs="+", metavar="IMAGE",
-                help=f"a file as docker save writes it, or one that is built here: {', '.join(OWN_IMAGES)}",
+                "images", nargs="*", type=Path, metavar="FILE",
+                help=f"as docker save writes it; default: {OPERATOR_IMAGE} and {SIMULATOR_IMAGE}, which are built here",
             )  # fmt: skip
     return parser
 
@@ -88,19 +88,22 @@ def _down(chosen: argparse.Namespace) -> int:
 
 
 def _load(chosen: argparse.Namespace) -> int:
-    own = build_own_images([name for name in chosen.images if name in OWN_IMAGES])
-    archives = [own.get(name) or Path(name) for name in chosen.images]
+    archives: list[Path] = chosen.images
     for archive in archives:
         if not archive.is_file():
-            raise ClusterError(f"{archive}: no such file; images are files, or one of {', '.join(OWN_IMAGES)}")
+            raise ClusterError(f"{archive}: no such file; an image is a file as docker save writes it")
     kubeconfig = existing_kubeconfig(os.environ)
     cluster = None if kubeconfig else _running(chosen.dir)
+    name = ""
+    if not archives:
+        own = build_own_images()
+        archives, name = [own.archive], own.name
     for archive in archives:
         started = time.monotonic()
         if cluster is None:
             load_into_existing(archive)
         else:
-            cluster.load(archive)
+            cluster.load(archive, name)
         print(f"{archive} loaded in {time.monotonic() - started:.0f} s")
     return 0
 

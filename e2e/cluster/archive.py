@@ -24,6 +24,15 @@ class Layer:
     digest: str  # SHA-256 in hexadecimal digits
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Its names (repository:tag), its layers from the lowest on, and the `config` part of its configuration."""
+
+    names: Sequence[str]
+    layers: Sequence[Layer]
+    config: Mapping[str, Any]
+
+
 def layer_of_files(files: Mapping[str, Path], to: Path) -> Layer:
     """A layer with these files by their paths in the image (without the first slash): root's, of one fixed time."""
     with _writing(to) as tar:
@@ -40,22 +49,22 @@ def layer_of_tree(root: Path, to: Path) -> Layer:
     return Layer(to, _sha256(to))
 
 
-def write_archive(name: str, layers: Sequence[Layer], config: Mapping[str, Any], to: Path) -> None:
-    """Write an image called `name` (repository:tag) to the file `to`. `config` is that of an OCI image."""
-    image = {
-        "architecture": target()[1],
-        "os": "linux",
-        "config": dict(config),
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}" for layer in layers]},
-    }
-    body = json.dumps(image, sort_keys=True).encode()
-    file = f"{hashlib.sha256(body).hexdigest()}.json"
-    manifest = [{"Config": file, "RepoTags": [name], "Layers": [f"{layer.digest}/layer.tar" for layer in layers]}]
+def write_archive(images: Sequence[Image], to: Path) -> None:
+    """Write the images to the file `to`; layers that they share are in it once."""
+    manifest, entries = [], []
+    layers: dict[str, Layer] = {}
+    for image in images:
+        body = json.dumps(_described(image), sort_keys=True).encode()
+        file = f"{hashlib.sha256(body).hexdigest()}.json"
+        entries.append((file, body))
+        paths = [f"{layer.digest}/layer.tar" for layer in image.layers]
+        layers.update(zip(paths, image.layers, strict=True))
+        manifest.append({"Config": file, "RepoTags": list(image.names), "Layers": paths})
     part = to.with_name(f"{to.name}.part")
     with tarfile.open(part, "w") as tar:
-        for layer in layers:
-            tar.add(layer.file, arcname=f"{layer.digest}/layer.tar", filter=_as_root)
-        for entry, content in ((file, body), ("manifest.json", json.dumps(manifest).encode())):
+        for path, layer in layers.items():
+            tar.add(layer.file, arcname=path, filter=_as_root)
+        for entry, content in (*entries, ("manifest.json", json.dumps(manifest).encode())):
             info = tarfile.TarInfo(entry)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -66,7 +75,17 @@ def write_program_image(name: str, programs: Mapping[str, Path], to: Path) -> No
     """An image of static programs at its root alone; the first is what it runs."""
     with tempfile.TemporaryDirectory(prefix=".image-", dir=to.parent) as scratch:
         layer = layer_of_files(programs, Path(scratch, "layer.tar"))
-        write_archive(name, [layer], {"Entrypoint": [f"/{next(iter(programs))}"]}, to)
+        write_archive([Image([name], [layer], {"Entrypoint": [f"/{next(iter(programs))}"]})], to)
+
+
+def _described(image: Image) -> dict[str, Any]:
+    """The configuration of an OCI image."""
+    return {
+        "architecture": target()[1],
+        "os": "linux",
+        "config": dict(image.config),
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}" for layer in image.layers]},
+    }
 
 
 @contextmanager

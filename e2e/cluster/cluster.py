@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -127,14 +128,15 @@ class Cluster:
         numbers = sorted(int(path.name.removeprefix("node")) for path in self.layout.nodes.glob("node*"))
         return [Node(self.layout, self.layout.node(number)) for number in numbers]
 
-    def load(self, archive: Path) -> None:
-        """Import the images of a docker-archive or OCI archive into every node.
+    def load(self, archive: Path, name: str = "") -> None:
+        """Import the images of a docker-archive or OCI archive into every node, but those that have an image `name`.
 
         Raises:
             ImageError: containerd refuses.
         """
-        for node in self.nodes():
-            node.load(archive)
+        nodes = [node for node in self.nodes() if not name or not node.has_image(name)]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda node: node.load(archive), nodes))
 
     def parts(self) -> dict[str, int | None]:
         """The process number of each part, or None where it has ended."""

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from e2e.cluster.errors import ClusterError
+from e2e.cluster.errors import ClusterError, UnfitMachineError
 from e2e.cluster.marks import cgroups, interfaces, marked_processes, mounts_below
 
 END_SECONDS = 60.0
@@ -35,9 +35,12 @@ def remove(directory: Path) -> list[str]:
     """Remove what is there of any cluster, and the data in `directory`; returns what was found.
 
     Raises:
+        UnfitMachineError: only root could.
         ClusterError: something could not be removed.
     """
     found = describe()
+    if found and os.geteuid() != 0:
+        raise UnfitMachineError(f"a cluster is there ({'; '.join(found)}), and only root can end it: use sudo")
     folders = {directory, *(Path(one.cluster) for one in marked_processes())}
     _end_processes()
     for name in interfaces():

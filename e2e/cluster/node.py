@@ -133,6 +133,12 @@ class Node:
             raise ImageError(f"{self.layout.name}: ctr images import: {done.stderr.strip()}")
         return done.stdout.splitlines()
 
+    def has_image(self, name: str) -> bool:
+        """Whether it has an image of this name (repository:tag, of Docker's library where no registry is named)."""
+        listed = run(*self.ctr(), "images", "list", "--quiet")
+        full = name if "/" in name else f"docker.io/library/{name}"
+        return full in listed.split()
+
     def kill_container(self, container: str) -> None:
         """End the first process of a container with SIGKILL, as the kernel does when memory runs out.
 

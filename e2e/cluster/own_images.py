@@ -1,25 +1,25 @@
-"""The operator's and the simulated engine's images, without Docker, as files that `load` imports.
+"""The operator's and the simulated engine's images, without Docker, as a file that `load` imports.
 
 The operator's is what the Dockerfile says, as `make image-proof` builds it. The simulator's is the same files with the
-simulator on top, since Python and the libraries are those. Each is built anew when what goes into it has changed.
+simulator on top, since Python and the libraries are those. They are built anew when what goes into it has changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.archive import Layer, layer_of_files, layer_of_tree, write_archive
+from e2e.cluster.archive import Image, Layer, layer_of_files, layer_of_tree, write_archive
 from e2e.cluster.errors import ImageError
 from e2e.controlplane.progress import progress
 from image.proof.building import ROOT, Builder, ProofError, missing
 
-OPERATOR = "operator"
-SIMULATOR = "simulator"
 # as the charts call the operator's by default; the simulator's stands in for vLLM's own
-OWN_IMAGES = {OPERATOR: "lora-operator:0.1.0", SIMULATOR: "vllm-sim:0.1.0"}
+OPERATOR_IMAGE = "lora-operator:0.1.0"
+SIMULATOR_IMAGE = "vllm-sim:0.1.0"
 DIRECTORY = ROOT / ".run" / "image"
 # what the Dockerfile copies, and itself
 SOURCES = ("Dockerfile", "pyproject.toml", "README.md", "LICENSE", "image/requirements", "image/assemble.py",
@@ -30,27 +30,34 @@ EXTRAS = "envoy"  # so that the endpoint picker can run too
 SIMULATOR_PATH = "opt/vllm-sim"
 
 
-def build_own_images(names: Iterable[str]) -> dict[str, Path]:
-    """An archive for each of these names (`operator`, `simulator`).
+@dataclass(frozen=True, slots=True)
+class OwnImages:
+    """One file with both, and the name by which a node that has them knows exactly these."""
+
+    archive: Path
+    name: str
+
+
+def build_own_images() -> OwnImages:
+    """Build both, unless they are there as they should be.
 
     Raises:
-        ImageError: it cannot be built; the message says what is missing or went wrong.
+        ImageError: they cannot be built; the message says what is missing or went wrong.
     """
-    wanted = list(names)
-    operator_digest = digest(SOURCES)
-    files = {
-        OPERATOR: DIRECTORY / f"operator-{operator_digest}.tar",
-        SIMULATOR: DIRECTORY / f"simulator-{digest((*SOURCES, *SIMULATOR_SOURCES))}.tar",
-    }
-    if any(not files[name].is_file() for name in wanted):
+    version = digest((*SOURCES, *SIMULATOR_SOURCES))
+    images = OwnImages(DIRECTORY / f"own-{version}.tar", _versioned(SIMULATOR_IMAGE, version))
+    if not images.archive.is_file():
         if absent := missing(BUILDERS):
             raise ImageError(absent)
-        for old in DIRECTORY.glob("*-*.tar"):
-            if old not in files.values():
-                old.unlink()
+        for old in DIRECTORY.glob("own-*.tar"):
+            old.unlink()
         with progress("building the operator's and the simulator's images"):
-            _build(files)
-    return {name: files[name] for name in wanted}
+            _build(images.archive, version)
+    return images
+
+
+def _versioned(image: str, version: str) -> str:
+    return f"{image.partition(':')[0]}:{version}"
 
 
 def digest(sources: Sequence[str], root: Path = ROOT) -> str:
@@ -71,15 +78,19 @@ def _files(sources: Sequence[str], root: Path) -> Iterator[Path]:
         )  # fmt: skip
 
 
-def _build(files: dict[str, Path]) -> None:
+def _build(archive: Path, version: str) -> None:
     builder = Builder(DIRECTORY)
     try:
         with tempfile.TemporaryDirectory(prefix=".layers-", dir=_made(DIRECTORY)) as scratch:
             built = builder.build(EXTRAS)
             base = layer_of_tree(built.root, Path(scratch, "base.tar"))
-            write_archive(OWN_IMAGES[OPERATOR], [base], built.config, files[OPERATOR])
             top = _simulator_layer(Path(scratch, "top.tar"))
-            write_archive(OWN_IMAGES[SIMULATOR], [base, top], simulator_config(built.config), files[SIMULATOR])
+            contents = (
+                (OPERATOR_IMAGE, [base], built.config),
+                (SIMULATOR_IMAGE, [base, top], simulator_config(built.config)),
+            )
+            images = [Image([name, _versioned(name, version)], layers, config) for name, layers, config in contents]
+            write_archive(images, archive)
     except ProofError as error:
         raise ImageError(f"the operator's image cannot be built: {error}") from error
     finally:

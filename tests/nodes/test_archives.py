@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.archive import layer_of_tree, write_archive, write_program_image
+from e2e.cluster.archive import Image, layer_of_tree, write_archive, write_program_image
 from e2e.cluster.errors import ImageError
 from e2e.cluster.existing import load_command
 from e2e.cluster.own_images import digest, simulator_config
@@ -54,16 +54,20 @@ def test_same_programs_give_the_same_image(tmp_path: Path) -> None:
     assert images[0] == images[1]
 
 
-def test_layer_of_a_tree_keeps_links_and_modes(tmp_path: Path) -> None:
+def test_layer_of_a_tree_keeps_links_and_modes_and_is_written_once_for_two_images(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "tmp").mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
     (root / "link").symlink_to("tmp")
     layer = layer_of_tree(root, tmp_path / "layer.tar")
-    write_archive("x:1", [layer], {}, tmp_path / "x.tar")
+    write_archive([Image(["x:1"], [layer], {}), Image(["y:1", "y:2"], [layer], {})], tmp_path / "x.tar")
     with tarfile.open(layer.file) as tar:
         assert tar.getmember("tmp").mode & 0o7777 == 0o1777
         assert tar.getmember("link").linkname == "tmp"
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        assert [name for name in tar.getnames() if name.endswith("layer.tar")] == [f"{layer.digest}/layer.tar"]
+    images = read_json(tmp_path / "x.tar", "manifest.json")
+    assert [image["RepoTags"] for image in images] == [["x:1"], ["y:1", "y:2"]]  # type: ignore[attr-defined]
 
 
 def test_image_is_built_anew_when_a_source_changes_and_not_for_bytecode(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster.behaviours.kube import Kube
-from e2e.cluster.own_images import OWN_IMAGES, SIMULATOR
+from e2e.cluster.own_images import SIMULATOR_IMAGE
 
 SCRIPT = Path(__file__).with_name("in_pod.py")
 WAYS = ("service", "router")
@@ -77,7 +77,7 @@ def client_pod(way: str, namespace: str, arguments: list[str]) -> dict[str, obje
             "containers": [
                 {
                     "name": "asking",
-                    "image": OWN_IMAGES[SIMULATOR],
+                    "image": SIMULATOR_IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python3", *arguments],
                     "volumeMounts": [{"name": "script", "mountPath": "/asking"}],

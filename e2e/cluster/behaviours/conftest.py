@@ -14,7 +14,7 @@ from e2e.cluster.behaviours.kube import Kube
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import UnfitMachineError
 from e2e.cluster.layout import Layout
-from e2e.cluster.own_images import OWN_IMAGES, build_own_images
+from e2e.cluster.own_images import build_own_images
 from e2e.cluster.preflight import check_machine
 from e2e.controlplane.existing import existing_kubeconfig
 
@@ -43,8 +43,7 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
 @pytest.fixture(scope="session")
 def images(kube: Kube) -> Kube:
     """The cluster, with the operator's and the simulator's images on its nodes."""
-    for archive in build_own_images(OWN_IMAGES).values():
-        kube.load(archive)
+    kube.load(build_own_images())
     nodes = [node["metadata"]["name"] for node in kube.rest.get("/api/v1/nodes")["items"]]
     kube.run("label", "--overwrite", "node", sorted(nodes)[0], "lora-operator.dev/asking=true")
     return kube

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.behaviours.kube import Kube, is_ready
-from e2e.cluster.own_images import OPERATOR, OWN_IMAGES, SIMULATOR
+from e2e.cluster.own_images import OPERATOR_IMAGE, SIMULATOR_IMAGE
 from e2e.world.adapters import MODEL_CONFIG, write_adapter
 from e2e.world.rest import GROUP, Json
 
@@ -51,7 +51,7 @@ class Installation:
         )  # fmt: skip
 
     def operator_values(self) -> Json:
-        repository, _, tag = OWN_IMAGES[OPERATOR].partition(":")
+        repository, _, tag = OPERATOR_IMAGE.partition(":")
         return {
             "image": {"repository": repository, "tag": tag},
             "adapterVolume": {"enabled": False},  # all pods have agents
@@ -125,7 +125,7 @@ def pods_values() -> Json:
     return {
         "models": [{"name": BASE_MODEL, "model": "/model", "servedModelName": BASE_MODEL, "replicas": 2}],
         "modelDefaults": {
-            "image": OWN_IMAGES[SIMULATOR],
+            "image": SIMULATOR_IMAGE,
             "resources": {"limits": None, "requests": {"cpu": "20m", "memory": "64Mi"}},
             "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
             "terminationGracePeriodSeconds": 20,
@@ -142,7 +142,7 @@ def pods_values() -> Json:
         },
         "delivery": {
             "kind": "podDisk",
-            "agent": {"image": OWN_IMAGES[OPERATOR], "settings": {"silenceSeconds": SILENCE_SECONDS}},
+            "agent": {"image": OPERATOR_IMAGE, "settings": {"silenceSeconds": SILENCE_SECONDS}},
         },
     }
 
@@ -161,7 +161,7 @@ def store_objects() -> list[dict[str, object]]:
     labels = {"app": STORE}
     container = {
         "name": STORE,
-        "image": OWN_IMAGES[SIMULATOR],
+        "image": SIMULATOR_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "http.server", "8000", "--directory", "/files"],
         "ports": [{"containerPort": 8000}],

@@ -11,6 +11,7 @@ from typing import Any
 
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.existing import load_into_existing
+from e2e.cluster.own_images import OwnImages
 from e2e.controlplane.existing import existing_kubectl
 from e2e.controlplane.helm import run_helm
 from e2e.controlplane.plane import run_kubectl
@@ -51,12 +52,12 @@ class Kube:
     def helm(self, *arguments: str) -> str:
         return run_helm(*arguments, kubeconfig=self.kubeconfig)
 
-    def load(self, archive: Path) -> None:
-        """Put an image on every node."""
+    def load(self, images: OwnImages) -> None:
+        """Put the operator's and the simulator's on every node."""
         if self.cluster is None:
-            load_into_existing(archive)
+            load_into_existing(images.archive)
         else:
-            self.cluster.load(archive)
+            self.cluster.load(images.archive, images.name)
 
     def pods(self, namespace: str, selector: str) -> list[Json]:
         listed = self.rest.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.cluster.behaviours.kube import Kube, is_ready
-from e2e.cluster.own_images import OWN_IMAGES, SIMULATOR
+from e2e.cluster.own_images import SIMULATOR_IMAGE
 from e2e.controlplane.processes import free_ports
 from e2e.world.rest import Json
 
@@ -21,7 +21,7 @@ POD = "web"
 def a_web_server(claim: str) -> list[Json]:
     container = {
         "name": "web",
-        "image": OWN_IMAGES[SIMULATOR],
+        "image": SIMULATOR_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-u", "-m", "http.server", "8000", "--directory", "/files"],
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
@@ -114,9 +114,7 @@ else:
         "spec": {
             "nodeName": elsewhere,
             "restartPolicy": "Never",
-            "containers": [
-                {"name": "reader", "image": OWN_IMAGES[SIMULATOR], "command": ["python3", "-u", "-c", retry]}
-            ],
+            "containers": [{"name": "reader", "image": SIMULATOR_IMAGE, "command": ["python3", "-u", "-c", retry]}],
         },
     }
     web.apply(pod)
