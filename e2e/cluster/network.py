@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
+from typing import Any
 
 from e2e.cluster.errors import StartError
 from e2e.cluster.layout import (
@@ -54,7 +56,11 @@ def plug_in(node: NodeLayout, pid: int, others: list[NodeLayout]) -> None:
 
 def overlapping_route() -> str:
     """A route of this machine into the cluster's networks, or an empty string."""
-    routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))
+    return overlapping(json.loads(run("ip", "-json", "-4", "route", "show", "table", "all")))
+
+
+def overlapping(routes: Sequence[Mapping[str, Any]]) -> str:
+    """The first of these routes (as `ip -json` shows them) that leads into the cluster's networks, in words."""
     ours = (NODES_NETWORK, PODS_NETWORK, SERVICES_NETWORK)
     for route in routes:
         if route.get("dst", "default") == "default" or route.get("dev") == BRIDGE:
