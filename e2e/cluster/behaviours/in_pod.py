@@ -54,15 +54,16 @@ def post(address: str, path: str, body: object) -> tuple[int, str]:
 
 
 def ask(way: str, adapter: str, engines: str, router: str, asked: Asked) -> None:
-    where, model = engines, adapter
+    where, model, whom = engines, adapter, "engine"
     try:
         if way == "router":
+            whom = "router"
             status, text = post(router, "/v1/pick", {"adapter": adapter})
             if status != 200:
                 asked.no(f"router: HTTP {status} {reason(text)}", router)
                 return
             picked = json.loads(text)
-            where, model = picked["address"], picked.get("engineName") or adapter
+            where, model, whom = picked["address"], picked.get("engineName") or adapter, "engine"
         wanted = {"model": model, "prompt": "a prompt that is long enough", "max_tokens": 4, "temperature": 0}
         status, text = post(where, "/v1/completions", wanted)
         if status != 200:
@@ -70,7 +71,7 @@ def ask(way: str, adapter: str, engines: str, router: str, asked: Asked) -> None
             return
         asked.ok(json.loads(text)["choices"][0]["text"].partition("weights=")[2].partition(" ")[0] or "?")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        asked.no(type(error).__name__, where)
+        asked.no(f"{whom}: {type(error).__name__}", where)
 
 
 def reason(text: str) -> str:

@@ -22,7 +22,6 @@ BASE_MODEL = "tiny"
 STORE = "store"
 ADAPTER = "sql"
 PODS = f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={PODS_RELEASE}"
-SILENCE_SECONDS = 8
 STATEFULSET = f"{PODS_RELEASE}-{BASE_MODEL}"
 ENGINES = f"{STATEFULSET}.{TEAM}.svc.cluster.local:8000"
 ROUTER = f"{OPERATOR_RELEASE}-router.{SYSTEM}.svc.cluster.local:8082"
@@ -142,7 +141,7 @@ def pods_values() -> Json:
         },
         "delivery": {
             "kind": "podDisk",
-            "agent": {"image": OPERATOR_IMAGE, "settings": {"silenceSeconds": SILENCE_SECONDS}},
+            "agent": {"image": OPERATOR_IMAGE},
         },
     }
 
