@@ -20,11 +20,9 @@ from e2e.cluster.errors import ClusterError, StartError
 from e2e.cluster.layout import (
     API_PORT,
     API_SERVICE_ADDRESS,
-    CLUSTER_MARK,
     DOMAIN,
     HOST_ADDRESS,
     MAX_NODES,
-    PART_MARK,
     Layout,
 )
 from e2e.cluster.leftovers import remove
@@ -32,6 +30,7 @@ from e2e.cluster.marks import marked_processes
 from e2e.cluster.network import make_bridge
 from e2e.cluster.node import DAEMONS, NODE_GROUP, Node, node_user
 from e2e.cluster.node_files import PAUSE_IMAGE
+from e2e.cluster.parts import Parts
 from e2e.cluster.preflight import check_machine, check_room
 from e2e.cluster.programs import find_programs
 from e2e.cluster.servers import (
@@ -46,7 +45,7 @@ from e2e.cluster.servers import (
 )
 from e2e.controlplane.credentials import ec_private_key_pem, write_kubeconfig
 from e2e.controlplane.plane import run_kubectl
-from e2e.controlplane.processes import Launcher, free_ports, tail
+from e2e.controlplane.processes import free_ports, tail
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -61,7 +60,7 @@ class Cluster:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._launcher: Launcher | None = None  # what it started ends with it, unless detached
+        self._parts: Parts | None = None  # those that were started here
 
     @classmethod
     def start(cls, directory: Path, *, nodes: int = 2, api_port: int = API_PORT, detached: bool = False) -> Self:
@@ -82,10 +81,10 @@ class Cluster:
         cluster = cls(Layout(directory, api_port))
         remove(directory)  # data of an old one that nothing holds any more
         try:
-            cluster._launcher = Launcher(detached=detached)
-            cluster._start(programs, nodes, cluster._launcher)
+            cluster._parts = Parts(cluster.layout, detached=detached)
+            cluster._start(programs, nodes, cluster._parts)
         except BaseException:
-            remove(directory)
+            cluster.stop()
             raise
         return cluster
 
@@ -99,9 +98,10 @@ class Cluster:
 
     def stop(self) -> list[str]:
         """End everything and remove what it left; logs stay. Returns what was there."""
-        if self._launcher:
-            self._launcher.close()
-        return remove(self.layout.directory)
+        found = remove(self.layout.directory)
+        if self._parts:
+            self._parts.close()
+        return found
 
     @property
     def kubeconfig(self) -> Path:
@@ -148,7 +148,7 @@ class Cluster:
         found = {(one.part, one.program): one.pid for one in processes}
         return {part: found.get((part, program)) for part, program in names.items()}
 
-    def _start(self, programs: dict[str, Path], count: int, launcher: Launcher) -> None:
+    def _start(self, programs: dict[str, Path], count: int, parts: Parts) -> None:
         layout = self.layout
         layout.directory.mkdir(parents=True, exist_ok=True)
         for log in layout.directory.glob("*.log"):
@@ -160,10 +160,10 @@ class Cluster:
         authority = Authority(layout.secrets)
         groups = {ADMIN: ADMINISTRATORS, CONTROLLERS_USER: "", SCHEDULER_USER: "", PROXY_USER: ""}
         users = make_users(layout.secrets, groups | {node_user(node.layout): NODE_GROUP for node in nodes})
-        self._start_servers(launcher, authority, users)
+        self._start_servers(parts, authority, users)
         for node in nodes:
             node.give_credentials(authority, users)
-            node.start(launcher, [other.layout for other in nodes if other is not node])
+            node.start(parts, [other.layout for other in nodes if other is not node])
         for name in ADDONS:
             self.load(layout.images / f"{name}.tar")
         for manifest in sorted(MANIFESTS.glob("*.yaml")):
@@ -178,7 +178,7 @@ class Cluster:
         for name, image in ADDONS.items():
             write_program_image(image, {name: bin_ / name}, directory / f"{name}.tar")
 
-    def _start_servers(self, launcher: Launcher, authority: Authority, users: Users) -> None:
+    def _start_servers(self, parts: Parts, authority: Authority, users: Users) -> None:
         layout = self.layout
         signing_key = layout.secrets / "service-account.key"
         signing_key.touch(mode=0o600)
@@ -203,21 +203,18 @@ class Cluster:
             )
         client_port, peer_port = free_ports(2)
         started = {
-            "etcd": self._launch(launcher, "etcd", etcd_command(layout, client_port, peer_port)),
-            "kube-apiserver": self._launch(
-                launcher, "kube-apiserver", api_server_command(layout, client_port, identity)
-            ),
+            "etcd": self._launch(parts, "etcd", etcd_command(layout, client_port, peer_port)),
+            "kube-apiserver": self._launch(parts, "kube-apiserver", api_server_command(layout, client_port, identity)),
         }
         self._wait_for("/readyz", started, users.tokens[ADMIN], authority.certificate)
         controllers = controller_manager_command(layout, identity)
-        started["kube-controller-manager"] = self._launch(launcher, "kube-controller-manager", controllers)
-        started["kube-scheduler"] = self._launch(launcher, "kube-scheduler", scheduler_command(layout))
+        started["kube-controller-manager"] = self._launch(parts, "kube-controller-manager", controllers)
+        started["kube-scheduler"] = self._launch(parts, "kube-scheduler", scheduler_command(layout))
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._wait_for(account, started, users.tokens[ADMIN], authority.certificate)
 
-    def _launch(self, launcher: Launcher, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        marks = {CLUSTER_MARK: str(self.layout.directory), PART_MARK: name}
-        return launcher.start(command, self.layout.log(name), marks)
+    def _launch(self, parts: Parts, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        return parts.start(name, command, self.layout.log(name))
 
     def _wait_for(self, path: str, servers: dict[str, subprocess.Popen[bytes]], token: str, authority: Path) -> None:
         """Ask the API server for `path` until it answers 200, or one of the servers has ended."""

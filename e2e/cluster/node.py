@@ -12,7 +12,7 @@ import psutil
 
 from e2e.cluster.authority import Authority, Users
 from e2e.cluster.errors import ImageError, StartError
-from e2e.cluster.layout import CGROUP, CLUSTER_MARK, PART_MARK, Layout, NodeLayout
+from e2e.cluster.layout import CGROUP, Layout, NodeLayout
 from e2e.cluster.marks import cgroup_roots, marked_processes, part_of
 from e2e.cluster.network import plug_in, run
 from e2e.cluster.node_files import (
@@ -23,9 +23,10 @@ from e2e.cluster.node_files import (
     PROXY_USER_FILE,
     write_node_files,
 )
+from e2e.cluster.parts import Parts
 from e2e.cluster.servers import PROXY_USER
 from e2e.controlplane.credentials import write_kubeconfig
-from e2e.controlplane.processes import Launcher, tail
+from e2e.controlplane.processes import tail
 
 DAEMONS = ("containerd", "kubelet", "kube-proxy")
 START_SECONDS = 90.0
@@ -48,7 +49,7 @@ class Node:
         self._layout = layout
         self.layout = node
 
-    def start(self, launcher: Launcher, others: list[NodeLayout]) -> None:
+    def start(self, parts: Parts, others: list[NodeLayout]) -> None:
         """Make its namespaces and start its daemons; it registers itself with the API server.
 
         Raises:
@@ -58,15 +59,13 @@ class Node:
         write_node_files(self.layout, snapshotter(self._layout.directory))
         namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
         begin = ["sh", "-c", BEGIN, "sh", str(self.layout.directory), str(self._layout.programs), self.layout.name]
-        unshare = launcher.start(
-            ["unshare", *namespaces, *begin], self.log("namespaces"), self._marks(self.layout.name)
-        )
+        unshare = parts.start(self.layout.name, ["unshare", *namespaces, *begin], self.log("namespaces"))
         plug_in(self.layout, self._wait_for_first(unshare), others)
-        self.start_daemon(launcher, "containerd")
+        self.start_daemon(parts, "containerd")
         self._wait_for_containerd()
         self.load(self._layout.images / "node-tools.tar")
-        self.start_daemon(launcher, "kubelet")
-        self.start_daemon(launcher, "kube-proxy")
+        self.start_daemon(parts, "kubelet")
+        self.start_daemon(parts, "kube-proxy")
 
     def give_credentials(self, authority: Authority, users: Users) -> None:
         """Write what its daemons need to serve, and to be known to the API server."""
@@ -86,7 +85,7 @@ class Node:
                 user=account,
             )
 
-    def start_daemon(self, launcher: Launcher, name: str) -> None:
+    def start_daemon(self, parts: Parts, name: str) -> None:
         """Start containerd, kubelet or kube-proxy in the node's namespaces."""
         arguments = {
             "containerd": [f"--config={INSIDE}/containerd.toml"],
@@ -101,7 +100,7 @@ class Node:
         }[name]
         command = [*self._enter(), str(PROGRAMS_INSIDE / name), *arguments]
         path = f"{PROGRAMS_INSIDE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        launcher.start(command, self.log(name), {**self._marks(f"{name}@{self.layout.name}"), "PATH": path})
+        parts.start(f"{name}@{self.layout.name}", command, self.log(name), {"PATH": path})
 
     def kill_daemon(self, name: str) -> None:
         """End containerd, kubelet or kube-proxy with SIGKILL; containers go on without them.
@@ -156,9 +155,6 @@ class Node:
 
     def log(self, part: str) -> Path:
         return self._layout.log(f"{self.layout.name}-{part}")
-
-    def _marks(self, part: str) -> dict[str, str]:
-        return {CLUSTER_MARK: str(self._layout.directory), PART_MARK: part}
 
     def _enter(self) -> list[str]:
         pid = self.first()
