@@ -137,6 +137,10 @@ test-semantic: $(SEMANTIC)/.set-up  ## Selection by meaning with a real model, i
 test-helm: setup get-programs  ## The charts: rendered, refused, installed into a control plane, upgraded, uninstalled
 	$(PYTEST) tests/helm e2e/behaviours/test_helm_*.py
 
+.PHONY: test-real-cluster
+test-real-cluster: setup get-programs  ## The charts on real nodes: users ask while pods, nodes and operators come and go (root)
+	$(PYTEST) -s e2e/cluster/behaviours
+
 test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*
 
@@ -204,9 +208,19 @@ controlplane-up: setup  ## Start etcd, API server and controller manager on loop
 controlplane-down: setup  ## Stop them
 	$(BIN)/python -m e2e.controlplane down
 
+.PHONY: cluster
+cluster: setup  ## A real cluster of two nodes on this machine, with our images in it, for use by hand (root, no Docker); NODES=2
+	@$(BIN)/python -m e2e.cluster up $(if $(NODES),--nodes $(NODES))
+	@$(BIN)/python -m e2e.cluster load
+
+.PHONY: cluster-down
+cluster-down: setup  ## End it, and remove whatever a cluster has left on this machine
+	@$(BIN)/python -m e2e.cluster down
+
 .PHONY: clean
 clean:  ## Remove everything that was made here; binaries and engines cached outside of the repository stay
 	@if test -d .run/demo -a -x $(BIN)/python; then $(BIN)/python -m e2e.demo down; fi
+	@if test -e .run/cluster/kubeconfig -a -x $(BIN)/python; then $(BIN)/python -m e2e.cluster down; fi
 	@if test -d .run/controlplane -a -x $(BIN)/python; then $(BIN)/python -m e2e.controlplane down; fi
 	rm -rf $(VENV) $(SEMANTIC) build dist .run .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find bench/results -type f ! -name .gitkeep -delete

@@ -66,7 +66,7 @@ def fill_cache(
     Raises:
         BinariesError: some program could be had in no way.
     """
-    found = _from_directory(cache, programs) | found
+    found = from_directory(cache, programs) | found
     if all(name in found for name in programs):
         return found
     try:
@@ -87,7 +87,7 @@ def _fill(
     fills: Sequence[tuple[str, Fill]],
     tried: list[str],
 ) -> dict[str, Path]:
-    found = _from_directory(cache, programs) | found  # another process may have filled it while this one waited
+    found = from_directory(cache, programs) | found  # another process may have filled it while this one waited
     tried.append(f"cache: {cache} lacks {', '.join(name for name in programs if name not in found) or 'nothing'}")
     for title, fill in fills:
         missing = [name for name in programs if name not in found]
@@ -97,7 +97,7 @@ def _fill(
             fill(missing, cache)
         except BinariesError as error:
             tried.append(f"{title}: {error}")
-        found = _from_directory(cache, programs) | found
+        found = from_directory(cache, programs) | found
     missing = [name for name in programs if name not in found]
     if missing:
         raise BinariesError(
@@ -114,7 +114,7 @@ def _from_assets(environment: Mapping[str, str], tried: list[str]) -> dict[str, 
     if not assets:
         tried.append("KUBEBUILDER_ASSETS: not set")
         return {}
-    found = _from_directory(Path(assets).expanduser().absolute(), PROGRAMS)
+    found = from_directory(Path(assets).expanduser().absolute(), PROGRAMS)
     lacking = [name for name in PROGRAMS if name not in found]
     if lacking:
         # envtest has no controller manager: that one then comes from the next ways
@@ -122,7 +122,7 @@ def _from_assets(environment: Mapping[str, str], tried: list[str]) -> dict[str, 
     return found
 
 
-def _from_directory(directory: Path, programs: Sequence[str]) -> dict[str, Path]:
+def from_directory(directory: Path, programs: Sequence[str]) -> dict[str, Path]:
     paths = {name: directory / name for name in programs}
     return {name: path for name, path in paths.items() if path.is_file() and os.access(path, os.X_OK)}
 

@@ -42,44 +42,50 @@ def download_programs(
                 _etcd(directory, f"{etcd_releases}/v{ETCD_VERSION}", f"etcd-v{ETCD_VERSION}-{system}-{architecture}")
             elif name == "helm":
                 archive = f"{helm_releases}/helm-v{HELM_VERSION}-{system}-{architecture}.tar.gz"
-                expected = _text(f"{archive}.sha256sum").split()[0]
-                _fetch(archive, expected, directory, name, _member(f"{system}-{architecture}/helm"))
+                expected = text_of(f"{archive}.sha256sum").split()[0]
+                fetch_checked(archive, expected, directory, name, member(f"{system}-{architecture}/helm"))
             else:
                 base = f"{kubernetes_releases}/v{KUBERNETES_VERSION}/bin/{system}/{architecture}/{name}"
-                expected = _text(f"{base}.sha256").split()[0]
-                _fetch(base, expected, directory, name, lambda source, sink: source.rename(sink))
+                expected = text_of(f"{base}.sha256").split()[0]
+                fetch_checked(base, expected, directory, name, lambda source, sink: source.rename(sink))
         except (OSError, urllib.error.URLError, IndexError, tarfile.TarError, KeyError) as error:
             raise BinariesError(f"{name}: {error}") from error
 
 
 def _etcd(directory: Path, base: str, stem: str) -> None:
-    lines = [line.split() for line in _text(f"{base}/SHA256SUMS").splitlines()]
+    lines = [line.split() for line in text_of(f"{base}/SHA256SUMS").splitlines()]
     sums = {words[1]: words[0] for words in lines if len(words) == 2}
     archive = f"{stem}.tar.gz"
     if archive not in sums:
         raise BinariesError(f"etcd: {base}/SHA256SUMS does not list {archive}; there is no release for this platform")
-    _fetch(f"{base}/{archive}", sums[archive], directory, "etcd", _member(f"{stem}/etcd"))
+    fetch_checked(f"{base}/{archive}", sums[archive], directory, "etcd", member(f"{stem}/etcd"))
 
 
-def _member(path: str) -> Callable[[Path, Path], None]:
+def member(path: str) -> Callable[[Path, Path], None]:
     """Takes one file out of a tar archive."""
 
     def unpack(source: Path, sink: Path) -> None:
         with tarfile.open(source) as tar:
-            member = tar.extractfile(path)
-            if member is None:
+            found = tar.extractfile(path)
+            if found is None:
                 raise BinariesError(f"the archive has no file {path}")
-            sink.write_bytes(member.read())
+            sink.write_bytes(found.read())
 
     return unpack
 
 
-def _text(url: str) -> str:
+def text_of(url: str) -> str:
+    """What a small file at `url` says."""
     with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
         return bytes(response.read()).decode()
 
 
-def _fetch(url: str, sha256: str, directory: Path, name: str, finish: Callable[[Path, Path], object]) -> None:
+def fetch_checked(url: str, sha256: str, directory: Path, name: str, finish: Callable[[Path, Path], object]) -> None:
+    """Put the program `name` into `directory`: what `finish` makes of the file at `url`, once its checksum is right.
+
+    Raises:
+        BinariesError: the checksum is wrong.
+    """
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix=".download-", dir=directory) as scratch:
         part = Path(scratch, "part")

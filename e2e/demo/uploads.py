@@ -154,8 +154,9 @@ class WebUpload:
     title = "a web server"
     secret: Mapping[str, str] = {}
 
-    def __init__(self) -> None:
+    def __init__(self, listen: str = "127.0.0.1") -> None:
         self.server = WebStore({})
+        self.server.listen = listen
         self._served = ServedInThread(self.server)
 
     def put(self, path: str, files: Mapping[str, bytes]) -> None:
@@ -165,7 +166,7 @@ class WebUpload:
 
     def source(self, path: str) -> dict[str, object]:
         """See `Upload`."""
-        return {"type": "http", "repository": self.server.url(f"/{path}/")}
+        return {"type": "http", "repository": self.server.url(f"/{path}/", host=self.server.listen)}
 
     def read(self, path: str) -> int:
         """How often bytes of this file were asked for."""

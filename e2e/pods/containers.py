@@ -71,18 +71,22 @@ class ContainerLife:
                 return
             if time.monotonic() - began >= self._options.restart_reset_seconds:
                 delay = self._options.restart_seconds
+            self.state.last = self.state.state
+            if self.state.restarts:  # the first restart comes at once, the others wait
+                message = f"back-off {delay:g}s restarting failed container={self.state.name}"
+                self._wait_with("CrashLoopBackOff", message)
             await asyncio.sleep(delay)
             delay = min(delay * 2, self._options.restart_max_seconds)
             self.state.restarts += 1
-            self.state.last = self.state.state
             with self.log.open("a") as log:
                 log.write(f"--- restart {self.state.restarts}, after exit code {code}\n")
 
     async def end(self, grace_seconds: float) -> None:
         """End it for good; nothing restarts it."""
         self._ending = True
-        if self.running:
-            await self.running.end(grace_seconds)
+        if container := self.running:
+            await container.end(grace_seconds)
+            self._note_end(await container.wait())
 
     def signal(self, number: signal.Signals) -> None:
         if self.running is None:
@@ -109,6 +113,12 @@ class ContainerLife:
                 prober.cancel()
                 with suppress(asyncio.CancelledError):
                     await prober
+        self._note_end(code)
+        return code
+
+    def _note_end(self, code: int) -> None:
+        if "running" not in self.state.state:
+            return  # it is noted already
         self.running = None
         self._pid_file.unlink(missing_ok=True)
         self.state.ready = self.state.started = False
@@ -122,7 +132,6 @@ class ContainerLife:
             }
         }
         self._changed()
-        return code
 
     async def _probe(self, launch: Launch) -> None:
         """Quickly until the first success, then as a kubelet would: some failures in a row make it unready."""

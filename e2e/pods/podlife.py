@@ -19,7 +19,7 @@ from e2e.pods.containers import ContainerLife, timestamp
 from e2e.pods.options import Options
 from e2e.pods.podspec import Launch, SpecError, folder_of, launch, own_folders, references, sidecars_of
 from e2e.pods.programs import program_of
-from e2e.pods.status import ContainerState, is_ready, pod_status
+from e2e.pods.status import ContainerState, final_status, is_ready, pod_status
 from e2e.pods.volumes import files_of, parts_of, write_files
 
 RETRY_SECONDS = 0.1
@@ -144,6 +144,7 @@ class PodLife:
         await self._end_containers(0)  # one may have been about to start
         shutil.rmtree(self._directory / "volumes", ignore_errors=True)
         if not self._vanished:
+            await self._say_the_last()
             await self._remove()
 
     async def _wait_for_leave(self) -> None:
@@ -198,20 +199,32 @@ class PodLife:
                     raise SpecError(str(error)) from error
         return sources
 
+    def _status(self) -> Json:
+        return pod_status(
+            self.pod,
+            [item.state for item in self._main()],
+            sidecars=[self.containers[name].state for name in self._sidecars],
+            ip=self.ip,
+            host_ip=self._host_ip,
+            start_time=self._start_time,
+            now=timestamp(),
+        )
+
+    async def _say_the_last(self) -> None:
+        """That it has ended, as a kubelet does before it takes the object away; where nobody hears, it goes unsaid."""
+        if self._published is not None:
+            with suppress(ApiError):
+                uid = self.pod["metadata"]["uid"]
+                await self._api.patch(
+                    f"{self._path()}/status", {"metadata": {"uid": uid}, "status": final_status(self._status())}
+                )
+
     async def _publish(self) -> None:
         """Write the status whenever it says something new; an API server that is away is asked again."""
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            status = pod_status(
-                self.pod,
-                [item.state for item in self._main()],
-                sidecars=[self.containers[name].state for name in self._sidecars],
-                ip=self.ip,
-                host_ip=self._host_ip,
-                start_time=self._start_time,
-                now=timestamp(),
-            )
+            status = self._status()
             said = self._published is not None and _timeless(status) == _timeless(self._published)
             # the node controller makes the pods of a node that was late unready, which has to be put right
             if said and is_ready(status) == is_ready(self.pod.get("status") or {}):

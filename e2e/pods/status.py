@@ -82,6 +82,20 @@ def pod_status(
     }
 
 
+def final_status(status: Json) -> Json:
+    """What is reported last, of a pod whose containers have all ended, before its object goes."""
+    states = [item["state"].get("terminated", {}) for item in status["containerStatuses"]]
+    phase = "Succeeded" if all(state.get("exitCode") == 0 for state in states) else "Failed"
+    reasons = {"Initialized": "PodCompleted"} if phase == "Succeeded" else {}
+    reasons |= dict.fromkeys(("ContainersReady", "Ready"), "PodCompleted" if phase == "Succeeded" else "PodFailed")
+    conditions = [
+        {**one, "message": None, "reason": reasons[one["type"]]} if one["type"] in reasons else one
+        for one in status["conditions"]
+        if one["type"] != "PodReadyToStartContainers"
+    ]
+    return {**status, "phase": phase, "conditions": conditions}
+
+
 def gates(pod: Json) -> Iterable[str]:
     return [item["conditionType"] for item in pod["spec"].get("readinessGates") or []]
 

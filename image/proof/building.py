@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Builder:
         Raises:
             ProofError: a step failed; its output is on stderr.
         """
+        self._buildah("rm", "--all")  # of a run that was killed
         if not self._buildah("images", "--quiet", "--filter", f"reference={STAND_IN}"):
             self._make_stand_in()
         arguments = [
@@ -88,11 +90,11 @@ class Builder:
         return _run("buildah", *store, *arguments)
 
 
-def missing() -> str:
-    """Empty, or what this machine lacks."""
+def missing(programs: Sequence[str] = ("buildah", "mmdebstrap", "runc")) -> str:
+    """Empty, or what this machine lacks to build images, and to run them with `runc`."""
     if os.geteuid() != 0:
-        return "images are built and run as root here: sudo make image-proof"
-    absent = [program for program in ("buildah", "mmdebstrap", "runc") if shutil.which(program) is None]
+        return "images are built and run as root here: run this with sudo"
+    absent = [program for program in programs if shutil.which(program) is None]
     return f"{', '.join(absent)} not found: apt install {' '.join(absent)} (Debian, Ubuntu)" if absent else ""
 
 

@@ -16,6 +16,7 @@ import pytest
 from e2e.controlplane import ControlPlane
 from e2e.pods import ContainerError, PodRunnerError, PodRunnerThread
 from e2e.pods.manifests import agent_container, vllm_pod_template, vllm_statefulset
+from e2e.world.rest import Rest
 
 pytestmark = pytest.mark.cluster
 
@@ -26,6 +27,8 @@ class Cluster:
     def __init__(self, control_plane: ControlPlane, namespace: str) -> None:
         self.control_plane = control_plane
         self.namespace = namespace
+        pods = control_plane.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods?limit=1")
+        self._version = str(json.loads(pods)["metadata"]["resourceVersion"])
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         return self.control_plane.kubectl(*arguments, input=input, namespace=self.namespace)
@@ -38,6 +41,14 @@ class Cluster:
 
     def pod(self, name: str) -> dict[str, Any]:
         return dict(json.loads(self.kubectl("get", "pod", name, "-o", "json")))
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """All versions of the pod so far."""
+        rest = Rest(self.control_plane.kubeconfig)
+        try:
+            return rest.history(f"/api/v1/namespaces/{self.namespace}/pods", name, self._version)
+        finally:
+            rest.close()
 
     def wait_for(self, name: str, what: str) -> None:
         # kubectl waits for a condition only of a pod that is there, and a controller makes it a moment after its set
@@ -93,6 +104,34 @@ def test_killed_container_is_restarted_with_the_count_and_the_last_state(
     assert container["containerID"] != before["status"]["containerStatuses"][0]["containerID"]
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["podIP"] == before["status"]["podIP"]
+
+
+def test_container_that_ends_again_and_again_waits_as_the_kubelet_has_it(
+    cluster: Cluster, pods: PodRunnerThread
+) -> None:
+    cluster.statefulset(1)
+    pods.wait_ready(cluster.namespace, 1)
+    for restarts in (1, 2):
+        pods.kill_container(cluster.namespace, "vllm-0")
+        pods.wait_restarted(cluster.namespace, "vllm-0", restarts)
+    waited = [
+        container["lastState"]["terminated"]["exitCode"]
+        for pod in cluster.history("vllm-0")
+        for container in pod["status"].get("containerStatuses", ())
+        if container["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff"
+    ]
+    assert waited == [137]  # the first restart came at once
+
+
+def test_deleted_pod_says_how_its_containers_ended_before_it_goes(cluster: Cluster, pods: PodRunnerThread) -> None:
+    cluster.statefulset(1)
+    pods.wait_ready(cluster.namespace, 1)
+    uid = cluster.pod("vllm-0")["metadata"]["uid"]
+    cluster.kubectl("delete", "pod", "vllm-0")
+    *_, last = [pod for pod in cluster.history("vllm-0") if pod["metadata"]["uid"] == uid]
+    assert last["status"]["phase"] == "Succeeded"
+    assert last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+    assert (condition(last, "Ready")["status"], condition(last, "Ready")["reason"]) == ("False", "PodCompleted")
 
 
 def test_deleted_pod_is_replaced_by_one_of_the_same_name_at_another_address(

@@ -37,7 +37,7 @@ class Seen:
 
 
 class FaultyStore:
-    """Serves `files` (path → bytes, or a file on disk) over HTTP on a free port of 127.0.0.1 while it is entered.
+    """Serves `files` (path → bytes, or a file on disk) over HTTP on a free port of `listen` while it is entered.
 
     `script` is used up answer by answer; what is not in it gets `always`. `accepted`: the values of the query's `sig`
     that are let in, None for everybody. `bytes_per_second` is what all connections together get. Nothing is answered
@@ -59,12 +59,13 @@ class FaultyStore:
         self.bandwidth = Bandwidth(bytes_per_second)
         self._tags: dict[str, str] = {}
         self._runner: web.ServerRunner | None = None
+        self.listen = "127.0.0.1"
         self.port = self.tls_port = 0
 
     async def __aenter__(self) -> FaultyStore:
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, self.listen, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self

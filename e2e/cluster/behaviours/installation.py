@@ -1,0 +1,187 @@
+"""Both charts installed as docs/install.md says, with simulated engines in place of vLLM, and a web server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.behaviours.kube import Kube, is_ready
+from e2e.cluster.own_images import OPERATOR_IMAGE, SIMULATOR_IMAGE
+from e2e.world.adapters import MODEL_CONFIG, write_adapter
+from e2e.world.rest import GROUP, Json
+
+ROOT = Path(__file__).parents[3]
+SYSTEM = "lora-operator-system"
+TEAM = "team-a"
+OPERATOR_RELEASE = "lora-operator"
+PODS_RELEASE = "vllm"
+BASE_MODEL = "tiny"
+STORE = "store"
+ADAPTER = "sql"
+PODS = f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={PODS_RELEASE}"
+STATEFULSET = f"{PODS_RELEASE}-{BASE_MODEL}"
+ENGINES = f"{STATEFULSET}.{TEAM}.svc.cluster.local:8000"
+ROUTER = f"{OPERATOR_RELEASE}-router.{SYSTEM}.svc.cluster.local:8082"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The operator, its routers and two simulated vLLM pods with agents, in the cluster of `kube`."""
+
+    kube: Kube
+    directory: Path
+
+    def install(self) -> None:
+        """The commands of docs/install.md."""
+        kube = self.kube
+        kube.run("create", "namespace", TEAM)
+        kube.helm(
+            "install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM, "--create-namespace",
+            "--values", str(self._values("operator", self.operator_values())), "--wait", "--timeout", "300s",
+        )  # fmt: skip
+        self._offer_adapters()
+        kube.apply(config_map("model", {"config.json": json.dumps(MODEL_CONFIG).encode()}))
+        kube.helm(
+            "install", PODS_RELEASE, str(ROOT / "helm" / "vllm-lora"), "-n", TEAM,
+            "--values", str(self._values("pods", pods_values())), "--wait", "--timeout", "300s",
+        )  # fmt: skip
+
+    def operator_values(self) -> Json:
+        repository, _, tag = OPERATOR_IMAGE.partition(":")
+        return {
+            "image": {"repository": repository, "tag": tag},
+            "adapterVolume": {"enabled": False},  # all pods have agents
+            "agentToken": {"namespaces": [TEAM]},
+        }
+
+    def uninstall(self) -> None:
+        """Leave the cluster as it was."""
+        for release, namespace in ((PODS_RELEASE, TEAM), (OPERATOR_RELEASE, SYSTEM)):
+            self.kube.helm("uninstall", release, "-n", namespace, "--ignore-not-found", "--wait", "--timeout", "300s")
+        self.kube.run("delete", "namespace", TEAM, SYSTEM, "--ignore-not-found", "--timeout=180s")
+
+    def declare(self, name: str, replicas: int) -> None:
+        """A LoraAdapter for what the store has under this name."""
+        self.kube.apply(
+            {
+                "apiVersion": "production-stack.vllm-project/v1alpha1",
+                "kind": "LoraAdapter",
+                "metadata": {"name": name, "namespace": TEAM},
+                "spec": {
+                    "baseModel": BASE_MODEL,
+                    "adapterSource": {"type": "http", "repository": f"http://{STORE}.{TEAM}.svc:8000/{name}/"},
+                    "deploymentConfig": {"replicas": replicas},
+                },
+            }
+        )
+
+    def wait_adapter(self, name: str, condition: str = "Ready", timeout: int = 180) -> None:
+        self.kube.run(
+            "wait", f"--for=condition={condition}", f"loraadapter/{name}", f"--timeout={timeout}s", namespace=TEAM
+        )
+
+    def status(self, name: str) -> Json:
+        return dict(self.kube.rest.get(f"{GROUP}/namespaces/{TEAM}/loraadapters/{name}").get("status") or {})
+
+    def pods(self) -> list[Json]:
+        return sorted(self.kube.pods(TEAM, PODS), key=lambda pod: str(pod["metadata"]["name"]))
+
+    def wait_pods(self, count: int, timeout: float = 300.0) -> list[Json]:
+        """The pods, once that many are Ready and none is on its way out."""
+        deadline = time.monotonic() + timeout
+        for name in (f"{STATEFULSET}-{number}" for number in range(count)):
+            self.kube.wait(TEAM, name, lambda pod: bool(pod) and is_ready(pod), max(1.0, deadline - time.monotonic()))
+        return self.pods()
+
+    def scale_operator(self, replicas: int) -> None:
+        self.kube.run("scale", f"deployment/{OPERATOR_RELEASE}", f"--replicas={replicas}", namespace=SYSTEM)
+        self.kube.run("rollout", "status", f"deployment/{OPERATOR_RELEASE}", "--timeout=180s", namespace=SYSTEM)
+
+    def wait_no_operator(self) -> None:
+        """None of its pods is left."""
+        selector = "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=operator"
+        self.kube.run("wait", "--for=delete", "pod", "-l", selector, "--timeout=180s", namespace=SYSTEM)
+
+    def _offer_adapters(self) -> None:
+        files: dict[str, bytes] = {}
+        folder = write_adapter(self.directory / "adapters" / ADAPTER, base_model=BASE_MODEL, seed=1)
+        for file in folder.iterdir():
+            files[file.name] = file.read_bytes()
+        self.kube.apply(config_map("adapters", files), *store_objects())
+        self.kube.run("wait", "--for=condition=Ready", f"pod/{STORE}", "--timeout=120s", namespace=TEAM)
+
+    def _values(self, name: str, values: Json) -> Path:
+        file = self.directory / f"{name}.json"
+        file.write_text(json.dumps(values, indent=1))
+        return file
+
+
+def pods_values() -> Json:
+    """my-models.yaml, with the simulator where vLLM would need a GPU."""
+    return {
+        "models": [{"name": BASE_MODEL, "model": "/model", "servedModelName": BASE_MODEL, "replicas": 2}],
+        "modelDefaults": {
+            "image": SIMULATOR_IMAGE,
+            "resources": {"limits": None, "requests": {"cpu": "20m", "memory": "64Mi"}},
+            "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
+            "terminationGracePeriodSeconds": 20,
+            "volumes": [{"name": "model", "configMap": {"name": "model"}}],
+            "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "vllm"}},
+                }
+            ],
+        },
+        "delivery": {
+            "kind": "podDisk",
+            "agent": {"image": OPERATOR_IMAGE},
+        },
+    }
+
+
+def config_map(name: str, files: dict[str, bytes]) -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": TEAM},
+        "binaryData": {key: base64.b64encode(content).decode() for key, content in files.items()},
+    }
+
+
+def store_objects() -> list[dict[str, object]]:
+    """A web server with the adapter's files, as a pod and its Service."""
+    labels = {"app": STORE}
+    container = {
+        "name": STORE,
+        "image": SIMULATOR_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-m", "http.server", "8000", "--directory", "/files"],
+        "ports": [{"containerPort": 8000}],
+        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "files", "mountPath": f"/files/{ADAPTER}"}],
+    }
+    pod: dict[str, object] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": STORE, "namespace": TEAM, "labels": labels},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "nodeSelector": {"lora-operator.dev/asking": "true"},
+            "containers": [container],
+            "volumes": [{"name": "files", "configMap": {"name": "adapters"}}],
+        },
+    }
+    service: dict[str, object] = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": STORE, "namespace": TEAM},
+        "spec": {"selector": labels, "ports": [{"port": 8000}]},
+    }
+    return [pod, service]
