@@ -121,7 +121,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             continue
         if not turn.sound:
             grow(turn)
-        if turn.scarce and turn.needed > 1:
+        if turn.needed > 1 and (turn.scarce or turn.evicted):
             further.append(turn)
             serve(turn, 1)
         else:
