@@ -310,7 +310,9 @@ class Plan:
 class Policy:
     """How to choose among pods that are all allowed. `name` selects the scorers: balanced, binpack or spread.
 
-    `max_unavailable`: how many serving copies of one adapter an update may take away at a time.
+    `max_unavailable`: how many serving copies of one adapter an update may take away at a time. `max_surge`: how many
+    copies more than wanted it may have at a time, where other pods have the room: then it need not take any away. The
+    only one that serves has that always.
     `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest copy,
     which cannot be divided) gives copies up to others, as far as demand is known; None, or with binpack: nothing that
     serves is moved for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at
@@ -323,6 +325,7 @@ class Policy:
 
     name: str = "balanced"
     max_unavailable: int = 1
+    max_surge: int = 1
     rebalance_epsilon: float | None = 0.1
     max_moves: int | None = None
     hot_share: float = 0.5

@@ -95,7 +95,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     scorers, close = POLICIES[policy.name], CLOSE.get(policy.name)
     steps, board = Steps(fleet.starting), Board(fleet.pods, scorers, close, fleet.following)
     allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
-    rollout = Rollout(fleet, steps, board, policy.max_unavailable)
+    rollout = Rollout(fleet, steps, board, policy.max_unavailable, policy.max_surge)
     # of all others, what is there stays as it is
     there = [one for one in fleet.active if not one.sound or (len(one.kept) > one.wanted and not one.everywhere)]
     for allotment in there:
