@@ -201,6 +201,11 @@ class Places:
     begin to load at once, or waits for an older version of its own to leave. When further pods can take loads, places
     that are not firm are given anew. What is on a pod already does not depend on this.
 
+    `moves`: adapter key -> the pod that a replica of it is about to leave for another pod, and the adapter that needs
+    its room there. While the new replica is being loaded, nothing else tells which of the two is to stay.
+
+    `remembered`: whether the plan that is made with these will be held on to by the next one, as it says of its own.
+
     `failed`: adapter key -> its version, if loading that has failed and it has served nowhere since. It takes only the
     room that nobody uses: else it would evict others again at every try. Not what a pod names in `failed_lately`.
     """
@@ -209,6 +214,8 @@ class Places:
     pods: frozenset[str] = frozenset()
     firm: frozenset[str] = frozenset()
     failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    moves: Mapping[str, tuple[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Round:
     steps: Steps
     worked: list[Allotment]
     overloads: tuple[Overload, ...]
+    moves: Mapping[str, tuple[str, str]]  # to remember, see model.Places
 
 
 def plan(snapshot: Snapshot, policy: Policy = DEFAULT) -> Plan:
@@ -79,7 +80,7 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
 def _places(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Places:
     fleet = done.fleet
     firm, failed = fleet.holding.firm(done.worked), fleet.failing.versions(fleet.allotments)
-    return Places(assignments, frozenset(fleet.targets), firm, failed)
+    return Places(assignments, frozenset(fleet.targets), firm, failed, done.moves, remembered=True)
 
 
 def work_out(snapshot: Snapshot, policy: Policy) -> Round:
@@ -101,7 +102,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for allotment in there:
         bar(allotment)
     for allotment in there:
-        retain(allotment)
+        retain(allotment, fleet.holding.leaves(allotment.adapter.key))
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
@@ -141,6 +142,6 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             start(allotment, fleet, steps)
     if policy.name in CLOSE:
         even_out(shifting, fleet.pods)
-    overloads = move(fleet, shifting, policy)
+    overloads, moves = move(fleet, shifting, policy)
     finish(fleet, steps)
-    return Round(fleet, steps, fleet.worked(), overloads)
+    return Round(fleet, steps, fleet.worked(), overloads, moves)
