@@ -7,12 +7,12 @@ anything, kinder to nobody: whatever can be placed on pods can be placed on thei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from scipy.sparse import coo_matrix, csr_matrix, hstack, vstack
+from scipy.sparse import coo_matrix, csr_matrix, hstack, identity, vstack
 
 from bench.placement.quality import budget_bytes, usable
 from lora_scheduler import Adapter, Snapshot
@@ -75,22 +75,35 @@ class _Program:
     def most(self) -> list[tuple[float, float]]:
         return [(0.0, min(self.adapters[n].replicas, self.kinds[k].pods)) for n, k in self.pairs]
 
-    def maximum(
-        self, worth: Callable[[Adapter], float], at_least: Sequence[tuple[Callable[[Adapter], float], float]] = ()
-    ) -> float:
-        """The largest worth that can be placed, `worth` being that of one copy, with so much worth of other sorts."""
-        matrix, limits = self.capacity()
+    def maximum(self, worth: Callable[[Adapter], float]) -> float:
+        """The largest worth that can be placed, `worth` being that of one copy."""
         if not self.pairs:
             return 0.0
+        matrix, limits = self.capacity()
         gains = np.array([worth(self.adapters[number]) for number, _ in self.pairs])
-        for other, least in at_least:
-            row = np.array([-other(self.adapters[number]) for number, _ in self.pairs])
-            matrix = csr_matrix(vstack([matrix, csr_matrix(row)]))
-            limits = np.append(limits, -least * (1 - 1e-6))  # what HiGHS found itself is within its tolerance only
-        solved = linprog(-gains, A_ub=matrix, b_ub=limits, bounds=self.most(), method="highs")
-        if not solved.success:
-            raise RuntimeError(f"HiGHS found no maximum over {len(self.pairs)} variables: {solved.message}")
-        return float(-solved.fun)
+        return _largest(gains, matrix, limits, self.most())
+
+    def with_first_replicas(self) -> tuple[csr_matrix, np.ndarray, list[tuple[float, float]]]:
+        """The same with one more variable for each adapter: how much of a first replica it has. (constraints, their
+        limits, the range of each variable)"""
+        matrix, limits = self.capacity()
+        many, adapters = len(self.pairs), len(self.adapters)
+        placed = coo_matrix(([-1.0] * many, ([number for number, _ in self.pairs], range(many))), (adapters, many))
+        wider = vstack(
+            [
+                hstack([matrix, csr_matrix((matrix.shape[0], adapters))]),
+                hstack([placed, identity(adapters)]),
+            ]
+        )
+        first = [(0.0, min(1.0, adapter.replicas)) for adapter in self.adapters]
+        return csr_matrix(wider), np.append(limits, np.zeros(adapters)), [*self.most(), *first]
+
+
+def _largest(gains: np.ndarray, matrix: csr_matrix, limits: np.ndarray, ranges: list[tuple[float, float]]) -> float:
+    solved = linprog(-gains, A_ub=matrix, b_ub=limits, bounds=ranges, method="highs")
+    if not solved.success:
+        raise RuntimeError(f"HiGHS found no maximum over {len(gains)} variables: {solved.message}")
+    return float(-solved.fun)
 
 
 def share(adapter: Adapter) -> float:
@@ -104,17 +117,23 @@ def most_demand(snapshot: Snapshot, weight: Callable[[int], float] = lambda prio
 
 
 def most_demand_strictly(snapshot: Snapshot) -> dict[int, float]:
-    """Per priority, the most demand that can be placed after all higher priorities got theirs."""
+    """Per priority, the most demand that can be placed by the rules: after all higher priorities got theirs, first
+    replicas bring as much as they can, and then further ones bring what they can beside those."""
     program = _Program.of(snapshot)
-    reached: dict[int, float] = {}
-    for priority in sorted({adapter.priority for adapter in snapshot.adapters}, reverse=True):
-        at_least = [(_share_of(higher), demand) for higher, demand in reached.items()]
-        reached[priority] = program.maximum(_share_of(priority), at_least)
+    reached = dict.fromkeys(sorted({adapter.priority for adapter in snapshot.adapters}, reverse=True), 0.0)
+    if not program.pairs:
+        return reached
+    matrix, limits, ranges = program.with_first_replicas()
+    for priority in reached:
+        mine = [share(adapter) * (adapter.priority == priority) for adapter in program.adapters]
+        of_first = np.array([*[0.0] * len(program.pairs), *mine])
+        of_all = np.array([*(mine[number] for number, _ in program.pairs), *[0.0] * len(mine)])
+        for gains in (of_first, of_all):
+            reached[priority] = _largest(gains, matrix, limits, ranges)
+            matrix = csr_matrix(vstack([matrix, csr_matrix(-gains)]))
+            # what HiGHS found itself is within its tolerance only
+            limits = np.append(limits, -reached[priority] * (1 - 1e-6))
     return reached
-
-
-def _share_of(priority: int) -> Callable[[Adapter], float]:
-    return lambda adapter: share(adapter) if adapter.priority == priority else 0.0
 
 
 def fewest_missing(snapshot: Snapshot) -> int:

@@ -31,8 +31,8 @@ def shapes(quick: bool) -> Iterator[Shape]:
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
-    """`of_bound`: weighted demand served ÷ the LP's; `of_strict_bound`: ÷ what is left when each priority, from the
-    highest on, gets all it can before the next gets anything, as no inversion demands."""
+    """`of_bound`: weighted demand served ÷ the LP's; `of_strict_bound`: ÷ the LP's when each priority, from the
+    highest on, gets all it can before the next gets anything, and in each one first replicas before further ones."""
     for shape in shapes(quick):
         fleet = build(shape)
         most = bounds.most_demand(fleet, weight)

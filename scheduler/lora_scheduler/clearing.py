@@ -13,7 +13,7 @@ from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import YIELDING, UnloadCause
 from lora_scheduler.preemption import Cost, cheapest, victims, weaker
 
-COMING = 2 * YIELDING, 0  # less than any price: enough is leaving already
+COMING = 4 * YIELDING, 0  # less than any price: enough is leaving already
 
 
 def clear(pods: Iterable[PodLedger], allotment: Allotment, allotments: Mapping[str, Allotment]) -> PodLedger | None:

@@ -46,6 +46,22 @@ class Holding:
         self._further = targets - places.pods if places.assignments else set()
         self._void.clear()
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what a plan decides is there for the next one."""
+        return self._places.remembered
+
+    def leaves(self, adapter: str) -> str | None:
+        """The pod that a replica of the adapter is about to leave, for one that is or was to be loaded elsewhere."""
+        move = self._places.moves.get(adapter)
+        return move[0] if move is not None else None
+
+    def moves_of(self, worked: Iterable[Allotment]) -> dict[str, tuple[str, str]]:
+        """The moves that are still under way after a round: of those that it has worked on."""
+        before = self._places.moves
+        known = {one.adapter.key: one for one in worked} if before else {}
+        return {key: move for key, move in before.items() if key in known and move[0] in known[key].pending}
+
     def voided(self, starting: Iterable[Load]) -> list[str]:
         """Of the adapters that are at rest but for these loads, those whose places are given anew."""
         if not self._further:

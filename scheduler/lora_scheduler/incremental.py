@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -37,7 +38,7 @@ class Planner:
     def __init__(self, policy: Policy = DEFAULT, *, remember: bool = False) -> None:
         self._policy = policy
         self._remember = remember
-        self._places = NOWHERE  # that the next plan holds on to
+        self._places = Places(remembered=remember)  # that the next plan holds on to
         self._used: Places | None = None  # those that the last one has held on to
         self._adapters: dict[str, Adapter] = {}
         self._pods: dict[str, Pod] = {}
@@ -62,9 +63,10 @@ class Planner:
         Raises InvalidSnapshot, and goes on from the snapshot before.
         """
         given, self._given = self._given, None
-        if (self._used is None or not self._remember) and snapshot.places != self._places:
+        places = replace(snapshot.places, remembered=True) if self._remember else snapshot.places
+        if (self._used is None or not self._remember) and places != self._places:
             self._detach()
-            self._last, self._places = None, snapshot.places
+            self._last, self._places = None, places
         elif given is not None:
             new_adapters, new_pods = _in_place(given.adapters, snapshot.adapters), _in_place(given.pods, snapshot.pods)
             if new_adapters is not None and new_pods is not None:

@@ -201,6 +201,11 @@ class Places:
     begin to load at once, or waits for an older version of its own to leave. When further pods can take loads, places
     that are not firm are given anew. What is on a pod already does not depend on this.
 
+    `moves`: adapter key -> the pod that a replica of it is about to leave for another pod, and the adapter that needs
+    its room there. While the new replica is being loaded, nothing else tells which of the two is to stay.
+
+    `remembered`: whether the plan that is made with these will be held on to by the next one, as it says of its own.
+
     `failed`: adapter key -> its version, if loading that has failed and it has served nowhere since. It takes only the
     room that nobody uses: else it would evict others again at every try. Not what a pod names in `failed_lately`.
     """
@@ -209,6 +214,8 @@ class Places:
     pods: frozenset[str] = frozenset()
     firm: frozenset[str] = frozenset()
     failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    moves: Mapping[str, tuple[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +317,9 @@ class Plan:
 class Policy:
     """How to choose among pods that are all allowed. `name` selects the scorers: balanced, binpack or spread.
 
-    `max_unavailable`: how many serving copies of one adapter an update may take away at a time.
+    `max_unavailable`: how many serving copies of one adapter an update may take away at a time. `max_surge`: how many
+    copies more than wanted it may have at a time, where other pods have the room: then it need not take any away. The
+    only one that serves has that always.
     `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest copy,
     which cannot be divided) gives copies up to others, as far as demand is known; None, or with binpack: nothing that
     serves is moved for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at
@@ -323,6 +332,7 @@ class Policy:
 
     name: str = "balanced"
     max_unavailable: int = 1
+    max_surge: int = 1
     rebalance_epsilon: float | None = 0.1
     max_moves: int | None = None
     hot_share: float = 0.5

@@ -79,14 +79,16 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
         cost = _price(allotment, ledger, reach, allotments)
         if cost is not None:
             prices[ledger.key] = cost
-    left = [ledger for ledger in open_pods if ledger.key in prices]
-    while left and _lacks(allotment, wanted):
-        lowest = min(prices[ledger.key] for ledger in left)
-        equal = [ledger for ledger in left if prices[ledger.key] == lowest]
-        ledger = board.best(allotment, equal)
-        left.remove(ledger)
-        if _price(allotment, ledger, reach, allotments) != lowest:
-            continue  # what was a spare copy no longer is one, as another one of the same adapter has gone
+    while prices and _lacks(allotment, wanted):
+        lowest = min(prices.values())
+        ledger = board.best(allotment, [pod for pod in open_pods if prices.get(pod.key) == lowest])
+        del prices[ledger.key]
+        price = _price(allotment, ledger, reach, allotments)
+        if price != lowest:
+            # what was a spare copy, or a second replica, no longer is one, as another one of its adapter has gone
+            if price is not None:
+                prices[ledger.key] = price
+            continue
         needed = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
         weaker = preemption.weaker(ledger, reach, allotments)
         for copy in preemption.victims(weaker, *needed, allotments):

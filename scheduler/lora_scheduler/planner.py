@@ -46,6 +46,7 @@ class Round:
     steps: Steps
     worked: list[Allotment]
     overloads: tuple[Overload, ...]
+    moves: Mapping[str, tuple[str, str]]  # to remember, see model.Places
 
 
 def plan(snapshot: Snapshot, policy: Policy = DEFAULT) -> Plan:
@@ -79,7 +80,7 @@ def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
 def _places(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Places:
     fleet = done.fleet
     firm, failed = fleet.holding.firm(done.worked), fleet.failing.versions(fleet.allotments)
-    return Places(assignments, frozenset(fleet.targets), firm, failed)
+    return Places(assignments, frozenset(fleet.targets), firm, failed, done.moves, remembered=True)
 
 
 def work_out(snapshot: Snapshot, policy: Policy) -> Round:
@@ -95,13 +96,13 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     scorers, close = POLICIES[policy.name], CLOSE.get(policy.name)
     steps, board = Steps(fleet.starting), Board(fleet.pods, scorers, close, fleet.following)
     allotments, lowest_priority, spare = fleet.allotments, fleet.lowest_priority, bool(fleet.following)
-    rollout = Rollout(fleet, steps, board, policy.max_unavailable)
+    rollout = Rollout(fleet, steps, board, policy.max_unavailable, policy.max_surge)
     # of all others, what is there stays as it is
     there = [one for one in fleet.active if not one.sound or (len(one.kept) > one.wanted and not one.everywhere)]
     for allotment in there:
         bar(allotment)
     for allotment in there:
-        retain(allotment)
+        retain(allotment, fleet.holding.leaves(allotment.adapter.key))
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
@@ -121,7 +122,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             continue
         if not turn.sound:
             grow(turn)
-        if turn.scarce and turn.needed > 1:
+        if turn.needed > 1 and (turn.scarce or turn.evicted):
             further.append(turn)
             serve(turn, 1)
         else:
@@ -141,6 +142,6 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
             start(allotment, fleet, steps)
     if policy.name in CLOSE:
         even_out(shifting, fleet.pods)
-    overloads = move(fleet, shifting, policy)
+    overloads, moves = move(fleet, shifting, policy)
     finish(fleet, steps)
-    return Round(fleet, steps, fleet.worked(), overloads)
+    return Round(fleet, steps, fleet.worked(), overloads, moves)

@@ -1,6 +1,6 @@
-"""Whose copies make room: the fewest of the lowest priority.
+"""Whose copies make room: the fewest of the lowest priority, and within a priority second replicas before first ones.
 
-As in Kueue, first the highest priority among the victims is made as low as possible, then their number. On one pod
+As in Kueue, first the highest standing among the victims is made as low as possible, then their number. On one pod
 every victim frees one slot, so that the fewest victims are the largest ones: the minimum is found exactly, and nobody
 has to be added back afterwards.
 """
@@ -18,13 +18,22 @@ from lora_scheduler.model import YIELDING, Adapter, PreemptionPolicy, UnloadCaus
 Cost = tuple[int, int]  # highest standing among the victims, how many
 
 # The standing of a copy without which nothing would be missing; only what nobody uses goes before. That of all others
-# is their priority.
-SPARE = YIELDING
+# is twice their priority, and one more for a first replica.
+SPARE = 2 * YIELDING
 
 
 def standing(copy: Copy, allotments: Mapping[str, Allotment]) -> int:
     """How firmly a copy holds its room."""
-    return SPARE if allotments[copy.adapter.key].spare else copy.adapter.priority
+    allotment = allotments[copy.adapter.key]
+    return SPARE if allotment.spare else 2 * copy.adapter.priority + is_first(copy, allotment)
+
+
+def is_first(copy: Copy, allotment: Allotment) -> bool:
+    """Whether without this copy the adapter would have none, or none that serves although it has one now."""
+    kept = allotment.kept
+    if len(kept) < 2:
+        return True
+    return copy.serving and not any(other.serving for other in kept.values() if other is not copy)
 
 
 def cheapest(candidates: Sequence[Copy], slots: int, size: int, allotments: Mapping[str, Allotment]) -> Cost | None:
@@ -32,14 +41,14 @@ def cheapest(candidates: Sequence[Copy], slots: int, size: int, allotments: Mapp
     freed_slots = freed_bytes = 0
     ranked = sorted([(standing(copy, allotments), place) for place, copy in enumerate(candidates)])
     allowed: list[Copy] = []
-    for priority, places in groupby(ranked, key=itemgetter(0)):
+    for highest, places in groupby(ranked, key=itemgetter(0)):
         for _, place in places:
             copy = candidates[place]
             allowed.append(copy)
             freed_slots += 1
             freed_bytes += copy.bytes
         if freed_slots >= slots and freed_bytes >= size:
-            return priority, _fewest(allowed, slots, size)
+            return highest, _fewest(allowed, slots, size)
     return None
 
 
@@ -50,10 +59,9 @@ def victims(candidates: Sequence[Copy], slots: int, size: int, allotments: Mappi
         raise ValueError("no set of candidates frees that much; ask cheapest() first")
     highest, count = cost
 
-    def pain(copy: Copy) -> tuple[int, bool, bool, int, str]:
-        # the lower standing, then who has another copy, then who does not serve yet, then the younger
-        alone = len(allotments[copy.adapter.key].kept) <= 1
-        return standing(copy, allotments), alone, copy.serving, -copy.adapter.age_rank, copy.adapter.key
+    def pain(copy: Copy) -> tuple[int, bool, int, str]:
+        # the lower standing, then who does not serve yet, then the younger
+        return standing(copy, allotments), copy.serving, -copy.adapter.age_rank, copy.adapter.key
 
     chosen: list[Copy] = []
     left = sorted((copy for copy in candidates if standing(copy, allotments) <= highest), key=pain)

@@ -22,10 +22,11 @@ def bar(allotment: Allotment) -> None:
             allotment.postpone(copy)
 
 
-def retain(allotment: Allotment) -> None:
-    """Sort the copies that were found into kept, pending and dropped."""
+def retain(allotment: Allotment, leaves: str | None = None) -> None:
+    """Sort the copies that were found into kept, pending and dropped. `leaves`: the pod that one of them is to
+    leave."""
     barred = list(allotment.pending.values())
-    surplus = [] if allotment.everywhere else _surplus(allotment, list(allotment.kept.values()))
+    surplus = [] if allotment.everywhere else _surplus(allotment, list(allotment.kept.values()), leaves)
     for copy in surplus:
         allotment.postpone(copy)
     if allotment.pending:
@@ -71,11 +72,12 @@ def _needed(allotment: Allotment) -> int:
     return max(len(allotment.kept) + free, 1)
 
 
-def _surplus(allotment: Allotment, copies: list[Copy]) -> list[Copy]:
-    """Those beyond the wanted number: the least useful ones, then those that balance and spread can do without.
+def _surplus(allotment: Allotment, copies: list[Copy], leaves: str | None) -> list[Copy]:
+    """Those beyond the wanted number: the least useful ones, then the one whose move is remembered, then those that
+    balance and spread can do without.
 
     A copy of the wanted version that is still on its way counts for as much as one that serves: nothing but this tells
-    that it is to take over from the other one, as nobody remembers a move.
+    that it is to take over from the other one, where nobody remembers the move.
     """
     excess = len(copies) - allotment.wanted
     if excess <= 0:
@@ -88,6 +90,7 @@ def _surplus(allotment: Allotment, copies: list[Copy]) -> list[Copy]:
         worst = max(
             (copy for copy in left if _usefulness(copy) == last),
             key=lambda c: (
+                c.ledger.key == leaves,
                 domains[_domain(c)],
                 c.ledger.load,
                 tier(c),

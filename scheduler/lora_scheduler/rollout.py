@@ -1,7 +1,7 @@
 """Exchanges old versions for the wanted one, pod by pod, so that the adapter is answered throughout where it can be.
 
-The ways, best first: the new version beside the old one on the same pod; for the only copy, the new version on another
-pod that has room; else the old one leaves first, while other copies serve.
+The ways, best first: the new version beside the old one on the same pod; the new version on another pod that has room,
+for which the old one goes when the new one serves (a surge); else the old one leaves first, while other copies serve.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.board import Board, options
 from lora_scheduler.clearing import clear
-from lora_scheduler.filters import ready
+from lora_scheduler.filters import loadable, ready
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.ledger import Copy
 from lora_scheduler.model import LoadCause, Reason, UnloadCause
@@ -29,6 +29,7 @@ class Rollout:
     steps: Steps
     board: Board
     max_unavailable: int
+    max_surge: int
 
 
 def roll_out(allotment: Allotment, rollout: Rollout) -> None:
@@ -37,20 +38,28 @@ def roll_out(allotment: Allotment, rollout: Rollout) -> None:
     due = _due(allotment, rollout.steps)
     if not due:
         return
-    budget = rollout.max_unavailable - _in_transition(allotment)
+    in_transition = _in_transition(allotment)
+    budget = rollout.max_unavailable - in_transition
     budget -= _load_beside(allotment, due, budget, rollout)
     left = [copy for copy in due if not copy.settled]
     serving = sum(copy.serving for copy in allotment.held())
     failed = _failed(allotment)
     proven = sum(copy.serving_current for copy in allotment.held())
-    if failed and proven <= failed:
+    failing = failed > 0 and proven <= failed
+    if failing:
         takable = 0
     elif len(allotment.kept) == 1:
         takable = budget
     else:
         takable = min(budget, serving - 1)
-    if serving == 1 and budget > 0 and left and _surge(allotment, left[0], rollout):
-        return
+    if serving == 1:  # whatever is allowed: without an extra copy nothing would serve
+        extra = min(budget, 1)
+    else:
+        extra = 0 if failing or allotment.everywhere else rollout.max_surge - in_transition
+    surging = [_surge(allotment, copy, rollout) for copy in left[: max(extra, 0)]]
+    if any(surging) or (extra > 0 and _has_room_to_come(allotment)):
+        takable = 0  # who has room to have one copy more does not have one less
+    left = [copy for copy in left if not copy.settled and copy.ledger.key in allotment.kept]
     for copy in left:
         old = copy.old
         assert old is not None  # it is outdated
@@ -59,7 +68,7 @@ def roll_out(allotment: Allotment, rollout: Rollout) -> None:
             allotment.moving = True
             rollout.steps.unload(copy.ledger, old, UnloadCause.SUPERSEDED, allotment.adapter.key)
             _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, f"version {old.version} has to leave first")
-        elif failed and proven <= failed:
+        elif failing:
             message = f"keeps version {old.version}: loading {allotment.adapter.version} failed on {failed} pods"
             _wait(rollout.steps, copy, Reason.LOAD_FAILED, message)
         else:
@@ -131,8 +140,8 @@ def _load_beside(allotment: Allotment, due: list[Copy], budget: int, rollout: Ro
 
 
 def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
-    """Move the only serving copy to a pod that can load the new version now, while the old one goes on serving; or wait
-    until there is one."""
+    """Move a copy to a pod that can load the new version now, while the old one goes on serving; or wait until there is
+    one."""
     adapter = allotment.adapter
     there = {*allotment.dropped, *allotment.pending}
     possible = [
@@ -147,11 +156,24 @@ def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
             message = f"keeps version {_old(copy)} until {CLEARED} pod {cleared.key}"
             _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, message)
         return cleared is not None
+    allotment.postpone(copy)  # before the choice: where it is now need not be spread from
     target = rollout.board.best(allotment, spots)
-    allotment.postpone(copy)
     rollout.steps.load(allot(allotment, target), LoadCause.SURGE)
     allotment.moving = True
     return True
+
+
+def _has_room_to_come(allotment: Allotment) -> bool:
+    """Whether an old version that goes with this plan leaves room where the next one of them can surge to."""
+    adapter = allotment.adapter
+    return any(
+        copy.current is None
+        and key in allotment.group.matching
+        and copy.ledger.target
+        and loadable(adapter, copy.ledger)
+        and copy.ledger.fits_later(adapter.bytes)
+        for key, copy in allotment.dropped.items()
+    )
 
 
 def _old(copy: Copy) -> str | None:

@@ -29,6 +29,10 @@ def check(snapshot: Snapshot, policy: Policy) -> None:
         raise InvalidPolicy(
             f"max_unavailable is {policy.max_unavailable!r}: no update could proceed; use a whole number, 1 or more"
         )
+    if not isinstance(policy.max_surge, int) or policy.max_surge < 0:
+        raise InvalidPolicy(
+            f"max_surge is {policy.max_surge!r}; use a whole number, 0 for no surge beside other replicas"
+        )
     epsilon, moves = policy.rebalance_epsilon, policy.max_moves
     if epsilon is not None and not _is_at_least_zero(epsilon):
         raise InvalidPolicy(f"rebalance_epsilon is {epsilon}; use 0.1 for loads up to 10 % above the mean, or None")

@@ -90,6 +90,14 @@ def test_the_strict_bound_serves_higher_priorities_whatever_it_costs() -> None:
     assert strict[0] <= bounds.most_demand(FLEETS["too little memory"]) - 2.0 + 1e-4
 
 
+def test_the_strict_bound_serves_first_replicas_before_hotter_second_ones() -> None:
+    hot, cold = an_adapter("hot", demand=30.0, replicas=3), an_adapter("cold", demand=1.0)
+    fleet = a_snapshot(hot, cold, *(a_pod(f"p{number}", slots=1) for number in range(3)))
+    assert bounds.most_demand_strictly(fleet)[0] == pytest.approx(21.0, abs=1e-3)
+    assert bounds.most_demand(fleet) == pytest.approx(30.0)
+    assert bounds.most_demand_strictly(a_snapshot(hot)) == {0: 0.0}
+
+
 @pytest.mark.parametrize("shape", [Shape(60, 6, mixed=True), Shape(60, 6, use=1.4, priorities=3)], ids=str)
 def test_the_flow_keeps_the_limits_that_a_flow_does_not_know(shape: Shape) -> None:
     fleet = build(shape)

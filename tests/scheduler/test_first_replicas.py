@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lora_scheduler import Planner, Reason, ReplicaPolicy, UnloadCause, plan
@@ -81,3 +83,24 @@ def test_a_copy_that_is_no_longer_spare_once_another_has_gone_stays() -> None:
     made = plan_for(hot, everywhere, *(holding(a_pod(f"p{n}", slots=1), a_copy(hot)) for n in range(2)))
     assert [len(pods) for pods in made.assignments.values()] == [1, 1]
     assert unload_causes(made) == {UnloadCause.PREEMPTED} and len(unloads(made)) == 1
+
+
+def test_packing_finds_places_for_first_replicas_before_second_ones() -> None:
+    wanted = [(3, 1, 20), (2, 1, 5), (1, 1, 1), (2, 3, 2), (2, 2, 20), (2, 1, 2), (4, 1, 20)]  # GiB, replicas, demand
+    adapters = [
+        an_adapter(f"a{n}", bytes=size * GIB, replicas=replicas, demand=float(demand), age_rank=n)
+        for n, (size, replicas, demand) in enumerate(wanted)
+    ]
+    made = plan_for(
+        *adapters, *(a_pod(f"p{n}", slots=s, memory=m) for n, (s, m) in enumerate(((3, 7), (2, 6), (2, 5))))
+    )
+    assert all(made.assignments[adapter.key] for adapter in adapters)
+
+
+def test_a_first_replica_takes_over_from_a_second_one_where_room_only_seemed_enough() -> None:
+    # 20 of 27 GiB are wanted, and no pod has room for two
+    first, twice, last = (an_adapter(key, bytes=4 * GIB, demand=20.0) for key in ("first", "thrice", "z"))
+    adapters = first, replace(twice, replicas=3), replace(last, demand=5.0)
+    made = plan_for(*adapters, *(a_pod(f"p{n}", memory=memory) for n, memory in enumerate((7, 6, 7, 7))))
+    assert {key: len(pods) for key, pods in made.assignments.items()} == {"first": 1, "thrice": 2, "z": 1}
+    assert made.missing == {"thrice": 1} and len(made.actions) == 4

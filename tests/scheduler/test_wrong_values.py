@@ -76,6 +76,8 @@ def test_a_pod_with_a_value_of_a_wrong_kind_is_refused_by_name(pod: Any) -> None
     [
         {"max_unavailable": float("nan")},
         {"max_unavailable": "1"},
+        {"max_surge": -1},
+        {"max_surge": None},
         {"max_moves": 1.5},
         {"max_moves": "2"},
         {"rebalance_epsilon": "0.1"},

@@ -79,6 +79,7 @@ class Walk:
         self.policy = Policy(
             self.dice.choice(("balanced", "balanced", "binpack", "spread")),
             max_unavailable=self.dice.choice((1, 1, 2)),
+            max_surge=seed % 3,
             rebalance_epsilon=self.dice.choice((None, 0.1, 0.1, 0.0)),
             max_moves=self.dice.choice((None, None, 0, 1, 9)),
         )

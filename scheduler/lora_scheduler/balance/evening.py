@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from lora_scheduler.balance.loads import Loads
-from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots
+from lora_scheduler.balance.shifting import Shifting, free_bytes
 from lora_scheduler.ledger import Copy, PodLedger
 
 EVEN = 0.007  # loads this near the ideal are even enough
@@ -71,7 +71,7 @@ def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None
 
 def _best_move(pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads, shifting: Shifting) -> _Step | None:
     best: _Step | None = None
-    targets = list(islice((other for other in loads.least() if free_slots(other) > 0 and other is not pod), width))
+    targets = list(islice((other for other in loads.least_with_a_slot() if other is not pod), width))
     for copy in copies:
         for other in targets:
             gain = min(copy.share, pod.load - other.load - copy.share)
@@ -87,20 +87,25 @@ def _best_exchange(
     pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads, shifting: Shifting
 ) -> _Step | None:
     room = free_bytes(pod)
-    found: list[_Step] = []
+    ours = [(copy.share, copy.bytes, copy) for copy in copies]
+    best: _Step | None = None
+    most, keys = 0.0, ("", "")
     for other in islice(loads.least(), width):
         apart, their_room = pod.load - other.load, free_bytes(other)
-        if apart <= 0:
-            break
-        for incoming in shifting.movable(other):
+        if apart <= 2 * most:
+            break  # the larger load falls by no more than half of the difference, and the next ones have larger loads
+        for incoming in other.copies.values():
+            if not incoming.begun:
+                continue
             share, size = incoming.share, incoming.bytes
-            for copy in copies:
-                shifted = copy.share - share
-                if 0 < shifted < apart and copy.bytes - size <= their_room and size - copy.bytes <= room:
-                    found.append(_Step(copy, other, incoming, min(shifted, apart - shifted)))
-    found.sort(key=lambda step: -step.gain)
-    for step in found:
-        assert step.other is not None
-        if shifting.may_go(step.copy, step.pod) and shifting.may_go(step.other, pod):
-            return step
-    return None
+            for copy_share, copy_bytes, copy in ours:
+                shifted = copy_share - share
+                gain = apart - shifted
+                if shifted < gain:
+                    gain = shifted
+                if gain < most or gain <= 0 or copy_bytes - size > their_room or size - copy_bytes > room:
+                    continue
+                names = copy.adapter.key, incoming.adapter.key
+                if (gain > most or names < keys) and shifting.may_go(copy, other) and shifting.may_go(incoming, pod):
+                    best, most, keys = _Step(copy, other, incoming, gain), gain, names
+    return best

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Container, Iterable, Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import takewhile
 
+from lora_scheduler.balance.shifting import free_slots
 from lora_scheduler.ledger import PodLedger
 
 PODS_TRIED = 100  # least loaded ones that a copy is offered to
@@ -16,7 +17,8 @@ class Loads:
 
     def __init__(self, pods: Sequence[PodLedger]) -> None:
         self.pods = pods
-        self._line = sorted((pod.load, pod.key, pod) for pod in pods)
+        self._line = sorted([(pod.load, pod.key, pod) for pod in pods])
+        self._open = [entry for entry in self._line if free_slots(entry[2]) > 0]
         mean = sum([pod.load for pod in pods]) / len(pods)
         # a copy cannot be divided: where one is larger than the mean load, nothing below it can be reached
         largest = max([pod.largest_share() for pod in self.above(mean)], default=0.0)
@@ -35,16 +37,26 @@ class Loads:
         """All pods, least loaded first."""
         return (pod for _, _, pod in self._line)
 
-    def cooler(self, limit: float) -> Iterator[PodLedger]:
-        """The pods whose load is not above the limit, least loaded first; no more than some."""
-        line = islice(self._line, PODS_TRIED)
-        return (pod for _, _, pod in takewhile(lambda entry: entry[0] <= limit, line))
+    def least_with_a_slot(self) -> Iterator[PodLedger]:
+        """The pods that have a free slot, least loaded first."""
+        return (pod for _, _, pod in self._open)
+
+    def cooler(self, limit: float, *, full: bool = False) -> list[PodLedger]:
+        """The pods whose load is not above the limit, least loaded first; no more than some. Only those that have a
+        free slot, unless `full` ones count too."""
+        line = (self._line if full else self._open)[:PODS_TRIED]
+        return [pod for load, _, pod in line if load <= limit]
 
     def shifted(self, pods: Iterable[tuple[float, PodLedger]]) -> None:
         """The loads of these pods have changed from what is given with them."""
         for load, pod in pods:
             del self._line[bisect_left(self._line, (load, pod.key))]
             insort(self._line, (pod.load, pod.key, pod))
+            place = bisect_left(self._open, (load, pod.key))
+            if place < len(self._open) and self._open[place][2] is pod:
+                del self._open[place]
+            if free_slots(pod) > 0:
+                insort(self._open, (pod.load, pod.key, pod))
 
 
 def by_base_model(pods: Iterable[PodLedger]) -> dict[str, list[PodLedger]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log, sqrt
 
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.balance.consolidating import consolidate
 from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.rebalancing import Rebalancing, rebalance
 from lora_scheduler.balance.shifting import Shifting
@@ -14,17 +15,41 @@ from lora_scheduler.model import Overload, Policy
 from lora_scheduler.policies import PACKING
 
 MOVES, PODS_PER_MOVE = 2, 50  # by default so many, and one more for so many pods
+Moves = dict[str, tuple[str, str]]  # see model.Places.moves
+
 NOISES = 3.0  # standard deviations of a measured load: differences up to that say nothing
 
 
-def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[Overload, ...]:
-    """Begin as many moves as are allowed beside those that are under way: for spread, then for even loads. The pods
-    that keep too much load for now."""
+def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[tuple[Overload, ...], Moves]:
+    """Begin as many moves as are allowed beside those that are under way: for those that lack room, for spread, then
+    for even loads. The pods that keep too much load for now, and the moves to remember."""
     allowed = MOVES + len(fleet.pods) // PODS_PER_MOVE if policy.max_moves is None else policy.max_moves
-    under_way = sum([_under_way(allotment) for allotment in fleet.worked() if allotment.pending])
+    worked = fleet.worked()
+    under_way = sum([_under_way(allotment) for allotment in worked if allotment.pending])
     moves = Rebalancing(shifting, allowed - under_way)
+    remembered = fleet.holding.moves_of(worked)
+    moves.closed.update(pod for pod, _ in remembered.values())
     if moves.budget > 0:
+        awaited = {awaiting for _, awaiting in remembered.values()}
+        lacking = [one for one in worked if _lacks(one, fleet) and one.adapter.key not in awaited]
+        if lacking:
+            remembered |= consolidate(lacking, moves, fleet.holding.remembers)
         respread(fleet, moves)
+    return _even_out(fleet, moves, policy), remembered
+
+
+def _lacks(allotment: Allotment, fleet: Fleet) -> bool:
+    """Whether something of it has no place, and others may move for it."""
+    return (
+        not allotment.everywhere
+        and not allotment.moving
+        and allotment.missing > 0
+        and not allotment.pending
+        and not fleet.failing.has(allotment)
+    )
+
+
+def _even_out(fleet: Fleet, moves: Rebalancing, policy: Policy) -> tuple[Overload, ...]:
     if policy.rebalance_epsilon is None or policy.name in PACKING:
         return ()
     overloads: list[Overload] = []

@@ -6,11 +6,12 @@ places with a small one, until the adapter fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from heapq import nlargest, nsmallest
+from itertools import groupby, islice
 
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.balance.roominess import Roominess, Rooms
 from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots, may_hold
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Adapter
@@ -32,97 +33,139 @@ class _Step:
 
 
 def pack(lacking: Iterable[Allotment], shifting: Shifting) -> None:
-    """Find places for adapters that lack copies, in this order."""
-    hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
+    """Find places for adapters that lack copies, in this order; of one priority, for first replicas first."""
     begun = {copy.ledger.key for copy in shifting.steps.begun()}  # the pods that something can leave
-    for allotment in lacking if begun else ():
+    if not begun:
+        return
+    packing = _Packing(shifting, begun)
+    for _, level in groupby(lacking, key=lambda allotment: -allotment.adapter.priority):
+        line = list(level)
+        for allotment in line:
+            packing.serve(allotment, 1)
+        for allotment in line:
+            packing.serve(allotment, allotment.needed)
+
+
+class _Packing:
+    """What is known of the pods while they are packed. `begun` are the keys of those that something can leave."""
+
+    def __init__(self, shifting: Shifting, begun: set[str]) -> None:
+        self._shifting = shifting
+        self._begun = begun
+        self._rooms = Rooms()
+        self._hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
+
+    def serve(self, allotment: Allotment, wanted: int) -> None:
+        """Give the adapter up to so many copies."""
         group, size = id(allotment.group), allotment.adapter.bytes
-        while allotment.missing > 0 and size < hopeless.get(group, size + 1):
-            pod = _make_room(allotment, shifting, begun)
+        while len(allotment.kept) < wanted and allotment.missing > 0 and size < self._hopeless.get(group, size + 1):
+            pod = self._make_room(allotment)
+            if pod is None and not allotment.kept:
+                pod = self._take_over(allotment)
             if pod is None:
-                hopeless[group] = size
-                break
-            begun.add(pod.key)
+                self._hopeless[group] = size
+                return
+            self._begun.add(pod.key)
             allot(allotment, pod)
-            start(allotment, shifting.fleet, shifting.steps)
+            start(allotment, self._shifting.fleet, self._shifting.steps)
+            self._rooms.changed([pod])
 
-
-def _make_room(allotment: Allotment, shifting: Shifting, begun: set[str]) -> PodLedger | None:
-    size = allotment.adapter.bytes
-    targets = allotment.group.targets
-    if sum(max(free_slots(pod), 0) for pod in targets) < 1 or sum(max(free_bytes(pod), 0) for pod in targets) < size:
+    def _make_room(self, allotment: Allotment) -> PodLedger | None:
+        size = allotment.adapter.bytes
+        rooms = self._rooms.of(allotment.group)
+        if rooms.free_slots < 1 or rooms.free_bytes < size:
+            return None
+        possible = (pod for pod in rooms.by_shortage() if pod.key in self._begun and may_hold(allotment, pod))
+        for pod in list(islice(possible, PODS_TRIED)):
+            if self._free_up(pod, allotment.adapter, rooms):
+                return pod
         return None
-    possible = [pod for pod in targets if pod.key in begun and free_slots(pod) >= 0 and may_hold(allotment, pod)]
-    for pod in nsmallest(PODS_TRIED, possible, key=lambda p: (free_slots(p) < 1, max(size - free_bytes(p), 0), p.key)):
-        if _free_up(pod, allotment.adapter, targets, shifting, begun):
-            return pod
-    return None
+
+    def _take_over(self, allotment: Allotment) -> PodLedger | None:
+        """The pod where a second replica of the same priority, that has not begun either, leaves enough room."""
+        size, priority = allotment.adapter.bytes, allotment.adapter.priority
+        allotments = self._shifting.fleet.allotments
+        enough = [
+            copy
+            for copy in self._shifting.steps.begun()
+            if copy.adapter.priority == priority
+            and _has_seconds(allotments[copy.adapter.key])
+            and free_bytes(copy.ledger) + copy.bytes >= size
+            and may_hold(allotment, copy.ledger)
+        ]
+        if not enough:
+            return None
+        copy = min(enough, key=lambda copy: (copy.share, copy.adapter.key, copy.ledger.key))
+        pod = copy.ledger
+        self._shifting.cancel(copy)
+        return pod
+
+    def _free_up(self, pod: PodLedger, adapter: Adapter, rooms: Roominess) -> bool:
+        for_bytes, steps = adapter.bytes, STEPS
+        while steps > 0 and not _fits(pod, for_bytes):
+            steps -= 1
+            needed = for_bytes - free_bytes(pod)
+            step = self._best_exchange(pod, adapter, needed, rooms) if free_slots(pod) > 0 else None
+            step = step or self._best_move(pod, needed, rooms)
+            if step is None:
+                return False
+            self._begun.add(step.pod.key)
+            if step.other is None:
+                self._shifting.shift(step.copy, step.pod)
+            else:
+                self._shifting.swap(step.copy, step.other)
+            self._rooms.changed([pod, step.pod])
+        return _fits(pod, for_bytes)
+
+    def _best_move(self, pod: PodLedger, needed: int, rooms: Roominess) -> _Step | None:
+        """The smallest copy that frees enough, or else the largest, that another pod has room for."""
+        partners = list(islice((other for other in rooms.open() if other is not pod), PARTNERS))
+        if not partners:
+            return None
+        for copy in sorted(self._shifting.movable(pod), key=lambda c: _by_gain(c.bytes, needed)):
+            for other in partners:
+                if free_bytes(other) < copy.bytes:
+                    break  # the next ones have less
+                if self._shifting.may_go(copy, other):
+                    return _Step(copy, other)
+        return None
+
+    def _best_exchange(self, pod: PodLedger, adapter: Adapter, needed: int, rooms: Roominess) -> _Step | None:
+        """The pair of copies the exchange of which frees just enough, or else the most."""
+        copies = [(copy.bytes, copy.share, copy) for copy in self._shifting.movable(pod)]
+        best: _Step | None = None
+        least: tuple[bool, int] = (True, 1)  # worse than whatever there is
+        rated: tuple[float, str, str] = (0.0, "", "")
+        for other in rooms.most(PARTNERS, pod) if copies else ():
+            room = free_bytes(other)
+            for incoming in other.copies.values():
+                if not incoming.begun or incoming.adapter.name == adapter.name:
+                    continue  # an engine has a name only once
+                size, share = incoming.bytes, incoming.share
+                for copy_bytes, copy_share, copy in copies:
+                    gain = copy_bytes - size
+                    if not 0 < gain <= room:
+                        continue
+                    order = _by_gain(gain, needed)
+                    if order > least:
+                        continue
+                    rating = abs(copy_share - share), copy.adapter.key, incoming.adapter.key
+                    if (
+                        (order < least or rating < rated)
+                        and self._shifting.may_go(copy, other)
+                        and self._shifting.may_go(incoming, pod)
+                    ):
+                        best, least, rated = _Step(copy, other, incoming), order, rating
+        return best
 
 
-def _free_up(
-    pod: PodLedger, adapter: Adapter, targets: Sequence[PodLedger], shifting: Shifting, begun: set[str]
-) -> bool:
-    for_bytes, steps = adapter.bytes, STEPS
-    while steps > 0 and not _fits(pod, for_bytes):
-        steps -= 1
-        needed = for_bytes - free_bytes(pod)
-        step = _best_exchange(pod, adapter, needed, targets, shifting) if free_slots(pod) > 0 else None
-        step = step or _best_move(pod, needed, targets, shifting)
-        if step is None:
-            return False
-        begun.add(step.pod.key)
-        if step.other is None:
-            shifting.shift(step.copy, step.pod)
-        else:
-            shifting.swap(step.copy, step.other)
-    return _fits(pod, for_bytes)
+def _has_seconds(allotment: Allotment) -> bool:
+    """Whether it could do with a replica less, and nothing is under way with it."""
+    return len(allotment.kept) > 1 and not (allotment.everywhere or allotment.moving or allotment.pending)
 
 
 def _fits(pod: PodLedger, size: int) -> bool:
     return free_slots(pod) > 0 and free_bytes(pod) >= size
-
-
-def _best_move(pod: PodLedger, needed: int, targets: Sequence[PodLedger], shifting: Shifting) -> _Step | None:
-    """The smallest copy that frees enough, or else the largest, that another pod has room for."""
-    partners = _roomiest(targets, pod, slots=1)
-    for copy in sorted(shifting.movable(pod), key=lambda c: _by_gain(c.bytes, needed)):
-        for other in partners:
-            if free_bytes(other) >= copy.bytes and shifting.may_go(copy, other):
-                return _Step(copy, other)
-    return None
-
-
-def _best_exchange(
-    pod: PodLedger, adapter: Adapter, needed: int, targets: Sequence[PodLedger], shifting: Shifting
-) -> _Step | None:
-    """The pair of copies the exchange of which frees just enough, or else the most."""
-    copies = shifting.movable(pod)
-    found: list[tuple[tuple[bool, int], float, _Step]] = []
-    for other in _roomiest(targets, pod, slots=0):
-        room = free_bytes(other)
-        for incoming in shifting.movable(other):
-            for copy in copies:
-                gain = copy.bytes - incoming.bytes
-                if 0 < gain <= room and incoming.adapter.name != adapter.name:  # an engine has a name only once
-                    uneven = abs(copy.share - incoming.share)
-                    found.append((_by_gain(gain, needed), uneven, _Step(copy, other, incoming)))
-    found.sort(key=lambda entry: entry[:2])
-    for _, _, step in found:
-        assert step.other is not None
-        if shifting.may_go(step.copy, step.pod) and shifting.may_go(step.other, pod):
-            return step
-    return None
-
-
-def _roomiest(targets: Sequence[PodLedger], besides: PodLedger, *, slots: int) -> list[PodLedger]:
-    """The other pods with the most free memory, of those with so many free slots; of equal ones, the first."""
-    rated = [  # in place of free_bytes() and free_slots(), which take several times as long
-        (other.byte_limit - (other.now_bytes if other.now_bytes > other.later_bytes else other.later_bytes), -position)
-        for position, other in enumerate(targets)
-        if other.now_slots + slots <= other.slot_limit and other.later_slots + slots <= other.slot_limit
-    ]
-    found = [targets[-position] for _, position in nlargest(PARTNERS + 1, rated)]
-    return [other for other in found if other is not besides][:PARTNERS]
 
 
 def _by_gain(gain: int, needed: int) -> tuple[bool, int]:

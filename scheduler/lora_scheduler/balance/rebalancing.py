@@ -8,7 +8,7 @@ with the larger load or in the more crowded domain (retention): hence a copy onl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
@@ -25,10 +25,12 @@ TAKEN_UP_TO = 0.9  # of what is tolerated: small changes of demand must not make
 
 @dataclass(slots=True)
 class Rebalancing:
-    """The moves of one round: how many more may begin, and with what they are made."""
+    """The moves of one round: how many more may begin, and with what they are made. `closed` are pods where room is
+    being made for somebody else."""
 
     shifting: Shifting
     budget: int
+    closed: set[str] = field(default_factory=set)
     failed: dict[str, list[PodLedger]] | None = None  # by adapter; worked out when it is asked for
 
     def at_rest(self, copy: Copy) -> bool:
@@ -59,6 +61,8 @@ class Rebalancing:
 
     def takes(self, copy: Copy, pod: PodLedger) -> bool:
         """Whether the other pod can load it at once."""
+        if pod.key in self.closed:
+            return False
         return free_slots(pod) > 0 and free_bytes(pod) >= copy.adapter.bytes and self.shifting.may_go(copy, pod)
 
     def could_take(self, copy: Copy, pod: PodLedger) -> bool:
@@ -99,7 +103,7 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
                 less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
                 step = _best_step(pod, copies, loads, less, moves)
             if step is None and moves.budget > 0 and copies and moves.shifting.fleet.lowest_priority < YIELDING:
-                later = _best_move(pod, copies, loads, limits, moves.could_take)
+                later = _best_move(pod, copies, loads, limits, moves.could_take, full=True)
                 if later is not None:
                     moves.make_room(later.copy, later.pod)
                     break
@@ -161,13 +165,22 @@ def _best_step(
 
 
 def _best_move(
-    pod: PodLedger, copies: Sequence[Copy], loads: Loads, limits: _Limits, takes: Callable[[Copy, PodLedger], bool]
+    pod: PodLedger,
+    copies: Sequence[Copy],
+    loads: Loads,
+    limits: _Limits,
+    takes: Callable[[Copy, PodLedger], bool],
+    *,
+    full: bool = False,
 ) -> _Step | None:
     """A copy just large enough, or else as large as possible, to the least loaded pod that can take it."""
     excess = pod.load - limits.least
-    for copy in sorted(copies, key=lambda c: _by_relief(c.share, excess)):
+    coolest = loads.cooler(limits.high, full=full)
+    for copy in sorted(copies, key=lambda c: _by_relief(c.share, excess)) if coolest else ():
         if copy.share > limits.worth_it:
-            pod_for_it = next((other for other in loads.cooler(limits.high - copy.share) if takes(copy, other)), None)
+            highest = limits.high - copy.share
+            cool = (other for other in coolest if other.load <= highest)
+            pod_for_it = next((other for other in cool if takes(copy, other)), None)
             if pod_for_it is not None:
                 return _Step(copy, pod_for_it, copy.share)
     return None
@@ -181,11 +194,11 @@ def _best_exchange(
     The next rounds decide about the larger share first (see finding.order_of) and find it on the less loaded pod, even
     with both copies on both pods; after that, the pod that the smaller one came from must be the more loaded one.
     """
+    if free_slots(pod) < 1:
+        return None
     found: list[_Step] = []
     for other in loads.cooler(limits.high):
         apart = pod.load - other.load
-        if free_slots(other) < 1 or free_slots(pod) < 1:
-            continue
         for back in by_share(other):
             for copy in copies:
                 relief = copy.share - back.share

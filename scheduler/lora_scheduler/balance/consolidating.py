@@ -1,0 +1,78 @@
+"""Moves a replica that serves to another pod, so that an adapter that lacks room in one piece finds it where it was.
+
+The adapter gets its place in a later round, when the replica has left. Until then the plan remembers which replica is
+to leave and for whom (model.Places.moves): without that memory, only such moves are begun as retention does not undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.balance.rebalancing import Rebalancing
+from lora_scheduler.balance.shifting import free_bytes, free_slots, may_hold
+from lora_scheduler.ledger import Copy, PodLedger
+
+ADAPTERS_TRIED = 16  # in one round
+PODS_TRIED = 16  # pods on which room is made, for one adapter
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    copy: Copy
+    pod: PodLedger
+
+
+def consolidate(lacking: Iterable[Allotment], moves: Rebalancing, remembered: bool) -> dict[str, tuple[str, str]]:
+    """Begin such moves, as far as moves are allowed; see model.Places.moves."""
+    begun: dict[str, tuple[str, str]] = {}
+    tries = ADAPTERS_TRIED
+    hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
+    for allotment in lacking:
+        if moves.budget <= 0 or tries <= 0:
+            break
+        group, size = id(allotment.group), allotment.adapter.bytes
+        if size >= hopeless.get(group, size + 1):
+            continue
+        tries -= 1
+        found = _find(allotment, moves, remembered)
+        if found is None:
+            hopeless[group] = size
+            continue
+        begun[found.copy.adapter.key] = found.copy.ledger.key, allotment.adapter.key
+        moves.closed.add(found.copy.ledger.key)
+        moves.move(found.copy, found.pod)
+    return begun
+
+
+def _find(allotment: Allotment, moves: Rebalancing, remembered: bool) -> _Move | None:
+    """The smallest replica whose move makes enough room."""
+    size, targets = allotment.adapter.bytes, allotment.group.targets
+    spots = [pod for pod in targets if free_slots(pod) > 0]
+    if not spots or sum([max(free_bytes(pod), 0) for pod in targets]) < size:
+        return None
+    possible = [pod for pod in targets if free_slots(pod) >= 0 and may_hold(allotment, pod)]
+    nearest = nsmallest(PODS_TRIED, possible, key=lambda pod: (size - free_bytes(pod), pod.key))
+    found = [move for pod in nearest if (move := _cheapest(pod, size, spots, moves, remembered)) is not None]
+    return min(found, key=lambda move: (move.copy.bytes, move.copy.ledger.key, move.copy.adapter.key), default=None)
+
+
+def _cheapest(
+    pod: PodLedger, size: int, spots: Sequence[PodLedger], moves: Rebalancing, remembered: bool
+) -> _Move | None:
+    needed = size - free_bytes(pod)
+    largest = max([free_bytes(spot) for spot in spots if spot is not pod], default=-1)
+    enough = [copy for copy in pod.copies.values() if needed <= copy.bytes and copy.adapter.bytes <= largest]
+    for copy in sorted(enough, key=lambda copy: (copy.bytes, copy.adapter.key)):
+        if not moves.at_rest(copy):
+            continue
+        takers = [
+            spot
+            for spot in spots
+            if spot is not pod and (remembered or spot.load + copy.share < pod.load) and moves.takes(copy, spot)
+        ]
+        if takers:
+            return _Move(copy, min(takers, key=lambda spot: (spot.load, spot.key)))
+    return None
