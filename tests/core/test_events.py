@@ -10,6 +10,7 @@ import pytest
 
 from lora_operator.kube import events
 from lora_operator.kube import write_queue as writes
+from lora_operator.kube.client import KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.write_queue import Writes
 from tests.core.api_server import ApiServer, an_api_server
@@ -55,6 +56,28 @@ async def test_an_event_that_an_api_server_has_no_time_for_is_said_later() -> No
         async with a_recorder(api) as recorder:
             recorder.emit(a_resource(), "Normal", "First", "one")
         assert [body["reason"] for body in api.bodies] == ["First", "First"]
+
+
+async def test_an_event_that_the_api_server_always_fails_over_keeps_no_other_from_being_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 0.001)
+    async with an_api_server() as api:
+        create = api.kube.create_event
+
+        async def fails_over_one(namespace: str, body: dict[str, object]) -> None:
+            tried.append(str(body["reason"]))
+            if body["reason"] == "Poison":
+                raise KubeError(500, "a webhook fails over it")
+            await create(namespace, body)
+
+        tried: list[str] = []
+        monkeypatch.setattr(api.kube, "create_event", fails_over_one)
+        async with a_recorder(api) as recorder:
+            for reason in ("Poison", "Second", "Third"):
+                recorder.emit(a_resource(), "Normal", reason, "one")
+        assert [body["reason"] for body in api.bodies] == ["Second", "Third"]
+        assert tried.count("Poison") == events.MOST_TRIES and not recorder._tries
 
 
 async def test_without_the_right_to_each_new_event_of_an_object_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:

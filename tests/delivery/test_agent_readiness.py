@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from lora_operator.agent_api.wire import ReadinessBody
 from lora_operator.delivery import agent_readiness
 from lora_operator.delivery.agent_client import AgentClient
 from lora_operator.delivery.agent_readiness import AgentReadiness
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.pod_readiness import Verdict
+from lora_operator.vllm.answers import Endpoint
 from tests.agent.running import an_agent
 from tests.delivery.scripted_agent import ScriptedAgent
 from tests.delivery.wishes import a_pod_with_an_agent
@@ -134,3 +136,24 @@ async def test_a_real_agent_opens_by_it(client: AgentClient, tmp_path: Path) -> 
         readiness.sync_targets({record.key: HAS}, {record.key: record})
         while (await agent.ask("GET", "/readyz", token=None)).status != 200:
             pass
+
+
+async def test_what_cannot_be_said_once_does_not_keep_a_pod_from_hearing_the_next(
+    client: AgentClient, scripted: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = a_pod(scripted.endpoint.port)
+    say, failed = client.readiness, asyncio.Event()
+
+    async def no_text(endpoint: Endpoint, body: ReadinessBody) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        await say(endpoint, body)
+
+    monkeypatch.setattr(client, "readiness", no_text)
+    async with told_by(client) as readiness:
+        readiness.sync_targets({record.key: LACKS}, {record.key: record})
+        await failed.wait()
+        readiness.sync_targets({record.key: HAS}, {record.key: record})
+        await scripted.until_asked("/v1/readiness", 1)
+    assert scripted.of("/v1/readiness")[0]["message"] == HAS.message

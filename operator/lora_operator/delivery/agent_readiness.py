@@ -6,6 +6,7 @@ An agent opens by itself where this says nothing for a while, so it is repeated 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from lora_operator.informers.records import PodRecord
 from lora_operator.kube.client import KubeError
 from lora_operator.planning.pod_readiness import Verdict
 from lora_operator.vllm.answers import Endpoint
+
+log = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 5.0
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 0.5, 30.0  # an agent that is not there, or is of a version without this call
@@ -80,7 +83,9 @@ class AgentReadiness:
                 self._fence()
                 body = ReadinessBody(container=word.container[:512], open=word.is_open, message=word.message)
                 await self._client_of(word.namespace).readiness(Endpoint(*word.address), body)
-            except (AgentError, KubeError):
+            except Exception as error:
+                if not isinstance(error, (AgentError, KubeError)):
+                    log.exception("what the agent of pod %s is told cannot be said", key)
                 wait, pause = pause, min(pause * 2, RETRY_LAST_SECONDS)
             else:
                 wait, pause = REPEAT_SECONDS, RETRY_FIRST_SECONDS

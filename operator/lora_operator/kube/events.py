@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS = 3600
 REMEMBERED = 10_000
 PENDING = 5000
+MOST_TRIES = 8  # of one that the API server fails over, waiting longer and longer
 EVENT = "Event"  # in the queue of writes
 
 Json = dict[str, Any]
@@ -49,6 +50,7 @@ class Recorder:
         self._writes = writes
         self._said: OrderedDict[str, float] = OrderedDict()
         self._pending: dict[str, deque[Json]] = {}  # by resource
+        self._tries: dict[str, int] = {}  # by name of an Event that the API server failed to take
 
     def emit(self, resource: Subject, kind: str, reason: str, message: str) -> None:
         """Say this about that resource, unless it was said within the hour."""
@@ -88,14 +90,23 @@ class Recorder:
         self._writes.put((EVENT, resource.key), partial(self._write, resource.key), Priority.EVENT)
 
     async def _write(self, key: str) -> None:
-        """Raises KubeError; an Event that is refused is not tried again, and the next about this object pauses."""
+        """Raises KubeError. An Event that is refused is not tried again, and the next about this object pauses; one
+        that the API server fails over gives way to the others."""
         while pending := self._pending.get(key):
             body = pending[0]
+            name = body["metadata"]["name"]
             try:
                 await self._kube.create_event(body["metadata"]["namespace"], body)
             except KubeError as error:
-                if not may_heal(error):
-                    pending.popleft()
+                pending.popleft()
+                tries = self._tries.pop(name, 0) + 1
+                if may_heal(error) and error.status < 500:
+                    pending.appendleft(body)
+                elif may_heal(error) and tries < MOST_TRIES:
+                    # what the API server fails over may be this one alone: it must not keep the others from being said
+                    self._tries[name] = tries
+                    pending.append(body)
                 raise
+            self._tries.pop(name, None)
             pending.popleft()
         self._pending.pop(key, None)
