@@ -98,7 +98,10 @@ async def test_a_broken_network_takes_nothing_from_a_pod_before_the_threshold(
 async def test_behind_a_network_that_stays_broken_a_pod_is_given_up_and_taken_back(
     spoil: Callable[[FaultProxy], None], tmp_path: Path
 ) -> None:
-    async with behind_a_proxy(tmp_path, hold_seconds=0.4, probe_timeout=0.1) as (fleet, proxy):
+    async with behind_a_proxy(tmp_path, hold_seconds=0.4, probe_timeout=0.1, load_timeout=2.0, unload_timeout=2.0) as (
+        fleet,
+        proxy,
+    ):
         fleet.apply("a", "a", replicas=1)
         await fleet.until(lambda: len(fleet.assigned("a")) == 1)
         spoil(proxy)

@@ -59,7 +59,7 @@ class Watched:
         return self.engines.views[KEY]
 
     async def until(self, done: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():  # noqa: ASYNC110 - what it waits for has no event
                 await asyncio.sleep(0.005)
 
@@ -276,6 +276,21 @@ async def test_a_single_failed_look_moves_nothing(fault: dict[str, Any]) -> None
         await it.until(lambda: it.view.state is EngineState.UP)
         states = [it.view.state]
         assert EngineState.DOWN not in states
+
+
+async def test_a_probe_of_a_machine_that_is_lost_does_not_keep_the_pod_that_replaces_it_from_being_seen() -> None:
+    async with watched() as it:
+        it.client = it.engines._client = EngineClient(it.session, timeouts=Timeouts(probe=600.0))
+        lost = await it.serve()
+        it.sync_targets()
+        await it.until(lambda: it.view.state is EngineState.UP)
+        hang = lost.faults.add("hang", "models")
+        await it.until(lambda: hang.hits)
+        await it.serve("--release", "0.28.0")
+        pod = replace(it.record.pod, container_id="containerd://another")
+        it.sync_targets(replace(it.record, uid="another", pod=pod))
+        await it.until(lambda: it.view.release == "0.28.0")
+        await lost.kill()
 
 
 async def test_waiting_for_first_probes_ends_when_the_pod_goes() -> None:

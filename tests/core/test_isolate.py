@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from lora_operator.planning import fault_isolation
 from lora_operator.planning.fault_isolation import Isolation
 from lora_scheduler import Adapter, InvalidSnapshot, Plan, Pod, Policy, Resident, Snapshot, plan
 from lora_scheduler.ledger import PodLedger
@@ -70,6 +71,7 @@ def test_an_adapter_that_breaks_planning_beside_pods_only_is_found_among_many(
         return fits(ledger, size, leaving)
 
     monkeypatch.setattr(PodLedger, "fits_now", breaks)
+    monkeypatch.setattr(fault_isolation, "SEARCH_SECONDS", 600.0)
     for place in range(8):
         broken = replace(odd, adapters=(*many[:place], replace(many[place], bytes=77), *many[place + 1 :]))
         left = replace(odd, adapters=(*many[:place], *many[place + 1 :]))

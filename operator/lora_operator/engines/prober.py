@@ -114,9 +114,16 @@ class Engines:
                 held = self._assumed.get(key, ()) if record.pod.container_running else ()
                 self.views[key] = assumed(record, held, time.monotonic()) if held else EngineView(instance_of(record))
                 self._states[self.views[key].state] += 1
-                self._tasks[key] = asyncio.create_task(self._watch(key), name=f"engine {key}")
-            elif rekeyed or (known is not None and _moved_on(known, record)):
+                self._begin(key)
+            elif known is not None and _moved_on(known, record):
+                # a probe that is under way waits for an answer of what is not there any more
+                self._tasks[key].cancel()
+                self._begin(key)
+            elif rekeyed:
                 self._wakes[key].set()
+
+    def _begin(self, key: str) -> None:
+        self._tasks[key] = asyncio.create_task(self._watch(key), name=f"engine {key}")
 
     async def first_probes(self, timeout: float) -> None:
         """Wait until every followed pod was probed once (or the time is over)."""
