@@ -167,5 +167,8 @@ def test_it_is_held_to_the_namespaces_that_are_watched_and_left_out_where_cluste
     assert policy["spec"]["failurePolicy"] == "Ignore"
     assert DIGEST in json.dumps(policy)
     assert not [one for one in template(OPERATOR, folder, values) if one["kind"] in KINDS]
+    beta = template(OPERATOR, folder, values, POLICY[0], POLICY[1].replace("/v1/", "/v1beta1/"))
+    versions = {one["apiVersion"] for one in beta if one["kind"] in KINDS}
+    assert versions == {"admissionregistration.k8s.io/v1beta1"}
     off = values | {"agentInjection": {"enabled": False}}
     assert not [one for one in template(OPERATOR, folder, off, *POLICY) if one["kind"] in KINDS]

@@ -122,6 +122,12 @@ def test_who_may_edit_a_namespace_may_edit_its_adapters_unless_it_is_hardened(tm
     assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
 
 
+def test_every_container_says_what_it_takes_so_that_quotas_let_it_in(tmp_path: Path) -> None:
+    for pod in pods_of(template(OPERATOR, tmp_path)):
+        for each in pod["containers"]:
+            assert set(each["resources"]["requests"]) == {"cpu", "memory"}, each["name"]
+
+
 def test_no_service_sets_variables_that_are_settings(tmp_path: Path) -> None:
     made = [one for one in template(OPERATOR, tmp_path) if one["kind"] == "Deployment"]
     assert [one["spec"]["template"]["spec"]["enableServiceLinks"] for one in made] == [False, False]

@@ -96,6 +96,8 @@ def test_a_pod_asks_for_what_it_takes_of_a_node(tmp_path: Path) -> None:
     made = rendered(tmp_path)
     for each in spec_of(made)["containers"]:
         assert set(each["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}, each["name"]
+    nodes = only(template(PODS, tmp_path, {"models": [LLAMA], "delivery": {"kind": "nodeDisk"}}), "StatefulSet")
+    assert [set(one["resources"]["requests"]) for one in spec_of(nodes)["initContainers"]] == [{"cpu", "memory"}]
     (shm,) = [one for one in spec_of(made)["volumes"] if one["name"] == "shm"]
     assert shm["emptyDir"]["sizeLimit"] == "2Gi"
 

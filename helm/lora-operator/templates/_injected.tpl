@@ -81,6 +81,15 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
+{{/* The version in which the cluster has MutatingAdmissionPolicy: v1 since 1.36, v1beta1 where that is switched on. */}}
+{{- define "lora-operator.mutating-policies" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+admissionregistration.k8s.io/v1
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy" -}}
+admissionregistration.k8s.io/v1beta1
+{{- end -}}
+{{- end -}}
+
 {{/* Its volumes. */}}
 {{- define "lora-operator.injected-volumes" -}}
 {{- with .Values.agentInjection -}}

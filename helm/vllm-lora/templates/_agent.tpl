@@ -90,6 +90,12 @@
   imagePullPolicy: {{ .agent.imagePullPolicy }}
   command: [python3, -c, "import os, sys; os.chown(sys.argv[1], 65532, 65532)"]
   args: [{{ .root | quote }}]
+  resources:
+    requests:
+      cpu: 10m
+      memory: 32Mi
+    limits:
+      memory: 128Mi
   securityContext:
     runAsUser: 0
     runAsGroup: 0
