@@ -130,6 +130,21 @@ def test_the_commands_of_the_pages_install_what_waits_for_nothing(
     cluster.plane.kubectl("wait", "--for=condition=Dangling=False", name, "--timeout=60s")
 
 
+def test_the_lease_is_asked_for_with_the_priority_of_leader_elections(cluster: Cluster) -> None:
+    cluster.helm("install", "lora-operator", str(CHART), "-n", SYSTEM, "--create-namespace", *IMAGE)
+    (schema,) = [one for one in cluster.get("flowschema") if one["metadata"]["name"] == f"lora-operator.{SYSTEM}"]
+    account = cluster.plane.service_account_kubeconfig(SYSTEM, "lora-operator")
+    command = [str(cluster.plane.kubectl_path), "--kubeconfig", str(account), "-n", SYSTEM, "-v=8", "get"]
+
+    def chosen(what: str) -> bool:
+        """Whether the API server's answer names this FlowSchema."""
+        said = subprocess.run([*command, *what.split()], capture_output=True, text=True, check=False).stderr
+        return f"Flowschema-Uid: {schema['metadata']['uid']}" in said
+
+    eventually(lambda: chosen("lease lora-operator"), what=("leases go by it",))
+    assert not chosen("pods")
+
+
 def test_a_release_for_each_tenant_may_have_the_same_name(cluster: Cluster) -> None:
     for tenant in ("one", "two"):
         for name in (tenant, f"{tenant}-system"):
