@@ -142,8 +142,11 @@ def test_a_pod_that_ends_lets_requests_end_first(tmp_path: Path) -> None:
         ("registry:5000/vllm", True),
         ("vllm/vllm-openai@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", True),
         ("registry:5000/vllm:nightly", True),
+        ("registry:5000/my-vllm:0.1.0", True),
+        ("lmcache/vllm-openai:v0.3.9", True),
         ("vllm/vllm-openai:v0.17.1", False),
-        ("registry:5000/vllm-openai:0.8.5.post1", False),
+        ("vllm/vllm-openai-cpu:v0.17.0-x86_64", False),
+        ("registry:5000/vllm/vllm-openai:0.8.5.post1@sha256:e3b0c442", False),
     ],
 )
 def test_flags_are_those_of_the_release_that_the_image_names(tmp_path: Path, image: str, new: bool) -> None:

@@ -43,10 +43,13 @@ labels:
 {{- if and .model.loraConfig.enabled (ne .root.Values.delivery.kind "sharedVolume") }}yes{{ end }}
 {{- end -}}
 
-{{/* Whether the image is of a vLLM older than `version`, as far as its tag says: {model, version}. */}}
+{{/*
+Whether the image is of a vLLM older than `version`: {model, version}. Tags of vLLM's own images (vllm/vllm-openai, in whichever
+registry) say so; those of others are versions of something else, and count as new.
+*/}}
 {{- define "vllm-lora.older-than" -}}
-{{- $tag := .model.image | splitList "@" | first | splitList "/" | last | splitList ":" | last }}
-{{- $release := regexFind "^v?[0-9]+\\.[0-9]+\\.[0-9]+" $tag }}
+{{- $named := regexFind "(^|/)vllm/vllm-openai[a-z-]*:v?[0-9]+\\.[0-9]+\\.[0-9]+" .model.image }}
+{{- $release := $named | splitList ":" | last }}
 {{- if and $release (semverCompare (printf "<%s" .version) $release) }}yes{{ end }}
 {{- end -}}
 
