@@ -187,6 +187,24 @@ def test_the_service_leads_to_routers_of_their_own_or_else_to_the_operators(
         assert one["spec"]["ports"][0]["targetPort"] in let_in
 
 
+@pytest.mark.parametrize(
+    ("router", "ending"),
+    [
+        ({}, ["router"]),
+        ({"enabled": False}, ["operator"]),
+        ({"inOperator": False}, ["router"]),
+        ({"preStopSeconds": 0}, []),
+    ],
+)
+def test_what_clients_are_led_to_goes_on_answering_for_a_while_when_it_ends(
+    tmp_path: Path, router: dict[str, Any], ending: list[str]
+) -> None:
+    made = [one for one in template(OPERATOR, tmp_path, {"router": router}) if one["kind"] == "Deployment"]
+    containers = [one for each in made for one in each["spec"]["template"]["spec"]["containers"]]
+    hooks = {one["name"]: one["lifecycle"] for one in containers if "lifecycle" in one}
+    assert hooks == {name: {"preStop": {"sleep": {"seconds": 5}}} for name in ending}
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_where_routers_have_named_clients_those_who_scrape_are_let_in_too(tmp_path: Path, enabled: bool) -> None:
     gateway, prometheus = ({"podSelector": {"matchLabels": {"app": app}}} for app in ("gateway", "prometheus"))

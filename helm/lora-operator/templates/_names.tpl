@@ -77,6 +77,16 @@ from:
 {{- include "lora-operator.from" (dict "root" . "peers" $peers) }}
 {{- end -}}
 
+{{/* What the Service of the router API leads to goes on answering until kube-proxies and clients have heard of its end. */}}
+{{- define "lora-operator.leaves-first" -}}
+{{- with int .Values.router.preStopSeconds }}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* Who a binding is for. */}}
 {{- define "lora-operator.subjects" -}}
 subjects:
