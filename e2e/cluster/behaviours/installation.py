@@ -39,13 +39,14 @@ class Installation:
         kube = self.kube
         kube.run("create", "namespace", TEAM)
         kube.helm(
-            "install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM, "--create-namespace",
+            "upgrade", "--install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM,
+            "--create-namespace",
             "--values", str(self._values("operator", self.operator_values())), "--wait", "--timeout", "300s",
         )  # fmt: skip
         self._offer_adapters()
         kube.apply(config_map("model", {"config.json": json.dumps(MODEL_CONFIG).encode()}))
         kube.helm(
-            "install", PODS_RELEASE, str(ROOT / "helm" / "vllm-lora"), "-n", TEAM,
+            "upgrade", "--install", PODS_RELEASE, str(ROOT / "helm" / "vllm-lora"), "-n", TEAM,
             "--values", str(self._values("pods", pods_values())), "--wait", "--timeout", "300s",
         )  # fmt: skip
 
@@ -53,7 +54,6 @@ class Installation:
         repository, _, tag = OPERATOR_IMAGE.partition(":")
         return {
             "image": {"repository": repository, "tag": tag},
-            "adapterVolume": {"enabled": False},  # all pods have agents
             "agentToken": {"namespaces": [TEAM]},
         }
 
@@ -96,6 +96,11 @@ class Installation:
             self.kube.wait(TEAM, name, lambda pod: bool(pod) and is_ready(pod), max(1.0, deadline - time.monotonic()))
         return self.pods()
 
+    def spread(self) -> None:
+        """Roll the vLLM pods, so that they are on different nodes again after a drain."""
+        self.kube.run("rollout", "restart", f"statefulset/{STATEFULSET}", namespace=TEAM)
+        self.kube.run("rollout", "status", f"statefulset/{STATEFULSET}", "--timeout=280s", namespace=TEAM)
+
     def scale_operator(self, replicas: int) -> None:
         self.kube.run("scale", f"deployment/{OPERATOR_RELEASE}", f"--replicas={replicas}", namespace=SYSTEM)
         self.kube.run("rollout", "status", f"deployment/{OPERATOR_RELEASE}", "--timeout=180s", namespace=SYSTEM)
@@ -125,19 +130,11 @@ def pods_values() -> Json:
         "models": [{"name": BASE_MODEL, "model": "/model", "servedModelName": BASE_MODEL, "replicas": 2}],
         "modelDefaults": {
             "image": SIMULATOR_IMAGE,
-            "resources": {"limits": None, "requests": {"cpu": "20m", "memory": "64Mi"}},
+            "gpus": 0,
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
             "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
-            "terminationGracePeriodSeconds": 20,
             "volumes": [{"name": "model", "configMap": {"name": "model"}}],
             "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
-            "topologySpreadConstraints": [
-                {
-                    "maxSkew": 1,
-                    "topologyKey": "kubernetes.io/hostname",
-                    "whenUnsatisfiable": "ScheduleAnyway",
-                    "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "vllm"}},
-                }
-            ],
         },
         "delivery": {
             "kind": "podDisk",
