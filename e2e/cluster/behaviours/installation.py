@@ -21,6 +21,7 @@ PODS_RELEASE = "vllm"
 BASE_MODEL = "tiny"
 STORE = "store"
 ADAPTER = "sql"
+ADAPTERS = (ADAPTER, "poet")  # what the store has
 PODS = f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={PODS_RELEASE}"
 STATEFULSET = f"{PODS_RELEASE}-{BASE_MODEL}"
 ENGINES = f"{STATEFULSET}.{TEAM}.svc.cluster.local:8000"
@@ -37,7 +38,7 @@ class Installation:
     def install(self) -> None:
         """The commands of docs/install.md."""
         kube = self.kube
-        kube.run("create", "namespace", TEAM)
+        kube.apply(namespace(SYSTEM, "restricted"), namespace(TEAM, "baseline"))
         kube.helm(
             "upgrade", "--install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM,
             "--create-namespace",
@@ -63,8 +64,8 @@ class Installation:
             self.kube.helm("uninstall", release, "-n", namespace, "--ignore-not-found", "--wait", "--timeout", "300s")
         self.kube.run("delete", "namespace", TEAM, SYSTEM, "--ignore-not-found", "--timeout=180s")
 
-    def declare(self, name: str, replicas: int) -> None:
-        """A LoraAdapter for what the store has under this name."""
+    def declare(self, name: str, replicas: int, **deployment: object) -> None:
+        """A LoraAdapter for what the store has under this name; `deployment` is more of its deploymentConfig."""
         self.kube.apply(
             {
                 "apiVersion": "production-stack.vllm-project/v1alpha1",
@@ -73,7 +74,7 @@ class Installation:
                 "spec": {
                     "baseModel": BASE_MODEL,
                     "adapterSource": {"type": "http", "repository": f"http://{STORE}.{TEAM}.svc:8000/{name}/"},
-                    "deploymentConfig": {"replicas": replicas},
+                    "deploymentConfig": {"replicas": replicas, **deployment},
                 },
             }
         )
@@ -111,11 +112,10 @@ class Installation:
         self.kube.run("wait", "--for=delete", "pod", "-l", selector, "--timeout=180s", namespace=SYSTEM)
 
     def _offer_adapters(self) -> None:
-        files: dict[str, bytes] = {}
-        folder = write_adapter(self.directory / "adapters" / ADAPTER, base_model=BASE_MODEL, seed=1)
-        for file in folder.iterdir():
-            files[file.name] = file.read_bytes()
-        self.kube.apply(config_map("adapters", files), *store_objects())
+        for seed, name in enumerate(ADAPTERS):
+            folder = write_adapter(self.directory / "adapters" / name, base_model=BASE_MODEL, seed=seed)
+            self.kube.apply(config_map(f"adapter-{name}", {file.name: file.read_bytes() for file in folder.iterdir()}))
+        self.kube.apply(*store_objects())
         self.kube.run("wait", "--for=condition=Ready", f"pod/{STORE}", "--timeout=120s", namespace=TEAM)
 
     def _values(self, name: str, values: Json) -> Path:
@@ -143,6 +143,12 @@ def pods_values() -> Json:
     }
 
 
+def namespace(name: str, pod_security: str) -> dict[str, object]:
+    """As strict as the page says that the pods of each chart can bear."""
+    labels = {"pod-security.kubernetes.io/enforce": pod_security}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
 def config_map(name: str, files: dict[str, bytes]) -> dict[str, object]:
     return {
         "apiVersion": "v1",
@@ -162,7 +168,7 @@ def store_objects() -> list[dict[str, object]]:
         "command": ["python3", "-m", "http.server", "8000", "--directory", "/files"],
         "ports": [{"containerPort": 8000}],
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "files", "mountPath": f"/files/{ADAPTER}"}],
+        "volumeMounts": [{"name": name, "mountPath": f"/files/{name}"} for name in ADAPTERS],
     }
     pod: dict[str, object] = {
         "apiVersion": "v1",
@@ -172,7 +178,7 @@ def store_objects() -> list[dict[str, object]]:
             "automountServiceAccountToken": False,
             "nodeSelector": {"lora-operator.dev/asking": "true"},
             "containers": [container],
-            "volumes": [{"name": "files", "configMap": {"name": "adapters"}}],
+            "volumes": [{"name": name, "configMap": {"name": f"adapter-{name}"}} for name in ADAPTERS],
         },
     }
     service: dict[str, object] = {
