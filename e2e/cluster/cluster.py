@@ -51,8 +51,11 @@ MANIFESTS = Path(__file__).parent / "manifests"
 SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 ADMIN = "admin"
 START_SECONDS = 120.0
+# metrics come a while later, and nobody waits for them
+AWAITED = {"kube-system": "coredns", "local-path-storage": "local-path-provisioner"}
 POLL_SECONDS = 0.05
-ADDONS = {"coredns": "localhost/coredns:1", "local-path-provisioner": "localhost/local-path-provisioner:1"}
+# programs that run in pods, each in an image of its own
+ADDONS = {name: f"localhost/{name}:1" for name in ("coredns", "local-path-provisioner", "metrics-server")}
 
 
 class Cluster:
@@ -240,8 +243,8 @@ class Cluster:
             for node in nodes:
                 self.kubectl("wait", "--for=create", f"node/{node.layout.name}", timeout)
                 self.kubectl("wait", "--for=condition=Ready", f"node/{node.layout.name}", timeout)
-            for namespace in ("kube-system", "local-path-storage"):
-                self.kubectl("wait", "--for=condition=Available", "deployment", "--all", timeout, namespace=namespace)
+            for namespace, name in AWAITED.items():
+                self.kubectl("wait", "--for=condition=Available", f"deployment/{name}", timeout, namespace=namespace)
         except ClusterError:
             raise
         except Exception as error:

@@ -29,6 +29,12 @@ class Parts:
         self._started.append(process)
         return process
 
+    def forget(self) -> None:
+        """Leave them running, for whoever ends the cluster."""
+        for process in self._started:
+            process.returncode = 0  # nobody here waits for it
+        self._launcher.close()
+
     def close(self) -> None:
         """Take note of the ends of all, once they were ended."""
         for process in self._started:

@@ -18,6 +18,7 @@ from e2e.cluster.versions import (
     COREDNS_VERSION,
     KUBERNETES_PROGRAMS,
     LOCAL_PATH_PROVISIONER_VERSION,
+    METRICS_SERVER_VERSION,
     RUNC_VERSION,
     TOOLS_VERSION,
     module_directory,
@@ -82,6 +83,11 @@ MODULES = (
                 "github.com/rancher/local-path-provisioner", LOCAL_PATH_PROVISIONER_VERSION
             )
         },
+    ),
+    Module(
+        "metrics-server",
+        METRICS_SERVER_VERSION,
+        {"metrics-server": _package("sigs.k8s.io/metrics-server/cmd/metrics-server", METRICS_SERVER_VERSION)},
     ),
     Module(
         "cluster-tools",

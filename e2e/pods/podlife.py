@@ -53,6 +53,8 @@ class PodLife:
         self._start_time: str = (pod.get("status") or {}).get("startTime") or timestamp()
         self._dirty = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._ended = False  # all containers have, for good
+        self._gone = asyncio.Event()
         self._vanished = False
         self._published: Json | None = None
         status = pod.get("status") or {}
@@ -96,6 +98,7 @@ class PodLife:
     def vanish(self) -> None:
         """The object is gone from the API server, with or without our doing."""
         self._vanished = True
+        self._gone.set()
         self._leaving.set()
 
     async def finished(self) -> None:
@@ -124,15 +127,31 @@ class PodLife:
         self._directory.mkdir(parents=True, exist_ok=True)
         for volume in own_folders(self.pod, self._directory).values():
             volume.mkdir(parents=True, exist_ok=True)
+        publishing, gone = asyncio.create_task(self._publish()), asyncio.create_task(self._wait_until_gone())
+        try:
+            await self._run_until_leave(publishing)
+            await self._end_containers(0)  # one may have been about to start
+            self._ended = True
+            self._dirty.set()
+            await asyncio.wait([publishing, gone], return_when=asyncio.FIRST_COMPLETED)  # said, or unsaid for good
+        finally:
+            publishing.cancel()
+            gone.cancel()
+            await asyncio.gather(publishing, gone, return_exceptions=True)
+        shutil.rmtree(self._directory / "volumes", ignore_errors=True)
+        if not self._vanished:
+            await self._remove()
+
+    async def _run_until_leave(self, publishing: asyncio.Task[None]) -> None:
+        """Run the containers until the pod is to go, and end them within its grace period."""
         tasks: list[asyncio.Task[None]] = []
         try:
             if not self._leaving.is_set():
-                tasks = [asyncio.create_task(self._run_containers()), asyncio.create_task(self._publish())]
+                tasks = [asyncio.create_task(self._run_containers())]
                 tasks += [asyncio.create_task(self._keep_files())] if parts_of(self.pod) else []
-            leaving = asyncio.create_task(self._wait_for_leave())
-            tasks.append(leaving)
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
+            tasks.append(asyncio.create_task(self._wait_for_leave()))
+            await asyncio.wait([*tasks, publishing], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*tasks, publishing):
                 if task.done():
                     task.result()  # none ends by itself: it can only be an error, which must not pass unseen
             grace = 0.0 if self._vanished else float(self.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
@@ -141,14 +160,12 @@ class PodLife:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await self._end_containers(0)  # one may have been about to start
-        shutil.rmtree(self._directory / "volumes", ignore_errors=True)
-        if not self._vanished:
-            await self._say_the_last()
-            await self._remove()
 
     async def _wait_for_leave(self) -> None:
         await self._leaving.wait()
+
+    async def _wait_until_gone(self) -> None:
+        await self._gone.wait()
 
     async def _run_containers(self) -> None:
         """Native sidecars one after the other, each once the one before has started, and then all others."""
@@ -200,7 +217,7 @@ class PodLife:
         return sources
 
     def _status(self) -> Json:
-        return pod_status(
+        status = pod_status(
             self.pod,
             [item.state for item in self._main()],
             sidecars=[self.containers[name].state for name in self._sidecars],
@@ -209,21 +226,18 @@ class PodLife:
             start_time=self._start_time,
             now=timestamp(),
         )
-
-    async def _say_the_last(self) -> None:
-        """That it has ended, as a kubelet does before it takes the object away; where nobody hears, it goes unsaid."""
-        if self._published is not None:
-            with suppress(ApiError):
-                uid = self.pod["metadata"]["uid"]
-                await self._api.patch(
-                    f"{self._path()}/status", {"metadata": {"uid": uid}, "status": final_status(self._status())}
-                )
+        return final_status(status) if self._ended else status
 
     async def _publish(self) -> None:
-        """Write the status whenever it says something new; an API server that is away is asked again."""
-        while True:
+        """Write the status whenever it says something new, until it has said that all has ended.
+
+        An API server that is away is asked again.
+        """
+        ended = False
+        while not ended:
             await self._dirty.wait()
             self._dirty.clear()
+            ended = self._ended
             status = self._status()
             said = self._published is not None and _timeless(status) == _timeless(self._published)
             # the node controller makes the pods of a node that was late unready, which has to be put right
@@ -239,6 +253,7 @@ class PodLife:
                 if 400 <= error.status < 500 and error.status not in (409, 429):
                     raise
                 self._dirty.set()
+                ended = False
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._published = status

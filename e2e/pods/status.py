@@ -66,7 +66,7 @@ def pod_status(
     if not lacking and closed:
         message = "; ".join(f'corresponding condition of pod readiness gate "{name}" is not True' for name in closed)
         values["Ready"] = (False, "ReadinessGatesNotReady", message)
-    started = any("running" in item.state or item.restarts for item in containers)
+    started = any(item.state.keys() & {"running", "terminated"} or item.restarts for item in containers)
     return {
         "phase": "Running" if started else "Pending",
         "hostIP": host_ip,

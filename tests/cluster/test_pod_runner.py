@@ -114,13 +114,13 @@ def test_container_that_ends_again_and_again_waits_as_the_kubelet_has_it(
     for restarts in (1, 2):
         pods.kill_container(cluster.namespace, "vllm-0")
         pods.wait_restarted(cluster.namespace, "vllm-0", restarts)
-    waited = [
-        container["lastState"]["terminated"]["exitCode"]
+    waited = {
+        (container["restartCount"], container["lastState"]["terminated"]["exitCode"])
         for pod in cluster.history("vllm-0")
         for container in pod["status"].get("containerStatuses", ())
         if container["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff"
-    ]
-    assert waited == [137]  # the first restart came at once
+    }
+    assert waited == {(1, 137)}  # the first restart came at once
 
 
 def test_deleted_pod_says_how_its_containers_ended_before_it_goes(cluster: Cluster, pods: PodRunnerThread) -> None:

@@ -36,23 +36,28 @@ class Outcome:
 def asking(kube: Kube, namespace: str, adapter: str, engines: str, router: str) -> Iterator[dict[str, Outcome]]:
     """Ask until the block ends; the outcomes by way are complete after it."""
     outcomes = {way: Outcome() for way in WAYS}
-    kube.run("delete", "configmap", CONFIG, "--ignore-not-found", namespace=namespace)
+    names = [f"pod/asking-{way}" for way in WAYS]
+    _remove(kube, namespace, [*names, f"configmap/{CONFIG}"])
     kube.run("create", "configmap", CONFIG, f"--from-file=in_pod.py={SCRIPT}", namespace=namespace)
     for way in WAYS:
         kube.apply(client_pod(way, namespace, ["/asking/in_pod.py", way, adapter, engines, router]))
-    names = [f"pod/asking-{way}" for way in WAYS]
     kube.run("wait", "--for=condition=Ready", *names, "--timeout=120s", namespace=namespace)
     try:
         yield outcomes
-    finally:
         for way in WAYS:
             _finish(kube, namespace, f"asking-{way}", outcomes[way])
-        kube.run("delete", "--grace-period=0", "--force", *names, namespace=namespace)
+    finally:
+        _remove(kube, namespace, names)
+
+
+def _remove(kube: Kube, namespace: str, names: list[str]) -> None:
+    kube.run("delete", "--ignore-not-found", "--grace-period=0", "--force", *names, namespace=namespace)
 
 
 def _finish(kube: Kube, namespace: str, pod: str, outcome: Outcome) -> None:
     end = "import os, signal; os.kill(1, signal.SIGTERM)"
-    kube.run("exec", pod, "--", "python3", "-c", end, namespace=namespace)
+    # the container may end before kubectl has heard of the end of this command
+    kube.run("exec", pod, "--", "python3", "-c", end, namespace=namespace, check=False)
     kube.run("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{pod}", "--timeout=60s", namespace=namespace)
     said = json.loads(kube.run("logs", pod, namespace=namespace).splitlines()[-1])
     outcome.answered.update(said["answered"])

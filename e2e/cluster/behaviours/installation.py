@@ -21,6 +21,7 @@ PODS_RELEASE = "vllm"
 BASE_MODEL = "tiny"
 STORE = "store"
 ADAPTER = "sql"
+ADAPTERS = (ADAPTER, "poet")  # what the store has
 PODS = f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={PODS_RELEASE}"
 STATEFULSET = f"{PODS_RELEASE}-{BASE_MODEL}"
 ENGINES = f"{STATEFULSET}.{TEAM}.svc.cluster.local:8000"
@@ -37,15 +38,16 @@ class Installation:
     def install(self) -> None:
         """The commands of docs/install.md."""
         kube = self.kube
-        kube.run("create", "namespace", TEAM)
+        kube.apply(namespace(SYSTEM, "restricted"), namespace(TEAM, "baseline"))
         kube.helm(
-            "install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM, "--create-namespace",
+            "upgrade", "--install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM,
+            "--create-namespace",
             "--values", str(self._values("operator", self.operator_values())), "--wait", "--timeout", "300s",
         )  # fmt: skip
         self._offer_adapters()
         kube.apply(config_map("model", {"config.json": json.dumps(MODEL_CONFIG).encode()}))
         kube.helm(
-            "install", PODS_RELEASE, str(ROOT / "helm" / "vllm-lora"), "-n", TEAM,
+            "upgrade", "--install", PODS_RELEASE, str(ROOT / "helm" / "vllm-lora"), "-n", TEAM,
             "--values", str(self._values("pods", pods_values())), "--wait", "--timeout", "300s",
         )  # fmt: skip
 
@@ -53,7 +55,6 @@ class Installation:
         repository, _, tag = OPERATOR_IMAGE.partition(":")
         return {
             "image": {"repository": repository, "tag": tag},
-            "adapterVolume": {"enabled": False},  # all pods have agents
             "agentToken": {"namespaces": [TEAM]},
         }
 
@@ -63,8 +64,8 @@ class Installation:
             self.kube.helm("uninstall", release, "-n", namespace, "--ignore-not-found", "--wait", "--timeout", "300s")
         self.kube.run("delete", "namespace", TEAM, SYSTEM, "--ignore-not-found", "--timeout=180s")
 
-    def declare(self, name: str, replicas: int) -> None:
-        """A LoraAdapter for what the store has under this name."""
+    def declare(self, name: str, replicas: int, **deployment: object) -> None:
+        """A LoraAdapter for what the store has under this name; `deployment` is more of its deploymentConfig."""
         self.kube.apply(
             {
                 "apiVersion": "production-stack.vllm-project/v1alpha1",
@@ -73,7 +74,7 @@ class Installation:
                 "spec": {
                     "baseModel": BASE_MODEL,
                     "adapterSource": {"type": "http", "repository": f"http://{STORE}.{TEAM}.svc:8000/{name}/"},
-                    "deploymentConfig": {"replicas": replicas},
+                    "deploymentConfig": {"replicas": replicas, **deployment},
                 },
             }
         )
@@ -96,6 +97,11 @@ class Installation:
             self.kube.wait(TEAM, name, lambda pod: bool(pod) and is_ready(pod), max(1.0, deadline - time.monotonic()))
         return self.pods()
 
+    def spread(self) -> None:
+        """Roll the vLLM pods, so that they are on different nodes again after a drain."""
+        self.kube.run("rollout", "restart", f"statefulset/{STATEFULSET}", namespace=TEAM)
+        self.kube.run("rollout", "status", f"statefulset/{STATEFULSET}", "--timeout=280s", namespace=TEAM)
+
     def scale_operator(self, replicas: int) -> None:
         self.kube.run("scale", f"deployment/{OPERATOR_RELEASE}", f"--replicas={replicas}", namespace=SYSTEM)
         self.kube.run("rollout", "status", f"deployment/{OPERATOR_RELEASE}", "--timeout=180s", namespace=SYSTEM)
@@ -106,11 +112,10 @@ class Installation:
         self.kube.run("wait", "--for=delete", "pod", "-l", selector, "--timeout=180s", namespace=SYSTEM)
 
     def _offer_adapters(self) -> None:
-        files: dict[str, bytes] = {}
-        folder = write_adapter(self.directory / "adapters" / ADAPTER, base_model=BASE_MODEL, seed=1)
-        for file in folder.iterdir():
-            files[file.name] = file.read_bytes()
-        self.kube.apply(config_map("adapters", files), *store_objects())
+        for seed, name in enumerate(ADAPTERS):
+            folder = write_adapter(self.directory / "adapters" / name, base_model=BASE_MODEL, seed=seed)
+            self.kube.apply(config_map(f"adapter-{name}", {file.name: file.read_bytes() for file in folder.iterdir()}))
+        self.kube.apply(*store_objects())
         self.kube.run("wait", "--for=condition=Ready", f"pod/{STORE}", "--timeout=120s", namespace=TEAM)
 
     def _values(self, name: str, values: Json) -> Path:
@@ -125,25 +130,23 @@ def pods_values() -> Json:
         "models": [{"name": BASE_MODEL, "model": "/model", "servedModelName": BASE_MODEL, "replicas": 2}],
         "modelDefaults": {
             "image": SIMULATOR_IMAGE,
-            "resources": {"limits": None, "requests": {"cpu": "20m", "memory": "64Mi"}},
+            "gpus": 0,
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
             "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
-            "terminationGracePeriodSeconds": 20,
             "volumes": [{"name": "model", "configMap": {"name": "model"}}],
             "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
-            "topologySpreadConstraints": [
-                {
-                    "maxSkew": 1,
-                    "topologyKey": "kubernetes.io/hostname",
-                    "whenUnsatisfiable": "ScheduleAnyway",
-                    "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "vllm"}},
-                }
-            ],
         },
         "delivery": {
             "kind": "podDisk",
             "agent": {"image": OPERATOR_IMAGE},
         },
     }
+
+
+def namespace(name: str, pod_security: str) -> dict[str, object]:
+    """As strict as the page says that the pods of each chart can bear."""
+    labels = {"pod-security.kubernetes.io/enforce": pod_security}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def config_map(name: str, files: dict[str, bytes]) -> dict[str, object]:
@@ -165,7 +168,7 @@ def store_objects() -> list[dict[str, object]]:
         "command": ["python3", "-m", "http.server", "8000", "--directory", "/files"],
         "ports": [{"containerPort": 8000}],
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "files", "mountPath": f"/files/{ADAPTER}"}],
+        "volumeMounts": [{"name": name, "mountPath": f"/files/{name}"} for name in ADAPTERS],
     }
     pod: dict[str, object] = {
         "apiVersion": "v1",
@@ -175,7 +178,7 @@ def store_objects() -> list[dict[str, object]]:
             "automountServiceAccountToken": False,
             "nodeSelector": {"lora-operator.dev/asking": "true"},
             "containers": [container],
-            "volumes": [{"name": "files", "configMap": {"name": "adapters"}}],
+            "volumes": [{"name": name, "configMap": {"name": f"adapter-{name}"}} for name in ADAPTERS],
         },
     }
     service: dict[str, object] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -68,6 +69,17 @@ def test_exec_writes_to_the_volume_and_logs_tell_who_read_it(web: Kube) -> None:
     read = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8000/note').read().decode())"
     assert web.run("exec", POD, "--", "python3", "-c", read, namespace=NAMESPACE).strip() == "kept"
     assert "GET /note" in web.run("logs", POD, namespace=NAMESPACE)
+
+
+def test_metrics_of_nodes_and_pods_are_there_after_a_while(web: Kube) -> None:
+    if web.cluster is None:
+        pytest.skip("not every cluster has a metrics server")
+    web.run("wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=180s")
+    deadline = time.monotonic() + 120
+    while POD not in (shown := web.run("top", "pod", namespace=NAMESPACE, check=False)):
+        assert time.monotonic() < deadline, shown
+        time.sleep(1)  # metrics are gathered every 15 s, and nothing tells of it
+    assert "node1" in web.run("top", "node")
 
 
 def test_port_forward_leads_to_the_pod(web: Kube) -> None:

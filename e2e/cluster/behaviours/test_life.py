@@ -19,6 +19,7 @@ from e2e.cluster.behaviours.installation import (
     Installation,
 )
 from e2e.cluster.behaviours.kube import is_ready
+from e2e.cluster.parts import Parts
 from e2e.world.rest import Json
 
 Table = dict[str, dict[str, Outcome]]
@@ -128,3 +129,30 @@ def test_drained_node_gives_its_pods_to_others(installed: Installation, table: T
         assert all(pod["spec"]["nodeName"] != node for pod in pods)
     finally:
         installed.kube.run("uncordon", node)
+
+
+def test_lost_node_is_passed_by_and_comes_back(installed: Installation, table: Table) -> None:
+    """kubelet and containerd of a node end, its containers go on: as when a machine is cut off from the control plane.
+
+    The node is NotReady after its grace period, and its pods with it; the router and the Service lead to others then.
+    """
+    cluster = installed.kube.cluster
+    if cluster is None or len(cluster.nodes()) < 2:
+        pytest.skip("a second node that can be cut off is needed")
+    installed.spread()
+    lost = cluster.nodes()[1]
+    placed = {pod["spec"]["nodeName"] for pod in installed.wait_pods(2)}
+    assert lost.layout.name in placed, f"no pod is on {lost.layout.name}: {placed}"
+    parts = Parts(cluster.layout, detached=True)
+    with users(installed, table, "node lost and back"):
+        for daemon in ("kubelet", "containerd"):
+            lost.kill_daemon(daemon)
+        try:
+            installed.kube.run("wait", "--for=condition=Ready=Unknown", f"node/{lost.layout.name}", "--timeout=120s")
+        finally:
+            for daemon in ("containerd", "kubelet"):
+                lost.start_daemon(parts, daemon)
+        installed.kube.run("wait", "--for=condition=Ready", f"node/{lost.layout.name}", "--timeout=120s")
+        installed.wait_pods(2)
+        installed.wait_adapter(ADAPTER)
+    parts.forget()
