@@ -74,8 +74,8 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "held",
-        "key", "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest", "names", "names_there",
+        "_below", "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names",
+        "held", "key", "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest", "names", "names_there",
         "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
@@ -87,6 +87,7 @@ class PodLedger:
         self.held: dict[str, Copy] = {}  # of the copies, those of which nothing is here yet, see holding
         self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
         self.lowest: int | None = None  # see lowest_priority
+        self._below: dict[int, tuple[int, int]] = {}  # see held_below
         self.largest: float | None = None  # see largest_share
         self.later_bytes = self.later_slots = 0
         self._foreign = 0, 0  # (slots, bytes) in `later` of what is not ours
@@ -124,6 +125,14 @@ class PodLedger:
             self.lowest = min([copy.adapter.priority for copy in self.copies.values()])
         return self.lowest
 
+    def held_below(self, priority: int) -> tuple[int, int]:
+        """(slots, bytes) that lower priorities than this hold here. Asked more often than it changes."""
+        found = self._below.get(priority)
+        if found is None:
+            sizes = [copy.bytes for copy in self.copies.values() if copy.adapter.priority < priority]
+            found = self._below[priority] = len(sizes), sum(sizes)
+        return found
+
     def domain(self, topology_key: str) -> str:
         """Where the pod stands, by a node label (see topology)."""
         found = self.domains.get(topology_key)
@@ -141,6 +150,8 @@ class PodLedger:
         """Count a copy among what stays."""
         key, name = copy.adapter.key, copy.adapter.name
         self.copies[key] = copy
+        if self._below:
+            self._below.clear()
         if self.lowest is not None and copy.adapter.priority < self.lowest:
             self.lowest = copy.adapter.priority
         if self.largest is not None and copy.share > self.largest:
@@ -157,6 +168,8 @@ class PodLedger:
         """Count a copy no longer, nor its load if that has begun with this plan."""
         key, name = copy.adapter.key, copy.adapter.name
         del self.copies[key]
+        if self._below:
+            self._below.clear()
         self.held.pop(key, None)
         self.abort(copy)
         if copy.adapter.priority == self.lowest:
@@ -189,6 +202,7 @@ class PodLedger:
         """Count a held copy with another size."""
         self.later_bytes += size - copy.bytes
         copy.bytes = size
+        self._below.clear()
 
     def shortage(self, size: int, own: Copy | None = None) -> tuple[int, int]:
         """(slots, bytes) that would have to leave before a copy of this size fits in `own`'s place or a new one."""

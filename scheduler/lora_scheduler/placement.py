@@ -76,14 +76,14 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
     open_pods = board.below(allotment, reach, allotments)
     prices: dict[str, preemption.Cost] = {}
     for ledger in open_pods:
-        cost = _price(allotment, ledger, reach, allotments)
+        cost = _price(allotment, ledger, reach, allotments, board.has_spare)
         if cost is not None:
             prices[ledger.key] = cost
     while prices and _lacks(allotment, wanted):
         lowest = min(prices.values())
         ledger = board.best(allotment, [pod for pod in open_pods if prices.get(pod.key) == lowest])
         del prices[ledger.key]
-        price = _price(allotment, ledger, reach, allotments)
+        price = _price(allotment, ledger, reach, allotments, board.has_spare)
         if price != lowest:
             # what was a spare copy, or a second replica, no longer is one, as another one of its adapter has gone
             if price is not None:
@@ -98,11 +98,13 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
 
 
 def _price(
-    allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment]
+    allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment], spare: bool
 ) -> preemption.Cost | None:
-    size = allotment.bytes_on(ledger.key)
-    weaker = preemption.weaker(ledger, reach, allotments)
-    return preemption.cheapest(weaker, *ledger.shortage(size, allotment.pending.get(ledger.key)), allotments)
+    slots, size = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
+    lower_slots, lower_bytes = ledger.held_below(reach)
+    if not spare and (lower_slots < slots or lower_bytes < size):
+        return None  # as on most pods: to be found out quickly
+    return preemption.cheapest(preemption.weaker(ledger, reach, allotments), slots, size, allotments)
 
 
 def _lacks(allotment: Allotment, wanted: int) -> bool:

@@ -130,8 +130,9 @@ def test_an_event_concerns_only_those_who_have_to_do_with_it() -> None:
     assert not fleet.active
     assert not fleet.apply(Change(pods=[pods[0]]))
     assert fleet.apply(Change(pods=[replace(pods[0], residents=(a_copy("a"),))])) == ["b"]
-    assert sorted(fleet.apply(Change(pods=[replace(pods[1], ready=False)]))) == ["b", "c", "d"]
-    assert [allotment.adapter.key for allotment in fleet.active] == ["b", "c", "d"]
+    assert [one.adapter.key for one in fleet.waiting] == ["b"]
+    assert sorted(fleet.apply(Change(pods=[replace(pods[1], ready=False)]))) == ["c", "d"]
+    assert not fleet.active and sorted(one.adapter.key for one in fleet.waiting) == ["b", "c", "d"]
 
 
 def test_copies_on_every_pod_share_the_demand_anew_when_a_pod_goes() -> None:
