@@ -80,6 +80,12 @@ class Fleet:
                 for resident in residents:
                     yield self._ledgers[pod], resident
 
+    def residents(self, adapter: str) -> Iterator[tuple[str, Resident]]:
+        """What of an adapter is on the pods, each with the pod's key."""
+        for pod, residents in self._found.get(adapter, {}).items():
+            for resident in residents:
+                yield pod, resident
+
     def overfull(self) -> list[PodLedger]:
         """The pods where more would stay than a limit allows."""
         return [pod for pod in self.pods if pod.later_slots > pod.slot_limit or pod.later_bytes > pod.byte_limit]
@@ -102,7 +108,7 @@ class Fleet:
                     heappush(others, (stirred.order, stirred))
             stirred_first = bool(others) and (not line or others[0][0] < line[-1].order)
             following = others[0][1] if stirred_first else line[-1] if line else None
-            priority = None if following is None else following.adapter.priority
+            priority = None if following is None else following.adapter.effective_priority
             if levels and (priority is None or levels[-1] > priority):
                 priority = levels[-1]
             if level is not None and (priority is None or priority < level):
@@ -110,15 +116,15 @@ class Fleet:
                 yield None
                 continue
             if levels and levels[-1] == priority:
-                of_level = [one for one in line if one.adapter.priority == priority]
+                of_level = [one for one in line if one.adapter.effective_priority == priority]
                 if self._wake(levels.pop(), of_level, lowest):
-                    left = [one for one in self.active if one.adapter.priority <= priority]
+                    left = [one for one in self.active if one.adapter.effective_priority <= priority]
                     line = sorted(left, key=_order, reverse=True)
                 continue
             if following is None:
                 return
             (heappop(others) if stirred_first else line.pop())
-            turn, level = following.order, following.adapter.priority
+            turn, level = following.order, following.adapter.effective_priority
             yield following
 
     def wake(self) -> None:
@@ -289,7 +295,7 @@ class Fleet:
             self.waiting.discard(adapter.key)
             old.withdraw()
             self._forget(old.adapter)
-        self._priorities[adapter.priority] += 1
+        self._priorities[adapter.effective_priority] += 1
         self._followed.add(adapter)
         if old is None:
             return self._groups.join(adapter)
@@ -310,12 +316,12 @@ class Fleet:
 
     def _forget(self, adapter: Adapter) -> None:
         self._followed.discard(adapter)
-        self._priorities[adapter.priority] -= 1
-        if not self._priorities[adapter.priority]:
-            del self._priorities[adapter.priority]
+        self._priorities[adapter.effective_priority] -= 1
+        if not self._priorities[adapter.effective_priority]:
+            del self._priorities[adapter.effective_priority]
 
     def _wanted(self, adapter: Adapter, group: Group) -> tuple[int, int]:
-        if adapter.yields:
+        if adapter.idle:
             return 0, 0  # as many as are there, see _open
         if adapter.replica_policy is not ReplicaPolicy.AUTO:
             return wanted_copies(adapter, group, 0, 0.0)
@@ -329,7 +335,7 @@ class Fleet:
         """Open the account, with the copies that are there."""
         wanted, most = self._wanted(adapter, group)
         share = share_of(adapter, wanted)
-        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0 and not adapter.yields
+        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0 and not adapter.idle
         needed = min(wanted, adapter.replicas) if adapter.replica_policy is ReplicaPolicy.AUTO else wanted
         order = order_of(adapter, share)
         allotment = Allotment(adapter, group, wanted, share, order, self.stirred, everywhere, most, needed)
@@ -346,7 +352,7 @@ class Fleet:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
                     as_wanted &= enter_found(allotment, ledger, found[pod])
-            if adapter.yields:
+            if adapter.idle:
                 allotment.want_no_more()
         allotment.sound = as_wanted
         self.holding.ask(allotment)
@@ -355,7 +361,7 @@ class Fleet:
         """Bring an account that was at rest up to date on these pods only: one with a copy on every pod would take long
         to open anew at each event. False if it is no longer at rest, and has to be opened all the same."""
         adapter = allotment.adapter
-        if adapter.yields or adapter.replica_policy is ReplicaPolicy.AUTO:
+        if adapter.idle or adapter.replica_policy is ReplicaPolicy.AUTO:
             return False  # the number of its copies depends on those that are there
         wanted, _ = self._wanted(adapter, allotment.group)
         share = share_of(adapter, wanted)

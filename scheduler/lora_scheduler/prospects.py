@@ -43,8 +43,8 @@ class Waiting:
     def add(self, allotment: Allotment) -> None:
         adapter = allotment.adapter
         kind = Kind(adapter.base_model, reach(adapter), adapter.rank, adapter.bytes)
-        self.levels.setdefault(adapter.priority, {}).setdefault(kind, {})[adapter.key] = allotment
-        self._entered[adapter.key] = adapter.priority, kind
+        self.levels.setdefault(adapter.effective_priority, {}).setdefault(kind, {})[adapter.key] = allotment
+        self._entered[adapter.key] = adapter.effective_priority, kind
         self._missing[adapter.key] = allotment.missing
         self._in_order = None
 

@@ -59,7 +59,7 @@ def _free_in_all(fleet: Fleet) -> dict[str, int]:
 
 def _first_in_line(allotment: Allotment) -> tuple[int, bool, Order]:
     adapter = allotment.adapter
-    return -adapter.priority, bool(allotment.kept), order_of(adapter, allotment.share)
+    return -adapter.effective_priority, bool(allotment.kept), order_of(adapter, allotment.share)
 
 
 def _lacks(allotment: Allotment, fleet: Fleet) -> bool:

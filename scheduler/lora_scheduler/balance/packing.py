@@ -43,7 +43,7 @@ def pack(lacking: list[Allotment], shifting: Shifting, waiting: Iterable[Allotme
     if len(begun) * MUCH > len(shifting.fleet.pods):
         lacking = sorted({*lacking, *(one for one in waiting if not one.moving)}, key=attrgetter("order"))
     packing = _Packing(shifting, begun)
-    for _, level in groupby(lacking, key=lambda allotment: -allotment.adapter.priority):
+    for _, level in groupby(lacking, key=lambda allotment: -allotment.adapter.effective_priority):
         line = list(level)
         for allotment in line:
             packing.serve(allotment, 1)
@@ -88,12 +88,12 @@ class _Packing:
 
     def _take_over(self, allotment: Allotment) -> PodLedger | None:
         """The pod where a second replica of the same priority, that has not begun either, leaves enough room."""
-        size, priority = allotment.adapter.bytes, allotment.adapter.priority
+        size, priority = allotment.adapter.bytes, allotment.adapter.effective_priority
         allotments = self._shifting.fleet.allotments
         enough = [
             copy
             for copy in self._shifting.steps.begun()
-            if copy.adapter.priority == priority
+            if copy.adapter.effective_priority == priority
             and _has_seconds(allotments[copy.adapter.key])
             and free_bytes(copy.ledger) + copy.bytes >= size
             and may_hold(allotment, copy.ledger)
