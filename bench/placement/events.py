@@ -13,7 +13,7 @@ from bench.placement.fleets import LARGE, MIDDLE, Shape, another, build
 from bench.placement.records import Record, record
 from lora_scheduler import Adapter, Load, Plan, Planner, Pod, Resident, plan
 
-RUNS = 40  # of each kind of event
+RUNS, CROWDED_RUNS = 40, 10  # of each kind of event
 REPORT = "pod reports"
 
 
@@ -60,14 +60,20 @@ class _Fleet:
 
 
 def measure(quick: bool) -> Iterator[Record]:
-    """`seconds` per kind of event; what follows from it (loads, unloads reported) counts as events of its own."""
-    shape = Shape(*(MIDDLE if quick else LARGE), 1.0, 0.8)
+    """`seconds` per kind of event; what follows from it (loads, unloads reported) counts as events of its own. In a
+    fleet with room, and in one where a quarter of what is wanted has none."""
+    size = MIDDLE if quick else LARGE
+    yield from _measure("events", Shape(*size, 1.0, 0.8), RUNS)
+    yield from _measure("crowded", Shape(*size, 1.0, 1.3, priorities=4), CROWDED_RUNS)
+
+
+def _measure(section: str, shape: Shape, runs: int) -> Iterator[Record]:
     fleet = _at_rest(shape)
     rng = random.Random("events")
-    for _ in range(RUNS):
+    for _ in range(runs):
         _one_of_each(fleet, rng)
     for what, seconds in fleet.seconds.items():
-        yield record("events", shape, OURS, what=what, seconds=seconds)
+        yield record(section, shape, OURS, what=what, seconds=seconds)
 
 
 def _at_rest(shape: Shape) -> _Fleet:

@@ -15,6 +15,7 @@ from lora_scheduler import plan
 
 SECONDS = 8.0  # how long one figure may be repeated
 MOST_RUNS = 30
+CROWDED = ((0.98, 1, "cold at 98 % use"), (1.3, 4, "cold at 130 %, 4 priorities"))
 
 
 def measure(quick: bool) -> Iterator[Record]:
@@ -27,6 +28,9 @@ def measure(quick: bool) -> Iterator[Record]:
         seconds = 0.5 if quick else SECONDS
         yield record("timings", shape, OURS, what="cold", seconds=_timed(partial(plan, empty), seconds))
         yield record("timings", shape, OURS, what="steady", seconds=_timed(partial(plan, full), seconds))
+        for use, priorities, what in CROWDED if (adapters, pods) == LARGE else ():
+            crowded = build(Shape(adapters, pods, 1.0, use, priorities=priorities))
+            yield record("timings", shape, OURS, what=what, seconds=_timed(partial(plan, crowded), seconds))
         for method in BASELINES:
             taken = _timed(partial(method.place, empty, {}), seconds / 4)
             yield record("timings", shape, method.name, what="cold", seconds=taken)

@@ -29,7 +29,6 @@ from lora_scheduler.model import (
     Snapshot,
     Unload,
     UnloadCause,
-    yielding,
 )
 from lora_scheduler.planner import plan
 from lora_scheduler.queries import AdapterStatus, Schedule, get_adapter_status, get_pod_adapters, schedule_adapter
@@ -71,5 +70,4 @@ __all__ = [
     "plan",
     "schedule_adapter",
     "simulate",
-    "yielding",
 ]

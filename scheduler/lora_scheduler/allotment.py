@@ -223,7 +223,7 @@ class Allotment:
         copy.ledger.release(copy)
         if self.kept.pop(copy.ledger.key, None) is None:
             del self.pending[copy.ledger.key]
-        if self.adapter.yields:
+        if self.adapter.idle:
             self.want_no_more()
 
     def _note(self) -> None:
@@ -239,7 +239,7 @@ def share_of(adapter: Adapter, wanted: int) -> float:
     A whole number of 1 / SHARES_PER_UNIT: such numbers add up exactly (to 8 million requests per second), in whatever
     order copies come and go, so that nothing depends on that order and nothing is left over.
     """
-    if adapter.yields:
+    if adapter.idle:
         return 0.0
     share = 1.0 if adapter.demand is None else adapter.demand
     if wanted > 1:

@@ -92,6 +92,11 @@ class Board:
             reach |= {key: pod for key, pod in self._spare.items() if pod.target and key in group.matching}
         return [pod for key, pod in reach.items() if key not in allotment.kept and loadable(allotment.adapter, pod)]
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether `below` has found spare copies anywhere."""
+        return bool(self._spare)
+
     def _line(self, group: Group) -> Line:
         line = self._lines.get(id(group))
         if line is None:

@@ -47,4 +47,4 @@ def _price(pod: PodLedger, allotment: Allotment, allotments: Mapping[str, Allotm
 def _are_leaving(pod: PodLedger, allotments: Mapping[str, Allotment]) -> bool:
     """Whether something is on its way out that nobody uses."""
     owners = [allotments.get(resident.adapter or "") for resident in pod.pod.residents]
-    return any(one is not None and one.adapter.yields and pod.key not in one.kept for one in owners)
+    return any(one is not None and one.adapter.idle and pod.key not in one.kept for one in owners)

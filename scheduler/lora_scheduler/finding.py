@@ -46,7 +46,7 @@ def copies_on(pod: Pod) -> Copies:
 def order_of(adapter: Adapter, share: float) -> Order:
     """Who is served first: the highest priority, then whose copies get the most requests (where that is unknown, all
     are alike), then the oldest. Largest shares first is what makes loads even (Graham's rule)."""
-    return -adapter.priority, -share if adapter.demand is not None else 0.0, adapter.age_rank, adapter.key
+    return -adapter.effective_priority, -share if adapter.demand is not None else 0.0, adapter.age_rank, adapter.key
 
 
 def copy_of(allotment: Allotment, ledger: PodLedger, residents: Iterable[Resident]) -> Copy:

@@ -16,6 +16,7 @@ from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.holding import Holding
 from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import Adapter, Places, Pod, ReplicaPolicy, Resident, ResidentState
+from lora_scheduler.prospects import Waiting
 from lora_scheduler.replicas import Followed, wanted_copies
 from lora_scheduler.starting import Starting
 
@@ -39,8 +40,9 @@ class Fleet:
 
     Most adapters are at rest: as many copies as wanted are there, in the wanted version, where they may be. No step of
     a round would do anything about them, so that a round goes through the `active` ones only; what it changes in
-    others, it finds in `stirred`. `apply` sets all accounts that are not at rest back to what is really there. So the
-    accounts of a round, and with them the plan, are the same whatever was planned before.
+    others, it finds in `stirred`. Those that only lack copies become active where they have a prospect (`waiting`).
+    `apply` sets all accounts that are not at rest back to what is really there. So the accounts of a round, and with
+    them the plan, are the same whatever was planned before.
     """
 
     def __init__(self, hot_share: float) -> None:
@@ -58,6 +60,7 @@ class Fleet:
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
         self.targets: set[str] = set()  # the pods that can take loads
+        self.waiting = Waiting()  # who lacks copies and is at rest otherwise: see `wake`
         self.starting = Starting()  # the loads of those that are at rest otherwise
         self.holding = Holding(self.allotments, self._ledgers, self.blocks)
 
@@ -77,14 +80,22 @@ class Fleet:
                 for resident in residents:
                     yield self._ledgers[pod], resident
 
+    def residents(self, adapter: str) -> Iterator[tuple[str, Resident]]:
+        """What of an adapter is on the pods, each with the pod's key."""
+        for pod, residents in self._found.get(adapter, {}).items():
+            for resident in residents:
+                yield pod, resident
+
     def overfull(self) -> list[PodLedger]:
         """The pods where more would stay than a limit allows."""
         return [pod for pod in self.pods if pod.later_slots > pod.slot_limit or pod.later_bytes > pod.byte_limit]
 
-    def in_turn(self) -> Iterator[Allotment | None]:
-        """The active ones, and those that the round stirs before their turn has come; highest priority first. After
-        those of each priority, None."""
+    def in_turn(self, lowest: int | None) -> Iterator[Allotment | None]:
+        """The active ones, those that wait and have a prospect when their priority comes, and those that the round
+        stirs before their turn has come; highest priority first. After those of each priority, None. `lowest`: the
+        lowest priority whose room may be taken, None if none may."""
         line = sorted(self.active, key=_order, reverse=True)
+        levels = sorted(self.waiting.levels)  # that are still to be woken
         others: list[tuple[Order, Allotment]] = []
         seen = 0
         turn: Order | None = None
@@ -97,15 +108,38 @@ class Fleet:
                     heappush(others, (stirred.order, stirred))
             stirred_first = bool(others) and (not line or others[0][0] < line[-1].order)
             following = others[0][1] if stirred_first else line[-1] if line else None
-            if level is not None and (following is None or following.adapter.priority < level):
+            priority = None if following is None else following.adapter.effective_priority
+            if levels and (priority is None or levels[-1] > priority):
+                priority = levels[-1]
+            if level is not None and (priority is None or priority < level):
                 level = None
                 yield None
+                continue
+            if levels and levels[-1] == priority:
+                of_level = [one for one in line if one.adapter.effective_priority == priority]
+                if self._wake(levels.pop(), of_level, lowest):
+                    left = [one for one in self.active if one.adapter.effective_priority <= priority]
+                    line = sorted(left, key=_order, reverse=True)
                 continue
             if following is None:
                 return
             (heappop(others) if stirred_first else line.pop())
-            turn, level = following.order, following.adapter.priority
+            turn, level = following.order, following.adapter.effective_priority
             yield following
+
+    def wake(self) -> None:
+        """Make those active for which there is room by now, without taking that of anybody else."""
+        for priority in sorted(self.waiting.levels, reverse=True):
+            self._wake(priority, (), None)
+
+    def _wake(self, priority: int, others: Iterable[Allotment], lowest: int | None) -> bool:
+        spare = lowest is not None and any(self.allotments[key].spare for key in self._followed.adapters)
+        woken = self.waiting.wake(priority, others, self.pods, lowest, anybody=spare)
+        for allotment in woken:
+            allotment.active = True
+            self.waiting.discard(allotment.adapter.key)
+        self.active += woken
+        return bool(woken)
 
     def worked(self) -> list[Allotment]:
         """All whose account may have changed in this round, in the order in which they are served."""
@@ -189,11 +223,15 @@ class Fleet:
     def _judge(self, allotment: Allotment) -> None:
         """Whether an account is at rest: what is there is as it should be, and all else can begin to load."""
         self._crowding.note(allotment)
+        self.waiting.discard(allotment.adapter.key)
+        complete = _is_complete(allotment)
         if (
             allotment.sound
-            and _is_complete(allotment)
+            and (complete or _only_lacks(allotment))
             and all(copy.starts or copy.current is not None for copy in allotment.kept.values())
         ):
+            if not complete:
+                self.waiting.add(allotment)
             for copy in allotment.kept.values():
                 if copy.starts:
                     self.starting.add(copy, allotment.order)
@@ -254,9 +292,10 @@ class Fleet:
         old = self.allotments.get(adapter.key)
         self._abandoned.discard(adapter.key)
         if old is not None:
+            self.waiting.discard(adapter.key)
             old.withdraw()
             self._forget(old.adapter)
-        self._priorities[adapter.priority] += 1
+        self._priorities[adapter.effective_priority] += 1
         self._followed.add(adapter)
         if old is None:
             return self._groups.join(adapter)
@@ -267,6 +306,7 @@ class Fleet:
 
     def _remove_adapter(self, key: str) -> None:
         allotment = self.allotments.pop(key)
+        self.waiting.discard(key)
         allotment.withdraw()
         self._crowding.forget(key)
         self._groups.leave(allotment.adapter)
@@ -276,12 +316,12 @@ class Fleet:
 
     def _forget(self, adapter: Adapter) -> None:
         self._followed.discard(adapter)
-        self._priorities[adapter.priority] -= 1
-        if not self._priorities[adapter.priority]:
-            del self._priorities[adapter.priority]
+        self._priorities[adapter.effective_priority] -= 1
+        if not self._priorities[adapter.effective_priority]:
+            del self._priorities[adapter.effective_priority]
 
     def _wanted(self, adapter: Adapter, group: Group) -> tuple[int, int]:
-        if adapter.yields:
+        if adapter.idle:
             return 0, 0  # as many as are there, see _open
         if adapter.replica_policy is not ReplicaPolicy.AUTO:
             return wanted_copies(adapter, group, 0, 0.0)
@@ -295,7 +335,7 @@ class Fleet:
         """Open the account, with the copies that are there."""
         wanted, most = self._wanted(adapter, group)
         share = share_of(adapter, wanted)
-        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0 and not adapter.yields
+        everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0 and not adapter.idle
         needed = min(wanted, adapter.replicas) if adapter.replica_policy is ReplicaPolicy.AUTO else wanted
         order = order_of(adapter, share)
         allotment = Allotment(adapter, group, wanted, share, order, self.stirred, everywhere, most, needed)
@@ -312,7 +352,7 @@ class Fleet:
                 ledger = self._ledgers[pod]
                 if ledger.counts:
                     as_wanted &= enter_found(allotment, ledger, found[pod])
-            if adapter.yields:
+            if adapter.idle:
                 allotment.want_no_more()
         allotment.sound = as_wanted
         self.holding.ask(allotment)
@@ -321,7 +361,7 @@ class Fleet:
         """Bring an account that was at rest up to date on these pods only: one with a copy on every pod would take long
         to open anew at each event. False if it is no longer at rest, and has to be opened all the same."""
         adapter = allotment.adapter
-        if adapter.yields or adapter.replica_policy is ReplicaPolicy.AUTO:
+        if adapter.idle or adapter.replica_policy is ReplicaPolicy.AUTO:
             return False  # the number of its copies depends on those that are there
         wanted, _ = self._wanted(adapter, allotment.group)
         share = share_of(adapter, wanted)
@@ -349,3 +389,8 @@ class Fleet:
 def _is_complete(allotment: Allotment) -> bool:
     """Whether as many copies are kept as there should be, no more and no less."""
     return allotment.missing == 0 if allotment.everywhere else len(allotment.kept) == allotment.wanted
+
+
+def _only_lacks(allotment: Allotment) -> bool:
+    """Whether fewer copies are kept than there should be, and all of those are missed."""
+    return not allotment.everywhere and len(allotment.kept) < allotment.wanted == allotment.needed

@@ -13,10 +13,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from lora_scheduler.errors import InvalidSnapshot
+from lora_scheduler.allotment import Allotment
+from lora_scheduler.errors import InvalidSnapshot, UnknownAdapter
 from lora_scheduler.fleet import NOWHERE, Change, Fleet
 from lora_scheduler.model import Adapter, Places, Plan, Pod, Policy, Refusal, Snapshot
 from lora_scheduler.planner import DEFAULT, Round, decide, plan, plan_of
+from lora_scheduler.queries import AdapterStatus, status_of
+from lora_scheduler.reasons import reasons
 from lora_scheduler.refusals import Refusals
 from lora_scheduler.validation import check
 
@@ -100,12 +103,32 @@ class Planner:
         Raises InvalidSnapshot, and then takes in nothing of it.
         """
         self._given = None
+        if self._last is not None and not removed_adapters and not removed_pods:  # what is as it was is no change
+            adapters = [adapter for adapter in adapters if self._adapters.get(adapter.key) != adapter]
+            pods = [pod for pod in pods if self._pods.get(pod.key) != pod]
         change = Change(adapters, pods, frozenset(removed_adapters), frozenset(removed_pods))
         return self._next(
             change,
             _changed("adapter", self._adapters, {a.key: a for a in adapters}, change.removed_adapters),
             _changed("pod", self._pods, {p.key: p for p in pods}, change.removed_pods),
         )
+
+    def explain(self, adapter_key: str) -> tuple[Refusal, ...]:
+        """As `lora_scheduler.explain`, from what the last plan has worked out. Raises UnknownAdapter."""
+        done, allotment, _ = self._known(adapter_key)
+        return reasons(allotment, done.fleet, done.steps)
+
+    def get_adapter_status(self, adapter_key: str) -> AdapterStatus:
+        """As `lora_scheduler.get_adapter_status`, from what the last plan has worked out. Raises UnknownAdapter."""
+        done, allotment, made = self._known(adapter_key)
+        return status_of(allotment.adapter, made, done.fleet.residents(adapter_key))
+
+    def _known(self, adapter_key: str) -> tuple[Round, Allotment, Plan]:
+        if self._last is None or self._made is None or adapter_key not in self._last.fleet.allotments:
+            raise UnknownAdapter(
+                f"adapter {adapter_key!r} is not in what was planned last; ask for one of its {len(self._adapters)}"
+            )
+        return self._last, self._last.fleet.allotments[adapter_key], self._made
 
     def _next(self, change: Change, adapters: dict[str, Adapter], pods: dict[str, Pod]) -> Plan:
         if self._made is not None and not (

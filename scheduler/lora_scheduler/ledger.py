@@ -74,9 +74,9 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_foreign", "_namesakes", "answers", "byte_limit", "copies", "counts", "domains", "foreign_names", "held",
-        "key", "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest", "names", "names_there",
-        "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "_below", "_foreign", "_namesakes", "answers", "bounds", "byte_limit", "copies", "counts", "domains",
+        "foreign_names", "held", "key", "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest",
+        "names", "names_there", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -87,6 +87,8 @@ class PodLedger:
         self.held: dict[str, Copy] = {}  # of the copies, those of which nothing is here yet, see holding
         self.load = 0.0  # expected requests per second, exact whatever the order (see allotment.share_of)
         self.lowest: int | None = None  # see lowest_priority
+        self._below: dict[int, tuple[int, int]] = {}  # see held_below
+        self.bounds: dict[tuple[int, int], tuple[int, int] | None] = {}  # see preemption.bound
         self.largest: float | None = None  # see largest_share
         self.later_bytes = self.later_slots = 0
         self._foreign = 0, 0  # (slots, bytes) in `later` of what is not ours
@@ -116,13 +118,26 @@ class PodLedger:
         slots, size = len(staying), sum(staying)
         self.later_slots += slots - self._foreign[0]
         self.later_bytes += size - self._foreign[1]
+        self.bounds.clear()
         self._foreign = slots, size
 
     def lowest_priority(self) -> int | None:
         """The lowest priority that holds room here; None if nobody does. Asked more often than it changes."""
         if self.lowest is None and self.copies:
-            self.lowest = min([copy.adapter.priority for copy in self.copies.values()])
+            self.lowest = min([copy.adapter.effective_priority for copy in self.copies.values()])
         return self.lowest
+
+    def held_below(self, priority: int) -> tuple[int, int]:
+        """(slots, bytes) that lower priorities than this hold here. Asked more often than it changes."""
+        found = self._below.get(priority)
+        if found is None:
+            sizes = [copy.bytes for copy in self.copies.values() if copy.adapter.effective_priority < priority]
+            found = self._below[priority] = len(sizes), sum(sizes)
+        return found
+
+    def _changed(self) -> None:
+        self._below.clear()
+        self.bounds.clear()
 
     def domain(self, topology_key: str) -> str:
         """Where the pod stands, by a node label (see topology)."""
@@ -141,8 +156,10 @@ class PodLedger:
         """Count a copy among what stays."""
         key, name = copy.adapter.key, copy.adapter.name
         self.copies[key] = copy
-        if self.lowest is not None and copy.adapter.priority < self.lowest:
-            self.lowest = copy.adapter.priority
+        if self._below or self.bounds:
+            self._changed()
+        if self.lowest is not None and copy.adapter.effective_priority < self.lowest:
+            self.lowest = copy.adapter.effective_priority
         if self.largest is not None and copy.share > self.largest:
             self.largest = copy.share
         first = self.names.setdefault(name, key)
@@ -157,9 +174,11 @@ class PodLedger:
         """Count a copy no longer, nor its load if that has begun with this plan."""
         key, name = copy.adapter.key, copy.adapter.name
         del self.copies[key]
+        if self._below or self.bounds:
+            self._changed()
         self.held.pop(key, None)
         self.abort(copy)
-        if copy.adapter.priority == self.lowest:
+        if copy.adapter.effective_priority == self.lowest:
             self.lowest = None
         if copy.share == self.largest:
             self.largest = None
@@ -189,6 +208,7 @@ class PodLedger:
         """Count a held copy with another size."""
         self.later_bytes += size - copy.bytes
         copy.bytes = size
+        self._changed()
 
     def shortage(self, size: int, own: Copy | None = None) -> tuple[int, int]:
         """(slots, bytes) that would have to leave before a copy of this size fits in `own`'s place or a new one."""

@@ -95,13 +95,8 @@ class Selector:
     match_expressions: tuple[Requirement, ...] = ()
 
 
-YIELDING = -(1 << 62)  # below it are the priorities of adapters that nobody uses; no person gives such
-
-
-def yielding(last_used: int) -> int:
-    """The priority of an adapter that may stay while nobody wants its room: the longer ago it was used (in seconds
-    since the epoch), the lower. See Adapter.yields."""
-    return YIELDING - (1 << 40) + max(0, min(last_used, (1 << 40) - 1))
+YIELDING = -(1 << 62)  # below it is the idle tier: effective priorities of adapters that nobody uses
+LONGEST_AGO = 1 << 40  # in seconds since the epoch; times are told apart from 0 to this
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +106,10 @@ class Adapter:
     `previous_pods` are the pods that are known to have held it last (by its published status, say): of the pods that
     are allowed, those are taken first, so that a copy comes back to where its files are. It never overrides a limit.
 
-    One that `yields` keeps the copies of the wanted version that it has, whatever `replicas` says, and gets no others:
-    its room is for whoever lacks room, also where that one preempts nobody.
+    One with `idle_since` is in the idle tier: nobody has used it since that time (in seconds since the epoch). It keeps
+    the copies of the wanted version that it has, whatever `replicas` says, and gets no others: its room is for whoever
+    lacks room, also where that one preempts nobody; of several, from the one that was used the longest ago.
+    `effective_priority` follows: that of an idle one is below all that can be given.
     """
 
     key: str
@@ -133,10 +130,18 @@ class Adapter:
     age_rank: int = 0  # the smaller, the older: the first tie-break within a priority, then the key
     features: frozenset[str] = frozenset()
     previous_pods: frozenset[str] = frozenset()
+    idle_since: int | None = None
+    effective_priority: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        effective = self.priority
+        if isinstance(self.idle_since, int):  # else it is refused with the snapshot
+            effective = YIELDING - LONGEST_AGO + max(0, min(self.idle_since, LONGEST_AGO - 1))
+        object.__setattr__(self, "effective_priority", effective)
 
     @property
-    def yields(self) -> bool:
-        return self.priority < YIELDING
+    def idle(self) -> bool:
+        return self.idle_since is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from lora_scheduler import preemption
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.board import Board, options
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import YIELDING, UnloadCause
+
+PODS_PRICED, MOST_PRICED = (
+    32,
+    128,
+)  # in the order of what they cost at least: so many if they differ little, and at most
 
 
 def grow(allotment: Allotment) -> None:
@@ -73,21 +79,16 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
     if not _lacks(allotment, wanted):
         return
     adapter = allotment.adapter
-    open_pods = board.below(allotment, reach, allotments)
-    prices: dict[str, preemption.Cost] = {}
-    for ledger in open_pods:
-        cost = _price(allotment, ledger, reach, allotments)
-        if cost is not None:
-            prices[ledger.key] = cost
+    prices = _prices(allotment, board.below(allotment, reach, allotments), reach, allotments, board)
     while prices and _lacks(allotment, wanted):
-        lowest = min(prices.values())
-        ledger = board.best(allotment, [pod for pod in open_pods if prices.get(pod.key) == lowest])
+        lowest = min([price for _, price in prices.values()])
+        ledger = board.best(allotment, [pod for pod, price in prices.values() if price == lowest])
         del prices[ledger.key]
-        price = _price(allotment, ledger, reach, allotments)
+        price = _price(allotment, ledger, reach, allotments, board.has_spare)
         if price != lowest:
             # what was a spare copy, or a second replica, no longer is one, as another one of its adapter has gone
             if price is not None:
-                prices[ledger.key] = price
+                prices[ledger.key] = ledger, price
             continue
         needed = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
         weaker = preemption.weaker(ledger, reach, allotments)
@@ -97,12 +98,38 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
         board.note(ledger)
 
 
+def _prices(
+    allotment: Allotment, pods: Sequence[PodLedger], reach: int, allotments: Mapping[str, Allotment], board: Board
+) -> dict[str, tuple[PodLedger, preemption.Cost]]:
+    """What room for a copy costs on the pods; in large fleets only where that is the least, or about as little."""
+    line: list[tuple[preemption.Cost, float, str, PodLedger]] = []
+    own = {*allotment.pending, *allotment.evicted, *allotment.dropped}
+    for ledger in pods:
+        least: preemption.Cost | None = preemption.SPARE, 0
+        if not board.has_spare and ledger.key not in own:
+            least = preemption.bound(ledger, allotment.adapter.bytes, reach)
+        if least is not None:
+            line.append((least, ledger.load, ledger.key, ledger))
+    line.sort(key=itemgetter(0, 1, 2))
+    found: dict[str, tuple[PodLedger, preemption.Cost]] = {}
+    enough = len(line) if allotment.everywhere else PODS_PRICED + allotment.needed
+    for place, (least, _, key, ledger) in enumerate(line):
+        if place >= enough and found and (least >= min([cost for _, cost in found.values()]) or place >= MOST_PRICED):
+            break
+        cost = _price(allotment, ledger, reach, allotments, board.has_spare)
+        if cost is not None:
+            found[key] = ledger, cost
+    return found
+
+
 def _price(
-    allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment]
+    allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment], spare: bool
 ) -> preemption.Cost | None:
-    size = allotment.bytes_on(ledger.key)
-    weaker = preemption.weaker(ledger, reach, allotments)
-    return preemption.cheapest(weaker, *ledger.shortage(size, allotment.pending.get(ledger.key)), allotments)
+    slots, size = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
+    lower_slots, lower_bytes = ledger.held_below(reach)
+    if not spare and (lower_slots < slots or lower_bytes < size):
+        return None  # as on most pods: to be found out quickly
+    return preemption.cheapest(preemption.weaker(ledger, reach, allotments), slots, size, allotments)
 
 
 def _lacks(allotment: Allotment, wanted: int) -> bool:

@@ -64,8 +64,7 @@ def plan(snapshot: Snapshot, policy: Policy = DEFAULT) -> Plan:
 
 def plan_of(done: Round, assignments: Mapping[str, tuple[str, ...]]) -> Plan:
     """What a round has decided. The assignments are those of all adapters, by key."""
-    missing = {allotment.adapter.key: allotment.missing for allotment in done.worked}
-    lacking = {key: missing[key] for key in sorted(missing) if missing[key] > 0}
+    lacking = done.fleet.waiting.missing(done.worked)
     return Plan(
         assignments=assignments,
         actions=done.steps.actions,
@@ -114,7 +113,7 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         fill(one, wanted, allotments, board, up_to if spare or up_to > lowest_priority else None)
         start(one, fleet, steps)
 
-    for turn in fleet.in_turn():
+    for turn in fleet.in_turn(lowest_priority):
         if turn is None:
             for allotment in further:
                 serve(allotment, allotment.needed)
@@ -130,11 +129,17 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         if not turn.sound:
             roll_out(turn, rollout)
     shifting = Shifting(fleet, steps)
-    pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
+    pack([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting, fleet.waiting)
     select([a for a in fleet.worked() if not a.everywhere and a.missing > 0 and not a.moving], shifting)
     # what has been moved, and preempted, may have made more room than the other board knows of
+    if fleet.stirred:
+        fleet.wake()
     board = Board(fleet.pods, scorers, close)
-    for allotment in fleet.worked():
+    worked = fleet.worked()
+    for allotment in worked:
+        if not allotment.kept and not allotment.moving and not allotment.everywhere:
+            fill(allotment, min(allotment.needed, 1), allotments, board)  # first replicas before second ones
+    for allotment in worked:
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
             fill(allotment, allotment.needed, allotments, board)
             if not allotment.everywhere:

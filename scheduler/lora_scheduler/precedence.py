@@ -66,7 +66,7 @@ def _enough(wanting: Iterable[Allotment]) -> Room:
 def _rank(wanting: list[Allotment], free: Room) -> None:
     levels: dict[int, list[Allotment]] = {}
     for allotment in wanting:
-        levels.setdefault(allotment.adapter.priority, []).append(allotment)
+        levels.setdefault(allotment.adapter.effective_priority, []).append(allotment)
     for priority in sorted(levels, reverse=True):
         level = levels[priority]
         slots, size = _wants(level)

@@ -13,19 +13,20 @@ from operator import itemgetter
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.ledger import Copy, PodLedger
-from lora_scheduler.model import YIELDING, Adapter, PreemptionPolicy, UnloadCause
+from lora_scheduler.model import YIELDING, Adapter, PreemptionPolicy, ReplicaPolicy, UnloadCause
 
 Cost = tuple[int, int]  # highest standing among the victims, how many
 
 # The standing of a copy without which nothing would be missing; only what nobody uses goes before. That of all others
 # is twice their priority, and one more for a first replica.
 SPARE = 2 * YIELDING
+KNOWN = 64  # bounds that are kept of one pod
 
 
 def standing(copy: Copy, allotments: Mapping[str, Allotment]) -> int:
     """How firmly a copy holds its room."""
     allotment = allotments[copy.adapter.key]
-    return SPARE if allotment.spare else 2 * copy.adapter.priority + is_first(copy, allotment)
+    return SPARE if allotment.spare else 2 * copy.adapter.effective_priority + is_first(copy, allotment)
 
 
 def is_first(copy: Copy, allotment: Allotment) -> bool:
@@ -91,7 +92,7 @@ def relieve(ledger: PodLedger, allotments: Mapping[str, Allotment]) -> None:
 
 def reach(adapter: Adapter) -> int:
     """The priority below which it may take the room of others: who preempts nobody has the room that nobody uses."""
-    return adapter.priority if adapter.preemption is PreemptionPolicy.LOWER_PRIORITY else YIELDING
+    return adapter.effective_priority if adapter.preemption is PreemptionPolicy.LOWER_PRIORITY else YIELDING
 
 
 def weaker(ledger: PodLedger, priority: int, allotments: Mapping[str, Allotment]) -> list[Copy]:
@@ -100,15 +101,53 @@ def weaker(ledger: PodLedger, priority: int, allotments: Mapping[str, Allotment]
     return [
         copy
         for copy in ledger.copies.values()
-        if copy.adapter.priority < priority
-        or (copy.adapter.priority == priority and copy.residents and allotments[copy.adapter.key].spare)
+        if copy.adapter.effective_priority < priority
+        or (copy.adapter.effective_priority == priority and copy.residents and allotments[copy.adapter.key].spare)
     ]
+
+
+def bound(ledger: PodLedger, size: int, reach: int) -> Cost | None:
+    """What the room for a copy of this size costs there at least, in that of priorities below `reach`; None if even all
+    of them have too little. It goes by how many replicas adapters ask for, not by how many they have: that is known
+    until something on the pod changes."""
+    asked = size, reach
+    known = ledger.bounds
+    if asked not in known:
+        if len(known) >= KNOWN:
+            known.clear()
+        known[asked] = _bound(ledger, *ledger.shortage(size), reach)
+    return known[asked]
+
+
+def _bound(ledger: PodLedger, slots: int, size: int, reach: int) -> Cost | None:
+    held_slots, held_bytes = ledger.held_below(reach)
+    if held_slots < slots or held_bytes < size:
+        return None
+    ranked = [
+        (
+            2 * adapter.effective_priority + (adapter.replicas < 2 and adapter.replica_policy is ReplicaPolicy.FIXED),
+            copy.bytes,
+        )
+        for copy in ledger.copies.values()
+        if (adapter := copy.adapter).effective_priority < reach
+    ]
+    ranked.sort()
+    freed = 0
+    for count, (highest, copy_bytes) in enumerate(ranked, 1):
+        freed += copy_bytes
+        if count >= slots and freed >= size and (count == len(ranked) or ranked[count][0] > highest):
+            return highest, _count([other for _, other in ranked[:count]], slots, size)
+    return SPARE, 0  # nothing is there, and nothing has to leave
 
 
 def _fewest(copies: Sequence[Copy], slots: int, size: int) -> int:
     """How many of them are needed; together they are enough."""
+    return _count([copy.bytes for copy in copies], slots, size)
+
+
+def _count(sizes: list[int], slots: int, size: int) -> int:
     count = freed = 0
-    for copy_bytes in sorted((copy.bytes for copy in copies), reverse=True):
+    for copy_bytes in sorted(sizes, reverse=True):
         if count >= slots and freed >= size:
             break
         count += 1

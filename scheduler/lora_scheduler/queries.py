@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lora_scheduler.errors import UnknownAdapter
-from lora_scheduler.model import Adapter, Load, Pod, Policy, Refusal, ResidentState, Snapshot
+from lora_scheduler.model import Adapter, Load, Plan, Pod, Policy, Refusal, Resident, ResidentState, Snapshot
 from lora_scheduler.planner import DEFAULT, plan
 
 
@@ -51,25 +51,30 @@ def get_adapter_status(adapter_key: str, snapshot: Snapshot, policy: Policy = DE
         raise UnknownAdapter(
             f"adapter {adapter_key!r} is not in the snapshot; ask for one of its {len(snapshot.adapters)}"
         )
-    made = plan(snapshot, policy)
+    residents = ((pod.key, resident) for pod in snapshot.pods for resident in pod.residents if resident.owned)
+    return status_of(adapter, plan(snapshot, policy), [one for one in residents if one[1].adapter == adapter_key])
+
+
+def status_of(adapter: Adapter, made: Plan, residents: Iterable[tuple[str, Resident]]) -> AdapterStatus:
+    """The status by a plan; `residents` are those of this adapter, each with its pod."""
+    key = adapter.key
     found: dict[str, set[str]] = {"loaded": set(), "loading": set(), "outdated": set()}
-    for pod in snapshot.pods:
-        for resident in pod.residents:
-            if not resident.owned or resident.adapter != adapter_key or resident.state is ResidentState.UNLOADING:
-                continue
-            if resident.version != adapter.version:
-                found["outdated"].add(pod.key)
-            else:
-                found["loaded" if resident.state is ResidentState.LOADED else "loading"].add(pod.key)
+    for pod, resident in residents:
+        if resident.state is ResidentState.UNLOADING:
+            continue
+        if resident.version != adapter.version:
+            found["outdated"].add(pod)
+        else:
+            found["loaded" if resident.state is ResidentState.LOADED else "loading"].add(pod)
     return AdapterStatus(
-        adapter=adapter_key,
-        assigned=made.assignments[adapter_key],
+        adapter=key,
+        assigned=made.assignments[key],
         loaded=tuple(sorted(found["loaded"])),
         loading=tuple(sorted(found["loading"])),
         outdated=tuple(sorted(found["outdated"])),
-        waiting=tuple(entry for entry in made.waiting if entry[0].adapter == adapter_key),
-        missing=made.missing.get(adapter_key, 0),
-        refusals=made.refusals.get(adapter_key, ()),
+        waiting=tuple(entry for entry in made.waiting if entry[0].adapter == key),
+        missing=made.missing.get(key, 0),
+        refusals=made.refusals.get(key, ()),
     )
 
 

@@ -13,7 +13,7 @@ from lora_scheduler.rendezvous import weight
 def bar(allotment: Allotment) -> None:
     """Set those copies aside that may not stay where they are. To be done for all adapters before any is asked which of
     the others it can do without: what is set aside counts for no load."""
-    yields = allotment.adapter.yields
+    yields = allotment.adapter.idle
     for copy in list(allotment.kept.values()):
         stays = copy.ledger.key in allotment.group.matching
         if not stays or (yields and (copy.current is None or not keeps(copy))):

@@ -61,8 +61,8 @@ class Starting:
         self.settle()
         merged: list[Load] = []
         done = 0
-        others.sort(key=lambda other: -other[1].adapter.priority)
-        for priority, group in groupby(others, key=lambda other: other[1].adapter.priority):
+        others.sort(key=lambda other: -other[1].adapter.effective_priority)
+        for priority, group in groupby(others, key=lambda other: other[1].adapter.effective_priority):
             place = bisect_left(self.entries, ((1 - priority,),))
             merged += self.loads[done:place]
             merged += [load for load, _ in group]

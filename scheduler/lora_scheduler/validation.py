@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from lora_scheduler.errors import InvalidPolicy, InvalidSnapshot
 from lora_scheduler.model import (
+    YIELDING,
     Adapter,
     Pod,
     Policy,
@@ -74,6 +75,14 @@ def _check_adapter(adapter: Adapter) -> None:
     for what, number in (("priority", adapter.priority), ("age_rank", adapter.age_rank)):
         if not isinstance(number, int):
             raise InvalidSnapshot(f"adapter {adapter.key!r} has {what} {number!r}; use a whole number")
+    if abs(adapter.priority) >= -YIELDING:
+        raise InvalidSnapshot(
+            f"adapter {adapter.key!r} has priority {adapter.priority}; use one of fewer than 19 digits"
+        )
+    if adapter.idle_since is not None and not isinstance(adapter.idle_since, int):
+        raise InvalidSnapshot(
+            f"adapter {adapter.key!r} has idle_since {adapter.idle_since!r}; use whole seconds since the epoch, or None"
+        )
     for what, value, kind in (
         ("preemption", adapter.preemption, PreemptionPolicy),
         ("replica_policy", adapter.replica_policy, ReplicaPolicy),

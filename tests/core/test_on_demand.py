@@ -14,7 +14,7 @@ from lora_operator.api.usage_record import CONFIG_MAP, Use, entry_of
 from lora_operator.desired.adapters import desired
 from lora_operator.informers.usage_record import Requests
 from lora_operator.manager import loop
-from lora_scheduler import ReplicaPolicy, yielding
+from lora_scheduler import ReplicaPolicy
 from tests.core.builders import a_resource, a_source, found
 from tests.core.fleet import Fleet, a_fleet
 from tests.core.test_activity import ask, asking
@@ -63,18 +63,18 @@ def test_who_was_asked_for_is_wanted_as_declared() -> None:
 @pytest.mark.parametrize(("last", "used"), [({("ns", "sql"): NOW - 301}, NOW - 301), ({("ns", "other"): NOW}, 0)])
 def test_who_was_not_gives_way_by_its_last_use(last: dict[tuple[str, str], float], used: float) -> None:
     adapter = wanted(Use(last, NOW, 300.0))
-    assert adapter.yields and adapter.priority == yielding(int(used))
+    assert adapter.idle_since == int(used) and adapter.priority == 7
     assert (adapter.replicas, adapter.replica_policy) == (0, ReplicaPolicy.FIXED)
 
 
 def test_no_replicas_unload_it_whatever_was_asked() -> None:
     for last in ({}, {("ns", "sql"): NOW}):
         adapter = wanted(Use(last, NOW, 300.0), replicas=0, replicaPolicy="Fixed")
-        assert not adapter.yields and adapter.replicas == 0
+        assert not adapter.idle and adapter.replicas == 0
 
 
 def test_who_is_loaded_on_startup_is_wanted_whether_it_is_used_or_not() -> None:
-    assert not wanted(Use({}, NOW, 300.0), loadOnStartup=True).yields
+    assert not wanted(Use({}, NOW, 300.0), loadOnStartup=True).idle
 
 
 async def test_an_adapter_is_loaded_when_it_is_asked_for_and_not_before(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_stays_when_nobody_asks_any_more_and_survives_a_restart(tmp_path: 
         somebody_asks(fleet, "sql")
         await fleet.until(lambda: fleet.ready("sql"))
         somebody_asks(fleet, "sql", ago=60)
-        await fleet.until(lambda: fleet.adapter("sql").yields)
+        await fleet.until(lambda: fleet.adapter("sql").idle)
         await fleet.settle()
         await fleet.restart()
         await fleet.until(lambda: fleet.operator.loop.reconciler.last is not None)
@@ -141,7 +141,7 @@ async def test_the_longest_unused_goes_first_and_never_one_that_is_always_loaded
         for name, gone, ages in (("a", "", {}), ("b", "", {"a": 60}), ("c", "a", {"b": 50}), ("d", "c", {"c": 70})):
             for other, ago in ages.items():
                 somebody_asks(fleet, other, ago=ago)
-                await fleet.until(lambda other=other: fleet.adapter(other).yields)  # type: ignore[misc]
+                await fleet.until(lambda other=other: fleet.adapter(other).idle)  # type: ignore[misc]
             somebody_asks(fleet, name)
             await fleet.until(lambda name=name, gone=gone: name in fleet.on("p0") and gone not in fleet.on("p0"))  # type: ignore[misc]
         await fleet.settle()
@@ -157,7 +157,7 @@ async def test_one_that_is_used_past_the_routers_keeps_its_place(tmp_path: Path)
         await fleet.until(lambda: fleet.ready("used") and fleet.ready("unused"))
         async with asking(fleet.engines["p0"], "used", 0.02):
             somebody_asks(fleet, "used", "unused", ago=60)
-            await fleet.until(lambda: fleet.adapter("unused").yields and not fleet.adapter("used").yields)
+            await fleet.until(lambda: fleet.adapter("unused").idle and not fleet.adapter("used").idle)
             somebody_asks(fleet, "new")
             await fleet.until(lambda: fleet.on("p0") == ["new", "used"])
 
@@ -184,7 +184,7 @@ async def test_a_changed_version_of_an_unused_one_is_not_rolled_out(tmp_path: Pa
         somebody_asks(fleet, "sql")
         await fleet.until(lambda: fleet.ready("sql"))
         somebody_asks(fleet, "sql", ago=60)
-        await fleet.until(lambda: fleet.adapter("sql").yields)
+        await fleet.until(lambda: fleet.adapter("sql").idle)
         fleet.write("sql", seed=7)
         await fleet.until(lambda: not fleet.listed())
         await fleet.until(lambda: fleet.condition("sql")["reason"] == "LoadOnDemand")

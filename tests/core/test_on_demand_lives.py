@@ -104,7 +104,7 @@ class Life:
         for key in made.missing:
             adapter = self.world.adapters[key]
             for pod in self.world.pods.values():
-                firm = [one for one in pod.residents if not self.world.adapters[one.adapter or ""].yields]
+                firm = [one for one in pod.residents if not self.world.adapters[one.adapter or ""].idle]
                 size = sum(one.bytes for one in firm) + adapter.bytes
                 room = len(firm) < pod.host_slots and (pod.memory_bytes is None or size <= pod.memory_bytes)
                 assert pod.key in made.assignments[key] or not room

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lora_scheduler import Adapter, Plan, Planner, Pod, Policy, ReplicaPolicy, Requirement, Selector, plan, yielding
+from lora_scheduler import Adapter, Plan, Planner, Pod, Policy, ReplicaPolicy, Requirement, Selector, plan
 from tests.scheduler.builders import GIB, a_pod, an_adapter
 from tests.scheduler.test_incremental_planning import assert_same
 from tests.scheduler.world import World
@@ -154,9 +154,9 @@ class Life(RuleBasedStateMachine):
     def some_adapters_fall_idle_and_others_are_used_again(self, share: float) -> None:
         for key, adapter in sorted(self.world.adapters.items()):
             idle = self.dice.random() < share
-            if idle != adapter.yields:
-                priority = yielding(self.dice.choice((1, 2, 3))) if idle else self.dice.choice((0, 0, 1))
-                self.world.adapters[key] = replace(adapter, priority=priority)
+            if idle != adapter.idle:
+                since = self.dice.choice((1, 2, 3)) if idle else None
+                self.world.adapters[key] = replace(adapter, idle_since=since, priority=self.dice.choice((0, 0, 1)))
 
     @rule(factor=st.sampled_from((0.2, 1.1, 5.0)))
     def demand_changes(self, factor: float) -> None:
@@ -194,7 +194,7 @@ class LifeRemembered(Life):
     def weights_change_in_a_fleet_at_rest(self) -> None:
         self.failures_are_due_again()
         self.come_to_rest()
-        used = {key for key, adapter in self.world.adapters.items() if not adapter.yields}
+        used = {key for key, adapter in self.world.adapters.items() if not adapter.idle}
         before = {key: len(places) for key, places in self.made.assignments.items() if places and key in used}
         for key in sorted(before)[::2]:
             adapter = self.world.adapters[key]

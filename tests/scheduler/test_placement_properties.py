@@ -71,7 +71,7 @@ def check(world: World, policy: Policy, made: Plan) -> None:
     for key, adapter in world.adapters.items():
         assigned, missing = made.assignments[key], made.missing.get(key, 0)
         assert list(assigned) == sorted(set(assigned))
-        if adapter.yields:
+        if adapter.idle:
             assert_it_only_stays(world, made, adapter)
         elif adapter.replica_policy is ReplicaPolicy.FIXED:
             assert len(assigned) + missing == adapter.replicas
@@ -131,7 +131,7 @@ def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -
     if (
         serving
         and adapter.replicas
-        and not adapter.yields
+        and not adapter.idle
         and {gone.get((p.key, r.name)) for p, r in serving} == {UnloadCause.SURPLUS}
     ):
         assert all(
@@ -144,7 +144,7 @@ def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -
 
 def assert_no_inversion(snapshot: Snapshot, made: Plan) -> None:
     """At rest, no adapter is refused while there is room, or lower priorities hold the room that it needs."""
-    priorities = {adapter.key: adapter.priority for adapter in snapshot.adapters}
+    priorities = {adapter.key: adapter.effective_priority for adapter in snapshot.adapters}
     for adapter in snapshot.adapters:
         if not made.missing.get(adapter.key):
             continue
@@ -154,7 +154,7 @@ def assert_no_inversion(snapshot: Snapshot, made: Plan) -> None:
             beside = [r for r in pod.residents if not r.owned or r.adapter != adapter.key]
             beside = [r for r in beside if not r.owned or priorities[r.adapter or ""] >= YIELDING]
             if adapter.preemption is PreemptionPolicy.LOWER_PRIORITY:
-                beside = [r for r in beside if not r.owned or priorities[r.adapter or ""] >= adapter.priority]
+                beside = [r for r in beside if not r.owned or priorities[r.adapter or ""] >= adapter.effective_priority]
             assert not fits(adapter, pod, beside), f"{adapter.key} is refused on {pod.key}, which has room for it"
 
 

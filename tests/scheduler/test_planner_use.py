@@ -16,6 +16,9 @@ from lora_scheduler import (
     Requirement,
     Selector,
     Snapshot,
+    UnknownAdapter,
+    explain,
+    get_adapter_status,
     plan,
 )
 from lora_scheduler.allotment import NOTHING
@@ -23,7 +26,7 @@ from lora_scheduler.filters import DECLARED, first_refusal
 from lora_scheduler.fleet import Change, Fleet
 from lora_scheduler.groups import selects
 from lora_scheduler.ledger import PodLedger
-from tests.scheduler.builders import a_copy, a_pod, a_snapshot, an_adapter, holding, loads
+from tests.scheduler.builders import LOADING, a_copy, a_pod, a_snapshot, an_adapter, holding, loads
 
 LACKING = a_snapshot(an_adapter("a"), an_adapter("b"), a_pod(slots=1))
 
@@ -123,6 +126,28 @@ def test_begins_from_scratch_after_something_broke_a_round() -> None:
     assert loads(made) == [("a", "p1"), ("b", "p1"), ("c", "p1")]
 
 
+def test_an_update_that_says_nothing_new_gives_the_plan_that_was_made() -> None:
+    planner = Planner()
+    made = planner.plan(a_snapshot(an_adapter("a"), a_pod()))
+    assert planner.update(pods=[a_pod()], adapters=[an_adapter("a")]) is made
+    assert planner.update(pods=[a_pod(slots=1)], adapters=[an_adapter("a")]) is not made
+
+
+def test_a_planner_explains_and_tells_status_as_a_plan_from_scratch_does() -> None:
+    adapters = [an_adapter("a", replicas=2, version="v2"), an_adapter("b", replicas=3), an_adapter("c", rank=64)]
+    pods = [holding(a_pod("p1", slots=2), a_copy("a"), a_copy("b", state=LOADING)), a_pod("p2", slots=1)]
+    snapshot = a_snapshot(*adapters, *pods)
+    planner = Planner()
+    with pytest.raises(UnknownAdapter, match="adapter 'a' is not in what was planned last"):
+        planner.explain("a")
+    planner.plan(snapshot)
+    for adapter in adapters:
+        assert planner.explain(adapter.key) == explain(adapter.key, snapshot)
+        assert planner.get_adapter_status(adapter.key) == get_adapter_status(adapter.key, snapshot)
+    with pytest.raises(UnknownAdapter, match="'nobody'"):
+        planner.get_adapter_status("nobody")
+
+
 def test_an_event_concerns_only_those_who_have_to_do_with_it() -> None:
     adapters = [an_adapter(key) for key in "abcdef"]
     pods = [holding(a_pod(f"p{n}"), a_copy(a), a_copy(b)) for n, (a, b) in enumerate(zip("ace", "bdf", strict=True))]
@@ -130,8 +155,9 @@ def test_an_event_concerns_only_those_who_have_to_do_with_it() -> None:
     assert not fleet.active
     assert not fleet.apply(Change(pods=[pods[0]]))
     assert fleet.apply(Change(pods=[replace(pods[0], residents=(a_copy("a"),))])) == ["b"]
-    assert sorted(fleet.apply(Change(pods=[replace(pods[1], ready=False)]))) == ["b", "c", "d"]
-    assert [allotment.adapter.key for allotment in fleet.active] == ["b", "c", "d"]
+    assert [one.adapter.key for one in fleet.waiting] == ["b"]
+    assert sorted(fleet.apply(Change(pods=[replace(pods[1], ready=False)]))) == ["c", "d"]
+    assert not fleet.active and sorted(one.adapter.key for one in fleet.waiting) == ["b", "c", "d"]
 
 
 def test_copies_on_every_pod_share_the_demand_anew_when_a_pod_goes() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lora_scheduler import LoadCause, Pod, Policy, Reason, ReplicaPolicy, plan, yielding
+from lora_scheduler import LoadCause, Pod, Policy, Reason, ReplicaPolicy, plan
 from tests.scheduler.builders import (
     a_copy,
     a_foreigner,
@@ -102,7 +102,7 @@ def test_a_version_that_has_failed_does_not_surge_to_pod_after_pod() -> None:
 
 
 def test_what_nobody_uses_leaves_for_a_surge() -> None:
-    idle = an_adapter("idle", priority=yielding(7))
+    idle = an_adapter("idle", idle_since=7)
     made = plan_for(
         NEW, idle, *(holding(one_slot(key), OLD) for key in ("p1", "p2")), holding(one_slot("p3"), a_copy(idle))
     )

@@ -19,7 +19,6 @@ from lora_scheduler import (
     Selector,
     Snapshot,
     plan,
-    yielding,
 )
 from tests.scheduler.builders import GIB, a_copy, a_pod, an_adapter
 from tests.scheduler.world import World
@@ -37,7 +36,8 @@ def an_arbitrary_adapter(dice: random.Random, key: str) -> Adapter:
         version=dice.choice(VERSIONS),
         bytes=dice.choice((1, 1, 2, 2, 3, 4)) * GIB // 2,
         rank=dice.choice((8, 8, 8, 8, 8, 32)),
-        priority=dice.choice((0, 0, 1, 2, 3, yielding(7))),
+        priority=dice.choice((0, 0, 1, 2, 3)),
+        idle_since=dice.choice((None,) * 5 + (7,)),
         preemption=dice.choice((PreemptionPolicy.LOWER_PRIORITY,) * 3 + (PreemptionPolicy.NONE,)),
         replicas=dice.choice((0, 1, 1, 2, 2, 2, 3)),
         replica_policy=dice.choice((ReplicaPolicy.FIXED,) * 4 + (ReplicaPolicy.ALL_PODS, ReplicaPolicy.AUTO)),
@@ -169,8 +169,8 @@ class Walk:
 
     def an_adapter_falls_idle_or_is_used_again(self) -> None:
         if adapter := self._adapter():
-            priority = self.dice.choice((0, 1)) if adapter.yields else yielding(self.dice.choice((1, 2, 3)))
-            self.world.adapters[adapter.key] = replace(adapter, priority=priority)
+            since = None if adapter.idle else self.dice.choice((1, 2, 3))
+            self.world.adapters[adapter.key] = replace(adapter, idle_since=since, priority=self.dice.choice((0, 1)))
 
     def an_adapter_changes(self) -> None:
         if adapter := self._adapter():

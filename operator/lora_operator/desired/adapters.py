@@ -21,7 +21,7 @@ from lora_operator.informers.holdings import Held, Holdings, known_of
 from lora_operator.informers.records import Resource
 from lora_operator.informers.sources import SourceView
 from lora_operator.sources import FoundAdapter, select
-from lora_scheduler import Adapter, ReplicaPolicy, yielding
+from lora_scheduler import Adapter, ReplicaPolicy
 
 Demands = Mapping[tuple[str, str], float]
 SizeOf = Callable[[str, str], tuple[int, int] | None]
@@ -273,7 +273,8 @@ def _adapter(
         rank=rank,
         namespace=resource.namespace,
         # what is loaded and not used stays while nobody wants its room; but 0 replicas unload it
-        priority=yielding(known.use.last_used(used)) if idle and deployment.replicas else scheduling.priority,
+        idle_since=int(known.use.last_used(used)) if idle and deployment.replicas else None,
+        priority=scheduling.priority,
         preemption=scheduling.preemption_policy,
         replicas=0 if idle else _replicas(deployment, demand, known, name),
         replica_policy=ReplicaPolicy.FIXED if idle else deployment.replica_policy,

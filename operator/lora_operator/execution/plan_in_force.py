@@ -57,7 +57,7 @@ class InForce:
         return (
             f"{victim.adapter.name} leaves pod {unload.pod.partition('/')[2]} to make room for "
             f"{other.adapter.name} of LoraAdapter {other.resource}: "
-            f"{'nobody has used it for a while' if victim.adapter.yields else why}"
+            f"{'nobody has used it for a while' if victim.adapter.idle else why}"
         )
 
     def _is_current(self, effect: Effect) -> bool:

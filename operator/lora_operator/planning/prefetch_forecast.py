@@ -30,7 +30,7 @@ class Forecast:
         if not found:
             return []  # as in nearly every round
         rank = {
-            adapter.key: (-(adapter.demand or 0.0), -adapter.priority, adapter.age_rank)
+            adapter.key: (-(adapter.demand or 0.0), -adapter.effective_priority, adapter.age_rank)
             for adapter in snapshot.adapters
         }
         return sorted((early for early in found if early[1] in rank), key=lambda early: (rank[early[1]], early))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
+from itertools import islice
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.rebalancing import Rebalancing
-from lora_scheduler.balance.shifting import free_bytes, free_slots, may_hold
+from lora_scheduler.balance.roominess import Roominess, Rooms
+from lora_scheduler.balance.shifting import free_bytes, may_hold
 from lora_scheduler.ledger import Copy, PodLedger
 
-ADAPTERS_TRIED = 16  # in one round
+ADAPTERS_TRIED = 4  # in one round
 PODS_TRIED = 16  # pods on which room is made, for one adapter
 
 
@@ -29,32 +30,32 @@ def consolidate(lacking: Iterable[Allotment], moves: Rebalancing, remembered: bo
     """Begin such moves, as far as moves are allowed; see model.Places.moves."""
     begun: dict[str, tuple[str, str]] = {}
     tries = ADAPTERS_TRIED
+    rooms = Rooms()
     hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
     for allotment in lacking:
         if moves.budget <= 0 or tries <= 0:
             break
         group, size = id(allotment.group), allotment.adapter.bytes
-        if size >= hopeless.get(group, size + 1):
+        room = rooms.of(allotment.group)
+        if room.free_slots < 1 or room.free_bytes < size or size >= hopeless.get(group, size + 1):
             continue
         tries -= 1
-        found = _find(allotment, moves, remembered)
+        found = _find(allotment, room, moves, remembered)
         if found is None:
             hopeless[group] = size
             continue
-        begun[found.copy.adapter.key] = found.copy.ledger.key, allotment.adapter.key
-        moves.closed.add(found.copy.ledger.key)
+        left = found.copy.ledger
+        begun[found.copy.adapter.key] = left.key, allotment.adapter.key
+        moves.closed.add(left.key)
         moves.move(found.copy, found.pod)
+        rooms.changed([left, found.pod])
     return begun
 
 
-def _find(allotment: Allotment, moves: Rebalancing, remembered: bool) -> _Move | None:
+def _find(allotment: Allotment, room: Roominess, moves: Rebalancing, remembered: bool) -> _Move | None:
     """The smallest replica whose move makes enough room."""
-    size, targets = allotment.adapter.bytes, allotment.group.targets
-    spots = [pod for pod in targets if free_slots(pod) > 0]
-    if not spots or sum([max(free_bytes(pod), 0) for pod in targets]) < size:
-        return None
-    possible = [pod for pod in targets if free_slots(pod) >= 0 and may_hold(allotment, pod)]
-    nearest = nsmallest(PODS_TRIED, possible, key=lambda pod: (size - free_bytes(pod), pod.key))
+    size, spots = allotment.adapter.bytes, list(room.open())
+    nearest = islice((pod for pod in room.by_shortage() if may_hold(allotment, pod)), PODS_TRIED)
     found = [move for pod in nearest if (move := _cheapest(pod, size, spots, moves, remembered)) is not None]
     return min(found, key=lambda move: (move.copy.bytes, move.copy.ledger.key, move.copy.adapter.key), default=None)
 
@@ -63,7 +64,7 @@ def _cheapest(
     pod: PodLedger, size: int, spots: Sequence[PodLedger], moves: Rebalancing, remembered: bool
 ) -> _Move | None:
     needed = size - free_bytes(pod)
-    largest = max([free_bytes(spot) for spot in spots if spot is not pod], default=-1)
+    largest = max([free_bytes(spot) for spot in spots[:2] if spot is not pod], default=-1)  # the first has the most
     enough = [copy for copy in pod.copies.values() if needed <= copy.bytes and copy.adapter.bytes <= largest]
     for copy in sorted(enough, key=lambda copy: (copy.bytes, copy.adapter.key)):
         if not moves.at_rest(copy):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from math import log, sqrt
 
-from lora_scheduler.allotment import Allotment
+from lora_scheduler.allotment import Allotment, Order
 from lora_scheduler.balance.consolidating import consolidate
 from lora_scheduler.balance.loads import Loads, by_base_model
 from lora_scheduler.balance.rebalancing import Rebalancing, rebalance
-from lora_scheduler.balance.shifting import Shifting
+from lora_scheduler.balance.shifting import Shifting, free_bytes
 from lora_scheduler.balance.spreading import respread
+from lora_scheduler.finding import order_of
 from lora_scheduler.fleet import Fleet
 from lora_scheduler.model import Overload, Policy
 from lora_scheduler.policies import PACKING
@@ -17,6 +19,7 @@ from lora_scheduler.policies import PACKING
 MOVES, PODS_PER_MOVE = 2, 50  # by default so many, and one more for so many pods
 Moves = dict[str, tuple[str, str]]  # see model.Places.moves
 
+MOST_LACKING = 64  # adapters for which others might move, of those that lack room
 NOISES = 3.0  # standard deviations of a measured load: differences up to that say nothing
 
 
@@ -31,11 +34,32 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[tuple[Overlo
     moves.closed.update(pod for pod, _ in remembered.values())
     if moves.budget > 0:
         awaited = {awaiting for _, awaiting in remembered.values()}
-        lacking = [one for one in worked if _lacks(one, fleet) and one.adapter.key not in awaited]
-        if lacking:
-            remembered |= consolidate(lacking, moves, fleet.holding.remembers)
+        waiting = fleet.waiting.up_to(_free_in_all(fleet)) if fleet.waiting.levels else ()
+        possible = {one.adapter.key: one for one in (*worked, *waiting) if _lacks(one, fleet)}
+        lacking = nsmallest(
+            MOST_LACKING, [one for key, one in possible.items() if key not in awaited], key=_first_in_line
+        )
+        remembered |= consolidate(lacking, moves, fleet.holding.remembers)
         respread(fleet, moves)
     return _even_out(fleet, moves, policy), remembered
+
+
+def _free_in_all(fleet: Fleet) -> dict[str, int]:
+    """The free memory of all pods with such together, by base model, where there is a free slot."""
+    memory: dict[str, int] = {}
+    open_models: set[str] = set()
+    for pod in fleet.pods:
+        if pod.target:
+            model = pod.pod.base_model
+            memory[model] = memory.get(model, 0) + max(free_bytes(pod), 0)
+            if pod.later_slots < pod.slot_limit and pod.now_slots < pod.slot_limit:
+                open_models.add(model)
+    return {model: size for model, size in memory.items() if model in open_models}
+
+
+def _first_in_line(allotment: Allotment) -> tuple[int, bool, Order]:
+    adapter = allotment.adapter
+    return -adapter.effective_priority, bool(allotment.kept), order_of(adapter, allotment.share)
 
 
 def _lacks(allotment: Allotment, fleet: Fleet) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby, islice
+from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.roominess import Roominess, Rooms
@@ -20,6 +21,7 @@ from lora_scheduler.steps import start
 
 PODS_TRIED = 16  # pods on which room is made, for one copy
 PARTNERS = 16  # pods that take something over
+MUCH = 8  # new loads on more than one of so many pods
 STEPS = 8  # copies moved to make room on one pod
 
 
@@ -32,13 +34,16 @@ class _Step:
     other: Copy | None = None
 
 
-def pack(lacking: Iterable[Allotment], shifting: Shifting) -> None:
-    """Find places for adapters that lack copies, in this order; of one priority, for first replicas first."""
+def pack(lacking: list[Allotment], shifting: Shifting, waiting: Iterable[Allotment]) -> None:
+    """Find places for adapters that lack copies, in this order; of one priority, for first replicas first. Where much
+    is new, also for those `waiting` ones that no pod has room for as it is."""
     begun = {copy.ledger.key for copy in shifting.steps.begun()}  # the pods that something can leave
     if not begun:
         return
+    if len(begun) * MUCH > len(shifting.fleet.pods):
+        lacking = sorted({*lacking, *(one for one in waiting if not one.moving)}, key=attrgetter("order"))
     packing = _Packing(shifting, begun)
-    for _, level in groupby(lacking, key=lambda allotment: -allotment.adapter.priority):
+    for _, level in groupby(lacking, key=lambda allotment: -allotment.adapter.effective_priority):
         line = list(level)
         for allotment in line:
             packing.serve(allotment, 1)
@@ -83,12 +88,12 @@ class _Packing:
 
     def _take_over(self, allotment: Allotment) -> PodLedger | None:
         """The pod where a second replica of the same priority, that has not begun either, leaves enough room."""
-        size, priority = allotment.adapter.bytes, allotment.adapter.priority
+        size, priority = allotment.adapter.bytes, allotment.adapter.effective_priority
         allotments = self._shifting.fleet.allotments
         enough = [
             copy
             for copy in self._shifting.steps.begun()
-            if copy.adapter.priority == priority
+            if copy.adapter.effective_priority == priority
             and _has_seconds(allotments[copy.adapter.key])
             and free_bytes(copy.ledger) + copy.bytes >= size
             and may_hold(allotment, copy.ledger)

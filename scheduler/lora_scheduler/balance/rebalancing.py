@@ -35,17 +35,19 @@ class Rebalancing:
 
     def at_rest(self, copy: Copy) -> bool:
         """Whether nothing is under way with the adapter, and nothing speaks against loading it elsewhere."""
+        if copy.adapter.idle or not copy.serving_current:  # where it is does not matter, if nobody uses it
+            return False
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
-        return (
-            copy.serving_current
-            and not copy.adapter.yields  # nobody uses it: where it is does not matter
-            and not allotment.everywhere
-            # one more for a time must not make Auto want one more for good
-            and len(allotment.kept) == allotment.wanted == allotment.most
-            and not (allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving)
-            and all(other.serving_current for other in allotment.kept.values())
-            and not any(pod.target and pod.key in allotment.group.matching for pod in self._failed_on(copy.adapter.key))
-        )
+        kept = allotment.kept
+        # one more for a time must not make Auto want one more for good
+        if allotment.everywhere or not len(kept) == allotment.wanted == allotment.most:
+            return False
+        if allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving:
+            return False
+        if len(kept) > 1 and not all(other.serving_current for other in kept.values()):
+            return False
+        failed = self._failed_on(copy.adapter.key)
+        return not failed or not any(pod.target and pod.key in allotment.group.matching for pod in failed)
 
     def _failed_on(self, adapter: str) -> Sequence[PodLedger]:
         """Where loading failed of this adapter alone: where others failed too, the pod is to blame."""

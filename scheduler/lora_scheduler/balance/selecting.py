@@ -37,7 +37,7 @@ def select(lacking: Iterable[Allotment], shifting: Shifting) -> None:
     levels: dict[int, list[Allotment]] = {}
     for allotment in lacking:
         if allotment.share and not allotment.kept and _may_change(allotment):
-            levels.setdefault(allotment.adapter.priority, []).append(allotment)
+            levels.setdefault(allotment.adapter.effective_priority, []).append(allotment)
     if not levels:
         return
     begun = {copy.ledger.key: copy.ledger for copy in shifting.steps.begun()}
@@ -63,11 +63,11 @@ def _improve(pods: Iterable[PodLedger], level: list[Allotment], shifting: Shifti
 
 def _select(pod: PodLedger, level: list[Allotment], shifting: Shifting) -> bool:
     allotments = shifting.fleet.allotments
-    priority = level[0].adapter.priority
+    priority = level[0].adapter.effective_priority
     there = [
         _Item(allotments[copy.adapter.key], copy, copy.bytes, copy.share)
         for copy in shifting.movable(pod)
-        if copy.adapter.priority == priority and _may_change(allotments[copy.adapter.key])
+        if copy.adapter.effective_priority == priority and _may_change(allotments[copy.adapter.key])
     ]
     slots, size = free_slots(pod) + len(there), free_bytes(pod) + sum([item.bytes for item in there])
     others = _candidates(level, pod, size, shifting) if there else []

@@ -17,7 +17,6 @@ from lora_scheduler import (
     UnloadCause,
     plan,
     simulate,
-    yielding,
 )
 from tests.scheduler.builders import (
     GIB,
@@ -42,7 +41,7 @@ GOLD = Selector((("tier", "gold"),))
 
 
 def idle(key: str = "idle", used: int = 1000, **fields: object) -> Adapter:
-    return an_adapter(key, priority=yielding(used), **fields)
+    return an_adapter(key, idle_since=used, **fields)
 
 
 def nothing(made: Plan) -> bool:
@@ -196,7 +195,7 @@ def test_leaves_so_that_copies_can_be_spread_again() -> None:
     assert not plan(a_snapshot(spread, unused, other, *close, going)).actions, "one is leaving, and that is enough"
     settled, _ = run(snapshot)
     assert "p3" in where(settled) and len(where(settled)) == 2 and where(settled, "i2") == ["p3"]
-    firm = replace(other, priority=3)
+    firm = replace(other, idle_since=None, priority=3)
     assert not plan(a_snapshot(spread, unused, firm, *close, holding(a_pod("p3", slots=1), a_copy(firm)))).actions
 
 
