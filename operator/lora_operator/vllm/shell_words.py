@@ -73,8 +73,8 @@ class Words:
         return [text]
 
     def _with_all(self, node: Node, scope: Scope) -> list[str]:
-        """A quotation with `$@` or all elements of an array in it: what stands before belongs to the first of them, what
-        stands behind to the last."""
+        """A quotation with `$@` or all elements of an array in it: what stands before belongs to the first of them,
+        what stands behind to the last."""
         lists = [child for child in node.named_children if _ALL_PARAMETERS.search(text_of(child))]
         listed = self._listed(lists[0], scope) if len(lists) == 1 else None
         if listed is None:
