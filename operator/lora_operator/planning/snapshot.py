@@ -133,6 +133,8 @@ def pod_of(
             if failure.passes_at is not None and failure.passes_at > now:
                 failed_lately.add(adapter)
     ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
+    if record.key in observed.leaving:
+        not_ready = Reason.POD_NOT_READY, "it takes no part any more"
     return Pod(
         key=record.key,
         # no adapter is for a pod without a base model: nothing gets onto it, and what is there leaves
@@ -198,8 +200,8 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     pod = record.pod
     if pod.problems:
         return False, view.state is EngineState.UP, (Reason.INVALID_POD_LIMITS, "; ".join(pod.problems))
-    disabled = pod.lora_disabled or view.lora_disabled
-    if disabled:
+    disabled = pod.lora_disabled or "; ".join(filter(None, (view.lora_disabled, pod.why_silent)))
+    if pod.lora_disabled or view.lora_disabled:
         return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
     if view.instance != instance_of(record):
         # the last probe was of an earlier container: what this one has, the next one tells in a moment
@@ -211,6 +213,8 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     if view.state is EngineState.SUSPECT:
         missed = f"its engine has missed a probe: {view.error}" if view.error else "its engine has not been asked yet"
         return False, True, (Reason.POD_NOT_READY, missed)
+    if pod.why_silent and pod.container_running:
+        return False, False, (Reason.POD_UNREACHABLE, pod.why_silent)
     if view.state in (EngineState.STARTING, EngineState.UNKNOWN):
         return False, False, (Reason.POD_NOT_READY, "its engine is starting")
     if not pod.container_running:
