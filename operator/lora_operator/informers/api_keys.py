@@ -27,8 +27,8 @@ class ApiKeys:
     def sync_targets(self, pods: Mapping[str, PodRecord], refused: Container[str] = ()) -> dict[str, str | None]:
         """The key of each pod, as far as known now; `changed` is called when one becomes known.
 
-        `refused` are the pods whose engines do not accept theirs: their Secrets are read again sooner. A Secret that may
-        hold a pod's key is read only once its engine has asked for one.
+        `refused` are the pods whose engines do not accept theirs: their Secrets are read again sooner. A Secret that
+        may hold a pod's key is read only once its engine has asked for one.
         """
         self._guessing &= {record.uid for record in pods.values()}
         keys: dict[str, str | None] = {}

@@ -78,6 +78,8 @@ class PodDescription:
     agent_port: int | None  # None where the pod has no agent
     api_key_ref: ApiKeyRef | None
     prefix_caching: bool
+    target_modules: frozenset[str] | None  # to which alone the engine applies adapters; None for all
+    caches_by_name: bool  # more of it than the prefix cache is keyed by an adapter's name alone
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
     lora_disabled: str | None  # why vLLM there cannot load adapters, where the pod shows that it cannot
     why_silent: str  # why its engine is not expected to answer, where the pod shows that; if it does, all is well
@@ -160,6 +162,8 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         agent_port=agent_port,
         api_key_ref=_api_key(command, container),
         prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
+        target_modules=limits.target_modules(),
+        caches_by_name=bool(command.switch("enable-tower-connector-lora")),
         opted_in=labels.get(POD_LABEL) == "enabled",
         lora_disabled=lora_disabled,
         why_silent=why_silent(command, container_name, tag, labels),

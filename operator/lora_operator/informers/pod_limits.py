@@ -170,6 +170,21 @@ class Limits:
 
         return self._annotation("lora-enabled", parse, "true or false")
 
+    def target_modules(self) -> frozenset[str] | None:
+        """The modules to which the engine applies adapters; None for all, or where it is not known."""
+
+        def parse(text: str) -> frozenset[str]:
+            names = frozenset(filter(None, (name.strip() for name in text.split(","))))
+            if not names or len(text) > 4096 or not text.isprintable():
+                raise ValueError
+            return names
+
+        annotated = self._annotation("lora-target-modules", parse, "names of modules with commas between them, or *")
+        if annotated is not None:
+            return None if "*" in annotated else annotated
+        words = self._command.options.get("lora-target-modules", ())
+        return frozenset(words) if words and not any(map(is_hidden, words)) else None
+
     def scheme(self) -> Scheme:
         """How the engine is spoken to: the annotation, vLLM's own certificate, or how the kubelet speaks to it."""
         annotated = self._annotation("scheme", lambda text: Scheme(text.strip().lower()), "http or https")

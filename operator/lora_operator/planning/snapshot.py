@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from lora_operator.desired.adapters import Desired, DesiredAdapter
@@ -18,11 +18,13 @@ from lora_operator.vllm.quirks import (
     SEPARATOR,
     SUFFIX_HEX,
     LoadName,
+    PrefixCacheKey,
     StaleCache,
     load_name,
     quirks_for,
     unsupported_features,
 )
+from lora_operator.vllm.targets import left_out_message, not_adapted
 from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
 # stands for the fingerprint of what somebody else loaded: no version of ours is like it
@@ -61,6 +63,8 @@ class Common:
     def __init__(self, desired: Desired) -> None:
         self._featured = [wanted.adapter for wanted in desired.adapters.values() if wanted.adapter.features]
         self._unsupported: dict[str, dict[str, tuple[Reason, str]]] = {}
+        self._targets = [(w.adapter.key, w.found.inspection.targets) for w in desired.adapters.values() if w.found]
+        self._left_out: dict[frozenset[str], dict[str, tuple[Reason, str]]] = {}
         self._base_models: dict[str, set[str]] = {}
         self._names: dict[str, list[str]] = {}
         for wanted in desired.adapters.values():
@@ -78,6 +82,18 @@ class Common:
                 if wrong:
                     known[adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in wrong))
         return known
+
+    def left_out(self, modules: frozenset[str] | None) -> Mapping[str, tuple[Reason, str]]:
+        """The adapters of which an engine that adapts only these modules would leave something out, by key."""
+        if modules is None:
+            return {}
+        if modules not in self._left_out:
+            self._left_out[modules] = {
+                key: (Reason.UNSUPPORTED_BY_ENGINE, left_out_message(missing, modules))
+                for key, targets in self._targets
+                if (missing := not_adapted(targets, modules))
+            }
+        return self._left_out[modules]
 
     def names(self, namespace: str) -> Iterable[str]:
         """The public names of the wanted adapters."""
@@ -107,6 +123,7 @@ def pod_of(
     side_by_side: set[str] = set()
     failed_lately: set[str] = set()
     if view.state is EngineState.UP:
+        excluded.update(common.left_out(pod.target_modules))
         excluded.update(common.unsupported(view.release))
         for name in pod.base_models:
             if (clash := desired.by_name(pod.namespace, name)) is not None:
@@ -173,11 +190,12 @@ def _choose_name(
     name = wanted.adapter.name
     if ANY_OTHER in served and name not in served:
         served = {**served, name: STRANGER}
+    quirks, by_name = quirks_for(view.release), record.pod.caches_by_name
     return load_name(
         name=name,
         fingerprint=wanted.adapter.version,
-        quirks=quirks_for(view.release),
-        prefix_caching=record.pod.prefix_caching,
+        quirks=replace(quirks, prefix_cache_key=PrefixCacheKey.NAME) if by_name else quirks,
+        prefix_caching=record.pod.prefix_caching or by_name,
         served=served,
         versioned_names=versioned_names,
     )

@@ -118,11 +118,7 @@ class EngineClient:
     """
 
     def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        *,
-        timeouts: Timeouts | None = None,
-        tls: ssl.SSLContext | None = None,
+        self, session: aiohttp.ClientSession, *, timeouts: Timeouts | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._session = session
         self._tls = tls
@@ -318,9 +314,7 @@ class EngineClient:
                 )
             options["headers"] = {"Authorization": f"Bearer {endpoint.api_key}"}
         try:
-            url = URL.build(
-                scheme="https" if endpoint.secure else "http", host=endpoint.address, port=endpoint.port, path=path
-            )
+            url = URL.build(scheme=endpoint.scheme, host=endpoint.address, port=endpoint.port, path=path)
         except ValueError as error:
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
         if endpoint.secure:
