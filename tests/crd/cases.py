@@ -286,6 +286,11 @@ SCHEDULING = [
              ["0", "0Gi", "0.0", 0, -1, "-1Gi", "lots", "2GB", "2 Gi", "1m", "1e100", "", "9" * 33],
              "memory must be a positive"),
     *_values("schedulingConfig.topologyKey", ["topology.kubernetes.io/zone", "rack"], ["", "a b", "/zone", "k" * 318]),
+    *_values(
+        "servedName",
+        ["chat", "team-{name}", "{slug}.v1", "{name}-{slug}"],
+        ["", "a b", "-a", "{other}", "{name", "a,b", "a/b"],
+    ),
     *_values("baseModelCheck", ["Name", "Skip"], ["name", "None", ""]),
     *_values("owner", ["team-a", "A.b_c", "o" * 63], ["", "-a", "a/b", "o" * 64]),
 ]  # fmt: skip

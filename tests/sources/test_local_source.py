@@ -78,6 +78,14 @@ async def test_broken_adapters_do_not_hide_the_good_ones(tmp_path: Path) -> None
     assert [item.name for item in found.broken] == sorted(item.name for item in found.broken)
 
 
+async def test_a_name_that_no_adapter_may_have_is_one_for_a_resource_that_calls_it_otherwise(tmp_path: Path) -> None:
+    for name in ("two words", "_a:b@1", "tiny-base"):
+        write_adapter(tmp_path / name)
+    found = await resolved(tmp_path, served_name="team-{slug}")
+    assert (names(found), reasons(found)) == (["_a:b@1", "tiny-base", "two words"], {})
+    assert reasons(await resolved(tmp_path, served_name="{name}"))["two words"] == "InvalidName"
+
+
 async def test_reads_only_what_is_selected_and_reports_listed_names_that_are_absent(tmp_path: Path) -> None:
     for name in ("lora-a", "lora-b", "other"):
         write_adapter(tmp_path / name)

@@ -15,6 +15,12 @@ ADAPTER_NAME = Shape(
     "an adapter's name has 1 to 128 letters, digits, dots, underscores and hyphens, and starts with a letter or digit",
     max_length=128,
 )
+SERVED_NAME = Shape(
+    r"([A-Za-z0-9]|\{name\}|\{slug\})([A-Za-z0-9._-]|\{name\}|\{slug\})*",
+    "servedName is a name of letters, digits, dots, underscores and hyphens, in which {name} stands for the name at "
+    "the source, and {slug} for that without characters that a name may not have",
+    max_length=128,
+)
 PREFIX = Shape(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)?",
     "prefix must be the beginning of an adapter's name: letters, digits, dots, underscores and hyphens",

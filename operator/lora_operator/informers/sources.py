@@ -292,6 +292,7 @@ def request_of(
         base=shapes.get(spec.base_model),
         base_aliases=tuple(sorted(set(aliases) - {spec.base_model})),
         credentials=credentials,
+        served_name=spec.served_name,
         compares_names=spec.base_model_check is BaseModelCheck.NAME,
     )
 

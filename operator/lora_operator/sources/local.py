@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_operator.artifacts import AdapterRefused, InvalidAdapterName, fingerprint, inspect, valid_adapter_name
+from lora_operator.artifacts import AdapterRefused, InvalidAdapterName, fingerprint, inspect
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.folder_signature import FolderSignature, holds_adapter, signature_of, written_at
@@ -200,7 +200,7 @@ class LocalSource:
     ) -> _Outcome:
         """One adapter: its earlier result if nothing changed or if it is too early, else what its files say now."""
         try:
-            valid_adapter_name(name, base_model=request.base_model)
+            request.check_name(name)
             real = self._inside(name, place, repository)
         except InvalidAdapterName as error:
             return _Outcome(broken=BrokenAdapter(name, "InvalidName", str(error)))

@@ -16,7 +16,6 @@ from lora_operator.artifacts import (
     AdapterRefused,
     InvalidAdapterName,
     fingerprint,
-    valid_adapter_name,
 )
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
@@ -175,7 +174,7 @@ class _Look:
     async def at(self, folder: RemoteFolder, before: FoundAdapter | None, excuse: BrokenAdapter | None) -> _Outcome:
         """One adapter: its earlier result if nothing changed or if it is too early, else what its files say now."""
         try:
-            valid_adapter_name(folder.name, base_model=self._request.base_model)
+            self._request.check_name(folder.name)
         except InvalidAdapterName as error:
             return _Outcome(broken=BrokenAdapter(folder.name, "InvalidName", str(error)))
         config, weights = folder.file(CONFIG_FILE), folder.file(WEIGHTS_FILE)
