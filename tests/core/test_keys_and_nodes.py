@@ -113,12 +113,12 @@ async def test_a_secret_that_may_hold_the_key_is_read_only_once_the_engine_wants
     async with api_keys() as (api, made):
         api.objects[SECRET] = a_secret(KEY.encode(), "VLLM_API_KEY")
         pods = {"ns/p0": an_open_pod()}
-        assert made.follow(pods) == {"ns/p0": None}
+        assert made.sync_targets(pods) == {"ns/p0": None}
         await made.first_reads(10.0)
         assert api.calls == []
-        made.follow(pods, {"ns/p0"})
-        await until(lambda: made.follow(pods)["ns/p0"] == KEY)
-        assert made.follow(pods) == {"ns/p0": KEY}, "also when the engine does not refuse any more"
+        made.sync_targets(pods, {"ns/p0"})
+        await until(lambda: made.sync_targets(pods)["ns/p0"] == KEY)
+        assert made.sync_targets(pods) == {"ns/p0": KEY}, "also when the engine does not refuse any more"
 
 
 async def test_a_key_that_is_refused_is_read_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
