@@ -244,8 +244,12 @@ NAMES = [
     Case("a folder whose name ends like the base model is another name", _source("local", "/adapters/not-tiny")),
     Case("a base model with a slash cannot be a folder's name",
          {"baseModel": "meta/tiny", **_source("local", "/adapters/meta/tiny")}),
-    Case("the base model itself is no adapter", {"baseModel": "org/repo", **_HF}, "spec.adapterSource.repository",
-         "is the base model itself"),
+    Case("adapters may be in the repository of their base model", {"baseModel": "org/repo", **_HF}),
+    Case("one in the list may be called otherwise than the base model",
+         {"servedName": "sql", "adapterSource": {"adapters": ["tiny"]}}),
+    Case("a folder called like the base model may hold one that is called otherwise",
+         {"servedName": "sql", **_source("local", "/adapters/tiny")}),
+    Case("nor may it be called so", {"servedName": "tiny"}, "spec.servedName", "may not be called like its base model"),
 ]  # fmt: skip
 
 DEPLOYMENT = [

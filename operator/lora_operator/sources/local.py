@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lora_operator.artifacts import AdapterRefused, InvalidAdapterName, fingerprint, inspect
 from lora_operator.artifacts.found import FoundAdapter
+from lora_operator.artifacts.hub_cache import repository_name, snapshot_in
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.folder_signature import FolderSignature, holds_adapter, signature_of, written_at
 from lora_operator.sources.remote_threads import THREADS, Threads
@@ -164,16 +165,23 @@ class LocalSource:
 
     def _places(self, request: SourceRequest, repository: Path) -> dict[str, Path | None]:
         """The folder of each adapter that the request selects."""
-        if holds_adapter(repository):
-            name = Path(request.repository).name or "root"
-            candidates = {name: repository}
-        else:
+        repository = snapshot_in(repository) or repository
+        root = holds_adapter(repository)
+        candidates: dict[str, Path] = {}
+        if not root or request.adapters:
             with os.scandir(repository) as entries:
-                candidates = {
-                    entry.name: Path(entry.path)
+                found = sorted(
+                    entry.name
                     for entry in entries
                     if not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir())
-                }
+                )
+            for folder in found:
+                path = snapshot_in(repository / folder) or repository / folder
+                name = repository_name(path) or folder
+                if not root or folder in request.adapters:
+                    candidates[folder if name in candidates else name] = path
+        if root:
+            candidates[repository_name(repository) or Path(request.repository).name or "root"] = repository
         return {
             name: path
             for name, path in candidates.items()
