@@ -72,6 +72,39 @@ def names(resolution: Resolution) -> list[str]:
     return [found.name for found in resolution.adapters]
 
 
+async def test_objects_that_say_how_they_were_uploaded_are_taken_as_they_are(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/alpaca"), ContentEncoding="aws-chunked")
+    resolution = await bucket.resolved("/adapters")
+    assert names(resolution) == ["alpaca"]
+    weights = (await bucket.located(resolution.adapters[0])).files[1]
+    assert len(await downloaded(weights)) == weights.size_bytes
+
+
+async def test_objects_without_etags_are_told_apart_by_the_time_of_their_change(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_etags(http_response: Any, parsed: Any, **_: Any) -> None:
+        parsed.pop("ETag", None)
+        for item in parsed.get("Contents", ()):
+            item.pop("ETag", None)
+
+    import lora_operator.sources.s3_store as s3_store
+
+    made = s3_store.Surroundings.client
+
+    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
+        told = made(self, *arguments, **settings)
+        told.meta.events.register("after-call.s3", without_etags)
+        return told
+
+    monkeypatch.setattr(s3_store.Surroundings, "client", client)
+    bucket.put(adapter("adapters/alpaca"))
+    resolution = await bucket.resolved("/adapters")
+    assert names(resolution) == ["alpaca"] and not resolution.broken
+    manifest = await bucket.located(resolution.adapters[0])
+    assert manifest.files[1].link is not None and manifest.files[1].link.tag == ""
+
+
 async def test_finds_one_adapter_per_folder_below_the_prefix(bucket: Bucket) -> None:
     bucket.put(adapter("adapters/a") | adapter("adapters/b", rank=8) | adapter("elsewhere/c"))
     bucket.put(adapter("adapters/a/checkpoint-1") | adapter("adapters/.hidden") | {"adapters/README.md": b"x"})

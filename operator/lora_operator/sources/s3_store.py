@@ -25,7 +25,7 @@ from lora_operator.fetch.manifest import Link
 from lora_operator.process.authorities import bundle_for
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
-from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_inspection import MODIFIED, RemoteFile
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
 from lora_operator.sources.s3_errors import explained
@@ -130,6 +130,8 @@ class S3Store:
         head = self._clean(partial(self._client.head_object, ChecksumMode="ENABLED", **self._exactly(key, file)), key)
         if head.get("ContentLength") != file.size_bytes:
             raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
+        if not file.etag and file.tag and _mark(head) not in (file.tag, ""):
+            raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
         version = str(head.get("VersionId") or "")
         return replace(file, sha256=_sha256(head), version=file.version or ("" if version == "null" else version))
 
@@ -168,7 +170,7 @@ class S3Store:
 
     def _exactly(self, key: str, file: RemoteFile) -> dict[str, str]:
         """The parameters for this very content of an object."""
-        pins = {"IfMatch": f'"{file.tag}"' if file.tag else "", "VersionId": file.version}
+        pins = {"IfMatch": f'"{file.etag}"' if file.etag else "", "VersionId": file.version}
         return {"Bucket": self._bucket, "Key": key} | {name: value for name, value in pins.items() if value}
 
     def _items(self, pages: Any, field: str, deadline: float) -> Iterator[Mapping[str, Any]]:
@@ -194,9 +196,15 @@ def _file(item: Mapping[str, Any]) -> RemoteFile:
     return RemoteFile(
         str(item["Key"]).rpartition("/")[2],
         int(item["Size"]),
-        str(item.get("ETag") or "").strip('"'),
+        str(item.get("ETag") or "").strip('"') or _mark(item),
         modified_at=when.timestamp() if isinstance(when, datetime) else None,
     )
+
+
+def _mark(item: Mapping[str, Any]) -> str:
+    """What tells versions apart where the store gives no ETag: the time of the last change."""
+    when = item.get("LastModified")
+    return f"{MODIFIED}{when.timestamp():.0f}" if isinstance(when, datetime) else ""
 
 
 def _sha256(head: Mapping[str, Any]) -> str:
