@@ -9,6 +9,7 @@ import base64
 import binascii
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -28,19 +29,21 @@ from lora_operator.sources.remote_connections import Lines, check_url, checked_p
 from lora_operator.sources.remote_inspection import MODIFIED, RemoteFile
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
-from lora_operator.sources.s3_errors import explained
-from lora_operator.sources.s3_place import S3Keys, S3Place
+from lora_operator.sources.s3_errors import ELSEWHERE, explained
+from lora_operator.sources.s3_place import S3Keys, S3Place, is_region
 
 LINK_SECONDS = 3600
 # The operator's own role is renewed ten minutes before it runs out, and a link ends with it.
 SHORT_LINK_SECONDS = 600
 NO_ROLE_SECONDS = 60.0
+REGIONS_MAX = 1000
 _DEFAULT_REGION = "us-east-1"
 _T = TypeVar("_T")
 
 
 class Surroundings:
-    """What all clients share: the SDK's descriptions of services, and the role that the operator itself has."""
+    """What all clients share: the SDK's descriptions of services, the role that the operator itself has, and the
+    regions of buckets as their stores say: the SDK follows them for the request that was wrong, and not for others."""
 
     def __init__(self, ca_file: str = "") -> None:
         quiet(("botocore", "urllib3"))
@@ -48,6 +51,17 @@ class Surroundings:
         self._session: Any = botocore.session.Session()
         self._lock = threading.Lock()  # sessions are not made for threads, clients are
         self._no_role_until = 0.0
+        self._regions: OrderedDict[str, str] = OrderedDict()  # by the origin of a place
+
+    def region_of(self, place: S3Place) -> str | None:
+        """What the store said, else what the resource says."""
+        return self._regions.get(place.objects.origin) or place.region
+
+    def note_region(self, place: S3Place, region: str) -> None:
+        """The store says that the bucket is there."""
+        self._regions[place.objects.origin] = region
+        while len(self._regions) > REGIONS_MAX:
+            self._regions.popitem(last=False)
 
     def role(self) -> Any:
         """The credentials of the operator's own role; None if it has none, which is slow to find out."""
@@ -100,7 +114,9 @@ class S3Store:
                 "aws_secret_access_key": keys.key,
                 "aws_session_token": keys.token,
             }
-        self._client = self._clean(partial(surroundings.client, place.region, **settings))
+        self._client = self._clean(partial(surroundings.client, surroundings.region_of(place), **settings))
+        # before the SDK's own, which follows
+        self._client.meta.events.register_first("needs-retry.s3", partial(_note_region, surroundings, place))
         check_url(self._client.meta.endpoint_url, rules)
         if not place.is_aws:
             self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
@@ -189,6 +205,14 @@ class S3Store:
     def _clean(self, call: Callable[[], _T], key: str = "") -> _T:
         shown = f"{self._shown}{key}"[:300]
         return cleanly(call, lambda error: explained(error, repr(shown)))
+
+
+def _note_region(surroundings: Surroundings, place: S3Place, response: Any = None, **_: object) -> None:
+    said = response[1] if response is not None else {}
+    error, metadata = said.get("Error", {}), said.get("ResponseMetadata", {})
+    region = str(error.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or "")
+    if error.get("Code") in ELSEWHERE and is_region(region):
+        surroundings.note_region(place, region)
 
 
 def _file(item: Mapping[str, Any]) -> RemoteFile:
