@@ -143,6 +143,32 @@ async def test_the_region_that_the_store_says_is_adopted(
     assert len(await downloaded(weights)) == weights.size_bytes
 
 
+async def test_what_lies_deep_below_the_folders_of_adapters_is_not_listed_key_by_key(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    made = s3_store.Surroundings.client
+
+    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
+        told = made(self, *arguments, **settings)
+        told.meta.events.register("before-parameter-build.s3.ListObjectsV2", lambda params, **_: asked.append(params))
+        return told
+
+    monkeypatch.setattr(s3_store.Surroundings, "client", client)
+    monkeypatch.setattr(s3_store, "FLAT_KEYS", 4)
+    for name in ("alpaca", "code", "sql"):
+        bucket.put(adapter(f"adapters/{name}"))
+        bucket.put({f"adapters/{name}/logs/{step:03}": b"x" for step in range(3 * PAGE_KEYS)})
+    bucket.put({"adapters/README.md": b"x"})
+    assert names(await bucket.resolved("/adapters")) == ["alpaca", "code", "sql"]
+    assert len(asked) <= 6, "one page, one list of folders, and one of each"
+    limited = s3_store.FLAT_KEYS
+    monkeypatch.setattr(s3_store, "FLAT_KEYS", 10**6)
+    asked.clear()
+    assert names(await bucket.resolved("/adapters")) == ["alpaca", "code", "sql"]
+    assert len(asked) >= 9 and limited == 4
+
+
 async def test_finds_one_adapter_per_folder_below_the_prefix(bucket: Bucket) -> None:
     bucket.put(adapter("adapters/a") | adapter("adapters/b", rank=8) | adapter("elsewhere/c"))
     bucket.put(adapter("adapters/a/checkpoint-1") | adapter("adapters/.hidden") | {"adapters/README.md": b"x"})

@@ -68,6 +68,7 @@ _SAME = {
     "ExpiredTokenException": "ExpiredToken",
     "UnrecognizedClientException": "InvalidToken",
     "InvalidClientTokenId": "InvalidToken",
+    "InvalidTokenId": "InvalidToken",  # MinIO's
     "InvalidSignatureException": "SignatureDoesNotMatch",
 }
 _SLOW = frozenset(

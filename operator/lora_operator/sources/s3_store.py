@@ -37,6 +37,7 @@ LINK_SECONDS = 3600
 SHORT_LINK_SECONDS = 600
 NO_ROLE_SECONDS = 60.0
 REGIONS_MAX = 1000
+FLAT_KEYS = 5000  # listed one by one before folders are looked at
 _DEFAULT_REGION = "us-east-1"
 _T = TypeVar("_T")
 
@@ -129,10 +130,23 @@ class S3Store:
         self._client.close()
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
-        """See `ObjectStore`."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.place.prefix)
-        for item in self._items(pages, "Contents", deadline):
-            yield str(item["Key"]), _file(item)
+        """See `ObjectStore`. Where there is much, what lies deeper than in the folders of adapters is passed over."""
+        last = ""
+        for number, item in enumerate(self._items(self._pages(self.place.prefix), "Contents", deadline)):
+            last = str(item["Key"])
+            yield last, _file(item)
+            if number + 1 >= FLAT_KEYS:
+                break
+        else:
+            return
+        # keys come in the order of their bytes, so that what was listed already is not asked for again
+        rest = {"Delimiter": "/", "StartAfter": last}
+        for field, item in self._mixed(self._pages(self.place.prefix, **rest), deadline):
+            if field == "Contents":
+                yield str(item["Key"]), _file(item)
+                continue
+            for inside in self._items(self._pages(str(item["Prefix"]), **rest), "Contents", deadline):
+                yield str(inside["Key"]), _file(inside)
 
     def versions(self, key: str, deadline: float) -> Iterator[RemoteFile]:
         """See `ObjectStore`."""
@@ -189,7 +203,16 @@ class S3Store:
         pins = {"IfMatch": f'"{file.etag}"' if file.etag else "", "VersionId": file.version}
         return {"Bucket": self._bucket, "Key": key} | {name: value for name, value in pins.items() if value}
 
+    def _pages(self, prefix: str, **more: str) -> Any:
+        return self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, **more)
+
     def _items(self, pages: Any, field: str, deadline: float) -> Iterator[Mapping[str, Any]]:
+        for found, item in self._mixed(pages, deadline):
+            if found == field:
+                yield item
+
+    def _mixed(self, pages: Any, deadline: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What pages list, each with the field that it is in."""
         pages = iter(pages)
         while (page := self._clean(partial(next, pages, None))) is not None:
             if not {"Name", "IsTruncated"} & page.keys():  # a web server's greeting, perhaps
@@ -198,7 +221,9 @@ class S3Store:
                     f"{self._shown!r}: what answers does not speak like an S3 store: correct the endpoint",
                     retryable=False,
                 )
-            yield from (item for item in page.get(field, ()) if "Key" in item and "Size" in item)
+            for field in ("Contents", "Versions"):
+                yield from ((field, item) for item in page.get(field, ()) if "Key" in item and "Size" in item)
+            yield from (("CommonPrefixes", item) for item in page.get("CommonPrefixes", ()) if item.get("Prefix"))
             if time.monotonic() > deadline:
                 raise timed_out(self._shown)
 
