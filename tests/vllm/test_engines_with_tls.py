@@ -63,7 +63,7 @@ async def test_an_engine_is_asked_over_tls_whatever_name_its_certificate_has(
             (model,) = await EngineClient(session, timeouts=PATIENT, tls=tls).models(endpoint)
             assert model.name == "tiny"
     async with new_session() as session:
-        with pytest.raises(EngineUnreachable, match="--engine-ca-file") as caught:
+        with pytest.raises(EngineUnreachable, match="--ca-file") as caught:
             await EngineClient(session, timeouts=PATIENT, tls=engine_tls()).models(endpoint)
         assert not caught.value.refused
 

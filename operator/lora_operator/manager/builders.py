@@ -76,9 +76,9 @@ def engine_client(settings: Settings, session: ClientSession) -> EngineClient:
     """
     timeouts = Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout)
     try:
-        tls = engine_tls(settings.engine_ca_file, verify=settings.engine_tls_verify)
+        tls = engine_tls(settings.ca_file, verify=settings.engine_tls_verify)
     except OSError as error:
-        raise SettingsError(f"--engine-ca-file {settings.engine_ca_file}: {error}") from error
+        raise SettingsError(f"--ca-file {settings.ca_file}: {error}") from error
     return EngineClient(session, timeouts=timeouts, tls=tls)
 
 

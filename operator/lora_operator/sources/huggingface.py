@@ -40,7 +40,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 MAX_FILES = 20_000
 MAX_REPOSITORIES = 5_000
 MAX_INLINE_BYTES = 10 << 20  # what the hub keeps in git itself is no larger
-_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)  # other hubs count in sha256
 
 
 @dataclass(frozen=True, slots=True)

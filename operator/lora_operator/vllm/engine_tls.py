@@ -15,13 +15,15 @@ PLAIN_HINT = (
 
 
 def engine_tls(ca_file: str = "", *, verify: bool = True) -> ssl.SSLContext:
-    """How engines that speak TLS are checked: by this CA, or those of the system. Their names are not compared: they
+    """How engines that speak TLS are checked: by this CA, and those of the system. Their names are not compared: they
     are asked by the addresses of their pods, which no certificate has.
 
     Raises:
         OSError: the file cannot be read, or holds no certificates.
     """
-    context = ssl.create_default_context(cafile=ca_file or None)
+    context = ssl.create_default_context()
+    if ca_file:
+        context.load_verify_locations(cafile=ca_file)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     return context
@@ -32,7 +34,7 @@ def why_no_tls(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientCo
         said = bounded(str(error.certificate_error))
         return (
             f"its certificate is not trusted ({said}): give the operator the CA of the engines with "
-            "--engine-ca-file, or set --no-engine-tls-verify"
+            "--ca-file, or set --no-engine-tls-verify"
         )
     return (
         f"it does not speak TLS ({bounded(str(error))}), though its pod looks so: if it speaks plain HTTP, say "
