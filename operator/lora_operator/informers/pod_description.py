@@ -14,7 +14,7 @@ from typing import Any
 from lora_operator.api.endpoint import Scheme
 from lora_operator.api.well_known import GROUP, POD_LABEL
 from lora_operator.informers.loose_json import listing, mapping, text
-from lora_operator.informers.pod_engine import cannot_load, files_are_lacking, is_follower, why_silent
+from lora_operator.informers.pod_engine import cannot_load, files_are_lacking, is_follower, refuses_paths, why_silent
 from lora_operator.informers.pod_limits import RANK_MAX, Limits, Naming, PodDefaults
 from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, read_command
 from lora_operator.vllm.hidden import is_hidden
@@ -118,8 +118,10 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     if enabled is not None:
         lora_disabled = None if enabled else f"annotation {GROUP}/lora-enabled is false"
     else:
-        lora_disabled = cannot_load(command, container_name) or files_are_lacking(
-            command, pod, container, root, has_agent=agent_port is not None
+        lora_disabled = (
+            cannot_load(command, container_name)
+            or refuses_paths(command, container, root)
+            or files_are_lacking(command, pod, container, root, has_agent=agent_port is not None)
         )
     states = map(mapping, (*listing(status.get("containerStatuses")), *listing(status.get("initContainerStatuses"))))
     state = next((state for state in states if state.get("name") == container_name), {})

@@ -17,6 +17,8 @@ from lora_operator.vllm.hidden import is_hidden
 from lora_operator.vllm.quirks import parse_release
 
 RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+RUST_FRONTEND = "VLLM_USE_RUST_FRONTEND"
+ALLOWED_PATHS = "VLLM_RUNTIME_LORA_ALLOWED_PATH_PREFIXES"
 LWS_SIZE = "leaderworkerset.sigs.k8s.io/size"
 LWS_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
 # vLLM ends at once with several API servers and runtime updating; before, one was started unless more were asked for.
@@ -45,6 +47,24 @@ def cannot_load(command: EngineCommand, container: str) -> str | None:
             f"the option out and set --api-server-count 1, or run one pod for each rank; {_OVERRULE}"
         )
     return None
+
+
+def refuses_paths(command: EngineCommand, container: Mapping[str, Any], root: str) -> str | None:
+    """Why vLLM's Rust frontend takes no adapter from below `root`, where that is certain: it takes none but from below
+    the paths that it is told."""
+    values = command.environment.values
+    rust = command.module == "vllm-rs" or values.get(RUST_FRONTEND, "").strip().lower() in ("1", "true")
+    allowed = values.get(ALLOWED_PATHS)
+    unseen = container.get("envFrom") if allowed is None else is_hidden(allowed)
+    if not rust or unseen:
+        return None
+    prefixes = [path.strip().rstrip("/") for part in (allowed or "").split(":") for path in part.split(",")]
+    if any(path and (root == path or root.startswith(f"{path}/")) for path in prefixes):
+        return None
+    return (
+        f"container {text(container.get('name')) or ''!r} runs vLLM's Rust frontend, which loads adapters only from "
+        f"paths that {ALLOWED_PATHS} names; set it to {root}; {_OVERRULE}"
+    )
 
 
 def is_follower(command: EngineCommand, labels: Mapping[str, str]) -> bool:

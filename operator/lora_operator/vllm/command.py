@@ -125,6 +125,8 @@ def read_command(container: Mapping[str, Any]) -> EngineCommand:
     if not command and understood is None:  # the image's entry point is, or leads to, vLLM's own
         visible = bool(words) and _PLAIN_IMAGE.fullmatch(str(container.get("image") or "")) is not None
         return _parse(words[words[:1] == ["serve"] :], environment, visible=visible)
+    if any(word.rsplit("/", 1)[-1] in _PROGRAMS for word in words):
+        words = []  # a tool of vLLM's, which serves nothing
     first = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
     return _parse(words[first:], environment, visible=False)
 
