@@ -55,7 +55,6 @@ SPOILED: Mapping[str, tuple[Spoil, str]] = {
     "nan": (not_a_number, "NotFinite"),
     "bias": (with_config(bias="all"), "BiasUnsupported"),
     "saved-modules": (with_config(modules_to_save=["lm_head"]), "ModulesToSaveUnsupported"),
-    "other-base": (with_config(base_model_name_or_path="meta-llama/Llama-2-70b-hf"), "BaseModelMismatch"),
     "no-weights": (without_weights, "WeightsMissing"),
     "no-config": (without_config, "ConfigMissing"),
     "a,b": (unchanged, "InvalidName"),

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from lora_operator.api.quota import Quotas
@@ -24,6 +24,7 @@ from lora_operator.desired.quota_enforcement import enforce_quotas
 from lora_operator.engines.liveness import instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.engines.prober import Engines
+from lora_operator.engines.served_names import ServedNames, names_of_model
 from lora_operator.engines.traffic import Activity
 from lora_operator.execution.executor import Executor
 from lora_operator.execution.finalizers import Finalizers
@@ -158,6 +159,7 @@ class Reconciler:
         self._tracing = tracing
         self._endpoints = Endpoints(observers.cluster.shared)
         self._participation = Participation()
+        self._served_names = ServedNames(observers.holdings.said)
         self._expansions = Expansions(observers.holdings, observers.sizes.of)
         self._snapshots = Snapshots()
         self._states = StatusInputs()
@@ -202,7 +204,8 @@ class Reconciler:
             await self.actors.executor.submit(plan, desired)
         # as they are by now: what is said has to be so
         records = self.observers.cluster.pods
-        pods = {key: record for key in found.pods if (record := records.get(key)) is not None}
+        present = {key: record for key in found.pods if (record := records.get(key)) is not None}
+        pods = self._served_names.of(present, self.observers.engines.views)
         with self._isolation.around("bringing files early"):
             self.actors.files.sync_targets(desired, snapshot, plan, pods)
         # 4. report
@@ -239,7 +242,8 @@ class Reconciler:
         found = self._participation.of(
             seen.cluster.pods.values(), resources, seen.engines.views, self.in_flight.ledger, seen.holdings.pods()
         )
-        pods = found.pods
+        pods = self._served_names.of(found.pods, seen.engines.views)
+        found = replace(found, pods=pods)
         seen.nodes.sync_targets({record.pod.node for record in pods.values() if record.pod.node})
         seen.engines.sync_targets(pods, seen.api_keys.sync_targets(pods, seen.engines.refusing()))
         self._quotas = seen.quotas.sync_targets(resources)
@@ -247,7 +251,7 @@ class Reconciler:
         seen.sources.sync_targets(
             # whose quota is not known yet could get in beyond it, and what is in stays
             [r for r in resources if r.key in seen.sources.views or not seen.quotas.reads(r.namespace)],
-            {(record.pod.namespace, record.pod.base_models) for record in pods.values()},
+            {(one.pod.namespace, names_of_model(one, seen.engines.views.get(key))) for key, one in pods.items()},
             seen.credentials.sync_targets(resources, seen.sources.failing()),
         )
         return found

@@ -30,6 +30,9 @@ def serves_base_model(adapter: Adapter, ledger: PodLedger) -> Refusal | None:
     pod = ledger.pod
     if pod.base_model == adapter.base_model:
         return None
+    if not pod.base_model:
+        why = f": {pod.not_ready[1]}" if pod.not_ready else ""
+        return Refusal(pod.key, Reason.BASE_MODEL_UNKNOWN, f"which base model the pod serves is not known{why}")
     message = f"the pod serves {pod.base_model!r}, the adapter is for {adapter.base_model!r}"
     return Refusal(pod.key, Reason.BASE_MODEL_MISMATCH, message)
 

@@ -41,6 +41,7 @@ class Reason(StrEnum):
 
     # the pod can never hold this adapter as both are declared now
     BASE_MODEL_MISMATCH = "BaseModelMismatch"
+    BASE_MODEL_UNKNOWN = "BaseModelUnknown"  # nobody has said yet which one the pod serves
     SELECTOR_MISMATCH = "SelectorMismatch"
     NAMESPACE_MISMATCH = "NamespaceMismatch"
     RANK_TOO_HIGH = "RankTooHigh"

@@ -114,7 +114,7 @@ def without(part: str) -> dict[str, Shape]:
         (lora_tensors() | {f"base_model.model.{Q0}.bias": (16,)}, RefusedReason.BIAS_UNSUPPORTED),
         (lora_tensors() | {f"base_model.model.{Q0}.lora_magnitude_vector": (16,)}, RefusedReason.DORA_UNSUPPORTED),
         (lora_tensors() | {f"base_model.model.{Q0}.lora_E": (4, 1)}, RefusedReason.PEFT_TYPE_UNSUPPORTED),
-        ({f"{Q0}.lora_A.weight": (4, 16), f"{Q0}.lora_B.weight": (16, 4)}, RefusedReason.TENSOR_UNEXPECTED),
+        (lora_tensors() | {f"{Q0}.lora_A.weight": (4, 16)}, RefusedReason.TENSOR_UNEXPECTED),
         ({tensor_name("../../x", "A"): (4, 16)}, RefusedReason.TENSOR_UNEXPECTED),
         (
             {tensor_name("model.layers.00.q_proj", half): (4, 4) for half in "AB"},

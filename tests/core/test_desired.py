@@ -120,3 +120,38 @@ def test_who_goes_does_not_change_the_rank_of_those_who_stay() -> None:
     both, left = desired([young, old], sources), desired([young], sources)
     assert both.adapters["ns/old/old"].adapter.age_rank < both.adapters["ns/young/young"].adapter.age_rank
     assert left.adapters["ns/young/young"] == both.adapters["ns/young/young"]
+
+
+def test_an_adapter_is_served_under_the_name_that_the_resource_gives_it() -> None:
+    one = a_resource("one", spec={"servedName": "chat"})
+    many = a_resource("many", spec={"servedName": "team-{slug}"})
+    result = desired(
+        [one, many], {one.key: a_source(one, found("chat-lora")), many.key: a_source(many, found("a b"), found("_c"))}
+    )
+    assert sorted(result.adapters) == ["ns/many/team-a-b", "ns/many/team-c", "ns/one/chat"]
+    wanted = result.adapters["ns/one/chat"]
+    assert wanted.adapter.name == "chat" and wanted.found is not None and wanted.found.name == "chat"
+
+
+def test_one_name_for_several_adapters_is_a_conflict_that_says_what_to_write() -> None:
+    resource = a_resource(spec={"servedName": "chat"})
+    result = desired([resource], {resource.key: a_source(resource, found("a"), found("b"))})
+    assert sorted(result.adapters) == ["ns/la/chat"]
+    (rejected,) = result.resources[resource.key].rejected
+    assert rejected.code == "Conflict" and "{name}" in rejected.message
+
+
+def test_the_same_repository_twice_is_no_conflict_with_two_names() -> None:
+    both = [a_resource(name, spec={"servedName": name}) for name in ("v1", "v2")]
+    result = desired(both, {one.key: a_source(one, found("chat-lora")) for one in both})
+    assert sorted(result.adapters) == ["ns/v1/v1", "ns/v2/v2"]
+    assert not any(each.rejected for each in result.resources.values())
+
+
+def test_what_status_remembers_has_served_names() -> None:
+    status = {"adapters": [{"name": "team-a", "fingerprint": V1, "bytes": 1000, "rank": 8}]}
+    spec = {"servedName": "team-{name}", "adapterSource": {"type": "local", "repository": "/m", "adapters": ["a"]}}
+    resource = a_resource(spec=spec, status=status)
+    error = SourceError("NetworkError", "away", retryable=True)
+    result = desired([resource], {resource.key: a_failing_source(resource, error)})
+    assert sorted(result.adapters) == ["ns/la/team-a"]

@@ -101,6 +101,26 @@ async def test_a_secret_that_cannot_be_used_is_told_and_read_again(
         assert made.problems == {}
 
 
+def an_open_pod() -> PodRecord:
+    body = {
+        "metadata": {"name": "p0", "namespace": "ns", "uid": "p0", "resourceVersion": "1"},
+        "spec": {"containers": [{"name": "vllm", "args": ["m"], "envFrom": [{"secretRef": {"name": "engine"}}]}]},
+    }
+    return read_pod(body, PodDefaults())
+
+
+async def test_a_secret_that_may_hold_the_key_is_read_only_once_the_engine_wants_one() -> None:
+    async with api_keys() as (api, made):
+        api.objects[SECRET] = a_secret(KEY.encode(), "VLLM_API_KEY")
+        pods = {"ns/p0": an_open_pod()}
+        assert made.sync_targets(pods) == {"ns/p0": None}
+        await made.first_reads(10.0)
+        assert api.calls == []
+        made.sync_targets(pods, {"ns/p0"})
+        await until(lambda: made.sync_targets(pods)["ns/p0"] == KEY)
+        assert made.sync_targets(pods) == {"ns/p0": KEY}, "also when the engine does not refuse any more"
+
+
 async def test_a_key_that_is_refused_is_read_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "RETRY_SECONDS", 0.01)
     async with api_keys() as (api, made):

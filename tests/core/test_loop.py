@@ -27,6 +27,20 @@ async def test_an_adapter_is_loaded_reported_and_unloaded(tmp_path: Path) -> Non
         assert fleet.listed() == {}
 
 
+async def test_a_pod_that_hides_what_it_serves_gets_the_adapters_of_what_its_engine_lists(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        fleet.change_pod("p0", lambda body: body["spec"]["containers"][0].update(args=["--config", "/etc/vllm.yaml"]))
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.ready("la"))
+        assert fleet.listed() == {"p0": ["sql"]}
+        assert fleet.observers.holdings.said("ns/p0").base_models == ("tiny",)
+        await fleet.restart()
+        await fleet.until(lambda: fleet.view("p0") is not None and fleet.view("p0").bases)
+        await fleet.rounds()
+        assert fleet.ready("la") and fleet.listed() == {"p0": ["sql"]}
+
+
 async def test_a_folder_whose_name_is_no_text_is_refused_and_stops_nobody_else(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, pods=1) as fleet:
         fleet.write("many/good")

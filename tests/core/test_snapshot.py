@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,9 +9,10 @@ from lora_operator.desired.adapters import desired
 from lora_operator.engines.prober import EngineView, instance_of
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.inflight import Effect, Stage
-from lora_operator.planning.snapshot import take_snapshot
+from lora_operator.planning.snapshot import engine_name_for, take_snapshot
 from lora_operator.planning.snapshots import Snapshots
 from lora_operator.vllm.engine_state import EngineState
+from lora_operator.vllm.quirks import LoadName
 from lora_scheduler import Pod, Reason, ResidentState
 from tests.core.builders import (
     V1,
@@ -156,3 +158,46 @@ def test_where_more_names_were_served_than_could_be_noted_no_plain_name_is_safe(
     assert one_pod(record, an_engine(record, release="0.28.0")).side_by_side == {"ns/la/sql"}
     refused = one_pod(record, an_engine(record, release="0.28.0"), versioned=False).excluded
     assert refused["ns/la/sql"][0] is Reason.STALE_PREFIX_CACHE
+
+
+def test_an_engine_that_adapts_some_modules_only_gets_no_adapter_of_others() -> None:
+    resource = a_resource()
+    wanted = desired([resource], {resource.key: a_source(resource, found("a"))})
+    (adapter,) = wanted.adapters.values()
+    assert adapter.found is not None
+    for modules, refused in (
+        (("q_proj", "v_proj"), False),
+        (("qkv_proj",), False),
+        (("model.layers.0.self_attn.q_proj", "v_proj"), False),
+        (("down_proj",), True),
+    ):
+        record = a_pod(args=("--lora-target-modules", *modules))
+        (pod,) = take_snapshot(wanted, observed((record, an_engine(record))), *nothing_under_way(), 0.0).pods
+        assert (adapter.adapter.key in pod.excluded) is refused, (modules, adapter.found.inspection.targets)
+        if refused:
+            reason, message = pod.excluded[adapter.adapter.key]
+            assert reason is Reason.UNSUPPORTED_BY_ENGINE and "lora-target-modules" in message
+    record = a_pod(args=("--lora-target-modules", "down_proj"), annotations={"lora-target-modules": "*"})
+    (pod,) = take_snapshot(wanted, observed((record, an_engine(record))), *nothing_under_way(), 0.0).pods
+    assert not pod.excluded
+
+
+def test_an_engine_that_caches_images_by_name_gets_each_version_under_a_name_of_its_own() -> None:
+    resource = a_resource()
+    wanted = desired([resource], {resource.key: a_source(resource, found("a", V2))})
+    (adapter,) = wanted.adapters.values()
+    for args, versioned in (((), False), (("--enable-tower-connector-lora", "--no-enable-prefix-caching"), True)):
+        record = replace(a_pod(args=args), served={"a": V1})
+        named = engine_name_for(record, an_engine(record), adapter, True)
+        assert isinstance(named, LoadName) and named.versioned is versioned
+
+
+def test_a_pod_shows_why_its_engine_is_silent_until_it_answers() -> None:
+    record = a_pod(args=("--api-server-count", "8"))
+    for state, ready in ((EngineState.STARTING, False), (EngineState.DOWN, False), (EngineState.UP, True)):
+        view = an_engine(record, state=state)
+        (pod,) = take_snapshot(desired([], {}), observed((record, view)), *nothing_under_way(), 0.0).pods
+        assert pod.ready is ready
+        if not ready:
+            assert pod.not_ready is not None and pod.not_ready[0] is Reason.POD_UNREACHABLE
+            assert "--api-server-count 1" in pod.not_ready[1]

@@ -244,8 +244,12 @@ NAMES = [
     Case("a folder whose name ends like the base model is another name", _source("local", "/adapters/not-tiny")),
     Case("a base model with a slash cannot be a folder's name",
          {"baseModel": "meta/tiny", **_source("local", "/adapters/meta/tiny")}),
-    Case("the base model itself is no adapter", {"baseModel": "org/repo", **_HF}, "spec.adapterSource.repository",
-         "is the base model itself"),
+    Case("adapters may be in the repository of their base model", {"baseModel": "org/repo", **_HF}),
+    Case("one in the list may be called otherwise than the base model",
+         {"servedName": "sql", "adapterSource": {"adapters": ["tiny"]}}),
+    Case("a folder called like the base model may hold one that is called otherwise",
+         {"servedName": "sql", **_source("local", "/adapters/tiny")}),
+    Case("nor may it be called so", {"servedName": "tiny"}, "spec.servedName", "may not be called like its base model"),
 ]  # fmt: skip
 
 DEPLOYMENT = [
@@ -286,6 +290,11 @@ SCHEDULING = [
              ["0", "0Gi", "0.0", 0, -1, "-1Gi", "lots", "2GB", "2 Gi", "1m", "1e100", "", "9" * 33],
              "memory must be a positive"),
     *_values("schedulingConfig.topologyKey", ["topology.kubernetes.io/zone", "rack"], ["", "a b", "/zone", "k" * 318]),
+    *_values(
+        "servedName",
+        ["chat", "team-{name}", "{slug}.v1", "{name}-{slug}"],
+        ["", "a b", "-a", "{other}", "{name", "a,b", "a/b"],
+    ),
     *_values("baseModelCheck", ["Name", "Skip"], ["name", "None", ""]),
     *_values("owner", ["team-a", "A.b_c", "o" * 63], ["", "-a", "a/b", "o" * 64]),
 ]  # fmt: skip

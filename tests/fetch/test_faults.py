@@ -48,6 +48,13 @@ async def test_goes_on_after_what_passes(case: Case, fault: Fault, ranges: bool)
     assert tally.ended == [""]
 
 
+@pytest.mark.parametrize("encoding", ["aws-chunked", "x-gzip"])
+async def test_what_a_store_calls_an_encoding_of_kept_bytes_arrives_as_it_is(case: Case, encoding: str) -> None:
+    case.store.always = Fault(headers={"Content-Encoding": encoding})
+    await case.fetch()
+    assert case.whole
+
+
 async def test_asks_only_for_what_is_missing_after_a_break(case: Case) -> None:
     case.store.script.extend([Fault(stall_after=1500), Fault(), Fault(stall_after=100)])
     await case.fetch()
@@ -96,6 +103,7 @@ FINAL = {
     "two terabytes in ranges": (Fault(size=2 << 40), "SizeMismatch", True),
     "shorter": (Fault(announced=100, ranges=False), "SizeMismatch", True),
     "encoded": (Fault(headers={"Content-Encoding": "zstd"}), "BadAnswer", False),
+    "packed on the way": (Fault(headers={"Content-Encoding": "gzip"}, chunked=True, ranges=False), "BadAnswer", False),
     "a range of nothing": (Fault(headers={"Content-Range": "bytes 5-2/9"}), "BadAnswer", True),
     "another range": (Fault(headers={"Content-Range": "bytes 5-99/*"}), "BadAnswer", True),
     "a redirect to nowhere": (Fault(redirect=""), "RedirectLoop", False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lora_operator.engines.shares import BASE, Shares
@@ -101,6 +101,7 @@ def test_requests_to_the_base_model_are_noticed_where_they_are_many() -> None:
     assert 0.3 < parts[BASE] < 0.9
 
 
+@example([(5e-324, 0.0, 1, [(0.0, "a")])])
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(

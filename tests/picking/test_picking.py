@@ -124,6 +124,16 @@ async def test_requests_for_a_base_model_are_spread_over_its_pods() -> None:
         assert await it.counted() == {"base": 21}
 
 
+async def test_a_pod_that_does_not_name_its_base_model_serves_what_its_endpoint_says() -> None:
+    fleet = a_fleet_with_bases()
+    for name, ip in (("vllm-0", "10.0.0.1"), ("vllm-1", "10.0.0.2")):
+        fleet.pod(name, ip, says={"max-loras": "4"})
+    fleet.refresh()
+    async with picking(fleet) as it:
+        told = [await it.gateway.ask({"model": "llama"}) for _ in range(20)]
+        assert {one.endpoint for one in told} == {"10.0.0.1:8000", "10.0.0.2:8000"}
+
+
 async def test_a_base_model_whose_pods_are_not_ready_is_unknown_until_they_are() -> None:
     fleet = a_fleet_with_bases()
     async with picking(fleet) as it:

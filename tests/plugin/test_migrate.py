@@ -39,6 +39,7 @@ def test_model_adapters_of_aibrix(capsys: pytest.CaptureFixture[str]) -> None:
             },
             "spec": {
                 "baseModel": "llama2-7b",
+                "servedName": "text2sql-lora",
                 "adapterSource": {"type": "huggingface", "repository": "yard1/llama-2-7b-sql-lora-test"},
                 "deploymentConfig": {
                     "replicaPolicy": "AllPods",
@@ -63,11 +64,26 @@ def test_model_adapters_of_aibrix(capsys: pytest.CaptureFixture[str]) -> None:
             },
         },
     ]
-    assert "text2sql-lora: requests that ask for 'text2sql-lora' have to ask for 'llama-2-7b-sql-lora-test'" in notes
     assert "schedulerName 'least-adapters' has no equal" in notes
     assert "additionalConfig.api-key was left out" in notes and "test-key" not in notes
     assert "Secret s3-credentials has to have the keys that are read here: AWS_ACCESS_KEY_ID" in notes
     assert "ModelAdapter from-gcs: not translated: there is no source type for gcs://" in notes
+
+
+def test_several_names_for_the_files_of_one_repository_stay_several(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "four.yaml"
+    file.write_text(
+        "---\n".join(
+            f"apiVersion: model.aibrix.ai/v1alpha1\nkind: ModelAdapter\nmetadata: {{name: chat-lora-{number}}}\n"
+            "spec: {baseModel: chat, artifactURL: 'huggingface://team/chat-lora'}\n"
+            for number in range(1, 5)
+        )
+    )
+    status, made, _ = migrated(capsys, str(file))
+    assert status == 0
+    assert [one["spec"]["servedName"] for one in made] == [f"chat-lora-{number}" for number in range(1, 5)]
 
 
 def test_lora_adapters_of_the_production_stack(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,24 +101,24 @@ def test_lora_adapters_of_the_production_stack(capsys: pytest.CaptureFixture[str
         },
         {
             "baseModel": "llama3-8b-instr",
+            "servedName": "sql-lora",
             "adapterSource": {"type": "local", "repository": "/data/lora-adapters/sql-lora-v3"},
             "deploymentConfig": {"replicaPolicy": "AllPods"},
         },
     ]
     assert "what is under 'hf_token' is read here from token" in notes
     assert "vllmApiKey was left out" in notes
-    assert "requests that ask for 'sql-lora' have to ask for 'sql-lora-v3'" in notes
     assert "algorithm 'equalized' has no equal" in notes
 
 
 def test_the_config_map_of_the_lora_syncer(capsys: pytest.CaptureFixture[str]) -> None:
     status, made, notes = migrated(capsys, str(PEERS / "lora-syncer.yaml"))
-    assert status == 1  # two names for the files of one repository
-    assert [(one["metadata"]["name"], one["spec"]["baseModel"]) for one in made] == [
-        ("food-review-1", "meta-llama/Llama-3.1-8B-Instruct"),
-        ("nec119-small-segment-lora", "Qwen/Qwen3-32B"),
+    assert status == 0
+    assert [(one["metadata"]["name"], one["spec"]["baseModel"], one["spec"].get("servedName")) for one in made] == [
+        ("food-review-1", "meta-llama/Llama-3.1-8B-Instruct", "food-review-1"),
+        ("food-review-2", "meta-llama/Llama-3.1-8B-Instruct", "food-review-2"),
+        ("nec119-small-segment-lora", "Qwen/Qwen3-32B", None),
     ]
-    assert "adapter food-review-2: not translated: its source is also that of 'food-review-1'" in notes
     assert "ensureNotExist (cad-fabricator) has no equal" in notes
     assert "remove the syncer from the pods" in notes
 

@@ -160,6 +160,24 @@ def test_sources_that_cannot_be_read_are_counted_only_with_an_assumption(
     )
 
 
+def test_a_plan_knows_the_model_behind_a_served_name_as_the_operator_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = files(tmp_path, adapters=1)
+    write_adapter(tmp_path / "models" / "a0", base_model="org/base-7b")
+    for old, new in (
+        ("baseModel: tiny", "baseModel: team/chat"),
+        ('"tiny"', '"org/base-7b", "--served-model-name", "team/chat"'),
+    ):
+        for file in (tmp_path / "adapters.yaml", tmp_path / "pods.json"):
+            file.write_text(file.read_text().replace(old, new))
+    assert main(["plan", *given]) == 0
+    pods = tmp_path / "pods.json"
+    pods.write_text(pods.read_text().replace("org/base-7b", "org/other"))
+    assert main(["plan", *given]) == 3
+    assert "BaseModelMismatch" in capsys.readouterr().out
+
+
 def test_a_broken_adapter_of_a_source_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = files(tmp_path)
     (tmp_path / "models" / "a0" / "adapter_config.json").write_text("{")

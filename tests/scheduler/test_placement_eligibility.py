@@ -41,6 +41,13 @@ REFUSALS: list[tuple[dict[str, Any], dict[str, Any], Reason, str]] = [
         "the pod is in namespace 'y', the adapter in 'x'",
     ),
     ({}, {"base_model": "qwen"}, Reason.BASE_MODEL_MISMATCH, "the pod serves 'qwen', the adapter is for 'llama'"),
+    ({}, {"base_model": ""}, Reason.BASE_MODEL_UNKNOWN, "which base model the pod serves is not known"),
+    (
+        {},
+        {"base_model": "", "ready": False, "not_ready": (Reason.POD_UNREACHABLE, "it runs with --headless")},
+        Reason.BASE_MODEL_UNKNOWN,
+        "which base model the pod serves is not known: it runs with --headless",
+    ),
     (
         {"selector": Selector((("tier", "gold"),))},
         {"labels": {"tier": "tin"}},

@@ -229,7 +229,7 @@ FAILURES = {
     "forbidden": (Fault(status=403), "AccessDenied", False),
     "too often": (Fault(status=429, headers={"Retry-After": "3"}), "RateLimited", True),
     "fails": (Fault(status=502), "ServerError", True),
-    "compressed": (Fault(headers={"Content-Encoding": "gzip"}), "BadAnswer", False),
+    "compressed": (Fault(headers={"Content-Encoding": "br"}), "BadAnswer", False),
     "circles": (Fault(redirect=f"/loras/one/{CONFIG}"), "RedirectLoop", False),
 }
 
@@ -241,6 +241,24 @@ async def test_names_what_is_wrong_with_the_server(store: WebStore, name: str) -
     error = await refused(store)
     assert (error.reason, error.retryable) == (reason, retryable), error.message
     assert error.retry_after_seconds == (3 if reason == "RateLimited" else None)
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [("/x.tar.xz", "pack it as .tar.gz"), ("/x.7z", "pack it as"), (f"/loras/one/{WEIGHTS}", "name the folder")],
+)
+async def test_what_is_neither_folder_nor_archive_is_said_with_what_to_do(
+    store: WebStore, path: str, advice: str
+) -> None:
+    error = await refused(store, path)
+    assert (error.reason, error.retryable) == ("BadRepository", False) and advice in error.message
+
+
+@pytest.mark.parametrize("encoding", ["aws-chunked", "gzip", "x-gzip", "aws-chunked, gzip"])
+async def test_what_a_store_calls_an_encoding_of_kept_bytes_is_taken_as_it_is(store: WebStore, encoding: str) -> None:
+    store.always = Fault(headers={"Content-Encoding": encoding})
+    found = await HttpSource().resolve(a_request("http", store.url("/loras/one")), None)
+    assert [adapter.name for adapter in found.adapters] == ["one"]
 
 
 async def test_refuses_what_is_larger_than_a_fetch_would_take(store: WebStore) -> None:

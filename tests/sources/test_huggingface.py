@@ -58,6 +58,13 @@ async def test_finds_the_one_adapter_at_the_root(hub: LocalHub) -> None:
     assert config.sha256 == hashlib.sha256(files[CONFIG]).hexdigest()
 
 
+async def test_a_hub_may_call_its_commits_by_sha256(hub: LocalHub) -> None:
+    put(hub, "org/my-lora", adapter(), commit_hash="sha256")
+    (found,) = (await resolved(hub, "org/my-lora")).adapters
+    assert found.name == "my-lora"
+    assert (await located(hub, found, "org/my-lora")).files[1].link is not None
+
+
 async def test_reads_no_more_of_the_weights_than_the_beginning(hub: LocalHub) -> None:
     files = adapter(rank=64)
     put(hub, "org/my-lora", files | {"README.md": b"unread"})

@@ -46,6 +46,56 @@ async def test_finds_one_adapter_at_the_root_named_after_the_folder(tmp_path: Pa
     assert len(found.fingerprint) == 16
 
 
+async def test_finds_one_below_a_finished_adapter_that_is_asked_for(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "alpaca")
+    write_adapter(tmp_path / "alpaca" / "checkpoint-500")
+    write_adapter(tmp_path / "alpaca" / "checkpoint-1000")
+    assert names(await resolved(tmp_path / "alpaca", adapters=("checkpoint-500",))) == ["checkpoint-500"]
+    both = await resolved(tmp_path / "alpaca", adapters=("checkpoint-500", "alpaca", "ghost"))
+    assert (names(both), reasons(both)) == (["alpaca", "checkpoint-500"], {"ghost": "NotFound"})
+
+
+def cached(hub: Path, repository: str, commit: str, *, main: bool = True) -> Path:
+    """As the hub's client keeps a repository: files are links to blobs."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    snapshot, blobs = folder / "snapshots" / commit, folder / "blobs"
+    write_adapter(snapshot, seed=len(commit))
+    blobs.mkdir(exist_ok=True)
+    for file in list(snapshot.iterdir()):
+        blob = blobs / f"{commit}-{file.name}"
+        file.rename(blob)
+        file.symlink_to(Path("..") / ".." / "blobs" / blob.name)
+    (folder / "refs").mkdir(exist_ok=True)
+    if main:
+        (folder / "refs" / "main").write_text(commit)
+    return folder
+
+
+async def test_reads_the_cache_of_the_hub_as_its_repositories(tmp_path: Path) -> None:
+    old, new = "0" * 40, "1" * 40
+    folder = cached(tmp_path, "org/sql-lora", old)
+    cached(tmp_path, "org/sql-lora", new)
+    cached(tmp_path, "plain", old, main=False)
+    write_adapter(tmp_path / "beside")
+    found = await resolved(tmp_path)
+    assert (names(found), reasons(found)) == (["beside", "plain", "sql-lora"], {})
+    assert found.adapters[2].location == str(folder / "snapshots" / new)
+    for place in (folder, folder / "snapshots" / old):
+        assert names(await resolved(place)) == ["sql-lora"]
+
+
+async def test_a_link_out_of_the_cache_of_the_hub_is_refused(tmp_path: Path) -> None:
+    folder = cached(tmp_path / "hub", "org/sql-lora", "0" * 40)
+    weights = folder / "blobs" / f"{'0' * 40}-adapter_model.safetensors"
+    weights.rename(tmp_path / "elsewhere")
+    weights.symlink_to(tmp_path / "elsewhere")
+    assert reasons(await resolved(tmp_path / "hub")) == {"sql-lora": "LinkEscapes"}
+    moved = tmp_path / "blobs"
+    (folder / "blobs").rename(moved)
+    (folder / "blobs").symlink_to(moved)
+    assert reasons(await resolved(tmp_path / "hub")) == {"sql-lora": "LinkEscapes"}
+
+
 async def test_finds_one_adapter_per_sub_folder_sorted_and_ignores_the_rest(tmp_path: Path) -> None:
     for name in ("c", "a", "b"):
         write_adapter(tmp_path / name)
@@ -76,6 +126,14 @@ async def test_broken_adapters_do_not_hide_the_good_ones(tmp_path: Path) -> None
         "no-config": "ConfigMissing",
     }
     assert [item.name for item in found.broken] == sorted(item.name for item in found.broken)
+
+
+async def test_a_name_that_no_adapter_may_have_is_one_for_a_resource_that_calls_it_otherwise(tmp_path: Path) -> None:
+    for name in ("two words", "_a:b@1", "tiny-base"):
+        write_adapter(tmp_path / name)
+    found = await resolved(tmp_path, served_name="team-{slug}")
+    assert (names(found), reasons(found)) == (["_a:b@1", "tiny-base", "two words"], {})
+    assert reasons(await resolved(tmp_path, served_name="{name}"))["two words"] == "InvalidName"
 
 
 async def test_reads_only_what_is_selected_and_reports_listed_names_that_are_absent(tmp_path: Path) -> None:

@@ -216,11 +216,11 @@ async def test_a_broken_first_sighting_is_taken_as_soon_as_it_is_whole(watched: 
 
 async def test_another_base_model_is_checked_anew(watched: Watched) -> None:
     await watched.look_quietly()
-    found = await watched.look(base_model="another-model", base=None)
+    found = await watched.look(base_model="org/another-model", base=None)
     assert watched.reads == ["a"]
     assert only(found).name == "a"
     assert [item.reason for item in found.stale] == ["BaseModelMismatch"]
-    found = await watched.look(base_model="another-model", base=None, compares_names=False)
+    found = await watched.look(base_model="org/another-model", base=None, compares_names=False)
     assert watched.reads == ["a", "a"]
     assert found.stale == ()
 

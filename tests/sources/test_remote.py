@@ -205,3 +205,5 @@ async def test_refuses_names_that_no_adapter_may_have(store: MemoryStore, tmp_pa
     store.put(name, files_of(tmp_path))
     assert [item.reason for item in (await resolved(store)).broken] == ["InvalidName"]
     assert store.reads == []
+    called = await resolved(store, served_name="{slug}-x")
+    assert bool(called.adapters) is (name in ("a b", "tiny-base", "-x"))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
+from botocore.awsrequest import AWSResponse, HeadersDict
 from yarl import URL
 
 from e2e.stores.s3 import KEYS, PAGE_KEYS, S3Server
 from lora_operator.fetch.manifest import FetchFile, FetchManifest
-from lora_operator.sources import Credentials, Resolution, SourceError
+from lora_operator.sources import Credentials, Resolution, SourceError, s3_store
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
 
@@ -70,6 +72,101 @@ async def downloaded(file: FetchFile) -> bytes:
 
 def names(resolution: Resolution) -> list[str]:
     return [found.name for found in resolution.adapters]
+
+
+async def test_objects_that_say_how_they_were_uploaded_are_taken_as_they_are(bucket: Bucket) -> None:
+    bucket.put(adapter("adapters/alpaca"), ContentEncoding="aws-chunked")
+    resolution = await bucket.resolved("/adapters")
+    assert names(resolution) == ["alpaca"]
+    weights = (await bucket.located(resolution.adapters[0])).files[1]
+    assert len(await downloaded(weights)) == weights.size_bytes
+
+
+async def test_objects_without_etags_are_told_apart_by_the_time_of_their_change(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_etags(http_response: Any, parsed: Any, **_: Any) -> None:
+        parsed.pop("ETag", None)
+        for item in parsed.get("Contents", ()):
+            item.pop("ETag", None)
+
+    made = s3_store.Surroundings.client
+
+    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
+        told = made(self, *arguments, **settings)
+        told.meta.events.register("after-call.s3", without_etags)
+        return told
+
+    monkeypatch.setattr(s3_store.Surroundings, "client", client)
+    bucket.put(adapter("adapters/alpaca"))
+    resolution = await bucket.resolved("/adapters")
+    assert names(resolution) == ["alpaca"] and not resolution.broken
+    manifest = await bucket.located(resolution.adapters[0])
+    assert manifest.files[1].link is not None and manifest.files[1].link.tag == ""
+
+
+class Sent(io.BytesIO):
+    """A body as the SDK reads it."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+@pytest.mark.parametrize("region", [None, "us-east-1"], ids=["no region", "a wrong region"])
+async def test_the_region_that_the_store_says_is_adopted(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, region: str | None
+) -> None:
+    said = (
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong region</Message><Region>site-1</Region></Error>"
+    )
+
+    def only_its_region(request: Any, **_: Any) -> Any:
+        signed = str(request.headers.get("Authorization") or request.url)
+        if "/site-1/s3/" in signed:
+            return None
+        body = b"" if request.method == "HEAD" else said.encode()
+        return AWSResponse(request.url, 400, HeadersDict({"content-type": "application/xml"}), Sent(body))
+
+    made = s3_store.Surroundings.client
+
+    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
+        told = made(self, *arguments, **settings)
+        told.meta.events.register_first("before-send.s3", only_its_region)
+        return told
+
+    monkeypatch.setattr(s3_store.Surroundings, "client", client)
+    bucket.put(adapter("adapters/alpaca"))
+    resolution = await bucket.resolved("/adapters", region=region)
+    assert names(resolution) == ["alpaca"]
+    weights = (await bucket.located(resolution.adapters[0], region=region)).files[1]
+    assert weights.link is not None and "site-1" in weights.link.url
+    assert len(await downloaded(weights)) == weights.size_bytes
+
+
+async def test_what_lies_deep_below_the_folders_of_adapters_is_not_listed_key_by_key(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    made = s3_store.Surroundings.client
+
+    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
+        told = made(self, *arguments, **settings)
+        told.meta.events.register("before-parameter-build.s3.ListObjectsV2", lambda params, **_: asked.append(params))
+        return told
+
+    monkeypatch.setattr(s3_store.Surroundings, "client", client)
+    monkeypatch.setattr(s3_store, "FLAT_KEYS", 4)
+    for name in ("alpaca", "code", "sql"):
+        bucket.put(adapter(f"adapters/{name}"))
+        bucket.put({f"adapters/{name}/logs/{step:03}": b"x" for step in range(3 * PAGE_KEYS)})
+    bucket.put({"adapters/README.md": b"x"})
+    assert names(await bucket.resolved("/adapters")) == ["alpaca", "code", "sql"]
+    assert len(asked) <= 6, "one page, one list of folders, and one of each"
+    limited = s3_store.FLAT_KEYS
+    monkeypatch.setattr(s3_store, "FLAT_KEYS", 10**6)
+    asked.clear()
+    assert names(await bucket.resolved("/adapters")) == ["alpaca", "code", "sql"]
+    assert len(asked) >= 9 and limited == 4
 
 
 async def test_finds_one_adapter_per_folder_below_the_prefix(bucket: Bucket) -> None:

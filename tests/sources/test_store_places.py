@@ -6,6 +6,7 @@ import pytest
 
 from lora_operator.sources import SourceError, SourceRequest
 from lora_operator.sources.azure_place import place_of as azure_place
+from lora_operator.sources.remote import asked_for
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_objects import ObjectPlace, bounded, folders_of
 from lora_operator.sources.remote_versions import pinned
@@ -91,8 +92,10 @@ def test_keys_make_up_folders() -> None:
     assert PLACE.key(folders[0].location, CONFIG) == "p/a/" + CONFIG
 
 
-def test_an_adapter_right_at_the_prefix_hides_what_is_below() -> None:
-    (folder,) = folders_of(PLACE, objects("p/" + WEIGHTS, "p/a/" + CONFIG))
+def test_an_adapter_right_at_the_prefix_hides_what_is_below_until_that_is_asked_for() -> None:
+    folder, checkpoint = folders_of(PLACE, objects("p/" + WEIGHTS, "p/a/" + CONFIG))
+    assert asked_for([folder, checkpoint], ()) == [folder] and checkpoint.below
+    assert asked_for([folder, checkpoint], ("a",)) == [folder, checkpoint]
     assert (folder.name, folder.location, [file.path for file in folder.files]) == ("p", "s3://b/p/", [WEIGHTS])
 
 

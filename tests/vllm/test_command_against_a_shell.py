@@ -86,7 +86,7 @@ expansions = st.builds(
 )  # fmt: skip
 others = st.sampled_from(
     ["$1", '"$1"', '"$@"', "$@", '"$*"', "$#", "$((1+2))", "$(echo out put)", '"$(echo out)"', "`echo x`", "*", "{a,b}",
-     "~/m", '"x$@y"']
+     "~/m", '"x$@y"', '"x $@ y"', '"$A $@"', '"p $1 ${B[@]}"']
 )  # fmt: skip
 words = st.one_of(literals, literals, expansions, expansions, defaults, others)
 options = st.sampled_from(["--port", "--max-loras", "--served-model-name", "--unknown", "--max-model-len"])
@@ -129,6 +129,7 @@ def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("f() {{\n{}\n}}\nf {}".format, many, arguments),
         st.builds("eval '{}'".format, inner.filter(lambda text: "'" not in text)),
         st.builds("eval {}".format, st.one_of(words, runs)),
+        st.builds('eval "{} $@"'.format, runs.filter(lambda text: not {*text} & {*"\"'\\\\"})),
         st.builds("bash -c '{}' n {}".format, inner.filter(lambda text: "'" not in text), arguments),
         st.builds("cat <<EOF\n{}\nEOF".format, inner.filter(lambda text: "EOF" not in text)),
     )

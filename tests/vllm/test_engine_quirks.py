@@ -62,6 +62,7 @@ def name_for(
         ("0.30.0", NAME, BaseNameCollision.TAKES_OVER, 500, True, "vllm:kv_cache_usage_perc"),
         ("0.31.0", NAME_AND_PATH, BaseNameCollision.TAKES_OVER, 500, True, "vllm:kv_cache_usage_perc"),
         ("0.32.0", NAME_AND_PATH, BaseNameCollision.REFUSED, 500, True, "vllm:kv_cache_usage_perc"),
+        ("0.33.0", NAME_AND_PATH, BaseNameCollision.REFUSED, 500, True, "vllm:kv_cache_usage_perc"),
     ],
 )
 def test_says_of_each_release_what_was_seen(
@@ -74,7 +75,7 @@ def test_says_of_each_release_what_was_seen(
     assert quirks.load_failure_status == failure
     assert quirks.loads_locked_per_name is locked
     assert quirks.kv_gauges[0] == gauge
-    assert quirks.honours_patterns is (release == "0.32.0")
+    assert quirks.honours_patterns is (release in ("0.32.0", "0.33.0"))
     assert quirks.error_shape is (ErrorShape.FLAT if release == "0.8.5" else ErrorShape.NESTED)
     assert ("/cohere" in quirks.key_guards) is (release >= "0.28" and release != "0.8.5")
     assert quirks.open_adapters_route is (release not in ("0.8.5", "0.10.2"))
@@ -90,7 +91,8 @@ def test_says_of_each_release_what_was_seen(
         ("0.31.0.dev12+g0123abc", NAME),
         ("0.32.5+cpu", NAME_AND_PATH),
         ("v0.32.0-cu128", NAME_AND_PATH),
-        ("0.33.0", NAME),  # newer than all that was looked at
+        ("0.33.0", NAME_AND_PATH),
+        ("0.34.0", NAME),  # newer than all that was looked at
         ("1.0.0", NAME),
         ("0.7.3", NAME),  # older
         ("", NAME),
@@ -106,6 +108,9 @@ def test_assumes_the_weaker_key_where_nothing_was_seen(version: str, key: Prefix
     ("version", "release"),
     [
         ("0.32.0", (0, 32, 0)),
+        ("0.11.0.1", (0, 11, 0)),
+        ("0.1.dev1+g2c27", None),  # what a build without tags calls itself
+        ("nightly", None),
         (" v0.10.2\n", (0, 10, 2)),
         ("0.9", (0, 9, 0)),
         ("0.31.1.post1", (0, 31, 1)),
@@ -116,7 +121,7 @@ def test_assumes_the_weaker_key_where_nothing_was_seen(version: str, key: Prefix
         ("0.31.0-cu12-aarch64", (0, 31, 0)),
         ("sha-0123", None),
         ("0", None),
-        ("0.31.0.1", None),
+        ("0.31.0.1.2.3", None),
         ("٠.٣١.٠", None),
     ],
 )
@@ -168,7 +173,7 @@ def test_a_safe_release_always_gets_the_plain_name(release: str, served: dict[st
     assert name_for(release, served, versioned_names=False) == LoadName("m", versioned=False)
 
 
-@pytest.mark.parametrize("release", ["0.12.0", "0.16.0", "0.28.0", "0.30.0", "0.33.0", ""])
+@pytest.mark.parametrize("release", ["0.12.0", "0.16.0", "0.28.0", "0.30.0", "0.34.0", ""])
 class TestWhereTheCacheIsKeyedByName:
     def test_the_first_version_gets_the_plain_name(self, release: str) -> None:
         assert name_for(release, {}) == LoadName("m", versioned=False)
@@ -212,7 +217,7 @@ def test_versioned_names_lead_back_to_the_public_name(name: str, fingerprint: st
     assert is_versioned(own) and public_name(own) == name and public_name(name) == name
 
 
-@given(st.lists(FINGERPRINTS, min_size=1, max_size=12), st.sampled_from(["0.12.0", "0.30.0", "0.33.0", "?"]))
+@given(st.lists(FINGERPRINTS, min_size=1, max_size=12), st.sampled_from(["0.12.0", "0.30.0", "0.34.0", "?"]))
 def test_no_engine_name_ever_stands_for_two_versions(versions: list[str], release: str) -> None:
     quirks: Quirks = quirks_for(release)
     served: dict[str, str] = {}

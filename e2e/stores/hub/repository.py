@@ -65,6 +65,7 @@ class Repository:
     xet: bool = True
     tags: tuple[str, ...] = ("peft", "safetensors")
     large_suffixes: tuple[str, ...] = LARGE_SUFFIXES
+    commit_hash: str = "sha1"  # what commits are called by
     commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -72,7 +73,7 @@ class Repository:
         """Make a commit that holds exactly `files`, and let `branch` point at it. Returns its id."""
         tree = {path: Blob(content, path.endswith(self.large_suffixes)) for path, content in files.items()}
         text = repr((self.name, len(self.commits), sorted((path, blob.mark) for path, blob in tree.items())))
-        commit = hashlib.sha1(text.encode()).hexdigest()
+        commit = hashlib.new(self.commit_hash, text.encode(), usedforsecurity=False).hexdigest()
         self.commits[commit] = tree
         self.branches[branch] = commit
         return commit

@@ -15,6 +15,12 @@ ADAPTER_NAME = Shape(
     "an adapter's name has 1 to 128 letters, digits, dots, underscores and hyphens, and starts with a letter or digit",
     max_length=128,
 )
+SERVED_NAME = Shape(
+    r"([A-Za-z0-9]|\{name\}|\{slug\})([A-Za-z0-9._-]|\{name\}|\{slug\})*",
+    "servedName is a name of letters, digits, dots, underscores and hyphens, in which {name} stands for the name at "
+    "the source, and {slug} for that without characters that a name may not have",
+    max_length=128,
+)
 PREFIX = Shape(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)?",
     "prefix must be the beginning of an adapter's name: letters, digits, dots, underscores and hyphens",
@@ -151,31 +157,33 @@ def _selects_all(source: Any) -> bool:
 
 SPEC_RULES = (
     Rule(
-        "!has(self.adapterSource.adapters) || !(self.baseModel in self.adapterSource.adapters)",
-        lambda spec: spec.base_model not in spec.adapter_source.adapters,
+        "has(self.servedName) || !has(self.adapterSource.adapters) || !(self.baseModel in self.adapterSource.adapters)",
+        lambda spec: spec.served_name is not None or spec.base_model not in spec.adapter_source.adapters,
         "an adapter may not be called like its base model: requests could not tell them apart",
         ".adapterSource.adapters",
     ),
     Rule(
-        "self.adapterSource.type != 'huggingface' || self.adapterSource.repository != self.baseModel",
-        lambda spec: spec.adapter_source.type != "huggingface" or spec.adapter_source.repository != spec.base_model,
-        "repository is the base model itself: name the repository of the adapter",
-        ".adapterSource.repository",
+        "!has(self.servedName) || self.servedName != self.baseModel",
+        lambda spec: spec.served_name != spec.base_model,
+        "an adapter may not be called like its base model: requests could not tell them apart",
+        ".servedName",
     ),
     Rule(
+        "has(self.servedName) || "
         "self.adapterSource.type != 'local' || self.baseModel.contains('/') || has(self.adapterSource.pattern) || "
         "(has(self.adapterSource.prefix) && self.adapterSource.prefix != '') || "
         "(has(self.adapterSource.adapters) && size(self.adapterSource.adapters) > 0) || "
         "!(self.adapterSource.repository.endsWith('/' + self.baseModel) || "
         "self.adapterSource.repository.endsWith('/' + self.baseModel + '/'))",
         lambda spec: (
-            spec.adapter_source.type != "local"
+            spec.served_name is not None
+            or spec.adapter_source.type != "local"
             or "/" in spec.base_model
             or not _selects_all(spec.adapter_source)
             or not spec.adapter_source.repository.rstrip("/").endswith(f"/{spec.base_model}")
         ),
-        "the folder is called like the base model, and an adapter may not be: rename it, or, if the adapters are in "
-        "folders below it, select them with pattern: *",
+        "the folder is called like the base model, and an adapter may not be: rename it, or call the adapter otherwise "
+        "with servedName, or, if the adapters are in folders below it, select them with pattern: *",
         ".adapterSource.repository",
     ),
     Rule(

@@ -260,6 +260,9 @@ class LoraAdapterSpec(Model):
     shapes of the base model are not known. Skip takes them: the same model has many names."""
     adapter_source: AdapterSource
     """Where the adapters come from."""
+    served_name: Annotated[str, words.SERVED_NAME] | None = None
+    """What requests call the adapter, in place of its name at the source. Where there are several adapters, write
+    {name} for that name, as in team-a-{name}, or {slug} for one in which hyphens stand for what a name may not have."""
     credentials_secret_ref: SecretReference | None = None
     """The Secret with the source's credentials; not needed for a public source."""
     deployment_config: DeploymentConfig = DeploymentConfig()

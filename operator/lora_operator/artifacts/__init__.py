@@ -8,7 +8,7 @@ from lora_operator.artifacts.fingerprint import fingerprint
 from lora_operator.artifacts.folder import CONFIG_FILE, WEIGHTS_FILE, AdapterFile
 from lora_operator.artifacts.header import header_length
 from lora_operator.artifacts.inspection import Inspection, inspect, inspect_parts
-from lora_operator.artifacts.names import InvalidAdapterName, valid_adapter_name
+from lora_operator.artifacts.names import InvalidAdapterName, served_as, valid_adapter_name
 from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "header_length",
     "inspect",
     "inspect_parts",
+    "served_as",
     "valid_adapter_name",
 ]

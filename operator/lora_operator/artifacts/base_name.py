@@ -23,16 +23,22 @@ _PLACE = re.compile(r"\A[/.~]|\\|\A[A-Za-z][A-Za-z0-9+.-]*:|/.*/")
 _OUTPUT = re.compile(r"(?:(?:checkpoint|epoch|step)[-_]?\d*|merged|final|best|last|model|base[-_]model|outputs?)\Z")
 
 
+# Among the names of a served model: what is behind them is not known.
+UNKNOWN_MODEL = "/?"
+
+
 def check_base_name(trained_on: str | None, served: str | None, aliases: tuple[str, ...] = ()) -> None:
     """Raise AdapterRefused if all names are known and cannot mean the same model.
 
     `aliases` are further names of the served model, such as the --model behind a --served-model-name. A place (a path,
     a URL, a folder that a training wrote) says where somebody found the model, not which one it is: where a name is
-    one, nothing is known.
+    one, nothing is known. A served name without an organisation may be made up, and contradicts nothing by itself.
     """
     trained = None if trained_on is None else model_of(trained_on)
     names = () if served is None else tuple(model_of(name) for name in (served, *aliases))
     if trained is None or not names or None in names or trained in names:
+        return
+    if not any("/" in name for name in (served or "", *aliases)):
         return
     raise AdapterRefused(
         RefusedReason.BASE_MODEL_MISMATCH,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_operator.artifacts.hub_cache import blobs_of
 from lora_operator.artifacts.refused import AdapterRefused, RefusedReason
 
 CONFIG_FILE = "adapter_config.json"
@@ -62,7 +63,8 @@ def _inside(folder: str, path: str) -> bool:
 def open_regular(folder: Path, name: str, missing: RefusedReason) -> Iterator[int]:
     """Open `folder/name` for reading and give its descriptor.
 
-    Links are followed, as mounted ConfigMaps and Secrets are made of them, but only to places inside `folder`.
+    Links are followed, as mounted ConfigMaps and Secrets are made of them, but only to places inside `folder`, or, in
+    the cache of the Hugging Face hub, to the files of the same repository.
     Raises AdapterRefused, with reason `missing` where there is no such file.
     """
     try:
@@ -71,7 +73,8 @@ def open_regular(folder: Path, name: str, missing: RefusedReason) -> Iterator[in
         raise refused_by_os(str(folder), error, RefusedReason.FOLDER_MISSING) from error
     try:
         real_path = os.path.realpath(os.path.join(real_folder, name), strict=True)  # noqa: PTH118
-        if not _inside(real_folder, real_path):
+        blobs = blobs_of(real_folder)
+        if not _inside(real_folder, real_path) and not (blobs and _inside(blobs, real_path)):
             raise _escapes(name)
         # NONBLOCK: opening a FIFO must not wait for a writer. NOFOLLOW: the last link was followed above.
         descriptor = os.open(real_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -86,7 +89,7 @@ def open_regular(folder: Path, name: str, missing: RefusedReason) -> Iterator[in
             )
         # A folder on the way may have been swapped for a link since it was resolved: what was opened is what counts.
         opened = _opened_path(descriptor)
-        if opened is not None and not _inside(real_folder, opened):
+        if opened is not None and not _inside(real_folder, opened) and not (blobs and _inside(blobs, opened)):
             raise _escapes(name)
         yield descriptor
     finally:

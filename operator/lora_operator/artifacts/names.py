@@ -13,6 +13,18 @@ _VERSIONED = re.compile(r"--[0-9a-fA-F]{8,16}\Z")
 _SHOWN = 60
 
 
+_ODD = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
+
+
+def served_as(template: str | None, name: str) -> str:
+    """What an adapter is called that its source calls `name`: `{name}` stands for that, `{slug}` for it with a hyphen
+    in place of what a name may not hold. Without a template it keeps its name."""
+    if template is None:
+        return name
+    slug = re.sub(r"\.{2,}", ".", _ODD.sub("-", name)).strip("-_.")
+    return template.replace("{name}", name).replace("{slug}", slug)
+
+
 class InvalidAdapterName(ValueError):
     """The name cannot be used; the message quotes it and says which rule it breaks."""
 
@@ -33,7 +45,7 @@ def valid_adapter_name(name: str, *, base_model: str | None = None) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidAdapterName(
             f"adapter name {shown!r} has a character that is not allowed: use letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit",
+            "beginning with a letter or digit, or call it otherwise with servedName ({slug} makes a name of any)",
         )
     if ".." in name:
         raise InvalidAdapterName(f"adapter name {shown!r} contains '..': use single dots only")
@@ -44,5 +56,5 @@ def valid_adapter_name(name: str, *, base_model: str | None = None) -> None:
         )
     if base_model is not None and name == base_model:
         raise InvalidAdapterName(
-            f"adapter name {shown!r} is the base model's own name: choose another name",
+            f"adapter name {shown!r} is the base model's own name: choose another name with servedName",
         )

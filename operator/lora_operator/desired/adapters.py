@@ -15,7 +15,7 @@ from typing import Any
 
 from lora_operator.api.usage_record import NO_USE, Use
 from lora_operator.api.v1alpha1 import DeploymentConfig, LoraAdapterSpec
-from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
+from lora_operator.artifacts import InvalidAdapterName, served_as, valid_adapter_name
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.informers.holdings import Held, Holdings, known_of
 from lora_operator.informers.records import Resource
@@ -214,7 +214,7 @@ def _expand(
                      item.inspection.features, known),
             item,
         )
-        for item in view.resolution.adapters
+        for item in _as_served(view.resolution.adapters, spec.served_name)
     ]  # fmt: skip
     rejected = [
         Rejected(_printable(item.name), item.reason, in_words(item.reason), _printable(item.message))
@@ -238,6 +238,13 @@ def _expand(
             text = f"{text}; served, though it may be wrong: {_printable('; '.join(doubts))}"[:1000]
         state = SourceState(True, "Resolved", text)
     return DesiredResource(resource, state, tuple(wanted), tuple(rejected), on_demand)
+
+
+def _as_served(adapters: Iterable[FoundAdapter], template: str | None) -> Iterable[FoundAdapter]:
+    """With the names that requests use."""
+    if template is None:
+        return adapters
+    return [replace(item, name=served_as(template, item.name)) for item in adapters]
 
 
 def _nothing_found(spec: LoraAdapterSpec) -> str:
@@ -325,7 +332,9 @@ def _remembered(
             size, rank = sizes(name, version) or (0, 1)
             noted[name] = {"fingerprint": version, "bytes": size, "rank": rank}
     source = spec.adapter_source
-    chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
+    chosen: Iterable[str] = noted
+    if spec.served_name is None:  # else they are selected by names that they have at the source
+        chosen, _ = select(noted, pattern=source.pattern, prefix=source.prefix, adapters=source.adapters)
     return tuple(
         DesiredAdapter(
             resource.key,
@@ -347,12 +356,15 @@ def _known_names(resource: Resource, published: Holdings) -> set[str]:
 
 
 def _conflict(candidate: DesiredAdapter, holder: DesiredAdapter) -> Rejected:
+    if candidate.resource == holder.resource:
+        text = f"servedName gives several adapters the name {candidate.adapter.name!r}; write {{name}} in it"
+        return Rejected(candidate.adapter.name, "Conflict", "Name is taken", text)
     return Rejected(
         candidate.adapter.name,
         "Conflict",
         "Name is taken",
         f"LoraAdapter {holder.resource} is older and serves an adapter called {candidate.adapter.name!r} in this "
-        "namespace; rename one of them at its source, or delete one",
+        "namespace; give one of them another name with servedName, or delete one",
     )
 
 

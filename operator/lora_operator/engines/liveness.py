@@ -37,6 +37,7 @@ class EngineView:
     state: EngineState = EngineState.UNKNOWN
     release: str = ""  # empty until this container instance has answered this operator
     models: tuple[EngineModel, ...] = ()
+    bases: tuple[EngineModel, ...] = ()  # its base model, once for each name that it is served under
     since: float = 0.0
     error: str = ""
     reason: str = ""
@@ -68,12 +69,19 @@ def assumed(record: PodRecord, models: Iterable[EngineModel], now: float) -> Eng
     return EngineView(instance_of(record), EngineState.SUSPECT, models=tuple(models), since=now)
 
 
-def answered(view: EngineView, release: str, adapters: tuple[EngineModel, ...], now: float) -> EngineView:
+def answered(
+    view: EngineView,
+    release: str,
+    adapters: tuple[EngineModel, ...],
+    now: float,
+    bases: tuple[EngineModel, ...] | None = None,
+) -> EngineView:
     """After an answer. An engine that was up and lists nothing at all any more has restarted inside its container."""
     has_served = view.has_served and bool(adapters or not view.models)
     since = view.since if view.state is EngineState.UP else now
+    bases = view.bases if bases is None or bases == view.bases else bases
     return replace(
-        view, state=EngineState.UP, release=release, models=adapters, since=since, error="", reason="",
+        view, state=EngineState.UP, release=release, models=adapters, bases=bases, since=since, error="", reason="",
         has_served=has_served, misses=0, refusals=0, silent_since=0.0,
     )  # fmt: skip
 

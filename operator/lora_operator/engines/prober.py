@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from lora_operator.api.endpoint import Scheme
 from lora_operator.engines.liveness import EngineView, Thresholds, answered, assumed, instance_of, missed, vouched_for
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
@@ -40,6 +41,7 @@ BUNCH_SECONDS = 0.1
 AT_A_TIME = 32
 PATIENT_SECONDS = 0.25  # who does not answer for so long no longer counts among those, and holds up nobody else
 TOO_LONG_AGAIN_SECONDS = 10.0  # until a list that was too long to be read is asked for again
+BASES_MAX = 64  # names of one base model that are kept
 SECONDS_PER_MODEL = 0.0005  # a long list costs time to read: such a pod is probed less often
 
 
@@ -153,7 +155,7 @@ class Engines:
         if key not in self._records:
             raise EngineUnreachable(key, f"pod {key} is gone", refused=True)
         pod = self._records[key].pod
-        return Endpoint(pod.ip or "", pod.port, self._keys.get(key))
+        return Endpoint(pod.ip or "", pod.port, self._keys.get(key), secure=pod.scheme is Scheme.HTTPS)
 
     def touch(self, key: str) -> None:
         """An effect of ours begins or ends: a probe under way is not to be believed."""
@@ -301,6 +303,7 @@ class Engines:
             # the first sight of a new engine matters more than what an overlapping effect left open
             self._wakes[key].set()
         adapters = tuple(model for model in models if model.parent is not None)
+        bases = tuple(model for model in models if model.parent is None)[:BASES_MAX]
         if adapters == view.models:
             adapters = view.models
         elif view.release and not overlapped:  # else nobody has seen yet what it had
@@ -310,7 +313,7 @@ class Engines:
                 self._gone(key, gone)
         if not view.release:
             self._tripwires.cut(key)  # that of an earlier container instance
-        self._set(key, answered(view, release, adapters, now))
+        self._set(key, answered(view, release, adapters, now, bases))
         await self._tripwires.stretch(key, endpoint)
 
     def _missed(self, key: str, instance: str, error: EngineError) -> None:

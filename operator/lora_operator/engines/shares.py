@@ -25,6 +25,7 @@ from lora_operator.vllm.metrics import EngineMetrics
 BASE = ""  # in place of an adapter's name: requests to the base model, and those that left no trace
 ALWAYS = 2.0  # mean number of requests from which hardly any look misses an adapter
 FORGOTTEN = 1e-3  # looks' worth of memory below which an adapter is dropped
+NANOSECOND = 1e-9  # no time at all has passed between two looks of one moment
 SHORTEST = 0.01  # of the time between two looks: no adapter was last busy less long ago than that
 
 
@@ -115,9 +116,8 @@ class Shares:
         load = self._requests / self._looks
         means = self._means(load)
         by_mean = _parts({name: means[name] for name in (*names, BASE)})
-        by_rate = _parts(
-            {name: self._traces[name].seen / max(self._traces[name].waited, SHORTEST * self._seconds) for name in names}
-        )
+        shortest = max(SHORTEST * self._seconds, NANOSECOND)
+        by_rate = _parts({name: self._traces[name].seen / max(self._traces[name].waited, shortest) for name in names})
         busyness = load / (1 + load)
         mixed = _parts(
             {name: busyness * part + (1 - busyness) * by_rate.get(name, 0.0) for name, part in by_mean.items()}

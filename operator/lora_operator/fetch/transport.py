@@ -12,6 +12,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
+from lora_operator.fetch.encodings import is_as_kept
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
@@ -91,8 +92,8 @@ class Transport:
             what = f"{what}: {host_of(response.url)}"
             if response.status not in (200, 206):
                 raise of_status(what, response.status, retry_after_seconds(response.headers.get("Retry-After")))
-            encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding != "identity":
+            if not is_as_kept(response.headers):
+                encoding = response.headers["Content-Encoding"]
                 raise FetchError(
                     "BadAnswer", f"{what} sends the file encoded as {encoding[:40]!r}: switch that off", retryable=False
                 )

@@ -21,13 +21,16 @@ class ApiKeys:
     def __init__(self, kube: Kube, changed: Callable[[], None]) -> None:
         self._secrets = secrets(kube, changed, RETRY_SECONDS, read_secret)
         self._told: dict[Where, str] = {}
+        self._guessing: set[str] = set()  # uids of pods whose engines once wanted a key that only a guess can give
         self.problems: dict[str, str] = {}  # pod -> why its key is not known
 
     def sync_targets(self, pods: Mapping[str, PodRecord], refused: Container[str] = ()) -> dict[str, str | None]:
         """The key of each pod, as far as known now; `changed` is called when one becomes known.
 
-        `refused` are the pods whose engines do not accept theirs: their Secrets are read again sooner.
+        `refused` are the pods whose engines do not accept theirs: their Secrets are read again sooner. A Secret that
+        may hold a pod's key is read only once its engine has asked for one.
         """
+        self._guessing &= {record.uid for record in pods.values()}
         keys: dict[str, str | None] = {}
         needed: set[Where] = set()
         sooner: set[Where] = set()
@@ -36,6 +39,11 @@ class ApiKeys:
             ref = record.pod.api_key_ref
             if ref is None or ref.secret is None:
                 keys[key] = ref.literal if ref is not None else None
+                continue
+            if ref.guessed and key in refused:
+                self._guessing.add(record.uid)
+            if ref.guessed and record.uid not in self._guessing:
+                keys[key] = None
                 continue
             where = (record.pod.namespace, ref.secret.name)
             needed.add(where)

@@ -6,52 +6,38 @@ A pod that contradicts itself is described all the same, with `problems` that sa
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from lora_operator.api.quantity import parse_quantity
+from lora_operator.api.endpoint import Scheme
 from lora_operator.api.well_known import GROUP, POD_LABEL
+from lora_operator.informers.loose_json import listing, mapping, text
+from lora_operator.informers.pod_engine import cannot_load, files_are_lacking, is_follower, refuses_paths, why_silent
+from lora_operator.informers.pod_limits import RANK_MAX, Limits, Naming, PodDefaults
 from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, read_command
-from lora_operator.vllm.hidden import is_hidden, shown
+from lora_operator.vllm.hidden import is_hidden
 
-RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+__all__ = ["ApiKeyRef", "Naming", "PodDefaults", "PodDescription", "containers_of", "describe", "takes_part"]
+
 API_KEY_VARIABLE = "VLLM_API_KEY"
-AGENT_PORT_NAME = "lora-agent"
-LORAS_MAX = 100_000
-RANK_MAX = 4096
-MEMORY_BYTES_MAX = 2**62
+CONTAINER_ANNOTATION = f"{GROUP}/container"
 PROBLEMS_MAX = 10
-VALUE_SHOWN_MAX = 60
+NAMES_SHOWN_MAX = 5
 MARK_LENGTH = 12  # as kubectl and crictl shorten ids
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class PodDefaults:
-    """What counts where neither annotation nor command line says anything. They are vLLM's own, where it has one.
-
-    `max_cpu_loras` None means as many as max_loras; `memory_bytes` None means no budget.
-    """
-
-    base_model: str | None = None
-    port: int = 8000
-    memory_bytes: int | None = None
-    max_loras: int = 1
-    max_cpu_loras: int | None = None
-    max_lora_rank: int = 16
-    adapter_root: str = "/adapters"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyRef:
-    """Where the engine's API key is: in a Secret, or (literal) in the pod itself. Exactly one is set."""
+    """Where the engine's API key is: in a Secret, or (literal) in the pod itself. Exactly one is set.
+
+    `guessed`: all of the Secret becomes variables of the container (`envFrom`), and the key may be among them.
+    """
 
     secret: SecretKeyRef | None = None
     literal: str | None = field(default=None, repr=False)
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +66,10 @@ class PodDescription:
     release_hint: str | None  # the image's tag; what /version says counts
     # what it serves and how much of it
     base_models: tuple[str, ...]  # all names of the one base model; empty if the pod does not say
+    named_by: Naming  # who says these names
+    model: str | None  # what vLLM was given as the model, behind the names: a hub's name, or a path
     port: int
+    scheme: Scheme
     memory_bytes: int | None
     max_loras: int
     max_cpu_loras: int
@@ -89,8 +78,11 @@ class PodDescription:
     agent_port: int | None  # None where the pod has no agent
     api_key_ref: ApiKeyRef | None
     prefix_caching: bool
+    target_modules: frozenset[str] | None  # to which alone the engine applies adapters; None for all
+    caches_by_name: bool  # more of it than the prefix cache is keyed by an adapter's name alone
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
     lora_disabled: str | None  # why vLLM there cannot load adapters, where the pod shows that it cannot
+    why_silent: str  # why its engine is not expected to answer, where the pod shows that; if it does, all is well
     problems: tuple[str, ...]
 
     @property
@@ -110,200 +102,99 @@ def takes_part(description: PodDescription) -> bool:
 
 def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     """Describe a pod given as Kubernetes JSON. Never raises, whatever is in there."""
-    metadata, spec, status = _map(pod.get("metadata")), _map(pod.get("spec")), _map(pod.get("status"))
-    labels = {key: value for key, value in _map(metadata.get("labels")).items() if isinstance(value, str)}
+    metadata, spec, status = mapping(pod.get("metadata")), mapping(pod.get("spec")), mapping(pod.get("status"))
+    labels = {key: value for key, value in mapping(metadata.get("labels")).items() if isinstance(value, str)}
     containers = containers_of(spec)
-    container = choose_container(containers) or {}
-    container_name = _text(container.get("name")) or ""
+    annotations = mapping(metadata.get("annotations"))
+    container, problems = _chosen(containers, annotations.get(CONTAINER_ANNOTATION))
+    container_name = text(container.get("name")) or ""
     command = read_command(container)
-    limits = _Limits(_map(metadata.get("annotations")), command, container_name, defaults)
+    limits = Limits(annotations, command, container, defaults)
     max_loras, max_cpu_loras = limits.slots()
-    states = map(_map, (*_list(status.get("containerStatuses")), *_list(status.get("initContainerStatuses"))))
+    names, named_by = limits.base_models()
+    follower = named_by is not Naming.ANNOTATION and is_follower(command, labels)
+    root, agent_port, enabled = limits.adapter_root(), limits.agent_port(containers), limits.lora_enabled()
+    tag = _tag(text(container.get("image")) or "")
+    if enabled is not None:
+        lora_disabled = None if enabled else f"annotation {GROUP}/lora-enabled is false"
+    else:
+        lora_disabled = (
+            cannot_load(command, container_name)
+            or refuses_paths(command, container, root)
+            or files_are_lacking(command, pod, container, root, has_agent=agent_port is not None)
+        )
+    states = map(mapping, (*listing(status.get("containerStatuses")), *listing(status.get("initContainerStatuses"))))
     state = next((state for state in states if state.get("name") == container_name), {})
-    running = _map(state.get("state")).get("running")
-    conditions = {c.get("type"): c.get("status") for c in map(_map, _list(status.get("conditions")))
+    running = mapping(state.get("state")).get("running")
+    conditions = {c.get("type"): c.get("status") for c in map(mapping, listing(status.get("conditions")))
                   if isinstance(c.get("type"), str)}  # fmt: skip
-    gates = (_text(_map(gate).get("conditionType")) for gate in _list(spec.get("readinessGates")))
+    gates = (text(mapping(gate).get("conditionType")) for gate in listing(spec.get("readinessGates")))
     restarts = state.get("restartCount")
-    namespace, name = _text(metadata.get("namespace")) or "", _text(metadata.get("name")) or ""
+    namespace, name = text(metadata.get("namespace")) or "", text(metadata.get("name")) or ""
     return PodDescription(
         key=f"{namespace}/{name}",
-        uid=_text(metadata.get("uid")) or "",
+        uid=text(metadata.get("uid")) or "",
         namespace=namespace,
         name=name,
-        ip=_text(status.get("podIP")),
-        node=_text(spec.get("nodeName")),
+        ip=text(status.get("podIP")),
+        node=text(spec.get("nodeName")),
         labels=MappingProxyType(labels),
-        phase=_text(status.get("phase")) or "",
+        phase=text(status.get("phase")) or "",
         terminating=bool(metadata.get("deletionTimestamp")),
         ready=conditions.get("Ready") == "True",
         containers_ready=conditions.get("ContainersReady") == "True",
         readiness_gates=tuple(gate for gate in gates if gate),
         container=container_name,
-        container_id=_text(state.get("containerID")),
-        container_started_at=_text(_map(running).get("startedAt")),
+        container_id=text(state.get("containerID")),
+        container_started_at=text(mapping(running).get("startedAt")),
         container_running=isinstance(running, Mapping),
         restart_count=restarts if isinstance(restarts, int) else 0,
         probed_ready=conditions.get("Ready") == "True" and bool(container.get("readinessProbe")),
-        release_hint=_tag(_text(container.get("image")) or ""),
-        base_models=limits.base_models(),
-        port=limits.number("port", "port", defaults.port, 65535),
+        release_hint=tag,
+        base_models=() if follower else names,
+        named_by=named_by,
+        model=command.model,
+        port=limits.port(),
+        scheme=limits.scheme(),
         memory_bytes=limits.memory_bytes(),
         max_loras=max_loras,
         max_cpu_loras=max_cpu_loras,
         max_lora_rank=limits.number("max-lora-rank", "max-lora-rank", defaults.max_lora_rank, RANK_MAX),
-        adapter_root=limits.adapter_root(),
-        agent_port=limits.agent_port(containers),
-        api_key_ref=_api_key(command),
+        adapter_root=root,
+        agent_port=agent_port,
+        api_key_ref=_api_key(command, container),
         prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
+        target_modules=limits.target_modules(),
+        caches_by_name=bool(command.switch("enable-tower-connector-lora")),
         opted_in=labels.get(POD_LABEL) == "enabled",
-        lora_disabled=limits.lora_disabled(),
-        problems=tuple(limits.problems[:PROBLEMS_MAX]),
+        lora_disabled=lora_disabled,
+        why_silent=why_silent(command, container_name, tag, labels),
+        problems=(*problems, *limits.problems)[:PROBLEMS_MAX],
     )
 
 
 def containers_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Those of a pod that go on running: its containers, and after them its native sidecars, which are init containers
     (Kubernetes 1.29): an agent, a proxy, or the engine itself."""
-    first = [one for one in _list(spec.get("initContainers")) if _map(one).get("restartPolicy") == "Always"]
-    return [one for one in (*_list(spec.get("containers")), *first) if isinstance(one, Mapping)]
+    first = [one for one in listing(spec.get("initContainers")) if mapping(one).get("restartPolicy") == "Always"]
+    return [one for one in (*listing(spec.get("containers")), *first) if isinstance(one, Mapping)]
 
 
-class _Limits:
-    """Reads limits one by one and collects what is wrong with them."""
-
-    def __init__(
-        self, annotations: Mapping[str, Any], command: EngineCommand, container: str, defaults: PodDefaults
-    ) -> None:
-        self._annotations = annotations
-        self._command = command
-        self._container = container
-        self._defaults = defaults
-        self.problems: list[str] = []
-
-    def slots(self) -> tuple[int, int]:
-        """max_loras and max_cpu_loras. vLLM does not start with fewer of the latter."""
-        max_loras = self.number("max-loras", "max-loras", self._defaults.max_loras, LORAS_MAX)
-        fallback = max(self._defaults.max_cpu_loras or max_loras, max_loras)
-        max_cpu_loras = self.number("max-cpu-loras", "max-cpu-loras", fallback, LORAS_MAX)
-        if max_cpu_loras < max_loras:
-            self.problems.append(
-                f"max-cpu-loras is {max_cpu_loras} and max-loras is {max_loras}: vLLM needs max-cpu-loras to be "
-                f"at least max-loras; correct the annotations {GROUP}/max-cpu-loras and {GROUP}/max-loras, "
-                "or vLLM's arguments"
-            )
-        return max_loras, max_cpu_loras
-
-    def number(self, annotation: str, option: str, default: int, most: int) -> int:
-        """A whole number from 1 to `most`."""
-        expected = f"a whole number from 1 to {most}"
-
-        def parse(text: str) -> int:
-            text = text.strip()
-            if not (text.isascii() and text.isdigit()) or len(text) > 12 or not 1 <= int(text) <= most:
-                raise ValueError
-            return int(text)
-
-        annotated = self._annotation(annotation, parse, expected)
-        if annotated is not None:
-            return annotated
-        if option not in self._command.options:
-            return default
-        value = self._command.value(option)
-        if value is not None and is_hidden(value):
-            self.problems.append(
-                f"argument --{option} of container {self._container!r} is {_show(shown(value))!r}, which the pod does "
-                f"not show; say the number in the annotation {GROUP}/{annotation}"
-            )
-            return default
-        try:
-            return parse(value or "")
-        except ValueError:
-            self.problems.append(
-                f"argument --{option} of container {self._container!r} is {_show(value or '')!r}: expected {expected}"
-            )
-            return default
-
-    def base_models(self) -> tuple[str, ...]:
-        """The names that requests for the base model may use."""
-
-        def parse(text: str) -> str:
-            text = text.strip()
-            if not text or len(text) > 512 or not text.isprintable() or "," in text:
-                raise ValueError
-            return text
-
-        annotated = self._annotation("base-model", parse, "the name of one base model")
-        if annotated is not None:
-            return (annotated,)
-        served = tuple(dict.fromkeys(self._command.options.get("served-model-name", ())))
-        names = served or ((self._command.model,) if self._command.model else ())
-        seen = tuple(name for name in names if name and not is_hidden(name))
-        return seen or ((self._defaults.base_model,) if self._defaults.base_model else ())
-
-    def memory_bytes(self) -> int | None:
-        def parse(text: str) -> int:
-            count = parse_quantity(text.strip())
-            if not 0 < count <= MEMORY_BYTES_MAX:
-                raise ValueError
-            return count
-
-        annotated = self._annotation("lora-memory", parse, "an amount of memory above zero, such as 2Gi or 500M")
-        return self._defaults.memory_bytes if annotated is None else annotated
-
-    def agent_port(self, containers: Sequence[Mapping[str, Any]]) -> int | None:
-        """The port called `lora-agent` of any container, or what the annotation says."""
-
-        def parse(text: str) -> int:
-            if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 1 <= int(text) <= 65535:
-                raise ValueError
-            return int(text)
-
-        annotated = self._annotation("agent-port", parse, "a port, from 1 to 65535")
-        if annotated is not None:
-            return annotated
-        for port in (port for container in containers for port in map(_map, _list(container.get("ports")))):
-            number = port.get("containerPort")
-            if port.get("name") == AGENT_PORT_NAME and isinstance(number, int) and 1 <= number <= 65535:
-                return number
-        return None
-
-    def lora_disabled(self) -> str | None:
-        """Why the engine loads no adapters, where that is certain; the annotation overrules what the pod looks like."""
-
-        def parse(text: str) -> bool:
-            return {"true": True, "false": False}[text.strip().lower()]
-
-        annotated = self._annotation("lora-enabled", parse, "true or false")
-        if annotated is not None:
-            return None if annotated else f"annotation {GROUP}/lora-enabled is false"
-        return _lora_disabled(self._command, self._container)
-
-    def adapter_root(self) -> str:
-        def parse(text: str) -> str:
-            text = text.strip()
-            if not text.startswith("/") or ".." in text.split("/") or not text.isprintable() or len(text) > 1024:
-                raise ValueError
-            return "/" + posixpath.normpath(text).lstrip("/")
-
-        expected = "the absolute path at which the adapter volume is mounted in the container, without '..'"
-        return self._annotation("adapter-root", parse, expected) or self._defaults.adapter_root
-
-    def _annotation(self, name: str, parse: Callable[[str], T], expected: str) -> T | None:
-        value = self._annotations.get(f"{GROUP}/{name}")
-        if value is None:
-            return None
-        try:
-            if isinstance(value, str):
-                return parse(value)
-        except (ValueError, KeyError, OverflowError):
-            pass
-        self.problems.append(f"annotation {GROUP}/{name} is {_show(str(value))!r}: expected {expected}")
-        return None
+def _chosen(containers: Sequence[Mapping[str, Any]], annotated: object) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The container of the engine: the one that the annotation names, or the likeliest; and what is wrong about it."""
+    named = next((container for container in containers if annotated and container.get("name") == annotated), None)
+    if named is not None or annotated is None:
+        return named or choose_container(containers) or {}, ()
+    names = [str(container.get("name")) for container in containers[:NAMES_SHOWN_MAX]]
+    shown = str(annotated).encode("ascii", "backslashreplace").decode()[:60]
+    problem = f"annotation {CONTAINER_ANNOTATION} is {shown!r}: expected one of the pod's containers {names!r:.150}"
+    return choose_container(containers) or {}, (problem,)
 
 
-def _api_key(command: EngineCommand) -> ApiKeyRef | None:
+def _api_key(command: EngineCommand, container: Mapping[str, Any]) -> ApiKeyRef | None:
     """`--api-key` wins over the variable, as in vLLM. None where there is none, or where the pod does not show it."""
+    if not command.value("api-key") and API_KEY_VARIABLE not in command.environment.values:
+        return _guessed_api_key(container)
     value = command.value("api-key") or command.environment.values.get(API_KEY_VARIABLE) or ""
     if not value:
         return None
@@ -313,35 +204,16 @@ def _api_key(command: EngineCommand) -> ApiKeyRef | None:
     return ApiKeyRef(secret=secret) if secret is not None else None
 
 
-def _lora_disabled(command: EngineCommand, container: str) -> str | None:
-    """What the pod shows for certain; what the image may set is left for the engine to say."""
-    enabled = command.switch("enable-lora")
-    overrule = f'if it has it all the same, say so in the annotation {GROUP}/lora-enabled: "true"'
-    if (enabled is False and not command.open_ended) or (enabled is None and command.visible):
-        return f"container {container!r} runs vLLM without --enable-lora; add it to its arguments, or {overrule}"
-    updating = command.environment.values.get(RUNTIME_UPDATING)
-    if updating is not None and not is_hidden(updating) and updating.strip().lower() not in ("1", "true"):
-        return f"container {container!r} has {RUNTIME_UPDATING}={_show(updating)!r}; set it to True, or {overrule}"
+def _guessed_api_key(container: Mapping[str, Any]) -> ApiKeyRef | None:
+    """The last Secret whose keys all become variables, as the last one counts."""
+    for source in map(mapping, reversed(listing(container.get("envFrom")))):
+        name = text(mapping(source.get("secretRef")).get("name"))
+        prefix = text(source.get("prefix")) or ""
+        if name and API_KEY_VARIABLE.startswith(prefix):
+            return ApiKeyRef(secret=SecretKeyRef(name, API_KEY_VARIABLE.removeprefix(prefix)), guessed=True)
     return None
 
 
 def _tag(image: str) -> str | None:
     tag = image.split("@", 1)[0].rsplit("/", 1)[-1].partition(":")[2]
     return tag or None
-
-
-def _show(value: str) -> str:
-    value = "".join(character if character.isprintable() else "?" for character in value[: VALUE_SHOWN_MAX + 1])
-    return value if len(value) <= VALUE_SHOWN_MAX else value[: VALUE_SHOWN_MAX - 1] + "…"
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any] | tuple[Any, ...]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

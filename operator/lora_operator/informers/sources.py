@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from lora_operator.api.v1alpha1 import BaseModelCheck, LoraAdapterSpec
 from lora_operator.artifacts import BaseModelShape
+from lora_operator.artifacts.base_name import UNKNOWN_MODEL
 from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.informers.credentials import CredentialState
 from lora_operator.informers.records import Resource
@@ -261,8 +262,10 @@ def _aliases(
     found: dict[Model, frozenset[str]] = {}
     for model, names_now in now.items():
         known = before.get(model, NO_ALIASES)
-        if not names_now <= known:
-            known = frozenset([*sorted(names_now), *sorted(known - names_now)][:MOST_ALIASES])
+        learnt = bool(names_now) and UNKNOWN_MODEL in known - names_now
+        if learnt or not names_now <= known:
+            kept = known - names_now - ({UNKNOWN_MODEL} if learnt else set())
+            known = frozenset([*sorted(names_now), *sorted(kept)][:MOST_ALIASES])
         found[model] = known
     return found
 
@@ -289,6 +292,7 @@ def request_of(
         base=shapes.get(spec.base_model),
         base_aliases=tuple(sorted(set(aliases) - {spec.base_model})),
         credentials=credentials,
+        served_name=spec.served_name,
         compares_names=spec.base_model_check is BaseModelCheck.NAME,
     )
 

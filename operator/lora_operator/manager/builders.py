@@ -46,6 +46,7 @@ from lora_operator.status.writer import StatusWriter
 from lora_operator.telemetry.metrics import Metrics
 from lora_operator.tracing import Tracing
 from lora_operator.vllm.client import EngineClient, Timeouts
+from lora_operator.vllm.engine_tls import engine_tls
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,17 @@ class Foundations:
 
 
 def engine_client(settings: Settings, session: ClientSession) -> EngineClient:
-    """The client for all engines."""
+    """The client for all engines.
+
+    Raises:
+        SettingsError: the file with their CA cannot be read.
+    """
     timeouts = Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout)
-    return EngineClient(session, timeouts=timeouts)
+    try:
+        tls = engine_tls(settings.ca_file, verify=settings.engine_tls_verify)
+    except OSError as error:
+        raise SettingsError(f"--ca-file {settings.ca_file}: {error}") from error
+    return EngineClient(session, timeouts=timeouts, tls=tls)
 
 
 def in_flight(settings: Settings) -> InFlight:

@@ -77,11 +77,19 @@ class Bases:
         self._named = {}
         for record in self._cluster.pods.values():
             address, pod = _address(record), record.pod
-            for name in pod.base_models if address else ():
+            names = self._names(record) if address else ()
+            for name in names:
                 pools = self._named.setdefault(name, {})
                 if pod.namespace not in pools:
-                    pools[pod.namespace] = _Pool(pod.namespace, f"{pod.namespace}/{pod.base_models[0]}", {})
+                    pools[pod.namespace] = _Pool(pod.namespace, f"{pod.namespace}/{names[0]}", {})
                 pools[pod.namespace].addresses[record.key] = address
+
+    def _names(self, record: PodRecord) -> tuple[str, ...]:
+        """Where the pod does not say them, as the operator has published that its engine lists them."""
+        if record.pod.base_models:
+            return record.pod.base_models
+        endpoint = self._cluster.endpoints.get(record.key)
+        return endpoint.said.base_models if endpoint is not None and endpoint.said.pod_uid == record.uid else ()
 
 
 def _address(record: PodRecord) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from lora_operator.desired.adapters import Desired, DesiredAdapter
@@ -18,11 +18,13 @@ from lora_operator.vllm.quirks import (
     SEPARATOR,
     SUFFIX_HEX,
     LoadName,
+    PrefixCacheKey,
     StaleCache,
     load_name,
     quirks_for,
     unsupported_features,
 )
+from lora_operator.vllm.targets import left_out_message, not_adapted
 from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
 # stands for the fingerprint of what somebody else loaded: no version of ours is like it
@@ -61,6 +63,8 @@ class Common:
     def __init__(self, desired: Desired) -> None:
         self._featured = [wanted.adapter for wanted in desired.adapters.values() if wanted.adapter.features]
         self._unsupported: dict[str, dict[str, tuple[Reason, str]]] = {}
+        self._targets = [(w.adapter.key, w.found.inspection.targets) for w in desired.adapters.values() if w.found]
+        self._left_out: dict[frozenset[str], dict[str, tuple[Reason, str]]] = {}
         self._base_models: dict[str, set[str]] = {}
         self._names: dict[str, list[str]] = {}
         for wanted in desired.adapters.values():
@@ -78,6 +82,18 @@ class Common:
                 if wrong:
                     known[adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in wrong))
         return known
+
+    def left_out(self, modules: frozenset[str] | None) -> Mapping[str, tuple[Reason, str]]:
+        """The adapters of which an engine that adapts only these modules would leave something out, by key."""
+        if modules is None:
+            return {}
+        if modules not in self._left_out:
+            self._left_out[modules] = {
+                key: (Reason.UNSUPPORTED_BY_ENGINE, left_out_message(missing, modules))
+                for key, targets in self._targets
+                if (missing := not_adapted(targets, modules))
+            }
+        return self._left_out[modules]
 
     def names(self, namespace: str) -> Iterable[str]:
         """The public names of the wanted adapters."""
@@ -107,6 +123,7 @@ def pod_of(
     side_by_side: set[str] = set()
     failed_lately: set[str] = set()
     if view.state is EngineState.UP:
+        excluded.update(common.left_out(pod.target_modules))
         excluded.update(common.unsupported(view.release))
         for name in pod.base_models:
             if (clash := desired.by_name(pod.namespace, name)) is not None:
@@ -133,6 +150,8 @@ def pod_of(
             if failure.passes_at is not None and failure.passes_at > now:
                 failed_lately.add(adapter)
     ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
+    if record.key in observed.leaving:
+        not_ready = Reason.POD_NOT_READY, "it takes no part any more"
     return Pod(
         key=record.key,
         # no adapter is for a pod without a base model: nothing gets onto it, and what is there leaves
@@ -171,11 +190,12 @@ def _choose_name(
     name = wanted.adapter.name
     if ANY_OTHER in served and name not in served:
         served = {**served, name: STRANGER}
+    quirks, by_name = quirks_for(view.release), record.pod.caches_by_name
     return load_name(
         name=name,
         fingerprint=wanted.adapter.version,
-        quirks=quirks_for(view.release),
-        prefix_caching=record.pod.prefix_caching,
+        quirks=replace(quirks, prefix_cache_key=PrefixCacheKey.NAME) if by_name else quirks,
+        prefix_caching=record.pod.prefix_caching or by_name,
         served=served,
         versioned_names=versioned_names,
     )
@@ -198,8 +218,8 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     pod = record.pod
     if pod.problems:
         return False, view.state is EngineState.UP, (Reason.INVALID_POD_LIMITS, "; ".join(pod.problems))
-    disabled = pod.lora_disabled or view.lora_disabled
-    if disabled:
+    disabled = pod.lora_disabled or "; ".join(filter(None, (view.lora_disabled, pod.why_silent)))
+    if pod.lora_disabled or view.lora_disabled:
         return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
     if view.instance != instance_of(record):
         # the last probe was of an earlier container: what this one has, the next one tells in a moment
@@ -211,6 +231,8 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     if view.state is EngineState.SUSPECT:
         missed = f"its engine has missed a probe: {view.error}" if view.error else "its engine has not been asked yet"
         return False, True, (Reason.POD_NOT_READY, missed)
+    if pod.why_silent and pod.container_running:
+        return False, False, (Reason.POD_UNREACHABLE, pod.why_silent)
     if view.state in (EngineState.STARTING, EngineState.UNKNOWN):
         return False, False, (Reason.POD_NOT_READY, "its engine is starting")
     if not pod.container_running:

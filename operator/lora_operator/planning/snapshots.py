@@ -86,6 +86,7 @@ class Snapshots:
             *_wanted(record, desired, common),
             common.base_model(record),
             self._unsupported[view.release],
+            common.left_out(record.pod.target_modules),
             observed.versioned_names,
             observed.key_problems.get(record.key, ""),
             record.key in observed.leaving,

@@ -38,7 +38,7 @@ async def run(arguments: argparse.Namespace) -> int:
         if cluster is not None and not arguments.offline:
             reach = await stack.enter_async_context(reaching(cluster, arguments))
             asked = await ask_engines(reach, assume(resources, records, objects.node_labels, {}).pods)
-        answers = await ask_sources(resources.values(), cluster, guess, offline=arguments.offline)
+        answers = await ask_sources(resources.values(), records, cluster, guess, offline=arguments.offline)
     moment = assume(resources, records, objects.node_labels, answers.views, asked.engines)
     unread = {key: resource.problem for key, resource in resources.items() if resource.spec is None}
     planned = _planned(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from lora_operator.api.quantity import parse_quantity
 from lora_operator.artifacts import Inspection
 from lora_operator.cache.paths import is_name
-from lora_operator.informers.records import Resource
+from lora_operator.engines.served_names import names_of_model
+from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.secrets import read_secret
 from lora_operator.informers.sources import SourceView, request_of
 from lora_operator.kube.client import KubeError
@@ -49,11 +50,17 @@ class Answers:
 
 
 async def ask_sources(
-    resources: Iterable[Resource], cluster: Cluster | None, guess: Guess, *, offline: bool
+    resources: Iterable[Resource],
+    pods: Mapping[str, PodRecord],
+    cluster: Cluster | None,
+    guess: Guess,
+    *,
+    offline: bool,
 ) -> Answers:
-    """Look at the sources of all resources whose status names no adapters."""
+    """Look at the sources of all resources whose status names no adapters. What `pods` call the models that they serve
+    counts as it does for the operator."""
     todo = [r for r in resources if r.spec is not None and r.deleted_at is None and not r.status.get("adapters")]
-    asked = await asyncio.gather(*(_ask(resource, cluster, offline) for resource in todo))
+    asked = await asyncio.gather(*(_ask(resource, _aliases(resource, pods), cluster, offline) for resource in todo))
     views: dict[str, SourceView] = {}
     unknown: dict[str, str] = {}
     notes: list[str] = []
@@ -71,7 +78,15 @@ async def ask_sources(
     return Answers(views, unknown, tuple(notes))
 
 
-async def _ask(resource: Resource, cluster: Cluster | None, offline: bool) -> SourceView | str:
+def _aliases(resource: Resource, pods: Mapping[str, PodRecord]) -> set[str]:
+    """All that pods call the resource's base model."""
+    assert resource.spec is not None
+    model = resource.spec.base_model
+    serving = (one for one in pods.values() if one.pod.namespace == resource.namespace and model in one.pod.base_models)
+    return {name for record in serving for name in names_of_model(record, None)}
+
+
+async def _ask(resource: Resource, aliases: set[str], cluster: Cluster | None, offline: bool) -> SourceView | str:
     """The source's answer, or why there is none."""
     if offline:
         return "its source was not asked (--offline)"
@@ -86,7 +101,7 @@ async def _ask(resource: Resource, cluster: Cluster | None, offline: bool) -> So
         except KubeError as error:
             return f"its source needs Secret {reference.name}, which you cannot read ({error.status or error})"
         credentials = Credentials(tuple(sorted(values.items())))
-    request = request_of(resource.spec, {}, (), credentials)
+    request = request_of(resource.spec, {}, aliases, credentials)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             resolution = await sources_by_type(settle_seconds=0.0)[request.type].resolve(request, None)

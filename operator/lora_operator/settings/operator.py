@@ -76,6 +76,10 @@ class Settings:
     hold_seconds: float = option(
         10.0, "how long an engine may at least fail to answer before its adapters are placed elsewhere", float
     )
+    engine_tls_verify: bool = option(
+        True, "whether the certificates of engines that speak TLS have to be signed by a CA of the system or in "
+        "--ca-file; their names are not compared", bool,
+    )  # fmt: skip
     load_timeout: float = option(120.0, "how long an engine may take to load an adapter", float, least=0.1)
     unload_timeout: float = option(30.0, "how long an engine may take to unload an adapter", float, least=0.1)
     withdraw_seconds: float = option(

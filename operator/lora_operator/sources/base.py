@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lora_operator.artifacts import BaseModelShape
+from lora_operator.artifacts import BaseModelShape, served_as, valid_adapter_name
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.manifest import FetchManifest
 
@@ -43,7 +43,13 @@ class SourceRequest:
     base: BaseModelShape | None = None
     base_aliases: tuple[str, ...] = ()  # further names under which pods serve the base model
     credentials: Credentials | None = None  # None: no Secret is named, what the surroundings give is used
+    served_name: str | None = None  # what adapters are called in place of their names here, see `served_as`
     compares_names: bool = True  # whether an adapter's own word for its base model counts
+
+    def check_name(self, name: str) -> None:
+        """Raise InvalidAdapterName unless an adapter that is called `name` here can be served."""
+        steps = name in (".", "..")  # of a path, however they are called
+        valid_adapter_name(name if steps else served_as(self.served_name, name), base_model=self.base_model)
 
     @property
     def served_base_model(self) -> str | None:

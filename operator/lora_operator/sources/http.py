@@ -19,7 +19,7 @@ from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
 from lora_operator.sources.http_folder import WebFolders
 from lora_operator.sources.http_link_expiry import link_expiry
-from lora_operator.sources.remote import changed, noted_file, resolve_folders
+from lora_operator.sources.remote import asked_for, changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_threads import Threads
 from lora_operator.sources.remote_tree import without_duplicates
@@ -81,7 +81,7 @@ class HttpSource:
             if any(found.name == name for found in before):
                 return Marked(before, stale=broken, mark=archive)
             return Marked(before, broken, mark=archive)
-        folders, duplicates = without_duplicates(web.folders(name))
+        folders, duplicates = without_duplicates(asked_for(web.folders(name), request.adapters))
         found = await resolve_folders(folders, web, request, previous, now=self._clock())
         return merged(found, duplicates, request, previous, archive)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from lora_operator.artifacts import CONFIG_FILE, AdapterRefused
+from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.fetch.limits import Limits
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.http_archive_members import PIECE_BYTES_MAX, Member, read_tar, read_zip, too_large
@@ -25,6 +25,7 @@ from lora_operator.sources.remote_tree import tree_folders
 
 # One request for a piece of a zip; tars come in one answer.
 PIECE_BYTES = 8 << 20
+_OTHER_KINDS = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst", ".7z", ".rar")
 _KINDS = {".tar": "tar", ".tar.gz": "tar.gz", ".tgz": "tar.gz", ".zip": "zip"}
 # What is wrong with one version of an archive, for good.
 ABOUT_ARCHIVE = frozenset({"ArchiveInvalid", "ArchiveTooLarge", "ArchiveUnsafe", "NoAdapterHere"})
@@ -32,8 +33,21 @@ _T = TypeVar("_T")
 
 
 def archive_kind(url: str) -> str | None:
-    """tar, tar.gz or zip, by the URL's ending; None if it is a folder's."""
+    """tar, tar.gz or zip, by the URL's ending; None if it is a folder's. Raises SourceError (BadRepository) for what is
+    neither."""
     path = urlsplit(url).path.lower()
+    if path.endswith(_OTHER_KINDS):
+        raise SourceError(
+            "BadRepository",
+            f"{shown(url)} is an archive of a kind that is not read: pack it as .tar.gz or .zip",
+            retryable=False,
+        )
+    if path.endswith((f"/{WEIGHTS_FILE}", f"/{CONFIG_FILE}", ".bin", ".safetensors")):
+        raise SourceError(
+            "BadRepository",
+            f"{shown(url)} is a file: name the folder that it is in, with {CONFIG_FILE} and {WEIGHTS_FILE}",
+            retryable=False,
+        )
     return next((kind for suffix, kind in _KINDS.items() if path.endswith(suffix)), None)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from yarl import URL
 
+from lora_operator.fetch.encodings import is_as_kept
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.pace import retry_after_seconds
@@ -283,8 +284,8 @@ def _of_client(what: str, url: str, target: str, error: Exception) -> SourceErro
 
 
 def _check_encoding(answer: aiohttp.ClientResponse, what: str) -> None:
-    encoding = answer.headers.get("Content-Encoding", "identity").lower()
-    if answer.status < 300 and encoding != "identity":
+    if answer.status < 300 and not is_as_kept(answer.headers):
+        encoding = answer.headers["Content-Encoding"]
         raise SourceError(
             "BadAnswer",
             f"{what} comes encoded as {encoding[:40]!r} although that is not asked for: switch it off",

@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.http_client import Answer, HttpClient, modified_at, refusal, shown
-from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_inspection import MODIFIED, RemoteFile
 
-MODIFIED = "modified:"
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d{1,18})", re.ASCII)
 _NO_HEAD = frozenset({400, 403, 405, 501})
@@ -55,7 +54,7 @@ async def look_at(client: HttpClient, url: str, path: str, largest_bytes: int) -
 
 def etag_of(file: RemoteFile) -> str:
     """The ETag of a file, "" if it has none."""
-    return "" if file.tag.startswith(MODIFIED) else file.tag
+    return file.etag
 
 
 def pinned_headers(file: RemoteFile) -> dict[str, str]:

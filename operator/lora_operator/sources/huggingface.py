@@ -27,7 +27,7 @@ from lora_operator.sources.http_link_expiry import link_expiry
 from lora_operator.sources.http_ranges import read_range
 from lora_operator.sources.huggingface_errors import HubRefused, hub_refusal
 from lora_operator.sources.huggingface_files import HubRepository, fits_base, folders_of
-from lora_operator.sources.remote import RemoteFolder, changed, check_number, noted_file, resolve_folders
+from lora_operator.sources.remote import RemoteFolder, asked_for, changed, check_number, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_threads import Threads
 from lora_operator.sources.remote_tree import without_duplicates
@@ -40,7 +40,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 MAX_FILES = 20_000
 MAX_REPOSITORIES = 5_000
 MAX_INLINE_BYTES = 10 << 20  # what the hub keeps in git itself is no larger
-_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)  # other hubs count in sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class HuggingFaceSource:
                     return same
             listed, troubles = await hub.listings(commits, listed)
             folders, duplicates = without_duplicates(
-                folder for name in sorted(listed) for folder in listed[name].folders
+                folder for name in sorted(listed) for folder in asked_for(listed[name].folders, request.adapters)
             )
             found = await resolve_folders(folders, _Reader(hub, commits), request, previous, now=self._clock())
             mark = listed if not troubles else None

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_operator.artifacts import AdapterRefused, InvalidAdapterName, fingerprint, inspect, valid_adapter_name
+from lora_operator.artifacts import AdapterRefused, InvalidAdapterName, fingerprint, inspect
 from lora_operator.artifacts.found import FoundAdapter
+from lora_operator.artifacts.hub_cache import repository_name, snapshot_in
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
 from lora_operator.sources.folder_signature import FolderSignature, holds_adapter, signature_of, written_at
 from lora_operator.sources.remote_threads import THREADS, Threads
@@ -164,16 +165,23 @@ class LocalSource:
 
     def _places(self, request: SourceRequest, repository: Path) -> dict[str, Path | None]:
         """The folder of each adapter that the request selects."""
-        if holds_adapter(repository):
-            name = Path(request.repository).name or "root"
-            candidates = {name: repository}
-        else:
+        repository = snapshot_in(repository) or repository
+        root = holds_adapter(repository)
+        candidates: dict[str, Path] = {}
+        if not root or request.adapters:
             with os.scandir(repository) as entries:
-                candidates = {
-                    entry.name: Path(entry.path)
+                found = sorted(
+                    entry.name
                     for entry in entries
                     if not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir())
-                }
+                )
+            for folder in found:
+                path = snapshot_in(repository / folder) or repository / folder
+                name = repository_name(path) or folder
+                if not root or folder in request.adapters:
+                    candidates[folder if name in candidates else name] = path
+        if root:
+            candidates[repository_name(repository) or Path(request.repository).name or "root"] = repository
         return {
             name: path
             for name, path in candidates.items()
@@ -200,7 +208,7 @@ class LocalSource:
     ) -> _Outcome:
         """One adapter: its earlier result if nothing changed or if it is too early, else what its files say now."""
         try:
-            valid_adapter_name(name, base_model=request.base_model)
+            request.check_name(name)
             real = self._inside(name, place, repository)
         except InvalidAdapterName as error:
             return _Outcome(broken=BrokenAdapter(name, "InvalidName", str(error)))

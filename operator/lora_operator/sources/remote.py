@@ -7,7 +7,7 @@ last look is not read again, and a good version stays until its successor is goo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from lora_operator.artifacts import (
@@ -16,7 +16,6 @@ from lora_operator.artifacts import (
     AdapterRefused,
     InvalidAdapterName,
     fingerprint,
-    valid_adapter_name,
 )
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
@@ -32,13 +31,15 @@ RETRY_SECONDS = 15.0
 class RemoteFolder:
     """The files directly in one adapter's folder. `location` is where the store keeps it, in the store's own words.
 
-    `origin` says whose tags the files carry, beyond doubt (type, endpoint and place: see `fingerprint`).
+    `origin` says whose tags the files carry, beyond doubt (type, endpoint and place: see `fingerprint`). `below` is
+    true for a folder below that of another adapter, as of a training's checkpoints: such a one has to be asked for.
     """
 
     name: str
     location: str
     files: tuple[RemoteFile, ...]
     origin: str
+    below: bool = False
 
     def file(self, path: str) -> RemoteFile | None:
         return next((file for file in self.files if file.path == path), None)
@@ -67,11 +68,16 @@ class _Outcome:
     error: SourceError | None = None
 
 
+def asked_for(folders: Iterable[RemoteFolder], adapters: Collection[str]) -> list[RemoteFolder]:
+    """Without those below other adapters that are not named."""
+    return [folder for folder in folders if not folder.below or folder.name in adapters]
+
+
 def choose(folders: Iterable[RemoteFolder], request: SourceRequest) -> list[RemoteFolder]:
     """The folders with (something of) an adapter that the request selects, sorted. Raises SourceError."""
     passing = [
         folder
-        for folder in folders
+        for folder in asked_for(folders, request.adapters)
         if passes(folder.name, request.pattern, request.prefix, request.adapters)
         and (folder.file(CONFIG_FILE) or folder.file(WEIGHTS_FILE))
     ]
@@ -175,7 +181,7 @@ class _Look:
     async def at(self, folder: RemoteFolder, before: FoundAdapter | None, excuse: BrokenAdapter | None) -> _Outcome:
         """One adapter: its earlier result if nothing changed or if it is too early, else what its files say now."""
         try:
-            valid_adapter_name(folder.name, base_model=self._request.base_model)
+            self._request.check_name(folder.name)
         except InvalidAdapterName as error:
             return _Outcome(broken=BrokenAdapter(folder.name, "InvalidName", str(error)))
         config, weights = folder.file(CONFIG_FILE), folder.file(WEIGHTS_FILE)

@@ -21,6 +21,8 @@ from lora_operator.artifacts.adapter_config import MAX_CONFIG_BYTES
 from lora_operator.artifacts.folder import PICKLE_FILES
 from lora_operator.sources.base import SourceRequest
 
+# Before the time of the last change, in place of the mark that a store does not have.
+MODIFIED = "modified:"
 # The header of most adapters is shorter, so that one request does.
 FIRST_BYTES = 64 << 10
 
@@ -40,6 +42,11 @@ class RemoteFile:
     sha256: str = ""
     version: str = ""
     modified_at: float | None = None
+
+    @property
+    def etag(self) -> str:
+        """The store's own mark, "" where the time of the last change stands for it."""
+        return "" if self.tag.startswith(MODIFIED) else self.tag
 
     def adapter_file(self) -> AdapterFile:
         return AdapterFile(self.path, self.size_bytes, self.sha256, self.tag)

@@ -30,12 +30,13 @@ class ObjectPlace:
         """The key of a file of the folder at `location`."""
         return location.removeprefix(self.address) + path
 
-    def folder(self, name: str, key: str, files: Iterable[RemoteFile]) -> RemoteFolder:
-        return RemoteFolder(name, self.address + key, tuple(files), f"{self.origin} {key}")
+    def folder(self, name: str, key: str, files: Iterable[RemoteFile], *, below: bool = False) -> RemoteFolder:
+        return RemoteFolder(name, self.address + key, tuple(files), f"{self.origin} {key}", below)
 
 
 def folders_of(place: ObjectPlace, objects: Iterable[tuple[str, RemoteFile]]) -> list[RemoteFolder]:
-    """One folder right at the prefix if there is anything of an adapter, else one for each direct sub-folder.
+    """One folder for each direct sub-folder, and one right at the prefix if there is anything of an adapter: then the
+    others are below it.
 
     `objects` are (key, file) of all keys below the prefix. Those in deeper folders count for nothing.
     """
@@ -47,9 +48,9 @@ def folders_of(place: ObjectPlace, objects: Iterable[tuple[str, RemoteFile]]) ->
             root.append(file)
         elif path and "/" not in folder and not folder.startswith("."):
             below.setdefault(folder, []).append(file)
-    if any(file.path in (CONFIG_FILE, WEIGHTS_FILE) for file in root):
-        return [place.folder(place.root_name, place.prefix, root)]
-    return [place.folder(name, f"{place.prefix}{name}/", files) for name, files in below.items()]
+    first = any(file.path in (CONFIG_FILE, WEIGHTS_FILE) for file in root)
+    found = [place.folder(place.root_name, place.prefix, root)] if first else []
+    return found + [place.folder(name, f"{place.prefix}{name}/", files, below=first) for name, files in below.items()]
 
 
 def bounded(

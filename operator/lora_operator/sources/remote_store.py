@@ -159,7 +159,7 @@ def _located(store: ObjectStore, found: FoundAdapter) -> tuple[FetchFile, ...] |
     if hashlib.sha256(raw).hexdigest() != noted_file(found, CONFIG_FILE).sha256:
         return None
     weights = _reachable(store, key(weights), weights)
-    link = replace(store.link(key(weights), weights), tag=weights.tag)
+    link = replace(store.link(key(weights), weights), tag=weights.etag)
     sha256 = noted_file(found, WEIGHTS_FILE).sha256
     return (
         FetchFile(CONFIG_FILE, len(raw), hashlib.sha256(raw).hexdigest(), inline=raw),

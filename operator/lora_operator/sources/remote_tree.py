@@ -14,7 +14,7 @@ from lora_operator.sources.remote_troubles import Trouble
 def tree_folders(
     files: Iterable[tuple[str, RemoteFile]], *, root: str, root_name: str, origin: str
 ) -> tuple[RemoteFolder, ...]:
-    """The folders that hold something of an adapter: the root alone, if it does, else all others, sorted.
+    """The folders that hold something of an adapter, sorted. If the root does, all others are below it.
 
     `files` are (folder, file), the folder "" for the root. A folder's location is `root`, '/' and its path; its name
     is the last part of that, or `root_name`. Hidden folders and paths that may be a trick count for nothing.
@@ -28,10 +28,10 @@ def tree_folders(
         for folder, inside in by_folder.items()
         if any(file.path in (CONFIG_FILE, WEIGHTS_FILE) for file in inside)
     }
-    if "" in holding:
-        return (RemoteFolder(root_name, root, holding[""], origin),)
-    return tuple(
-        RemoteFolder(folder.rpartition("/")[2], f"{root}/{folder}".lstrip("/"), inside, origin)
+    below = "" in holding
+    first = (RemoteFolder(root_name, root, holding.pop(""), origin),) if below else ()
+    return first + tuple(
+        RemoteFolder(folder.rpartition("/")[2], f"{root}/{folder}".lstrip("/"), inside, origin, below)
         for folder, inside in sorted(holding.items())
     )
 

@@ -68,13 +68,14 @@ _SAME = {
     "ExpiredTokenException": "ExpiredToken",
     "UnrecognizedClientException": "InvalidToken",
     "InvalidClientTokenId": "InvalidToken",
+    "InvalidTokenId": "InvalidToken",  # MinIO's
     "InvalidSignatureException": "SignatureDoesNotMatch",
 }
 _SLOW = frozenset(
     {"SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded",
      "TooManyRequests", "TooManyRequestsException", "RequestThrottled", "BandwidthLimitExceeded", "429"}
 )  # fmt: skip
-_ELSEWHERE = frozenset(
+ELSEWHERE = frozenset(
     {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException",
      "301", "307"}
 )  # fmt: skip
@@ -107,7 +108,7 @@ def _answered(error: Any, shown: str) -> SourceError | AdapterRefused:
     if code in _CODES:
         reason, text, retryable = _CODES[code]
         return SourceError(reason, f"{shown}: {text}", retryable=retryable)
-    if code in _ELSEWHERE:
+    if code in ELSEWHERE:
         region = str(said.get("Region") or headers.get("x-amz-bucket-region") or "")
         right = f"set region to {region!r}" if _WORD.fullmatch(region) else "set region to the bucket's"
         return SourceError("WrongRegion", f"{shown}: the bucket is in another region: {right}", retryable=False)

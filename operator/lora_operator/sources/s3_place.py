@@ -52,7 +52,7 @@ def place_of(request: SourceRequest) -> S3Place:
         raise bad_repository(f"{shown} does not begin with a bucket's name: write bucket or bucket/prefix")
     prefix, last = split_prefix(rest, shown)
     endpoint = endpoint_of(request.endpoint)
-    if request.region is not None and not _REGION.fullmatch(request.region):
+    if request.region is not None and not is_region(request.region):
         raise SourceError(
             "BadRegion",
             f"region {request.region[:60]!r} is no region's name: write one like eu-west-1",
@@ -61,6 +61,11 @@ def place_of(request: SourceRequest) -> S3Place:
     origin = f"s3 {'aws' if endpoint is None else endpoint} {bucket}"
     objects = ObjectPlace(f"s3://{bucket}/", prefix, last or bucket, origin)
     return S3Place(bucket, objects, endpoint, request.region)
+
+
+def is_region(text: str) -> bool:
+    """Whether this can be a region's name: it becomes a part of a host's."""
+    return _REGION.fullmatch(text) is not None
 
 
 def keys_of(credentials: Credentials | None) -> S3Keys | None:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -25,22 +26,25 @@ from lora_operator.fetch.manifest import Link
 from lora_operator.process.authorities import bundle_for
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
-from lora_operator.sources.remote_inspection import RemoteFile
+from lora_operator.sources.remote_inspection import MODIFIED, RemoteFile
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
-from lora_operator.sources.s3_errors import explained
-from lora_operator.sources.s3_place import S3Keys, S3Place
+from lora_operator.sources.s3_errors import ELSEWHERE, explained
+from lora_operator.sources.s3_place import S3Keys, S3Place, is_region
 
 LINK_SECONDS = 3600
 # The operator's own role is renewed ten minutes before it runs out, and a link ends with it.
 SHORT_LINK_SECONDS = 600
 NO_ROLE_SECONDS = 60.0
+REGIONS_MAX = 1000
+FLAT_KEYS = 5000  # listed one by one before folders are looked at
 _DEFAULT_REGION = "us-east-1"
 _T = TypeVar("_T")
 
 
 class Surroundings:
-    """What all clients share: the SDK's descriptions of services, and the role that the operator itself has."""
+    """What all clients share: the SDK's descriptions of services, the role that the operator itself has, and the
+    regions of buckets as their stores say: the SDK follows them for the request that was wrong, and not for others."""
 
     def __init__(self, ca_file: str = "") -> None:
         quiet(("botocore", "urllib3"))
@@ -48,6 +52,17 @@ class Surroundings:
         self._session: Any = botocore.session.Session()
         self._lock = threading.Lock()  # sessions are not made for threads, clients are
         self._no_role_until = 0.0
+        self._regions: OrderedDict[str, str] = OrderedDict()  # by the origin of a place
+
+    def region_of(self, place: S3Place) -> str | None:
+        """What the store said, else what the resource says."""
+        return self._regions.get(place.objects.origin) or place.region
+
+    def note_region(self, place: S3Place, region: str) -> None:
+        """The store says that the bucket is there."""
+        self._regions[place.objects.origin] = region
+        while len(self._regions) > REGIONS_MAX:
+            self._regions.popitem(last=False)
 
     def role(self) -> Any:
         """The credentials of the operator's own role; None if it has none, which is slow to find out."""
@@ -100,7 +115,9 @@ class S3Store:
                 "aws_secret_access_key": keys.key,
                 "aws_session_token": keys.token,
             }
-        self._client = self._clean(partial(surroundings.client, place.region, **settings))
+        self._client = self._clean(partial(surroundings.client, surroundings.region_of(place), **settings))
+        # before the SDK's own, which follows
+        self._client.meta.events.register_first("needs-retry.s3", partial(_note_region, surroundings, place))
         check_url(self._client.meta.endpoint_url, rules)
         if not place.is_aws:
             self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
@@ -113,10 +130,23 @@ class S3Store:
         self._client.close()
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
-        """See `ObjectStore`."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.place.prefix)
-        for item in self._items(pages, "Contents", deadline):
-            yield str(item["Key"]), _file(item)
+        """See `ObjectStore`. Where there is much, what lies deeper than in the folders of adapters is passed over."""
+        last = ""
+        for number, item in enumerate(self._items(self._pages(self.place.prefix), "Contents", deadline)):
+            last = str(item["Key"])
+            yield last, _file(item)
+            if number + 1 >= FLAT_KEYS:
+                break
+        else:
+            return
+        # keys come in the order of their bytes, so that what was listed already is not asked for again
+        rest = {"Delimiter": "/", "StartAfter": last}
+        for field, item in self._mixed(self._pages(self.place.prefix, **rest), deadline):
+            if field == "Contents":
+                yield str(item["Key"]), _file(item)
+                continue
+            for inside in self._items(self._pages(str(item["Prefix"]), **rest), "Contents", deadline):
+                yield str(inside["Key"]), _file(inside)
 
     def versions(self, key: str, deadline: float) -> Iterator[RemoteFile]:
         """See `ObjectStore`."""
@@ -129,6 +159,8 @@ class S3Store:
         """See `ObjectStore`."""
         head = self._clean(partial(self._client.head_object, ChecksumMode="ENABLED", **self._exactly(key, file)), key)
         if head.get("ContentLength") != file.size_bytes:
+            raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
+        if not file.etag and file.tag and _mark(head) not in (file.tag, ""):
             raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
         version = str(head.get("VersionId") or "")
         return replace(file, sha256=_sha256(head), version=file.version or ("" if version == "null" else version))
@@ -168,10 +200,19 @@ class S3Store:
 
     def _exactly(self, key: str, file: RemoteFile) -> dict[str, str]:
         """The parameters for this very content of an object."""
-        pins = {"IfMatch": f'"{file.tag}"' if file.tag else "", "VersionId": file.version}
+        pins = {"IfMatch": f'"{file.etag}"' if file.etag else "", "VersionId": file.version}
         return {"Bucket": self._bucket, "Key": key} | {name: value for name, value in pins.items() if value}
 
+    def _pages(self, prefix: str, **more: str) -> Any:
+        return self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, **more)
+
     def _items(self, pages: Any, field: str, deadline: float) -> Iterator[Mapping[str, Any]]:
+        for found, item in self._mixed(pages, deadline):
+            if found == field:
+                yield item
+
+    def _mixed(self, pages: Any, deadline: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What pages list, each with the field that it is in."""
         pages = iter(pages)
         while (page := self._clean(partial(next, pages, None))) is not None:
             if not {"Name", "IsTruncated"} & page.keys():  # a web server's greeting, perhaps
@@ -180,7 +221,9 @@ class S3Store:
                     f"{self._shown!r}: what answers does not speak like an S3 store: correct the endpoint",
                     retryable=False,
                 )
-            yield from (item for item in page.get(field, ()) if "Key" in item and "Size" in item)
+            for field in ("Contents", "Versions"):
+                yield from ((field, item) for item in page.get(field, ()) if "Key" in item and "Size" in item)
+            yield from (("CommonPrefixes", item) for item in page.get("CommonPrefixes", ()) if item.get("Prefix"))
             if time.monotonic() > deadline:
                 raise timed_out(self._shown)
 
@@ -189,14 +232,28 @@ class S3Store:
         return cleanly(call, lambda error: explained(error, repr(shown)))
 
 
+def _note_region(surroundings: Surroundings, place: S3Place, response: Any = None, **_: object) -> None:
+    said = response[1] if response is not None else {}
+    error, metadata = said.get("Error", {}), said.get("ResponseMetadata", {})
+    region = str(error.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or "")
+    if error.get("Code") in ELSEWHERE and is_region(region):
+        surroundings.note_region(place, region)
+
+
 def _file(item: Mapping[str, Any]) -> RemoteFile:
     when = item.get("LastModified")
     return RemoteFile(
         str(item["Key"]).rpartition("/")[2],
         int(item["Size"]),
-        str(item.get("ETag") or "").strip('"'),
+        str(item.get("ETag") or "").strip('"') or _mark(item),
         modified_at=when.timestamp() if isinstance(when, datetime) else None,
     )
+
+
+def _mark(item: Mapping[str, Any]) -> str:
+    """What tells versions apart where the store gives no ETag: the time of the last change."""
+    when = item.get("LastModified")
+    return f"{MODIFIED}{when.timestamp():.0f}" if isinstance(when, datetime) else ""
 
 
 def _sha256(head: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from lora_operator.api.v1alpha1 import (
     PodAssignment,
     PodFailure,
 )
-from lora_operator.api.well_known import POD_LABEL
+from lora_operator.api.well_known import GROUP, POD_LABEL
 from lora_operator.desired.adapters import Rejected, SourceState, in_words
 from lora_scheduler import Reason, Refusal
 
@@ -106,7 +106,9 @@ _TELLING = (
 )
 # These heal by waiting: nothing is wrong with the adapter.
 _PASSING = frozenset({Reason.POD_NOT_READY, Reason.POD_TERMINATING, Reason.WAITING_FOR_ROOM})
-_NO_POD = frozenset({Reason.SELECTOR_MISMATCH, Reason.BASE_MODEL_MISMATCH, Reason.NAMESPACE_MISMATCH})
+_NO_POD = frozenset(
+    {Reason.SELECTOR_MISMATCH, Reason.BASE_MODEL_MISMATCH, Reason.BASE_MODEL_UNKNOWN, Reason.NAMESPACE_MISMATCH}
+)
 # The reason of a source whose resource is being deleted: what is loaded goes, whatever the source holds.
 DELETING = "Deleting"
 # Not about any one pod: there are none, or fewer than copies.
@@ -130,6 +132,7 @@ _WORDS: Mapping[str, str] = {
     Reason.POD_TERMINATING: "Pod is terminating",
     Reason.WAITING_FOR_ROOM: "Waiting for room",
     Reason.LORA_DISABLED: "LoRA is off in the engine",
+    Reason.BASE_MODEL_UNKNOWN: "The pod's base model is not known",
 }
 
 
@@ -310,7 +313,14 @@ def _waits_for(lacking: Iterable[AdapterState]) -> str:
 
 def _plain_reason(code: str, state: AdapterState) -> str:
     if code == NO_MATCHING_PODS:
-        return "no pod serves this base model and matches the podSelector"
+        nobody = "no pod serves this base model and matches the podSelector"
+        unnamed = [r for r in state.refusals if r.reason is Reason.BASE_MODEL_UNKNOWN]
+        if not unnamed:
+            return nobody
+        return (
+            f"{nobody}; of {len(unnamed)} it is not known which one they serve ({_bare(unnamed[0].pod)}: "
+            f"{unnamed[0].message}); their engines tell once they answer, or the annotation {GROUP}/base-model does"
+        )
     if code == NOT_ENOUGH_PODS:
         placed = state.wanted - state.missing
         return (

@@ -91,6 +91,7 @@ class Endpoints:
             container=pod.container_mark,
             base_models=pod.base_models,
             adapters=self._held(basis, basis.models, ()),
+            scheme=pod.scheme.value,
         )
 
     def _held(

@@ -14,6 +14,11 @@ class Endpoint:
     address: str
     port: int
     api_key: str | None = None
+    secure: bool = False  # speaks TLS
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.secure else "http"
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -17,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 from lora_operator.vllm.answers import Endpoint, EngineModel, ErrorBody, parse_error, parse_models, parse_version
+from lora_operator.vllm.engine_tls import PLAIN_HINT, why_no_tls
 from lora_operator.vllm.errors import (
     EngineAnswerInvalid,
     EngineAnswerTooLarge,
@@ -115,8 +117,11 @@ class EngineClient:
     Every method raises the errors of `lora_operator.vllm.errors` and no other.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, *, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, *, timeouts: Timeouts | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._session = session
+        self._tls = tls
         self._timeouts = timeouts or Timeouts()
 
     async def models(self, endpoint: Endpoint) -> tuple[EngineModel, ...]:
@@ -309,9 +314,11 @@ class EngineClient:
                 )
             options["headers"] = {"Authorization": f"Bearer {endpoint.api_key}"}
         try:
-            url = URL.build(scheme="http", host=endpoint.address, port=endpoint.port, path=path)
+            url = URL.build(scheme=endpoint.scheme, host=endpoint.address, port=endpoint.port, path=path)
         except ValueError as error:
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
+        if endpoint.secure:
+            options["ssl"] = self._tls or True
         # what is merely asked has one time-out; for what has effects it matters that they cannot have begun
         connect = None if request is None else min(self._timeouts.connect, seconds)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
@@ -325,6 +332,8 @@ class EngineClient:
             raise EngineUnreachable(engine, f"no connection within {self._timeouts.connect:g} s") from error
         except TimeoutError as error:
             raise EngineTimeout(engine, what, seconds) from error
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise EngineUnreachable(engine, why_no_tls(error)) from error
         except aiohttp.ClientConnectorError as error:
             refused = error.os_error.errno == errno.ECONNREFUSED
             why = (
@@ -338,7 +347,9 @@ class EngineClient:
         except ValueError as error:  # of which aiohttp.InvalidURL is one, and a port above 65535 another
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
         except (aiohttp.ClientError, OSError) as error:
+            hint = PLAIN_HINT if isinstance(error, aiohttp.ServerDisconnectedError) and not endpoint.secure else ""
             text = bounded(f"the connection broke during {what}: {error or type(error).__name__}", endpoint.api_key)
+            text += hint
             raise EngineUnreachable(engine, text, maybe_received=True) from error
         except _TooLarge as error:
             raise EngineAnswerTooLarge(engine, what, bytes_max) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -70,6 +70,12 @@ class EngineCommand:
     visible: bool = False
     environment: Environment = Environment()
     open_ended: bool = False
+    module: str | None = None  # the program or Python module that is run
+
+    @property
+    def found(self) -> bool:
+        """Whether it was seen to run vLLM, or something that takes vLLM's options."""
+        return self.module is not None
 
     def value(self, option: str) -> str | None:
         """The first word of an option; None if it is absent or has none."""
@@ -119,6 +125,8 @@ def read_command(container: Mapping[str, Any]) -> EngineCommand:
     if not command and understood is None:  # the image's entry point is, or leads to, vLLM's own
         visible = bool(words) and _PLAIN_IMAGE.fullmatch(str(container.get("image") or "")) is not None
         return _parse(words[words[:1] == ["serve"] :], environment, visible=visible)
+    if any(word.rsplit("/", 1)[-1] in _PROGRAMS for word in words):
+        words = []  # a tool of vLLM's, which serves nothing
     first = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
     return _parse(words[first:], environment, visible=False)
 
@@ -127,12 +135,12 @@ def _read(command: Command, environment: Environment, understood: bool | None) -
     start = _start(command.words)
     if start is None:
         return None
-    at, known = start
+    at, known, module = start
     sets = dict(command.values)
     if command.words[0].rsplit("/", 1)[-1] == "env":
         sets |= dict(word.split("=", 1) for word in command.words[1:at] if "=" in word)
     variables = Environment(MappingProxyType({**environment.values, **sets}), environment.secrets)
-    return _parse(command.words[at:], variables, visible=known and understood is not False)
+    return replace(_parse(command.words[at:], variables, visible=known and understood is not False), module=module)
 
 
 def _agreed(found: Sequence[EngineCommand]) -> EngineCommand:
@@ -148,6 +156,7 @@ def _agreed(found: Sequence[EngineCommand]) -> EngineCommand:
         visible=False,
         open_ended=True,
         environment=Environment(MappingProxyType(agreed), first.environment.secrets),
+        module=first.module,
     )
 
 
@@ -208,9 +217,9 @@ def _commands(
     return read.commands, read.understood
 
 
-def _start(words: Sequence[str]) -> tuple[int, bool] | None:
-    """Where vLLM's own arguments begin in a simple command, and whether they are vLLM's own for certain; None if it
-    does not run vLLM."""
+def _start(words: Sequence[str]) -> tuple[int, bool, str] | None:
+    """Where vLLM's own arguments begin in a simple command, whether they are vLLM's own for certain, and what is run;
+    None if it does not run vLLM."""
     if words and words[0].rsplit("/", 1)[-1] in _SPEAKERS:
         return None
     for index, word in enumerate(words):
@@ -218,7 +227,7 @@ def _start(words: Sequence[str]) -> tuple[int, bool] | None:
         after = words[index + 1] if index + 1 < len(words) else None
         if name in _PROGRAMS and after is not None:
             if after == "serve":
-                return index + 2, name == "vllm"
+                return index + 2, name == "vllm", name
             if index == 0 or after in ("chat", "complete", "bench", "collect-env", "run-batch"):
                 return None
         if word == "-m" and after is not None and _MENTION.search(after):
@@ -226,9 +235,9 @@ def _start(words: Sequence[str]) -> tuple[int, bool] | None:
             serves = _SERVES.fullmatch(after) is not None
             if not serves and _TOOLS.fullmatch(after):
                 return None
-            return (rest + 1 if list(words[rest : rest + 1]) == ["serve"] else rest), serves
+            return (rest + 1 if list(words[rest : rest + 1]) == ["serve"] else rest), serves, after
         if name == "api_server.py":
-            return index + 1, True
+            return index + 1, True, name
     return None
 
 

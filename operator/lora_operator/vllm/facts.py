@@ -60,58 +60,58 @@ class Fact(Generic[T]):
 
 
 FIRST: Release = (0, 8, 5)
-LAST: Release = (0, 32, 0)
+LAST: Release = (0, 33, 0)
 
 PREFIX_CACHE_KEY = (
     Fact(FIRST, PrefixCacheKey.LOAD_ID, "read: 0.8.5, 0.10.2"),
     # vllm#27211 came after 0.11.0, vllm#30931 reports the wrong answers on 0.11.1
     Fact((0, 10, 3), PrefixCacheKey.NAME, "read: 0.12.0, 0.16.0, 0.20.2, 0.25.1; run, with wrong output: 0.28, 0.30"),
-    Fact((0, 31, 0), PrefixCacheKey.NAME_AND_PATH, "run: 0.31, 0.32"),
+    Fact((0, 31, 0), PrefixCacheKey.NAME_AND_PATH, "run: 0.31 to 0.33"),
 )
 BASE_NAME_COLLISION = (
     Fact(FIRST, BaseNameCollision.UNREACHABLE, "read: 0.8.5"),
     Fact((0, 8, 6), BaseNameCollision.TAKES_OVER, "read: 0.10.2 to 0.25.1; run: 0.28, 0.30, 0.31"),
-    Fact((0, 32, 0), BaseNameCollision.REFUSED, "run: 0.32"),
+    Fact((0, 32, 0), BaseNameCollision.REFUSED, "run: 0.32, 0.33"),
 )
 ERROR_SHAPE = (
     Fact(FIRST, ErrorShape.FLAT, "read: 0.8.5"),
-    Fact((0, 10, 2), ErrorShape.NESTED, "read: 0.10.2 to 0.25.1; run: 0.28 to 0.32"),
+    Fact((0, 10, 2), ErrorShape.NESTED, "read: 0.10.2 to 0.25.1; run: 0.28 to 0.33"),
 )
 LOAD_FAILURE_STATUS = (
     Fact(FIRST, 400, "read: 0.8.5 to 0.16.0 (type BadRequestError)"),
-    Fact((0, 18, 0), 500, "read: 0.20.2, 0.25.1; run: 0.28 to 0.32 (type InternalServerError)"),
+    Fact((0, 18, 0), 500, "read: 0.20.2, 0.25.1; run: 0.28 to 0.33 (type InternalServerError)"),
 )
 LOADS_LOCKED_PER_NAME = (
     Fact(FIRST, False, "read: 0.8.5"),
-    Fact((0, 10, 2), True, "read: 0.10.2 to 0.25.1; run: 0.28 to 0.32"),
+    Fact((0, 10, 2), True, "read: 0.10.2 to 0.25.1; run: 0.28 to 0.33"),
 )
 KV_GAUGES: tuple[Fact[tuple[str, ...]], ...] = (
     Fact(FIRST, ("vllm:gpu_cache_usage_perc",), "read: 0.8.5"),
     Fact((0, 8, 6), ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), "read: 0.10.2"),
-    Fact((0, 12, 0), ("vllm:kv_cache_usage_perc",), "read: 0.12.0 to 0.25.1; run: 0.28 to 0.32"),
+    Fact((0, 12, 0), ("vllm:kv_cache_usage_perc",), "read: 0.12.0 to 0.25.1; run: 0.28 to 0.33"),
 )
 KEY_GUARDS: tuple[Fact[tuple[str, ...]], ...] = (
     Fact(FIRST, ("/v1",), "read: 0.8.5 to 0.20.2"),
     Fact((0, 25, 1), ("/v1", "/v2", "/inference"), "read: 0.25.1"),
-    Fact((0, 28, 0), ("/v1", "/v2", "/inference", "/cohere"), "run: 0.28 to 0.32"),
+    Fact((0, 28, 0), ("/v1", "/v2", "/inference", "/cohere"), "run: 0.28 to 0.33"),
 )
 OPEN_ADAPTERS_ROUTE = (
     Fact(FIRST, False, "read: 0.8.5, 0.10.2"),
-    Fact((0, 10, 3), True, "read: 0.12.0 to 0.25.1; run: 0.28 to 0.32"),
+    Fact((0, 10, 3), True, "read: 0.12.0 to 0.25.1; run: 0.28 to 0.33"),
 )
 WAITING_BY_REASON = (
     Fact(FIRST, False, "read: 0.8.5 to 0.16.0"),
-    Fact((0, 20, 2), True, "read: 0.20.2, 0.25.1; run: 0.28 to 0.32"),
+    Fact((0, 20, 2), True, "read: 0.20.2, 0.25.1; run: 0.28 to 0.33"),
 )
 _IGNORED_UNTIL_032 = Fact(FIRST, Handling.IGNORED, "read: 0.8.5 to 0.25.1; run: 0.28, 0.30, 0.31")
-_HONOURED = Fact(FIRST, Handling.HONOURED, "read: 0.8.5 to 0.25.1; run: 0.28 to 0.32")
+_HONOURED = Fact(FIRST, Handling.HONOURED, "read: 0.8.5 to 0.25.1; run: 0.28 to 0.33")
 # by the names that adapter inspection gives to what it finds
 FEATURES: Mapping[str, tuple[Fact[Handling], ...]] = MappingProxyType(
     {
-        "rank_pattern": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.HONOURED, "run: 0.32")),
-        "alpha_pattern": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.HONOURED, "run: 0.32")),
-        "pissa": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32")),
-        "lora_bias": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32")),
+        "rank_pattern": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.HONOURED, "run: 0.32, 0.33")),
+        "alpha_pattern": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.HONOURED, "run: 0.32, 0.33")),
+        "pissa": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32, 0.33")),
+        "lora_bias": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32, 0.33")),
         "rslora": (_HONOURED,),
     }
 )

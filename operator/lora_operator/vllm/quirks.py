@@ -90,23 +90,28 @@ class Quirks:
 
 
 _VERSION = re.compile(
-    r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?P<rest>[^0-9.].*|\.(?:dev|post).*)?", re.DOTALL | re.ASCII
+    r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4})(?:\.\d{1,9}){0,2})?(?P<rest>[^0-9.].*|\.(?:dev|post).*)?",
+    re.DOTALL | re.ASCII,
 )
 _UNRELEASED = re.compile(r"[-._]?(?:a|b|c|rc|alpha|beta|pre|preview|dev)\d*(?![a-z])")
+
+
+_FIRST_EVER: Release = (0, 1, 1)
 
 
 def parse_release(version: str) -> Release | None:
     """The release that a version is at least as new as: `0.31.1+cpu` is 0.31.1, `0.31.0rc2` is still before 0.31.0.
 
     A pre-release comes before its release and may lack anything that is new in it, so that it counts as the patch
-    level below, or as the last conceivable one of the minor release below. None where it is not a version.
+    level below, or as the last conceivable one of the minor release below. None where it is not a version, or only what
+    a build without tags calls itself, of whatever age (`0.1.dev1+gabc`).
     """
     match = _VERSION.fullmatch(version.strip()[:200])
     if match is None:
         return None
     release = (int(match[1]), int(match[2]), int(match[3] or 0))
     if _UNRELEASED.match((match["rest"] or "").lower()):
-        return _before(release)
+        return _before(release) if release >= _FIRST_EVER else None
     return release
 
 

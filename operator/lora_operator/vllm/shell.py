@@ -15,7 +15,7 @@ from functools import cache
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
-from lora_operator.vllm.hidden import hidden, may_be_many, split_apart
+from lora_operator.vllm.hidden import hidden, is_hidden, may_be_many, split_apart
 from lora_operator.vllm.shell_words import Scope, Words, text_of
 
 SHELLS = frozenset({"sh", "bash", "ash", "dash", "zsh"})
@@ -226,6 +226,8 @@ class _Reader:
             script, parameters = nested
             inner = replace(mine.copy(), arrays={}, functions={}, parameters=[name, *rest][parameters:])
             self.run(split_apart([name, *rest][script]), inner, depth + 1)
+        elif is_hidden(name):
+            self.understood = False  # it may be anything, vLLM too
         elif len(self.commands) < _COMMANDS_MAX:
             self.commands.append(Command((name, *rest), dict(mine.values)))
         else:

@@ -64,16 +64,28 @@ class Words:
                 return [part for word in listed for part in _split(word)]
             return _split(self._value(node, scope))
         if kind == "string" and _ALL_PARAMETERS.search(text_of(node)):
-            only = node.named_children[0] if len(node.named_children) == 1 else None
-            alone = only is not None and len(text_of(node)) == len(text_of(only)) + 2
-            listed = self._listed(only, scope) if only is not None and alone else None
-            return [hidden("@", many=True)] if listed is None else listed
+            return self._with_all(node, scope)
         if kind == "command_substitution":
             return [hidden("output", many=True)]
         text = self.joined(node, scope)
         if kind == "word" and (_PATTERN.search(text_of(node)) or text_of(node).startswith("~")):
             return [hidden("pattern", many=True)]
         return [text]
+
+    def _with_all(self, node: Node, scope: Scope) -> list[str]:
+        """A quotation with `$@` or all elements of an array in it: what stands before belongs to the first of them,
+        what stands behind to the last."""
+        lists = [child for child in node.named_children if _ALL_PARAMETERS.search(text_of(child))]
+        listed = self._listed(lists[0], scope) if len(lists) == 1 else None
+        if listed is None:
+            return [hidden("@", many=True)]
+        source, start = node.text or b"", node.start_byte
+        before = self._between(node, 1, lists[0].start_byte - start, scope) + _blanks_before(lists[0])
+        after = self._between(node, lists[0].end_byte - start, len(source) - 1, scope)
+        if not listed:
+            return [before + after] if before + after else []
+        words = [*listed[:-1], listed[-1] + after]
+        return [before + words[0], *words[1:]]
 
     def _concatenated(self, node: Node, scope: Scope) -> list[str]:
         raw = text_of(node)
@@ -103,23 +115,30 @@ class Words:
             return self._parts(node, scope, kind == "string")
         if kind in ("simple_expansion", "expansion"):
             listed = self._listed(node, scope)
-            return " ".join(listed) if listed is not None else self._value(node, scope)
+            value = " ".join(listed) if listed is not None else self._value(node, scope)
+            return _blanks_before(node) + value
         if not node.is_named and kind == raw:
             return raw
         return hidden("output" if "substitution" in kind else kind)
 
     def _parts(self, node: Node, scope: Scope, quoted: bool) -> str:
         """With what stands between the children: the grammar leaves out some blanks of quotations."""
-        source, start = node.text or b"", node.start_byte
-        at, end, found = (1 if quoted else 0), len(source) - (1 if quoted else 0), ""
+        source = node.text or b""
+        return self._between(node, 1 if quoted else 0, len(source) - (1 if quoted else 0), scope)
+
+    def _between(self, node: Node, at: int, end: int, scope: Scope) -> str:
+        """What the bytes of a node from `at` to `end` become, where no child stands across these."""
+        source, start, found = node.text or b"", node.start_byte, ""
         for child in node.named_children:
+            if not at <= child.start_byte - start < end:
+                continue
             found += _in_quotes(source[at : child.start_byte - start].decode()) + self.joined(child, scope)
             at = child.end_byte - start
         return found + _in_quotes(source[at:end].decode())
 
     def _listed(self, node: Node, scope: Scope) -> list[str] | None:
         """The elements where a node stands for all parameters, or all elements of an array."""
-        raw = text_of(node)
+        raw = text_of(node).lstrip()
         if raw in ("$@", "${@}", "$*", "${*}"):
             return list(scope.parameters)
         match = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", raw)
@@ -129,7 +148,7 @@ class Words:
 
     def _value(self, node: Node, scope: Scope) -> str:
         """The value of `$NAME`, `${NAME}` or one with a default."""
-        raw = text_of(node)
+        raw = text_of(node).lstrip()
         match = re.fullmatch(r"\$(\w+)|\$\{(\w+)(?:(:?[-=+?])(.*))?\}", raw, re.DOTALL)
         if match is None:
             return hidden(raw.strip("${}") or "value")
@@ -177,6 +196,12 @@ def _split(value: str) -> list[str]:
 
 def _in_quotes(raw: str) -> str:
     return re.sub(r'\\([$`"\\])', r"\1", raw.replace("\\\n", ""))
+
+
+def _blanks_before(node: Node) -> str:
+    """In quotations the grammar counts some blanks before an expansion as part of it."""
+    raw = text_of(node)
+    return raw[: len(raw) - len(raw.lstrip())]
 
 
 def text_of(node: Node) -> str:

@@ -7,7 +7,6 @@ from lora_operator.plugin.migration.translated import (
     Translated,
     base_model_of,
     copies,
-    renamed,
     resource,
     source_of,
 )
@@ -35,8 +34,8 @@ def translate(body: Json, base_model: str | None, into: Translated, what: str) -
     source = source_of(str(spec.get("artifactURL") or ""))
     secret = (spec.get("credentialsSecretRef") or {}).get("name")
     deployment = copies(spec.get("replicas")) | ({"podSelector": dict(selector)} if selector else {})
-    into.adapters.append(resource(body, name, model, source, deployment, secret))
-    notes = [renamed(source, name)]
+    into.adapters.append(resource(body, name, model, source, deployment, secret, served=name))
+    notes: list[str] = []
     if not spec.get("baseModel") and not base_model:
         notes.append(f"baseModel was taken from the label {NAME_LABEL}: it must be the name that the pods serve")
     if secret and source["type"] == "local":

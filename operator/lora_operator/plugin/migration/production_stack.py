@@ -11,7 +11,6 @@ from lora_operator.plugin.migration.translated import (
     base_model_of,
     copies,
     name_at,
-    renamed,
     resource,
     source_of,
 )
@@ -36,10 +35,12 @@ def translate(body: Json, base_model: str | None, into: Translated, what: str) -
     deployment = spec.get("loraAdapterDeploymentConfig") or spec.get("deploymentConfig") or {}
     model = base_model_of(body, base_model, None)
     into.adapters.append(
-        resource(body, body["metadata"]["name"], model, source, copies(deployment.get("replicas")), secret)
-    )
-    several = "pattern" in source
-    notes = ["" if several else renamed(source, name)]
+        resource(
+            body, body["metadata"]["name"], model, source, copies(deployment.get("replicas")), secret,
+            served=None if "pattern" in source or "adapters" in source else name,
+        )
+    )  # fmt: skip
+    notes: list[str] = []
     key = (theirs.get("credentialsSecretRef") or {}).get("key")
     if secret and source["type"] == "local":
         notes.append("credentialsSecretRef was left out: a local folder needs none")

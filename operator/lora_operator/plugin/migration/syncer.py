@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lora_operator.plugin.migration.translated import Json, Translated, Untranslatable, renamed, resource, source_of
+from lora_operator.plugin.migration.translated import Json, Translated, Untranslatable, resource, source_of
 
 KIND, ROOT = "ConfigMap", "vLLMLoRAConfig"
 OWN_PORT = 8000
@@ -33,10 +33,9 @@ def _configs(body: Json) -> Iterator[dict[str, Any]]:
 def translate(body: Json, base_model: str | None, into: Translated, what: str) -> None:
     """Each adapter for itself: one that cannot be translated is a note, and the others are."""
     for config in _configs(body):
-        seen: dict[str, str] = {}
         for model in _models(config, "ensureExist"):
             try:
-                _translate(body, config, model, base_model, into, what, seen)
+                _translate(body, config, model, base_model, into, what)
             except Untranslatable as error:
                 into.failed += 1
                 into.notes.append(f"{what}: adapter {model.get('id')}: not translated: {error}")
@@ -58,21 +57,12 @@ def _models(config: Json, part: str) -> list[dict[str, Any]]:
     return [model for model in models if isinstance(model, dict)]
 
 
-def _translate(
-    body: Json, config: Json, model: Json, base_model: str | None, into: Translated, what: str, seen: dict[str, str]
-) -> None:
+def _translate(body: Json, config: Json, model: Json, base_model: str | None, into: Translated, what: str) -> None:
     name, place = str(model.get("id") or ""), str(model.get("source") or "")
     if not name or not place:
         raise Untranslatable("it lacks id or source")
-    if place in seen:
-        raise Untranslatable(
-            f"its source is also that of {seen[place]!r}, and an adapter has one name here: put the files under two"
-        )
     theirs = model.get("base-model") or config.get("defaultBaseModel") or base_model
     if not theirs:
         raise Untranslatable("it does not say its base model: give --base-model NAME")
     source = source_of(place)
-    into.adapters.append(resource(body, name, str(theirs), source, {"replicaPolicy": "AllPods"}))
-    seen[place] = name
-    if note := renamed(source, name):
-        into.notes.append(f"{what}: {note}")
+    into.adapters.append(resource(body, name, str(theirs), source, {"replicaPolicy": "AllPods"}, served=name))

@@ -58,21 +58,12 @@ def name_at(source: Json) -> str:
     return place
 
 
-def renamed(source: Json, name: str) -> str:
-    """The note that the adapter will be called otherwise than it was; empty if it will not."""
-    here = name_at(source)
-    if here == name:
-        return ""
-    return (
-        f"requests that ask for {name!r} have to ask for {here!r}: adapters are called like their folder or repository "
-        "at the source; to keep the name, put the files there under it"
-    )
-
-
 def resource(
-    body: Json, name: str, base_model: str, source: Json, deployment: Json, secret: str | None = None
-) -> dict[str, Any]:
-    """A LoraAdapter of the same namespace and labels, checked against the rules. Raises Untranslatable."""
+    body: Json, name: str, base_model: str, source: Json, deployment: Json, secret: str | None = None, *,
+    served: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A LoraAdapter of the same namespace and labels, checked against the rules. `served`: what requests call its one
+    adapter. Raises Untranslatable."""
     old = body.get("metadata") or {}
     metadata: dict[str, Any] = {"name": dns_name(name)}
     if old.get("namespace"):
@@ -80,6 +71,8 @@ def resource(
     if old.get("labels"):
         metadata["labels"] = dict(old["labels"])
     spec: dict[str, Any] = {"baseModel": base_model, "adapterSource": dict(source)}
+    if served is not None and served != name_at(source):
+        spec["servedName"] = served
     if secret and source["type"] != "local":
         spec["credentialsSecretRef"] = {"name": secret}
     if deployment:
