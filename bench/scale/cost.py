@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -31,10 +32,10 @@ def longest_block_seconds(operator: OperatorProcess) -> float:
     return float(found[1]) if found else float("nan")
 
 
-def writes(audit_log: Path, since: int, user: str) -> tuple[int, int]:
-    """How many requests that change something this user made, but for the Lease; and where the log ends now. `since`:
-    where it ended before, in bytes."""
-    count = 0
+def writes(audit_log: Path, since: int, user: str) -> tuple[Counter[str], int]:
+    """The requests that change something that this user made, by what they change, but for the Lease; and where the log
+    ends now. `since`: where it ended before, in bytes."""
+    count: Counter[str] = Counter()
     with audit_log.open("rb") as log:
         log.seek(since)
         for line in log:
@@ -43,6 +44,7 @@ def writes(audit_log: Path, since: int, user: str) -> tuple[int, int]:
             since += len(line)
             event = json.loads(line)
             if event.get("stage") == "ResponseComplete" and event["user"]["username"] == user:
-                lease = (event.get("objectRef") or {}).get("resource") == "leases"
-                count += event["verb"] not in ("get", "list", "watch") and not lease
+                what = event.get("objectRef") or {}
+                if event["verb"] not in ("get", "list", "watch") and what.get("resource") != "leases":
+                    count["/".join(what[key] for key in ("resource", "subresource") if what.get(key))] += 1
     return count, since
