@@ -60,8 +60,9 @@ class StatusWriter:
         self._settled: dict[str, tuple[Status, StatusInput]] = {}
         self._written_at: dict[str, float] = {}
 
-    def offer(self, resource: Resource, given: StatusInput, now: float) -> None:
-        """Say what is so. Written at once if it is Ready, soon if the list of pods shrank, later otherwise."""
+    def offer(self, resource: Resource, given: StatusInput, now: float, together: int = 1) -> None:
+        """Say what is so. Written at once if it is Ready, soon if the list of pods shrank, later otherwise: `together`
+        with how many others it is news."""
         key = resource.key
         waits = self._offered.get(key)
         if waits is None and self._settled.get(key) == (resource.status, given):
@@ -69,7 +70,7 @@ class StatusWriter:
         if waits == given:
             return
         self._offered[key] = given
-        self._writes.put((STATUS, key), partial(self._write, key), *self._urgency(resource, given, now))
+        self._writes.put((STATUS, key), partial(self._write, key), *self._urgency(resource, given, now, together))
 
     def forget(self, keys: set[str]) -> None:
         """Keep only these resources in mind."""
@@ -81,7 +82,7 @@ class StatusWriter:
         """Wait until what was offered last is written: see `Writes.flush`. Raises KubeError."""
         await self._writes.flush((STATUS, key))
 
-    def _urgency(self, resource: Resource, given: StatusInput, now: float) -> tuple[Priority, float]:
+    def _urgency(self, resource: Resource, given: StatusInput, now: float, together: int) -> tuple[Priority, float]:
         """Its place among other writes, and after how many seconds at most."""
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return Priority.STATUS, 0.0  # Ready, or nothing to wait for
@@ -97,7 +98,8 @@ class StatusWriter:
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
         wait = self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
         # where much is to be written, most of it is Ready before its progress would be told
-        return Priority.PROGRESS, max(wait, min(len(self._writes) / PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS))
+        many = max(len(self._writes), together)
+        return Priority.PROGRESS, max(wait, min(many / PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS))
 
     async def _write(self, key: str) -> None:
         """What was offered last, where it differs from what is there. Raises KubeError."""
