@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.scale.cost import cpu_seconds, longest_block_seconds, peak_mb, writes
+from bench.scale.cost import cpu_seconds, longest_blocks_seconds, peak_mb, writes
 from bench.scale.fleet import Fleet, fleet
 from bench.scale.floor import Floor, floor, server_cpu_seconds
 from bench.scenarios.quiet import OPERATOR_USER
@@ -119,11 +119,12 @@ def _why(world: Fleet, operator: OperatorProcess) -> str:
 
 
 def _cost(operator: OperatorProcess, what: str, goals: Goals) -> list[Figure]:
-    pid = operator.process.pid
+    pid, (longest, busiest) = operator.process.pid, longest_blocks_seconds(operator)
     return [
         _figure(f"CPU since its start, {what}", cpu_seconds(pid), "s"),
         _figure(f"most memory, {what}", peak_mb(pid), "MB", goals.memory, goals.before[1]),
-        _figure(f"longest block of the event loop, {what}", longest_block_seconds(operator), "s", goals.block),
+        _figure(f"longest block of the event loop, {what}", longest, "s", goals.block),
+        _figure(f"most CPU in one block, {what}", busiest, "s"),
     ]
 
 
