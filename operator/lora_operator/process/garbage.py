@@ -41,12 +41,14 @@ class _Aside:
     """What is set aside."""
 
     def __init__(self) -> None:
+        self._count = 0  # at most
         self._most = 0  # before all are gone through again
         self._all = False  # whether the next full collection goes through all
 
     def look(self) -> None:
         """So many it is when all of it is known to be of use."""
-        self._most = AGAIN_AFTER_GROWTH * gc.get_freeze_count()
+        self._count = gc.get_freeze_count()
+        self._most = AGAIN_AFTER_GROWTH * self._count
 
     def collected(self, phase: str, info: dict[str, int]) -> None:
         """As gc calls it before and after each collection."""
@@ -56,8 +58,14 @@ class _Aside:
             self._all = False
             gc.freeze()
             self.look()
-        elif len(gc.get_objects(generation=2)) >= MANY:
-            gc.freeze()
-            if gc.get_freeze_count() > self._most:
-                gc.unfreeze()
-                self._all = True
+            return
+        more = len(gc.get_objects(generation=2))
+        if more < MANY:
+            return
+        gc.freeze()
+        self._count += more
+        if self._count > self._most:  # some of it may be gone
+            self._count = gc.get_freeze_count()
+        if self._count > self._most:
+            gc.unfreeze()
+            self._all = True
