@@ -67,6 +67,11 @@ async def size(directory: Path, adapters: int, pods: int, chosen: Chosen) -> lis
             figures += _cost(operator, what, goals)
             figures += await _quiet(world, operator, what, goals, chosen.quiet_seconds)
             figures.append(await _death(world, operator, what, goals))
+            started = time.monotonic()
+            await world.delete_all(1)
+            found = await world.seen.wait(lambda seen: "a0" not in seen.ready, 60.0, lambda: _lives(operator))
+            took = None if found is None else time.monotonic() - started
+            figures.append(_figure(f"one deleted -> gone, {what}", took, "s", before="0.54"))
             return figures
         finally:
             operator.stop()
