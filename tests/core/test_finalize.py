@@ -22,6 +22,7 @@ from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.informers.records import PodRecord
 from lora_operator.kube import write_queue as writes
 from lora_operator.kube.events import Recorder
+from lora_operator.kube.own_writes import OwnWrites
 from lora_operator.kube.write_queue import Writes
 from lora_operator.planning.inflight import Effect, Ledger, Stage
 from lora_operator.vllm.engine_state import EngineState
@@ -41,8 +42,9 @@ class Desk:
         self.recorder = Recorder(api.kube, self.writes)
         self.rounds = asyncio.Event()
         self.finalizers = Finalizers(
-            api.kube, self.cluster, self.writes, self.recorder, deadline_seconds=60.0, changed=self.rounds.set
-        )
+            api.kube, self.cluster, self.writes, self.recorder, deadline_seconds=60.0,
+            own_writes=OwnWrites(self.rounds.set),
+        )  # fmt: skip
 
     def put(
         self,
@@ -50,9 +52,11 @@ class Desk:
         finalizer: bool = True,
         finalizers: list[str] | None = None,
         deleted_seconds_ago: float | None = None,
+        generation: int = 1,
         **body: Any,
     ) -> None:
         metadata: dict[str, Any] = {"name": "la", "namespace": "ns", "uid": "u", "resourceVersion": "1"}
+        metadata["generation"] = generation
         if finalizer or finalizers:
             metadata["finalizers"] = [FINALIZER] if finalizers is None else finalizers
         if deleted_seconds_ago is not None:
@@ -94,16 +98,25 @@ def holding(**extra: Any) -> tuple[PodRecord, EngineView]:
     return record, an_engine(record, ours("sql"), **extra)
 
 
-async def test_it_is_added_once_and_the_loop_goes_on_then() -> None:
+async def test_it_is_added_once_and_nothing_is_planned_anew_for_it() -> None:
     async with a_desk() as desk:
         desk.put(finalizer=False)
         desk.update()
         desk.update()
-        await desk.rounds.wait()
+        await desk.written()
         desk.update()
         await desk.written()
         assert desk.api.objects[PATH]["metadata"]["finalizers"] == [FINALIZER]
-        assert len(desk.api.calls) == 1
+        assert len(desk.api.calls) == 1 and not desk.rounds.is_set()
+
+
+async def test_the_loop_goes_on_when_a_change_of_somebody_else_comes_with_the_answer() -> None:
+    async with a_desk() as desk:
+        desk.put(finalizer=False, generation=1)
+        desk.update()
+        desk.api.objects[PATH]["metadata"]["generation"] = 2
+        await desk.written()
+        assert desk.rounds.is_set() and desk.cluster.adapters["ns/la"].generation == 2
 
 
 async def test_while_an_engine_lists_it_the_resource_stays() -> None:

@@ -15,9 +15,10 @@ from typing import Any
 from lora_operator.api.fit import fit
 from lora_operator.api.v1alpha1 import ConditionType
 from lora_operator.informers.cache import Cluster
-from lora_operator.informers.records import Resource, version_of
+from lora_operator.informers.records import Resource, asks_the_same
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
+from lora_operator.kube.own_writes import LORA_ADAPTER, OwnWrites
 from lora_operator.kube.write_queue import Priority, Writes
 from lora_operator.status.aggregate import StatusInput, status_of
 from lora_operator.status.transitions import events_between
@@ -45,6 +46,7 @@ class StatusWriter:
         metrics: Metrics,
         *,
         quiet_seconds: float,
+        own_writes: OwnWrites | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -53,6 +55,7 @@ class StatusWriter:
         self._recorder = recorder
         self._metrics = metrics
         self._quiet = quiet_seconds
+        self._own_writes = own_writes or OwnWrites()
         self._clock = clock
         self._offered: dict[str, StatusInput] = {}  # and not written yet
         # what needs no writing: who has this status and was given so much. An older CRD drops fields that it does not
@@ -111,13 +114,16 @@ class StatusWriter:
         after = fit(status_of(given, before, self._clock())).to_dict()
         if after != _ours(before):
             try:
-                body = await self._kube.apply_status(resource.namespace, resource.name, resource.uid, after)
+                with self._own_writes.writing((LORA_ADAPTER, key)) as own:
+                    body = await self._kube.apply_status(resource.namespace, resource.name, resource.uid, after)
+                    kept = self._wrote(key, body)
+                    known = self._cluster.adapters.get(key)
+                    own.news = not self._cluster.adapters.is_at(body) or not asks_the_same(resource, known)
             except KubeError as error:
                 if error.status != 404:  # gone, and the watch will tell
                     self._metrics.status_write("error")
                     raise
             else:
-                kept = self._wrote(key, body)
                 for event in events_between(before, after):
                     self._recorder.emit(resource, *event)
         self._settled[key] = (kept, given)
@@ -131,7 +137,7 @@ class StatusWriter:
         log.debug("status of %s written", key, extra={"resource": key})
         self._cluster.adapters.put(body)
         known = self._cluster.adapters.get(key)
-        if known is not None and known.version == version_of(body):
+        if known is not None and self._cluster.adapters.is_at(body):
             return known.status
         return body.get("status") or {}
 
