@@ -14,7 +14,7 @@ from lora_operator.kube.write_queue import Priority, Writes
 from lora_operator.planning.fault_isolation import Isolation
 from lora_operator.status.endpoint_writer import EndpointWriter
 from lora_operator.status.offers import Offers
-from lora_operator.status.writer import LONGEST_WAIT_SECONDS, Publisher
+from lora_operator.status.writer import LONGEST_WAIT_SECONDS, StatusWriter
 from lora_operator.telemetry.metrics import Metrics
 from tests.core.api_server import an_api_server
 from tests.core.builders import a_state, given
@@ -36,7 +36,7 @@ async def offered(*names: str, incomplete: int) -> AsyncIterator[Noted]:
     """What became of these LoraAdapters, the first of which are not Ready yet."""
     async with an_api_server() as api:
         metrics, cluster, writes = Metrics(), Cluster(PodDefaults()), Noted()
-        publisher = Publisher(api.kube, cluster, writes, Recorder(api.kube, writes), metrics, quiet_seconds=0.25)
+        publisher = StatusWriter(api.kube, cluster, writes, Recorder(api.kube, writes), metrics, quiet_seconds=0.25)
         for name in names:
             metadata = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1}
             spec = {"baseModel": "tiny", "adapterSource": {"type": "local", "repository": "/m"}}
