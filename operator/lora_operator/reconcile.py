@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -63,7 +63,11 @@ log = logging.getLogger(__name__)
 LARGE = 300  # adapters and pods: below that a plan takes less than others notice
 FIRST_READS_SECONDS = 5.0
 
-EarlyStatus = Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None]
+EarlyStatus = Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], Awaitable[None]]
+
+
+async def _nobody(inputs: Mapping[str, StatusInput], contents: Mapping[str, Contents | None]) -> None:
+    """Is told where no routes are served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Reporters:
     endpoints: EndpointWriter
     scaling: ScalingEvents
     metrics: Metrics
-    early: EarlyStatus = lambda *_: None
+    early: EarlyStatus = _nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,10 +314,10 @@ class Reconciler:
         if self._states.reasons.unfinished:
             self._changed()
         contents = self._endpoints.update(pods, views, work.ledger, claims_of(desired, held))
-        with self._isolation.around("the routing table"):
-            self.reporters.early(inputs, contents)
         with self._isolation.around("LoraEndpoints"):
             self.reporters.endpoints.offer(contents, asyncio.get_running_loop().time())
+        with self._isolation.around("the routing table"):
+            await self.reporters.early(inputs, contents)
         await self._offers.offer(inputs, resources, self._isolation)
         # as they were: who was deleted since is still among those that want something
         self.actors.finalizers.update(resources.values(), desired, pods, views, work.ledger, held)
