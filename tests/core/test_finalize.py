@@ -15,7 +15,6 @@ import pytest
 from lora_operator.api.well_known import FINALIZER
 from lora_operator.desired.adapters import Desired, desired
 from lora_operator.engines.prober import EngineView, instance_of
-from lora_operator.execution import finalizers as finalize
 from lora_operator.execution.finalizers import Finalizers, Leftovers
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
@@ -195,7 +194,7 @@ async def test_a_list_that_somebody_has_changed_meanwhile_is_left_alone_until_it
         body["metadata"]["finalizers"] = ["example.com/theirs", *ours]
         desk.api.put(PATH, body)
         desk.update()
-        await desk.until(lambda: desk.writes.pausing((finalize.WRITE, "ns/la")))
+        await desk.until(lambda: desk.writes.pausing((writes.FINALIZER_WRITE, "ns/la")))
         assert desk.api.objects[PATH]["metadata"]["finalizers"] == ["example.com/theirs", *ours]
         desk.cluster.adapters.put(body)
         await desk.written()
@@ -214,7 +213,7 @@ async def test_a_write_that_changes_nothing_is_not_repeated_in_each_round(monkey
 
         monkeypatch.setattr(desk.api.kube, "add_finalizer", taken_and_not_so)
         desk.update()
-        await desk.until(lambda: desk.writes.pausing((finalize.WRITE, "ns/la")))
+        await desk.until(lambda: desk.writes.pausing((writes.FINALIZER_WRITE, "ns/la")))
         monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
         await desk.until(lambda: len(calls) == 2)
         for _ in range(256):
@@ -248,7 +247,7 @@ async def test_a_refused_write_is_tried_again_in_a_while(status: int) -> None:
         desk.api.refuse = [status]
         desk.update()
         desk.update()
-        await desk.until(lambda: desk.writes.pausing((finalize.WRITE, "ns/la")))
+        await desk.until(lambda: desk.writes.pausing((writes.FINALIZER_WRITE, "ns/la")))
         assert desk.cluster.adapters.get("ns/la") is not None
         desk.update()
         await desk.written()

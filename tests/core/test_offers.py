@@ -32,15 +32,25 @@ class Noted(Writes):
 
 
 @asynccontextmanager
-async def offered(*names: str, incomplete: int) -> AsyncIterator[Noted]:
-    """What became of these LoraAdapters, the first of which are not Ready yet."""
+async def offered(*names: str, incomplete: int, deleted: bool = False) -> AsyncIterator[Noted]:
+    """What became of these LoraAdapters, the first of which have no replica: not yet, or no more."""
     async with an_api_server() as api:
         metrics, cluster, writes = Metrics(), Cluster(PodDefaults()), Noted()
         publisher = StatusWriter(api.kube, cluster, writes, Recorder(api.kube, writes), metrics, quiet_seconds=0.25)
         for name in names:
-            metadata = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1}
+            metadata: dict[str, Any] = {
+                "name": name,
+                "namespace": "ns",
+                "uid": name,
+                "resourceVersion": "1",
+                "generation": 1,
+            }
             spec = {"baseModel": "tiny", "adapterSource": {"type": "local", "repository": "/m"}}
-            cluster.adapters.put({"metadata": metadata, "spec": spec})
+            status: dict[str, Any] = {}
+            if deleted:
+                metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+                status = {"podAssignments": [{"pod": "p0", "adapters": [name]}]}
+            cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
         inputs = {
             f"ns/{name}": given(a_state(name, copies=0, moving=True) if number < incomplete else a_state(name))
             for number, name in enumerate(names)
@@ -62,3 +72,11 @@ async def test_of_many_that_are_loading_none_is_told_before_most_are_ready() -> 
     async with offered(*names, incomplete=299) as writes:
         assert set(list(writes.waits.values())[:299]) == {(Priority.PROGRESS, LONGEST_WAIT_SECONDS)}
         assert writes.waits["ns/a299"] == (Priority.STATUS, 0.0)
+
+
+async def test_that_one_leaves_its_pods_is_told_at_once_when_it_is_deleted_and_of_many_later() -> None:
+    async with offered("a", incomplete=1, deleted=True) as writes:
+        assert writes.waits == {"ns/a": (Priority.STATUS, 0.1)}
+    names = [f"a{number}" for number in range(100)]
+    async with offered(*names, incomplete=100, deleted=True) as writes:
+        assert set(writes.waits.values()) == {(Priority.PROGRESS, 5.0)}

@@ -21,14 +21,12 @@ from lora_operator.informers.records import PodRecord, Resource, asks_the_same
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.own_writes import LORA_ADAPTER, OwnWrites
-from lora_operator.kube.write_queue import NotSo, Priority, Writes
+from lora_operator.kube.write_queue import FINALIZER_WRITE, NotSo, Priority, Writes
 from lora_operator.planning.inflight import Ledger
 from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
 
 log = logging.getLogger(__name__)
-
-WRITE = "finalizer"  # in the queue of writes
 
 
 class Finalizers:
@@ -91,10 +89,10 @@ class Finalizers:
             else:
                 self._waiting_until[resource.key] = deadline
         for key, wanted in self._wanted.items():
-            if before.get(key) != wanted or (WRITE, key) not in self._writes:
+            if before.get(key) != wanted or (FINALIZER_WRITE, key) not in self._writes:
                 # somebody waits for one that goes: status that is always news must not keep it for ever
                 priority = Priority.FINALIZER if wanted else Priority.STATUS
-                self._writes.put((WRITE, key), partial(self._write, key), priority)
+                self._writes.put((FINALIZER_WRITE, key), partial(self._write, key), priority)
 
     def next_deadline(self) -> float | None:
         """Wall-clock time at which the first waiting deletion is released."""

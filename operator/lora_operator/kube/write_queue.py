@@ -32,6 +32,7 @@ AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back
 REFUSED_SECONDS = 60.0  # the longest pause after an answer
 
 Key = tuple[str, str]  # what is written, and about which object
+FINALIZER_WRITE = "finalizer"  # of an object that is deleted it is the last one
 Write = Callable[[], Awaitable[None]]
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from lora_operator.api.fit import fit
 from lora_operator.api.v1alpha1 import ConditionType
+from lora_operator.api.well_known import FINALIZER
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import Resource, asks_the_same
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.own_writes import LORA_ADAPTER, OwnWrites
-from lora_operator.kube.write_queue import Priority, Writes
+from lora_operator.kube.write_queue import FINALIZER_WRITE, Priority, Writes
 from lora_operator.status.aggregate import StatusInput, status_of
 from lora_operator.status.transitions import events_between
 from lora_operator.telemetry.metrics import Metrics
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0
 PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS = 20.0, 10.0  # while much else is to be written
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
+FEW = 8  # that are deleted at the same time
+RELEASE_SECONDS = 2.0  # what is about to be gone is there no more
 STATUS = "status"  # in the queue of writes
 
 Status = Mapping[str, Any]
@@ -95,7 +98,8 @@ class StatusWriter:
             for name in item.get("adapters") or ()
         }
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
-        if before - after:
+        # of many that are deleted most are gone before anybody would get to read that
+        if before - after and (resource.deleted_at is None or together <= FEW):
             return Priority.STATUS, min(self._quiet, 0.1)
         # while loading goes on for long, its progress is told every second or so
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
@@ -109,6 +113,9 @@ class StatusWriter:
         resource, given = self._cluster.adapters.get(key), self._offered.get(key)
         if resource is None or given is None:
             self._offered.pop(key, None)
+            return
+        if self._is_released(resource):
+            self._writes.put((STATUS, key), partial(self._write, key), Priority.STATUS, RELEASE_SECONDS)
             return
         before = kept = resource.status
         after = fit(status_of(given, before, self._clock())).to_dict()
@@ -129,6 +136,12 @@ class StatusWriter:
         self._settled[key] = (kept, given)
         if self._offered.get(key) is given:
             del self._offered[key]
+
+    def _is_released(self, resource: Resource) -> bool:
+        """Whether no engine has anything of it any more and the next write makes it go: nobody would get to read it."""
+        last, release = resource.finalizers == (FINALIZER,), (FINALIZER_WRITE, resource.key)
+        is_next = release in self._writes and self._writes.pausing(release) is None
+        return last and resource.deleted_at is not None and is_next
 
     def _wrote(self, key: str, body: Mapping[str, Any]) -> Status:
         """Returns the status as it is now; the very object that the cache has, which compares at once."""
