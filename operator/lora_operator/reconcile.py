@@ -354,8 +354,10 @@ class Reconciler:
     def next_due(self, since: float) -> float | None:
         """Seconds until something falls due by itself that was not at `since` (monotonic): a retry, a deadline."""
         due, deadline = self.in_flight.failures.next_due(since), self.actors.finalizers.next_deadline()
+        gate = self.actors.gates.next_deadline()
         pauses = [] if due is None else [due - time.monotonic()]
         pauses += [] if deadline is None else [deadline - time.time()]
+        pauses += [] if gate is None else [gate - time.monotonic()]
         return max(min(pauses), 0.0) if pauses else None
 
     def yields_to_loads(self) -> bool:

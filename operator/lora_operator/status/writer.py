@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0
 PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS = 20.0, 10.0  # while much else is to be written
 OUR_CONDITIONS = frozenset(str(kind) for kind in ConditionType)
-FEW = 8  # that are deleted at the same time
+FEW = 8  # that are news at the same time
 RELEASE_SECONDS = 2.0  # what is about to be gone is there no more
 STATUS = "status"  # in the queue of writes
 
@@ -105,7 +105,7 @@ class StatusWriter:
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
         wait = self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
         # where much is to be written, most of it is Ready before its progress would be told
-        many = max(len(self._writes), together)
+        many = max(len(self._writes), together if together > FEW else 0)
         return Priority.PROGRESS, max(wait, min(many / PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS))
 
     async def _write(self, key: str) -> None:
