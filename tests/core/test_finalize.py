@@ -109,13 +109,15 @@ async def test_it_is_added_once_and_nothing_is_planned_anew_for_it() -> None:
         assert len(desk.api.calls) == 1 and not desk.rounds.is_set()
 
 
-async def test_the_loop_goes_on_when_a_change_of_somebody_else_comes_with_the_answer() -> None:
+@pytest.mark.parametrize("change", [{"metadata": {"generation": 2}}, {"status": {}}])
+async def test_the_loop_goes_on_when_a_change_of_somebody_else_comes_with_the_answer(change: dict[str, Any]) -> None:
     async with a_desk() as desk:
-        desk.put(finalizer=False, generation=1)
+        desk.put(finalizer=False)
         desk.update()
-        desk.api.objects[PATH]["metadata"]["generation"] = 2
+        body = desk.api.objects[PATH]
+        body |= change | {"metadata": body["metadata"] | change.get("metadata", {})}
         await desk.written()
-        assert desk.rounds.is_set() and desk.cluster.adapters["ns/la"].generation == 2
+        assert desk.rounds.is_set()
 
 
 async def test_while_an_engine_lists_it_the_resource_stays() -> None:

@@ -121,7 +121,8 @@ class Finalizers:
                 return
             self._cluster.adapters.put(body)
             known = self._cluster.adapters.get(key)
-            own.news = not self._cluster.adapters.is_at(body) or not asks_the_same(resource, known) or not wanted
+            same = known is not None and asks_the_same(resource, known) and known.status == resource.status
+            own.news = not same or not self._cluster.adapters.is_at(body) or not wanted
             if (FINALIZER in (metadata.get("finalizers") or ())) != wanted:
                 raise NotSo(f"its finalizers are {metadata.get('finalizers')} after the write")
 

@@ -53,9 +53,9 @@ class Resource:
         return FINALIZER in self.finalizers
 
 
-def asks_the_same(one: Resource, other: Resource | None) -> bool:
+def asks_the_same(one: Resource, other: Resource) -> bool:
     """Whether they differ in status and finalizers at most. The API server counts what is changed of a spec."""
-    return other is not None and _asked(one) == _asked(other)
+    return _asked(one) == _asked(other)
 
 
 def _asked(resource: Resource) -> tuple[object, ...]:

@@ -125,7 +125,8 @@ class StatusWriter:
                     body = await self._kube.apply_status(resource.namespace, resource.name, resource.uid, after)
                     kept = self._wrote(key, body)
                     known = self._cluster.adapters.get(key)
-                    own.news = not self._cluster.adapters.is_at(body) or not asks_the_same(resource, known)
+                    same = known is not None and asks_the_same(resource, known)
+                    own.news = not same or not self._cluster.adapters.is_at(body)
             except KubeError as error:
                 if error.status != 404:  # gone, and the watch will tell
                     self._metrics.status_write("error")
