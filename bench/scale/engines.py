@@ -23,9 +23,9 @@ PODS_PER_NODE = 8
 AT_ONCE = 32
 
 
-async def at_once(work: Iterable[Awaitable[object]]) -> None:
+async def at_once(work: Iterable[Awaitable[object]], most: int = AT_ONCE) -> None:
     """All of it, a few at a time."""
-    some = asyncio.Semaphore(AT_ONCE)
+    some = asyncio.Semaphore(most)
 
     async def one(each: Awaitable[object]) -> None:
         async with some:

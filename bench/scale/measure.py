@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.scale.cost import cpu_seconds, longest_block_seconds, peak_mb, writes
+from bench.scale.cost import cpu_seconds, longest_blocks_seconds, peak_mb, writes
 from bench.scale.fleet import Fleet, fleet
+from bench.scale.floor import Floor, floor, server_cpu_seconds
 from bench.scenarios.quiet import OPERATOR_USER
 from e2e.world.operator_process import OperatorProcess
 
@@ -52,7 +53,9 @@ async def size(directory: Path, adapters: int, pods: int, chosen: Chosen) -> lis
     goals, what = GOALS.get((adapters, pods), UNKNOWN), f"{adapters:,} x {pods:,}"
     slots = max(2 * -(-adapters // pods), 4)
     async with fleet(directory, adapters, pods, slots, 0.01) as world:
+        least = await floor(world.plane, adapters)
         await world.create(adapters, {"replicas": 1})
+        server_cpu = server_cpu_seconds(world.plane)
         operator = world.start_operator(chosen.arguments)
         try:
             took = await world.seen.wait(_all_ready(adapters), chosen.timeout, lambda: _lives(operator))
@@ -60,9 +63,15 @@ async def size(directory: Path, adapters: int, pods: int, chosen: Chosen) -> lis
             figures = [_figure(f"start -> all Ready, {what}", took, "s", goals.ready, goals.before[0], note)]
             if not _lives(operator):
                 return figures
+            figures += _floor(world, least, adapters, what, server_cpu_seconds(world.plane) - server_cpu)
             figures += _cost(operator, what, goals)
             figures += await _quiet(world, operator, what, goals, chosen.quiet_seconds)
             figures.append(await _death(world, operator, what, goals))
+            started = time.monotonic()
+            await world.delete_all(1)
+            found = await world.seen.wait(lambda seen: "a0" not in seen.ready, 60.0, lambda: _lives(operator))
+            took = None if found is None else time.monotonic() - started
+            figures.append(_figure(f"one deleted -> gone, {what}", took, "s", before="0.54"))
             return figures
         finally:
             operator.stop()
@@ -115,12 +124,29 @@ def _why(world: Fleet, operator: OperatorProcess) -> str:
 
 
 def _cost(operator: OperatorProcess, what: str, goals: Goals) -> list[Figure]:
-    pid = operator.process.pid
+    pid, (longest, busiest) = operator.process.pid, longest_blocks_seconds(operator)
     return [
         _figure(f"CPU since its start, {what}", cpu_seconds(pid), "s"),
         _figure(f"most memory, {what}", peak_mb(pid), "MB", goals.memory, goals.before[1]),
-        _figure(f"longest block of the event loop, {what}", longest_block_seconds(operator), "s", goals.block),
+        _figure(f"longest block of the event loop, {what}", longest, "s", goals.block),
+        _figure(f"most CPU in one block, {what}", busiest, "s"),
     ]
+
+
+def _floor(world: Fleet, least: Floor, adapters: int, what: str, server_cpu: float) -> list[Figure]:
+    """What was written so far, next to what must be: one status for each adapter before it can be Ready."""
+    wrote, _ = writes(world.plane.audit_log, 0, OPERATOR_USER)
+    statuses, rate = wrote["loraadapters/status"], f"{least.status_rate:.0f} statuses or {least.finalizer_rate:.0f}"
+    shown = ", ".join(f"{count} {kind}" for kind, count in wrote.most_common())
+    return [
+        _figure(
+            f"floor: {adapters:,} plain status patches, {what}", adapters / least.status_rate, "s",
+            note=f"the API server took {rate} finalizers a second, right before",
+        ),
+        _figure(f"statuses written for each adapter till then, {what}", statuses / adapters, "writes", note=shown),
+        _figure(f"CPU of API server and etcd till then, {what}", server_cpu, "s"),
+        _figure(f"floor: that of one status for each adapter, {what}", adapters * least.status_cpu, "s"),
+    ]  # fmt: skip
 
 
 async def _quiet(
@@ -132,7 +158,7 @@ async def _quiet(
     for _ in range(SETTLE_TIMES):  # Events and the like come after what people wait for
         await asyncio.sleep(SETTLE_SECONDS)
         count, place = writes(world.plane.audit_log, place, OPERATOR_USER)
-        if count == 0:
+        if not count:
             break
     settled = time.monotonic() - settled
     cpu, started = cpu_seconds(pid), time.monotonic()
@@ -142,7 +168,7 @@ async def _quiet(
     return [
         _figure(f"all Ready -> nothing left to write, {what}", settled, "s"),
         _figure(f"quiet CPU, {what}", percent, "% of a core", goals.cpu, goals.before[2]),
-        _figure(f"writes in {quiet_seconds:g} quiet s, {what}", float(count), "writes", 0.0),
+        _figure(f"writes in {quiet_seconds:g} quiet s, {what}", float(count.total()), "writes", 0.0),
     ]
 
 

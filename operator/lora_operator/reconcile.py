@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -64,7 +64,11 @@ log = logging.getLogger(__name__)
 LARGE = 300  # adapters and pods: below that a plan takes less than others notice
 FIRST_READS_SECONDS = 5.0
 
-EarlyStatus = Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], None]
+EarlyStatus = Callable[[Mapping[str, StatusInput], Mapping[str, Contents | None]], Awaitable[None]]
+
+
+async def _nobody(inputs: Mapping[str, StatusInput], contents: Mapping[str, Contents | None]) -> None:
+    """Is told where no routes are served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Reporters:
     endpoints: EndpointWriter
     scaling: ScalingEvents
     metrics: Metrics
-    early: EarlyStatus = lambda *_: None
+    early: EarlyStatus = _nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,10 +318,10 @@ class Reconciler:
         if self._states.reasons.unfinished:
             self._changed()
         contents = self._endpoints.update(pods, views, work.ledger, claims_of(desired, held))
-        with self._isolation.around("the routing table"):
-            self.reporters.early(inputs, contents)
         with self._isolation.around("LoraEndpoints"):
             self.reporters.endpoints.offer(contents, asyncio.get_running_loop().time())
+        with self._isolation.around("the routing table"):
+            await self.reporters.early(inputs, contents)
         await self._offers.offer(inputs, resources, self._isolation)
         # as they were: who was deleted since is still among those that want something
         self.actors.finalizers.update(resources.values(), desired, pods, views, work.ledger, held)
@@ -354,8 +358,10 @@ class Reconciler:
     def next_due(self, since: float) -> float | None:
         """Seconds until something falls due by itself that was not at `since` (monotonic): a retry, a deadline."""
         due, deadline = self.in_flight.failures.next_due(since), self.actors.finalizers.next_deadline()
+        gate = self.actors.gates.next_deadline()
         pauses = [] if due is None else [due - time.monotonic()]
         pauses += [] if deadline is None else [deadline - time.time()]
+        pauses += [] if gate is None else [gate - time.monotonic()]
         return max(min(pauses), 0.0) if pauses else None
 
     def yields_to_loads(self) -> bool:

@@ -18,6 +18,8 @@ import pytest
 
 from e2e.vllm_sim import Engine, serve
 from e2e.world.adapters import write_adapter
+from lora_operator.informers.records import key_of
+from lora_operator.kube.own_writes import LORA_ADAPTER, LORA_ENDPOINT
 from lora_operator.manager.operator import Operator
 from lora_operator.settings.operator import Settings
 from lora_operator.sources import FoundAdapter
@@ -103,7 +105,10 @@ class Fleet:
         cluster = self.operator.cluster
         kinds = {"loraadapters": cluster.adapters, "loraendpoints": cluster.endpoints, "pods": cluster.pods}
         cache: Any = kinds.get(path.split("/")[-2])
-        if cache is not None and (cache.drop(body) if kind == "DELETED" else cache.put(body)):
+        if cache is None or not (cache.drop(body) if kind == "DELETED" else cache.put(body)):
+            return
+        ours = {"loraadapters": LORA_ADAPTER, "loraendpoints": LORA_ENDPOINT}.get(path.split("/")[-2], "")
+        if kind == "DELETED" or not self.operator._is_ours((ours, key_of(body))):
             self.operator.loop.mark()
 
     async def until(self, done: Callable[[], Any], timeout: float = 120.0) -> None:

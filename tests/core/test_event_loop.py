@@ -23,6 +23,24 @@ def test_a_turn_that_takes_long_is_counted_and_waiting_is_not() -> None:
 
     with asyncio.Runner(loop_factory=blocks.new_loop) as runner:
         runner.run(waits_and_then_computes())
+    assert blocks.busiest < blocks.longest, "to sleep is not to compute"
     text = generate_latest(registry).decode()
     assert "lora_operator_event_loop_block_seconds_count" in text
     assert f"lora_operator_event_loop_longest_block_seconds {blocks.longest}" in text
+
+
+def test_what_a_turn_computes_is_told_apart_from_how_long_it_took() -> None:
+    blocks, registry = Blocks(), CollectorRegistry()
+    blocks.show_in(registry)
+
+    async def computes() -> None:
+        await asyncio.sleep(0)
+        began = time.thread_time()
+        while time.thread_time() - began < 2 * TELLING_SECONDS:
+            pass
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=blocks.new_loop) as runner:
+        runner.run(computes())
+    assert blocks.busiest >= 2 * TELLING_SECONDS
+    assert f"event_loop_busiest_block_cpu_seconds {blocks.busiest}" in generate_latest(registry).decode()

@@ -15,13 +15,13 @@ import pytest
 from lora_operator.api.well_known import FINALIZER
 from lora_operator.desired.adapters import Desired, desired
 from lora_operator.engines.prober import EngineView, instance_of
-from lora_operator.execution import finalizers as finalize
 from lora_operator.execution.finalizers import Finalizers, Leftovers
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.informers.records import PodRecord
 from lora_operator.kube import write_queue as writes
 from lora_operator.kube.events import Recorder
+from lora_operator.kube.own_writes import OwnWrites
 from lora_operator.kube.write_queue import Writes
 from lora_operator.planning.inflight import Effect, Ledger, Stage
 from lora_operator.vllm.engine_state import EngineState
@@ -41,8 +41,9 @@ class Desk:
         self.recorder = Recorder(api.kube, self.writes)
         self.rounds = asyncio.Event()
         self.finalizers = Finalizers(
-            api.kube, self.cluster, self.writes, self.recorder, deadline_seconds=60.0, changed=self.rounds.set
-        )
+            api.kube, self.cluster, self.writes, self.recorder, deadline_seconds=60.0,
+            own_writes=OwnWrites(self.rounds.set),
+        )  # fmt: skip
 
     def put(
         self,
@@ -50,9 +51,11 @@ class Desk:
         finalizer: bool = True,
         finalizers: list[str] | None = None,
         deleted_seconds_ago: float | None = None,
+        generation: int = 1,
         **body: Any,
     ) -> None:
         metadata: dict[str, Any] = {"name": "la", "namespace": "ns", "uid": "u", "resourceVersion": "1"}
+        metadata["generation"] = generation
         if finalizer or finalizers:
             metadata["finalizers"] = [FINALIZER] if finalizers is None else finalizers
         if deleted_seconds_ago is not None:
@@ -94,16 +97,27 @@ def holding(**extra: Any) -> tuple[PodRecord, EngineView]:
     return record, an_engine(record, ours("sql"), **extra)
 
 
-async def test_it_is_added_once_and_the_loop_goes_on_then() -> None:
+async def test_it_is_added_once_and_nothing_is_planned_anew_for_it() -> None:
     async with a_desk() as desk:
         desk.put(finalizer=False)
         desk.update()
         desk.update()
-        await desk.rounds.wait()
+        await desk.written()
         desk.update()
         await desk.written()
         assert desk.api.objects[PATH]["metadata"]["finalizers"] == [FINALIZER]
-        assert len(desk.api.calls) == 1
+        assert len(desk.api.calls) == 1 and not desk.rounds.is_set()
+
+
+@pytest.mark.parametrize("change", [{"metadata": {"generation": 2}}, {"status": {}}])
+async def test_the_loop_goes_on_when_a_change_of_somebody_else_comes_with_the_answer(change: dict[str, Any]) -> None:
+    async with a_desk() as desk:
+        desk.put(finalizer=False)
+        desk.update()
+        body = desk.api.objects[PATH]
+        body |= change | {"metadata": body["metadata"] | change.get("metadata", {})}
+        await desk.written()
+        assert desk.rounds.is_set()
 
 
 async def test_while_an_engine_lists_it_the_resource_stays() -> None:
@@ -182,7 +196,7 @@ async def test_a_list_that_somebody_has_changed_meanwhile_is_left_alone_until_it
         body["metadata"]["finalizers"] = ["example.com/theirs", *ours]
         desk.api.put(PATH, body)
         desk.update()
-        await desk.until(lambda: desk.writes.pausing((finalize.WRITE, "ns/la")))
+        await desk.until(lambda: desk.writes.pausing((writes.FINALIZER_WRITE, "ns/la")))
         assert desk.api.objects[PATH]["metadata"]["finalizers"] == ["example.com/theirs", *ours]
         desk.cluster.adapters.put(body)
         await desk.written()
@@ -201,7 +215,7 @@ async def test_a_write_that_changes_nothing_is_not_repeated_in_each_round(monkey
 
         monkeypatch.setattr(desk.api.kube, "add_finalizer", taken_and_not_so)
         desk.update()
-        await desk.until(lambda: desk.writes.pausing((finalize.WRITE, "ns/la")))
+        await desk.until(lambda: desk.writes.pausing((writes.FINALIZER_WRITE, "ns/la")))
         monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
         await desk.until(lambda: len(calls) == 2)
         for _ in range(256):
@@ -235,7 +249,7 @@ async def test_a_refused_write_is_tried_again_in_a_while(status: int) -> None:
         desk.api.refuse = [status]
         desk.update()
         desk.update()
-        await desk.until(lambda: desk.writes.pausing((finalize.WRITE, "ns/la")))
+        await desk.until(lambda: desk.writes.pausing((writes.FINALIZER_WRITE, "ns/la")))
         assert desk.cluster.adapters.get("ns/la") is not None
         desk.update()
         await desk.written()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -63,6 +64,19 @@ async def test_it_opens_after_a_deadline_whatever_is_lacking(tmp_path: Path) -> 
         engine = await fleet.add_pod("p0", gate=True)
         engine.faults.add("hang", "load")
         await fleet.until(lambda: gate(fleet).get("reason") == "DeadlinePassed")
+
+
+async def test_the_deadline_calls_for_a_round_by_itself(tmp_path: Path) -> None:
+    async with a_fleet(tmp_path, gate_seconds=3600.0) as fleet:
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.condition("la").get("reason") == "NoMatchingPods")
+        assert fleet.operator.loop.reconciler.next_due(time.monotonic()) is None
+        engine = await fleet.add_pod("p0", gate=True)
+        hang = engine.faults.add("hang", "load")
+        await fleet.until(lambda: hang.hits)
+        await fleet.rounds(1)
+        assert 0.0 < (fleet.operator.loop.reconciler.next_due(time.monotonic()) or 0.0) <= 3600.0
 
 
 async def test_an_engine_that_the_operator_cannot_reach_closes_no_gate(tmp_path: Path) -> None:

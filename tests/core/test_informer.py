@@ -25,13 +25,14 @@ def a_pod(name: str, version: int, uid: str = "") -> dict[str, Any]:
 
 
 class Seen:
-    def __init__(self, api: ApiServer, cluster: Cluster, changed: asyncio.Event) -> None:
+    def __init__(self, api: ApiServer, cluster: Cluster, changed: asyncio.Event, following: Following) -> None:
         self.api = api
         self.cluster = cluster
         self.changed = changed
+        self.following = following
 
     async def until(self, done: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not done():
                 self.changed.clear()
                 await self.changed.wait()
@@ -57,7 +58,7 @@ async def seeing(*pods: dict[str, Any], version: str) -> AsyncIterator[Seen]:
         running = following.start()
         try:
             await following.until_synced(asyncio.Event())
-            yield Seen(api, cluster, changed)
+            yield Seen(api, cluster, changed, following)
             assert not running.done()
         finally:
             await following.stop()
@@ -74,7 +75,9 @@ async def test_after_a_restored_etcd_lower_versions_count_and_what_it_lacks_is_g
         seen.api.away = True  # an API server is restarted for it
         for path in list(seen.api.streams):
             seen.api._end_watch(path)
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(60):
+            while any(informer.error is None for informer in seen.following._pods.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # until it was noticed
         seen.api.away = False
         await seen.until(lambda: seen.versions == {"stays": 400, "back": 300})
         assert "gone back from version 1000 to 500" in caplog.text

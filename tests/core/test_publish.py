@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.api.well_known import FINALIZER
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.informers.records import Resource
@@ -17,6 +18,7 @@ from lora_operator.kube import write_queue as writes
 from lora_operator.kube.client import KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.write_queue import Priority, Writes
+from lora_operator.status import writer as status_writer
 from lora_operator.status.writer import StatusWriter
 from lora_operator.telemetry.metrics import Metrics
 from tests.core.api_server import ApiServer, an_api_server
@@ -291,3 +293,43 @@ async def test_progress_waits_while_much_else_is_to_be_written_and_what_is_ready
         desk.offer(READY)
         await desk.until(lambda: ("status", "ns/la") not in desk.writes)
         assert desk.written == 1
+
+
+def deleted(desk: Desk) -> None:
+    """It is being deleted, and the operator's finalizer is the only one."""
+    metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [FINALIZER], "resourceVersion": "2"}
+    body = copy.deepcopy(desk.api.objects[PATH])
+    body["metadata"] |= metadata
+    desk.api.objects[PATH] = body
+    desk.cluster.adapters.put(body)
+
+
+async def test_of_what_the_next_write_makes_go_no_status_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_desk() as desk:
+        deleted(desk)
+        go = asyncio.Event()
+
+        async def release() -> None:
+            await go.wait()
+            desk.cluster.adapters.drop(desk.api.objects[PATH])
+
+        monkeypatch.setattr(status_writer, "RELEASE_SECONDS", 0.01)
+        desk.writes.put((writes.FINALIZER_WRITE, "ns/la"), release, Priority.STATUS)
+        desk.offer(READY)
+        await asyncio.sleep(0.05)  # it is looked at now and then
+        go.set()
+        await desk.idle()
+        assert desk.written == 0
+
+
+async def test_of_what_should_go_and_cannot_status_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_desk() as desk:
+        deleted(desk)
+        monkeypatch.setattr(status_writer, "RELEASE_SECONDS", 0.01)
+
+        async def release() -> None:
+            raise KubeError(422, "no")
+
+        desk.writes.put((writes.FINALIZER_WRITE, "ns/la"), release, Priority.STATUS)
+        desk.offer(READY)
+        await desk.until(lambda: desk.written == 1)

@@ -79,6 +79,38 @@ async def test_withdrawals_go_first_then_endpoints_status_finalizers_and_events(
         assert desk.begun == ["first", "WITHDRAWAL", "hurried", "ENDPOINT", "STATUS", "PROGRESS", "FINALIZER", "EVENT"]
 
 
+async def test_finalizers_and_events_trickle_while_a_status_is_to_come_and_then_go_together() -> None:
+    async with a_desk(at_a_time=4) as desk:
+        desk.go.clear()
+        desk.put("Loading", Priority.PROGRESS, delay=3600.0)
+        for name in ("a", "b", "c"):
+            desk.put(name, Priority.FINALIZER)
+        desk.put("d", Priority.EVENT)
+        await asyncio.sleep(0)
+        assert desk.begun == ["a"] and len(desk.queue) == 5
+        desk.put("Loading", Priority.STATUS)  # what it tells by now is Ready
+        await asyncio.sleep(0)
+        assert desk.begun == ["a", "Loading"]
+        desk.go.set()
+        await desk.until(lambda: len(desk.begun) == 5)
+        desk.go.clear()
+        for name in ("e", "f", "g", "h"):
+            desk.put(name, Priority.FINALIZER)
+        await desk.until(lambda: len(desk.begun) == 9)  # nothing else is to come
+
+
+async def test_a_status_that_is_refused_does_not_hold_up_what_can_wait() -> None:
+    async with a_desk(at_a_time=4) as desk:
+        desk.errors["refused"] = [KubeError(422, "no")] * 9
+        desk.put("refused")
+        await desk.until(lambda: desk.queue.pausing(("thing", "refused")))
+        desk.go.clear()
+        for name in ("a", "b", "c"):
+            desk.put(name, Priority.FINALIZER)
+        await asyncio.sleep(0)
+        assert desk.begun[1:] == ["a", "b", "c"]
+
+
 async def test_what_is_put_again_while_it_waits_is_written_once_and_while_it_runs_once_more() -> None:
     async with a_desk(at_a_time=1) as desk:
         desk.go.clear()

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from lora_operator.process import slices
 from lora_operator.router.early_status import Ahead
+from lora_operator.router.serving import Router
 from tests.core.builders import a_state, given
 from tests.router.fleet import NAMESPACE, a_fleet
 
@@ -43,3 +50,26 @@ def test_of_a_pod_of_which_nothing_is_known_now_what_was_published_counts() -> N
     assert fleet.pods_of("sql") == ["vllm-0"]
     fleet.feed.foresee((), {pod: None})
     assert fleet.pods_of("sql") == ["vllm-0", "vllm-1"]
+
+
+async def test_many_statuses_are_worked_out_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    fleet = a_fleet()
+    names = [f"a{number}" for number in range(100)]
+    for name in names:
+        fleet.adapter(name, names=(name,))
+    router = Router(fleet.cluster, cast(Any, None))
+    router.listed()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    inputs = {f"{NAMESPACE}/{name}": given(a_state(name, copies=0, moving=True)) for name in names}
+    await router.ahead(inputs, {})
+    counting.cancel()
+    assert turns >= len(names) / 2 and len(router.table) == len(names) + 2

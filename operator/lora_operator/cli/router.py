@@ -12,6 +12,7 @@ from lora_operator.cli.stopping import run
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.manager.router import run_router
 from lora_operator.process.components import ComponentExited
+from lora_operator.process.garbage import collected_in_steps
 from lora_operator.router.semantic import EmbeddingModelError, Semantic, load_model
 from lora_operator.router.settings import ENVIRONMENT_PREFIX, RouterSettings, from_arguments
 from lora_operator.settings.options import add_options
@@ -37,7 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        return run(lambda stop: _run(settings, stop))
+        with collected_in_steps():
+            return run(lambda stop: _run(settings, stop))
     except ComponentExited as error:
         log.error("%s, and so do I, to be started anew", error, exc_info=error.__cause__)
         return 1

@@ -18,6 +18,7 @@ from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.manager.operator import Operator
 from lora_operator.process.components import ComponentExited
 from lora_operator.process.event_loop import Blocks
+from lora_operator.process.garbage import collected_in_steps
 from lora_operator.settings.operator import Settings, add_arguments, from_arguments
 from lora_operator.telemetry import logs
 from lora_operator.telemetry.server import ServeError
@@ -44,7 +45,8 @@ def main(arguments: argparse.Namespace) -> int:
     _allow_many_connections()
     blocks = Blocks()
     try:
-        return run(lambda stop: _run(settings, blocks, stop), blocks.new_loop)
+        with collected_in_steps():
+            return run(lambda stop: _run(settings, blocks, stop), blocks.new_loop)
     except LeaseLost as error:
         log.error("no longer leading, and so I end, to be started anew and stand by: %s", error)
         return 1

@@ -17,17 +17,16 @@ from lora_operator.engines.liveness import EngineView
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.holdings import NOTHING, Held, known_of, lacks_names
-from lora_operator.informers.records import PodRecord, Resource
+from lora_operator.informers.records import PodRecord, Resource, asks_the_same
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
-from lora_operator.kube.write_queue import NotSo, Priority, Writes
+from lora_operator.kube.own_writes import LORA_ADAPTER, OwnWrites
+from lora_operator.kube.write_queue import FINALIZER_WRITE, NotSo, Priority, Writes
 from lora_operator.planning.inflight import Ledger
 from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
 
 log = logging.getLogger(__name__)
-
-WRITE = "finalizer"  # in the queue of writes
 
 
 class Finalizers:
@@ -41,10 +40,10 @@ class Finalizers:
         recorder: Recorder,
         *,
         deadline_seconds: float,
-        changed: Callable[[], None] = lambda: None,
+        own_writes: OwnWrites | None = None,
     ) -> None:
         self._kube = kube
-        self._changed = changed
+        self._own_writes = own_writes or OwnWrites()
         self._cluster = cluster
         self._writes = writes
         self._recorder = recorder
@@ -90,10 +89,10 @@ class Finalizers:
             else:
                 self._waiting_until[resource.key] = deadline
         for key, wanted in self._wanted.items():
-            if before.get(key) != wanted or (WRITE, key) not in self._writes:
+            if before.get(key) != wanted or (FINALIZER_WRITE, key) not in self._writes:
                 # somebody waits for one that goes: status that is always news must not keep it for ever
                 priority = Priority.FINALIZER if wanted else Priority.STATUS
-                self._writes.put((WRITE, key), partial(self._write, key), priority)
+                self._writes.put((FINALIZER_WRITE, key), partial(self._write, key), priority)
 
     def next_deadline(self) -> float | None:
         """Wall-clock time at which the first waiting deletion is released."""
@@ -105,22 +104,27 @@ class Finalizers:
         if resource is None or wanted is None or resource.finalized == wanted:
             return
         patch = self._kube.add_finalizer if wanted else self._kube.remove_finalizer
-        try:
-            body = await patch(resource.namespace, resource.name, resource.uid, resource.finalizers)
-        except KubeError as error:
-            if error.status != 404:
-                raise
-            metadata = {"namespace": resource.namespace, "name": resource.name, "uid": resource.uid}
-            self._cluster.adapters.drop({"metadata": metadata})
-        else:
+        with self._own_writes.writing((LORA_ADAPTER, key)) as own:
+            try:
+                body = await patch(resource.namespace, resource.name, resource.uid, resource.finalizers)
+            except KubeError as error:
+                if error.status != 404:
+                    raise
+                own.news = True
+                metadata = {"namespace": resource.namespace, "name": resource.name, "uid": resource.uid}
+                self._cluster.adapters.drop({"metadata": metadata})
+                return
             metadata = body["metadata"]
             if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
                 self._cluster.adapters.drop(body)  # that was the last thing that held it
-            else:
-                self._cluster.adapters.put(body)
-                if (FINALIZER in (metadata.get("finalizers") or ())) != wanted:
-                    raise NotSo(f"its finalizers are {metadata.get('finalizers')} after the write")
-        self._changed()
+                own.news = True
+                return
+            self._cluster.adapters.put(body)
+            known = self._cluster.adapters.get(key)
+            same = known is not None and asks_the_same(resource, known) and known.status == resource.status
+            own.news = not same or not self._cluster.adapters.is_at(body) or not wanted
+            if (FINALIZER in (metadata.get("finalizers") or ())) != wanted:
+                raise NotSo(f"its finalizers are {metadata.get('finalizers')} after the write")
 
 
 class Leftovers:

@@ -42,10 +42,12 @@ class ReadinessGates:
         self._writes = writes
         self._decided: dict[str, dict[str, str]] = {}  # conditions, by pod, where they are not so
         self._up_since: dict[str, tuple[str, float]] = {}  # pod -> which container instance, monotonic
+        self._waiting_until: dict[str, float] = {}  # by pod, monotonic
 
     def update(self, found: Mapping[str, Verdict], pods: Mapping[str, PodRecord]) -> None:
         """Open the gates of pods that are not Ready, or close them for an engine that has started anew."""
         gated = {key: pods[key] for key in found if pods[key].gated}
+        self._waiting_until.clear()
         self._up_since = {key: since for key, since in self._up_since.items() if key in gated}
         before, self._decided = self._decided, {}
         for key, record in gated.items():
@@ -53,6 +55,10 @@ class ReadinessGates:
         for key, condition in self._decided.items():
             if before.get(key, {}).get("status") != condition["status"] or (WRITE, key) not in self._writes:
                 self._writes.put((WRITE, key), partial(self._write, key), Priority.STATUS)
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time at which the first gate opens whatever its pod lacks."""
+        return min(self._waiting_until.values(), default=None)
 
     def _decide(self, record: PodRecord, verdict: Verdict) -> None:
         if record.gate_open:
@@ -73,7 +79,10 @@ class ReadinessGates:
         known = self._up_since.get(record.key)
         if known is None or known[0] != instance:
             known = self._up_since[record.key] = (instance, now)
-        return now - known[1] > self._deadline_seconds
+        deadline = known[1] + self._deadline_seconds
+        if now < deadline:
+            self._waiting_until[record.key] = deadline
+        return now >= deadline
 
     def _condition(self, record: PodRecord, is_open: bool, reason: str, message: str) -> None:
         mark = record.pod.container_mark

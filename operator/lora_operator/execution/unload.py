@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from lora_operator.desired.adapters import DesiredAdapter
 from lora_operator.execution.context import Context
+from lora_operator.execution.last_use import LastUse
 from lora_operator.execution.presence import fields, present, still_runs
 from lora_operator.kube.client import KubeError
 from lora_operator.kube.lease import LeaseLost
@@ -33,6 +34,7 @@ class Unloading:
         self._on = context
         self._withdraw_seconds = withdraw_seconds
         self._withdraw = withdraw
+        self._last_use = LastUse(context.engines, context.client)
 
     async def run(self, effect: Effect, unload: Unload) -> None:
         """The whole of one unload; never raises. The effect is in the ledger, and leaves it."""
@@ -51,7 +53,7 @@ class Unloading:
                 log.warning("not unloading %s from %s yet: routers cannot be told: %s", effect.engine_name, pod, error)
                 return
             if told:
-                await asyncio.sleep(self._withdraw_seconds)
+                await self._until_routers_let_go(effect)
             async with self._on.concurrency.unloading(effect.instance):
                 await self._withdrawn(effect, unload, wanted, surplus)
         except LeaseLost:
@@ -64,6 +66,22 @@ class Unloading:
         finally:
             self._on.engines.touch(pod)
             self._on.ledger.end(effect)
+
+    async def _until_routers_let_go(self, effect: Effect) -> None:
+        """What is served elsewhere, or is about to be, must never answer 404. A request for what nobody wants any more
+        can only have been on its way: where none come, there is nobody to wait for."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._withdraw_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                if self._unwanted(effect) and await self._last_use.rests(effect.pod):
+                    return
+        await asyncio.sleep(until - loop.time())
+
+    def _unwanted(self, effect: Effect) -> bool:
+        """Whether no LoraAdapter of the namespace has an adapter of this name."""
+        desired, namespace = self._on.in_force.desired, effect.pod.partition("/")[0]
+        return desired is not None and desired.by_name(namespace, public_name(effect.engine_name)) is None
 
     async def _withdrawn(self, effect: Effect, unload: Unload, wanted: DesiredAdapter | None, surplus: bool) -> None:
         """Have the engine forget it, if that still is right. Raises EngineError, KubeError."""

@@ -63,6 +63,11 @@ class Cache(Generic[T]):
         # once versions have begun anew, that of an answer from before would be higher than all that follow
         return self._clock() - self._rewound_at >= OLD_ANSWERS_SECONDS and self.see(body)
 
+    def is_at(self, body: Json) -> bool:
+        """Whether nothing newer is known than this."""
+        known = self._items.get(key_of(body))
+        return known is not None and known.version == version_of(body)
+
     def see(self, body: Json) -> bool:
         """Take an object as a list or a watch shows it; true if it is news."""
         key, version = key_of(body), version_of(body)

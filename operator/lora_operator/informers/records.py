@@ -53,6 +53,16 @@ class Resource:
         return FINALIZER in self.finalizers
 
 
+def asks_the_same(one: Resource, other: Resource) -> bool:
+    """Whether they differ in status and finalizers at most. The API server counts what is changed of a spec."""
+    return _asked(one) == _asked(other)
+
+
+def _asked(resource: Resource) -> tuple[object, ...]:
+    deleted, annotations = resource.deleted_at is not None, (resource.refresh, resource.keywords, resource.pinned)
+    return resource.uid, resource.generation, resource.created, deleted, resource.problem, annotations
+
+
 @dataclass(frozen=True, slots=True)
 class PodRecord:
     """One pod: what it says about itself, and what was noted on it about its present container.

@@ -25,12 +25,14 @@ from lora_operator.kube.client import TOO_MANY, KubeError
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 8
+BEHIND_AT_A_TIME = 1  # of what can wait, while there is something that somebody looks at to come
 FLUSH_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.2
 AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back
 REFUSED_SECONDS = 60.0  # the longest pause after an answer
 
 Key = tuple[str, str]  # what is written, and about which object
+FINALIZER_WRITE = "finalizer"  # of an object that is deleted it is the last one
 Write = Callable[[], Awaitable[None]]
 
 
@@ -43,6 +45,11 @@ class Priority(IntEnum):
     PROGRESS = 3  # what is about to change again
     FINALIZER = 4
     EVENT = 5
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether nobody looks for it as long as the fleet is on its way to what it should be."""
+        return self >= Priority.FINALIZER
 
 
 class NotSo(KubeError):
@@ -63,6 +70,7 @@ class _Item:
     error: KubeError | None = None  # while it pauses
     retry_at: float = 0.0
     running: bool = False
+    behind: bool = False  # it runs, and can wait
     again: bool = False  # put while it was running
     served: list[asyncio.Future[None]] = field(default_factory=list)  # who waits for the attempt that is running
     waiting: list[asyncio.Future[None]] = field(default_factory=list)  # … for the next one
@@ -78,6 +86,8 @@ class Writes:
         self._ready: list[tuple[Priority, int, Key]] = []
         self._stamps = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
+        self._behind = 0  # of these, how many can wait
+        self._looked_for: set[Key] = set()  # what cannot, is still to be written and does not pause
         self._aside = 0  # of these, how many wait for others
         self._back: deque[asyncio.Future[None]] = deque()  # … and would go on
         self._timer: asyncio.TimerHandle | None = None
@@ -207,6 +217,8 @@ class Writes:
 
     def _hasten(self, key: Key, item: _Item, priority: Priority, due: float) -> None:
         item.due, item.priority, before = min(item.due, due), min(item.priority, priority), item.priority
+        if not item.priority.can_wait and item.error is None:
+            self._looked_for.add(key)
         at = max(item.due, item.retry_at)
         if not item.running and (at < item.at or item.priority < before):
             self._queue(key, item, at)
@@ -228,7 +240,10 @@ class Writes:
             self._aside -= 1
             _tell([self._back.popleft()], None)
         while self._ready and len(self._running) - self._aside < self._at_a_time and self._closed_until <= now:
-            _, stamp, key = heapq.heappop(self._ready)
+            priority, stamp, key = self._ready[0]
+            if priority.can_wait and self._looked_for and self._behind >= BEHIND_AT_A_TIME:
+                break
+            heapq.heappop(self._ready)
             if self._stands(key, stamp):
                 self._begin(key, self._items[key])
         if self._timer is not None:
@@ -247,6 +262,8 @@ class Writes:
     def _begin(self, key: Key, item: _Item) -> None:
         item.running, item.again, item.due, item.at = True, False, math.inf, math.inf
         item.served, item.waiting = item.waiting, []
+        item.behind = item.priority.can_wait
+        self._behind += item.behind
         task = asyncio.create_task(self._attempt(key, item), name=f"write {' '.join(key)}")
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -268,6 +285,11 @@ class Writes:
         if item.error is None or item.error.status:
             self._answered_at = asyncio.get_running_loop().time()
         item.running = False
+        self._behind -= item.behind
+        if item.error is None and item.again and not item.priority.can_wait:
+            self._looked_for.add(key)
+        else:
+            self._looked_for.discard(key)
         _tell(item.served, item.error)
         item.served = []
         if item.error is None and not item.again:

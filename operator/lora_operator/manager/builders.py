@@ -33,6 +33,7 @@ from lora_operator.informers.usage_record import Requests
 from lora_operator.kube.client import Kube
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.own_namespace import own_namespace
+from lora_operator.kube.own_writes import OwnWrites
 from lora_operator.kube.write_queue import Writes
 from lora_operator.planning.inflight import Failures, Ledger
 from lora_operator.reconcile import Actors, InFlight, Observers, Reporters
@@ -61,6 +62,7 @@ class Foundations:
     session: ClientSession
     client: EngineClient
     writes: Writes
+    own_writes: OwnWrites
     recorder: Recorder
     metrics: Metrics
     tracing: Tracing
@@ -159,8 +161,10 @@ def reporters(on: Foundations, router: Router | None) -> Reporters:
     """What says how things are. A router in this process hears it before the API server does."""
     quiet = on.settings.status_quiet_seconds
     written = Reporters(
-        status=StatusWriter(on.kube, on.cluster, on.writes, on.recorder, on.metrics, quiet_seconds=quiet),
-        endpoints=EndpointWriter(on.kube, on.cluster, on.writes, on.metrics, on.changed),
+        status=StatusWriter(
+            on.kube, on.cluster, on.writes, on.recorder, on.metrics, quiet_seconds=quiet, own_writes=on.own_writes
+        ),
+        endpoints=EndpointWriter(on.kube, on.cluster, on.writes, on.metrics, on.changed, own_writes=on.own_writes),
         scaling=ScalingEvents(on.recorder),
         metrics=on.metrics,
     )
@@ -190,7 +194,12 @@ def actors(on: Foundations, seen: Observers, work: InFlight, held: Files, withdr
         executor=executor,
         files=held,
         finalizers=Finalizers(
-            kube, on.cluster, on.writes, on.recorder, deadline_seconds=settings.finalizer_seconds, changed=on.changed
+            kube,
+            on.cluster,
+            on.writes,
+            on.recorder,
+            deadline_seconds=settings.finalizer_seconds,
+            own_writes=on.own_writes,
         ),
         gates=ReadinessGates(kube, on.cluster, on.writes, on.changed, deadline_seconds=settings.gate_seconds),
     )

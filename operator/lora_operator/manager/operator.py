@@ -17,6 +17,7 @@ from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.lease import Elector, LeaseLost
 from lora_operator.kube.own_namespace import own_namespace
+from lora_operator.kube.own_writes import Key, OwnWrites
 from lora_operator.kube.preconditions import Preconditions, rights_to_act
 from lora_operator.kube.write_queue import Writes
 from lora_operator.manager import builders
@@ -52,7 +53,7 @@ class Operator:
         self._session = new_session()
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
-        self._writes = Writes()
+        self._writes, self._own_writes = Writes(), OwnWrites(self._mark)
         self._needs = Preconditions(
             kube,
             rights_to_act(
@@ -65,7 +66,7 @@ class Operator:
         kube.back = partial(self._writes.again, refused=False)
         self._following = Following(
             kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
-            relist_seconds=settings.relist_seconds,
+            relist_seconds=settings.relist_seconds, ours=self._is_ours,
         )  # fmt: skip
         work = builders.in_flight(settings)
         self._router = (
@@ -97,6 +98,7 @@ class Operator:
             session=self._session,
             client=builders.engine_client(settings, self._session),
             writes=self._writes,
+            own_writes=self._own_writes,
             recorder=Recorder(self._kube, self._writes),
             metrics=self.metrics,
             tracing=self._tracing,
@@ -136,6 +138,13 @@ class Operator:
         self.loop.mark()
         if self._router is not None:
             self._router.mark()
+
+    def _is_ours(self, key: Key) -> bool:
+        """Whether a watch may have shown a write of ours; the routing table goes by what is written."""
+        ours = self._own_writes.may_be(key)
+        if ours and self._router is not None:
+            self._router.mark()
+        return ours
 
     async def _next_round(self) -> None:
         try:

@@ -15,6 +15,7 @@ from lora_operator.informers.pod_description import PodDefaults, describe
 from lora_operator.informers.records import Resource
 from lora_operator.informers.scopes import Scope, adapter_scopes, endpoint_scopes, one_pod, pod_scopes, selector_of
 from lora_operator.kube.client import Json, Kube, KubeError
+from lora_operator.kube.own_writes import LORA_ADAPTER, LORA_ENDPOINT, Key
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ AT_ONCE = 16
 
 class Following:
     """`changed` is called when something is news. `why` tells what is known to be missing: of a list that fails nothing
-    more is said then. With `all_engines` every pod that serves a model is seen, also those that take no part."""
+    more is said then. With `all_engines` every pod that serves a model is seen, also those that take no part. What may
+    be a write of `ours` is told to that alone."""
 
     def __init__(
         self,
@@ -40,11 +42,13 @@ class Following:
         *,
         relist_seconds: float = 300.0,
         all_engines: bool = False,
+        ours: Callable[[Key], bool] = lambda key: False,
     ) -> None:
         self._kube = kube
         self._cluster = cluster
         self._namespaces = namespaces
         self._changed = changed
+        self._ours = ours
         self._why = why
         self._relist_seconds = relist_seconds
         self._all_engines = all_engines
@@ -57,7 +61,7 @@ class Following:
         ]  # fmt: skip
         self._endpoints = [
             Informer(
-                kube, scope, cluster.endpoints, changed=lambda _: changed(), left=self._endpoint_left,
+                kube, scope, cluster.endpoints, changed=self._endpoint_changed, left=self._endpoint_left,
                 relist_seconds=relist_seconds,
             )
             for scope in sorted(endpoint_scopes(namespaces))
@@ -221,7 +225,8 @@ class Following:
     def _adapter_changed(self, key: str) -> None:
         resource = self._cluster.adapters.get(key)
         self._note_selector(key, selector_of(resource) if resource is not None else "")
-        self._changed()
+        if not self._ours((LORA_ADAPTER, key)):
+            self._changed()
 
     def _note_selector(self, key: str, labels: str) -> None:
         if self._selectors.pop(key, "") != labels:
@@ -233,6 +238,10 @@ class Following:
         cache = self._cluster.adapters
         if cache.drop(body) if body is not None else cache.absent(key, version):
             self._note_selector(key, "")
+            self._changed()
+
+    def _endpoint_changed(self, key: str) -> None:
+        if not self._ours((LORA_ENDPOINT, key)):
             self._changed()
 
     def _endpoint_left(self, _: Informer[Any], key: str, body: Json | None, version: int) -> None:

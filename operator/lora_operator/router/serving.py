@@ -13,6 +13,7 @@ from lora_operator.kube.client import Kube
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.planning.inflight import Effect
 from lora_operator.process.listening import Runner, listen
+from lora_operator.process.slices import in_slices
 from lora_operator.router.api import RouterApi
 from lora_operator.router.early_status import Ahead
 from lora_operator.router.feed import Feed
@@ -69,9 +70,10 @@ class Router:
         self._feed.refresh()
         self.table.set_loaded()
 
-    def ahead(self, inputs: Mapping[str, StatusInput], endpoints: Mapping[str, Contents | None]) -> None:
-        """What the status of every resource and the LoraEndpoint of every pod will say, from whoever writes them."""
-        self._feed.foresee(self._ahead.news(inputs), endpoints)
+    async def ahead(self, inputs: Mapping[str, StatusInput], endpoints: Mapping[str, Contents | None]) -> None:
+        """What the status of every resource and the LoraEndpoint of every pod will say, from whoever writes them. It
+        is worked out in slices, and all of it is so at once."""
+        self._feed.foresee([each async for each in in_slices(self._ahead.news(inputs))], endpoints)
 
     def show_under_way(self, effects: Callable[[str], Iterable[Effect]]) -> None:
         """Let the web view show what is happening on a pod (by key), from whoever acts."""

@@ -84,7 +84,8 @@ class Settings:
     unload_timeout: float = option(30.0, "how long an engine may take to unload an adapter", float, least=0.1)
     withdraw_seconds: float = option(
         0.5,
-        "how long an adapter is out of status before it is unloaded from a pod, so that routers let go first",
+        "how long an adapter is out of status before it is unloaded from a pod, so that routers let go first; one that "
+        "was deleted goes at once where its engine has had nothing to do for a minute",
         float,
     )
     retry_seconds: float = option(

@@ -14,6 +14,7 @@ from functools import partial
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.endpoints import Contents, body_of
 from lora_operator.kube.client import Kube, KubeError
+from lora_operator.kube.own_writes import LORA_ENDPOINT, OwnWrites
 from lora_operator.kube.write_queue import FLUSH_SECONDS, Priority, Writes
 from lora_operator.telemetry.metrics import Metrics
 
@@ -27,9 +28,16 @@ class EndpointWriter:
     """`offer` in each round what is so; `flush` waits until it is written."""
 
     def __init__(
-        self, kube: Kube, cluster: Cluster, writes: Writes, metrics: Metrics, changed: Callable[[], None] = lambda: None
+        self,
+        kube: Kube,
+        cluster: Cluster,
+        writes: Writes,
+        metrics: Metrics,
+        changed: Callable[[], None] = lambda: None,
+        own_writes: OwnWrites | None = None,
     ) -> None:
         self._changed = changed
+        self._own_writes = own_writes or OwnWrites()
         self._awaited: set[str] = set()
         self._behind: set[str] = set()  # they wait for others, which must not wait for them
         self.ending = False  # nobody is to wait for anything any more
@@ -171,7 +179,10 @@ class EndpointWriter:
         namespace, _, name = pod.partition("/")
         self._writing[pod] = said
         try:
-            body = await self._kube.apply_endpoint(namespace, name, body_of(pod, said))
+            with self._own_writes.writing((LORA_ENDPOINT, pod)) as own:
+                body = await self._kube.apply_endpoint(namespace, name, body_of(pod, said))
+                self._cluster.endpoints.put(body)
+                own.news = not self._cluster.endpoints.is_at(body) or self._published(pod) != said
         except KubeError:
             self._metrics.endpoint_write("error")
             raise
@@ -180,7 +191,6 @@ class EndpointWriter:
         self._forced.discard(pod)
         self._written_at[pod] = asyncio.get_running_loop().time()
         self._metrics.endpoint_write("ok")
-        self._cluster.endpoints.put(body)
         self._settled[pod] = (said, self._version(pod))
 
 

@@ -27,21 +27,24 @@ class Offers:
         self, inputs: Mapping[str, StatusInput], resources: Mapping[str, Resource], isolation: Isolation
     ) -> None:
         """Have status say it. `resources`: of which it was worked out."""
-        now = asyncio.get_running_loop().time()
         offered: dict[str, tuple[Resource, StatusInput]] = {}
+        news: list[tuple[str, StatusInput]] = []
         async for key, given in in_slices(inputs.items()):
+            before = self._offered.get(key)
+            if before is not None and before[0] is self._cluster.adapters.get(key) and before[1] is given:
+                offered[key] = before
+            else:
+                news.append((key, given))
+        now = asyncio.get_running_loop().time()
+        async for key, given in in_slices(news):
             resource = self._cluster.adapters.get(key)
             if resource is None or resource.uid != resources[key].uid:
                 continue  # gone, or another that has the name by now
-            before = self._offered.get(key)
-            if before is not None and before[0] is resource and before[1] is given:
-                offered[key] = before
-                continue
             if self._too_early(resource, given):
                 continue
             offered[key] = (resource, given)
             with isolation.around(f"the status of LoraAdapter {key}"):
-                self._publisher.offer(resource, given, now)
+                self._publisher.offer(resource, given, now, len(news))
         if offered.keys() != self._offered.keys():
             self._publisher.forget(set(inputs))
         self._offered = offered
