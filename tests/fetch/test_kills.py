@@ -106,9 +106,10 @@ async def test_bytes_that_a_power_failure_took_are_fetched_again(case: Case) -> 
     with (case.into / WEIGHTS_FILE).open("r+b") as file:
         file.seek(100)
         file.write(bytes(BLOCK))  # of two blocks
-    await case.fetch()
+    tally = Tally()
+    await case.fetch(meter=tally)
     assert case.whole
-    assert case.store.sent_bytes == len(case.files[WEIGHTS_FILE]) - kept + 2 * BLOCK
+    assert tally.received_bytes == len(case.files[WEIGHTS_FILE]) - kept + 2 * BLOCK
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,10 @@ async def test_a_torn_line_of_the_journal_costs_only_its_block(case: Case) -> No
     kept = await half_fetched(case)
     journal = journal_of(case.into / WEIGHTS_FILE)
     journal.write_bytes(journal.read_bytes()[:-3])
-    await case.fetch()
+    tally = Tally()
+    await case.fetch(meter=tally)
     assert case.whole
-    assert case.store.sent_bytes <= len(case.files[WEIGHTS_FILE]) - kept + BLOCK
+    assert tally.received_bytes <= len(case.files[WEIGHTS_FILE]) - kept + BLOCK
 
 
 async def test_files_that_were_whole_before_a_kill_are_proven_and_not_fetched_again(case: Case) -> None:
