@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,18 +60,18 @@ async def test_an_engine_is_asked_over_tls_whatever_name_its_certificate_has(
 ) -> None:
     endpoint = Endpoint("127.0.0.1", listening(True), secure=True)
     async with new_session() as session:
-        for tls in (engine_tls(str(certificate)), engine_tls(verify=False)):
-            (model,) = await EngineClient(session, timeouts=PATIENT, tls=tls).models(endpoint)
+        for how in (partial(engine_tls, str(certificate)), partial(engine_tls, verify=False)):
+            (model,) = await EngineClient(session, timeouts=PATIENT, tls=how).models(endpoint)
             assert model.name == "tiny"
     async with new_session() as session:
         with pytest.raises(EngineUnreachable, match="--ca-file") as caught:
-            await EngineClient(session, timeouts=PATIENT, tls=engine_tls()).models(endpoint)
+            await EngineClient(session, timeouts=PATIENT, tls=engine_tls).models(endpoint)
         assert not caught.value.refused
 
 
 async def test_what_stands_in_the_way_is_said_with_what_to_do(listening: Listening) -> None:
     async with new_session() as session:
-        client = EngineClient(session, timeouts=PATIENT, tls=engine_tls(verify=False))
+        client = EngineClient(session, timeouts=PATIENT, tls=lambda: engine_tls(verify=False))
         with pytest.raises(EngineUnreachable, match="scheme: https"):
             await client.models(Endpoint("127.0.0.1", listening(True)))
         with pytest.raises(EngineUnreachable, match=r"scheme: http$"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from aiohttp import ClientSession
@@ -71,16 +72,9 @@ class Foundations:
 
 
 def engine_client(settings: Settings, session: ClientSession) -> EngineClient:
-    """The client for all engines.
-
-    Raises:
-        SettingsError: the file with their CA cannot be read.
-    """
+    """The client for all engines. CAs are read once the first engine speaks TLS: that takes a while."""
     timeouts = Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout)
-    try:
-        tls = engine_tls(settings.ca_file, verify=settings.engine_tls_verify)
-    except OSError as error:
-        raise SettingsError(f"--ca-file {settings.ca_file}: {error}") from error
+    tls = cache(partial(engine_tls, settings.ca_file, verify=settings.engine_tls_verify))
     return EngineClient(session, timeouts=timeouts, tls=tls)
 
 

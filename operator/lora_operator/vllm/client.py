@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ssl
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -18,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from lora_operator.vllm.answers import Endpoint, EngineModel, ErrorBody, parse_error, parse_models, parse_version
-from lora_operator.vllm.engine_tls import PLAIN_HINT, why_no_tls
+from lora_operator.vllm.engine_tls import PLAIN_HINT, EngineTls, why_no_tls
 from lora_operator.vllm.errors import (
     EngineAnswerInvalid,
     EngineAnswerTooLarge,
@@ -118,7 +117,11 @@ class EngineClient:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, *, timeouts: Timeouts | None = None, tls: ssl.SSLContext | None = None
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        timeouts: Timeouts | None = None,
+        tls: EngineTls | None = None,
     ) -> None:
         self._session = session
         self._tls = tls
@@ -318,7 +321,7 @@ class EngineClient:
         except ValueError as error:
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
         if endpoint.secure:
-            options["ssl"] = self._tls or True
+            options["ssl"] = self._tls() if self._tls is not None else True
         # what is merely asked has one time-out; for what has effects it matters that they cannot have begun
         connect = None if request is None else min(self._timeouts.connect, seconds)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
@@ -347,10 +350,9 @@ class EngineClient:
         except ValueError as error:  # of which aiohttp.InvalidURL is one, and a port above 65535 another
             raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
         except (aiohttp.ClientError, OSError) as error:
-            hint = PLAIN_HINT if isinstance(error, aiohttp.ServerDisconnectedError) and not endpoint.secure else ""
+            plain = request is None and isinstance(error, aiohttp.ServerDisconnectedError) and not endpoint.secure
             text = bounded(f"the connection broke during {what}: {error or type(error).__name__}", endpoint.api_key)
-            text += hint
-            raise EngineUnreachable(engine, text, maybe_received=True) from error
+            raise EngineUnreachable(engine, text + PLAIN_HINT * plain, maybe_received=True) from error
         except _TooLarge as error:
             raise EngineAnswerTooLarge(engine, what, bytes_max) from error
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 import aiohttp
 
 from lora_operator.vllm.errors import bounded
+
+EngineTls = Callable[[], ssl.SSLContext]
 
 PLAIN_HINT = (
     "; if it speaks TLS, say so in the annotation production-stack.vllm-project/scheme: https, and if a mesh demands "
