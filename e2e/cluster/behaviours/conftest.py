@@ -41,18 +41,23 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
 
 
 @pytest.fixture(scope="session")
-def images(kube: Kube) -> Kube:
-    """The cluster, with the operator's and the simulator's images on its nodes."""
+def images(kube: Kube) -> Iterator[Kube]:
+    """The cluster, with the operator's and the simulator's images on its nodes, and one node that users ask from."""
     kube.load(build_own_images())
-    nodes = [node["metadata"]["name"] for node in kube.rest.get("/api/v1/nodes")["items"]]
-    kube.run("label", "--overwrite", "node", sorted(nodes)[0], "lora-operator.dev/asking=true")
-    return kube
+    node = min(node["metadata"]["name"] for node in kube.rest.get("/api/v1/nodes")["items"])
+    kube.run("label", "--overwrite", "node", node, "lora-operator.dev/asking=true")
+    yield kube
+    kube.run("label", "node", node, "lora-operator.dev/asking-")
 
 
 @pytest.fixture(scope="session")
 def installed(images: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Both charts, and one adapter that is Ready on both pods."""
     made = Installation(images, tmp_path_factory.mktemp("charts"))
+    if images.cluster is None and (there := made.there()):
+        pytest.exit(
+            f"namespace {' and '.join(there)} would be removed by these tests: use another cluster"
+        )
     made.uninstall()  # what a run left that was killed
     made.install()
     made.declare(ADAPTER, replicas=2)

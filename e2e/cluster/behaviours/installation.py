@@ -58,6 +58,10 @@ class Installation:
             "agentToken": {"namespaces": [TEAM]},
         }
 
+    def there(self) -> list[str]:
+        """Which of the namespaces that this installs into are there already."""
+        return [name for name in (TEAM, SYSTEM) if self.kube.rest.get(f"/api/v1/namespaces/{name}")]
+
     def uninstall(self) -> None:
         """Leave the cluster as it was."""
         for release, namespace in ((PODS_RELEASE, TEAM), (OPERATOR_RELEASE, SYSTEM)):
