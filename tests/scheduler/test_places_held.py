@@ -336,3 +336,12 @@ def test_a_place_on_a_pod_that_goes_is_given_up() -> None:
     assert planner.update(removed_pods=["p3"], adapters=[adapter]).assignments == {"a": ()}
     places = Places({"a": ("gone",)}, frozenset({"gone"}))
     assert plan(Snapshot((adapter,), (a_pod("p1"),), places)).assignments == {"a": ("p1",)}
+
+
+def test_loads_that_go_on_waiting_are_placed_anew_by_a_planner_when_a_pod_comes() -> None:
+    planner = Planner(remember=True)
+    planner.plan(a_snapshot(an_adapter("a"), an_adapter("b"), a_pod("p1")))
+    held = planner.update(pods=[a_pod("p1", labels={"tier": "gold"})])
+    assert loads(held) == [("a", "p1"), ("b", "p1")]
+    made = planner.update(pods=[a_pod("p2")])
+    assert sorted(pod for _, pod in loads(made)) == ["p1", "p2"]

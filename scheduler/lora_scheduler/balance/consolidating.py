@@ -26,9 +26,8 @@ class _Move:
     pod: PodLedger
 
 
-def consolidate(lacking: Iterable[Allotment], moves: Rebalancing, remembered: bool) -> dict[str, tuple[str, str]]:
-    """Begin such moves, as far as moves are allowed; see model.Places.moves."""
-    begun: dict[str, tuple[str, str]] = {}
+def consolidate(lacking: Iterable[Allotment], moves: Rebalancing) -> None:
+    """Begin such moves, as far as moves are allowed, and note them."""
     tries = ADAPTERS_TRIED
     rooms = Rooms()
     hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
@@ -40,29 +39,26 @@ def consolidate(lacking: Iterable[Allotment], moves: Rebalancing, remembered: bo
         if room.free_slots < 1 or room.free_bytes < size or size >= hopeless.get(group, size + 1):
             continue
         tries -= 1
-        found = _find(allotment, room, moves, remembered)
+        found = _find(allotment, room, moves)
         if found is None:
             hopeless[group] = size
             continue
         left = found.copy.ledger
-        begun[found.copy.adapter.key] = left.key, allotment.adapter.key
+        moves.remembered[found.copy.adapter.key] = left.key, allotment.adapter.key
         moves.closed.add(left.key)
         moves.move(found.copy, found.pod)
         rooms.changed([left, found.pod])
-    return begun
 
 
-def _find(allotment: Allotment, room: Roominess, moves: Rebalancing, remembered: bool) -> _Move | None:
+def _find(allotment: Allotment, room: Roominess, moves: Rebalancing) -> _Move | None:
     """The smallest replica whose move makes enough room."""
     size, spots = allotment.adapter.bytes, list(room.open())
     nearest = islice((pod for pod in room.by_shortage() if may_hold(allotment, pod)), PODS_TRIED)
-    found = [move for pod in nearest if (move := _cheapest(pod, size, spots, moves, remembered)) is not None]
+    found = [move for pod in nearest if (move := _cheapest(pod, size, spots, moves)) is not None]
     return min(found, key=lambda move: (move.copy.bytes, move.copy.ledger.key, move.copy.adapter.key), default=None)
 
 
-def _cheapest(
-    pod: PodLedger, size: int, spots: Sequence[PodLedger], moves: Rebalancing, remembered: bool
-) -> _Move | None:
+def _cheapest(pod: PodLedger, size: int, spots: Sequence[PodLedger], moves: Rebalancing) -> _Move | None:
     needed = size - free_bytes(pod)
     largest = max([free_bytes(spot) for spot in spots[:2] if spot is not pod], default=-1)  # the first has the most
     enough = [copy for copy in pod.copies.values() if needed <= copy.bytes and copy.adapter.bytes <= largest]
@@ -72,7 +68,7 @@ def _cheapest(
         takers = [
             spot
             for spot in spots
-            if spot is not pod and (remembered or spot.load + copy.share < pod.load) and moves.takes(copy, spot)
+            if spot is not pod and (moves.remembers or spot.load + copy.share < pod.load) and moves.takes(copy, spot)
         ]
         if takers:
             return _Move(copy, min(takers, key=lambda spot: (spot.load, spot.key)))

@@ -29,19 +29,19 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[tuple[Overlo
     allowed = MOVES + len(fleet.pods) // PODS_PER_MOVE if policy.max_moves is None else policy.max_moves
     worked = fleet.worked()
     under_way = sum([_under_way(allotment) for allotment in worked if allotment.pending])
-    moves = Rebalancing(shifting, allowed - under_way)
-    remembered = fleet.holding.moves_of(worked)
-    moves.closed.update(pod for pod, _ in remembered.values())
+    moves = Rebalancing(shifting, allowed - under_way, remembers=fleet.holding.remembers)
+    moves.remembered |= fleet.holding.moves_of(worked)
+    moves.closed.update(pod for pod, _ in moves.remembered.values())
     if moves.budget > 0:
-        awaited = {awaiting for _, awaiting in remembered.values()}
+        awaited = {awaiting for _, awaiting in moves.remembered.values()}
         waiting = fleet.waiting.up_to(_free_in_all(fleet)) if fleet.waiting.levels else ()
         possible = {one.adapter.key: one for one in (*worked, *waiting) if _lacks(one, fleet)}
-        lacking = nsmallest(
-            MOST_LACKING, [one for key, one in possible.items() if key not in awaited], key=_first_in_line
+        consolidate(
+            nsmallest(MOST_LACKING, [one for key, one in possible.items() if key not in awaited], key=_first_in_line),
+            moves,
         )
-        remembered |= consolidate(lacking, moves, fleet.holding.remembers)
         respread(fleet, moves)
-    return _even_out(fleet, moves, policy), remembered
+    return _even_out(fleet, moves, policy), moves.remembered
 
 
 def _free_in_all(fleet: Fleet) -> dict[str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from lora_scheduler.balance.chaining import Chain, first_step
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
 from lora_scheduler.clearing import clear, clearable
@@ -31,6 +32,8 @@ class Rebalancing:
     shifting: Shifting
     budget: int
     closed: set[str] = field(default_factory=set)
+    remembers: bool = False  # whether the next round knows what is in `remembered`
+    remembered: dict[str, tuple[str, str]] = field(default_factory=dict)  # see model.Places.moves
     failed: dict[str, list[PodLedger]] | None = None  # by adapter; worked out when it is asked for
 
     def at_rest(self, copy: Copy) -> bool:
@@ -86,6 +89,15 @@ class Rebalancing:
         start(allotment, self.shifting.fleet, self.shifting.steps)
         self.budget -= 1
 
+    def move_away(self, chain: Chain, loads: Loads) -> None:
+        """Begin the first step of a chain."""
+        left = chain.cold.ledger
+        changed = (left.load, left), (chain.pod.load, chain.pod)
+        self.closed.add(left.key)
+        self.remembered[chain.cold.adapter.key] = left.key, chain.awaiting
+        self.move(chain.cold, chain.pod)
+        loads.shifted(changed)
+
 
 def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overload]:
     """Begin as many moves between pods of one base model as are worth it: where a load is more than so many requests
@@ -108,6 +120,14 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
                 later = _best_move(pod, copies, loads, limits, moves.could_take, full=True)
                 if later is not None:
                     moves.make_room(later.copy, later.pod)
+                    break
+            if step is None and moves.remembers and moves.budget > 0 and copies:
+                awaited = {awaiting for _, awaiting in moves.remembered.values()}
+                if not awaited.isdisjoint(pod.copies):
+                    break  # room is being made for one of its copies
+                chain = first_step(pod, copies, loads, limits.high, limits.worth_it, moves)
+                if chain is not None:
+                    moves.move_away(chain, loads)
                     break
             if step is None:
                 # where no demand is known, a load is a number of copies, and nobody suffers from it
