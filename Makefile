@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 # Most tests wait for something most of the time. Files stay together, as their tests share what they start.
 WORKERS ?= 3
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
-SOURCES := scheduler operator e2e bench image tests
+SOURCES := scheduler operator e2e bench image release tests
 
 # The tests start some hundred processes: compile our modules once, also where the environment says not to keep them.
 export PYTHONDONTWRITEBYTECODE :=
@@ -164,6 +164,40 @@ image-locks: setup  ## Write what is installed into the image, with hashes (need
 .PHONY: sbom
 sbom: setup  ## List the image's packages and licences as CycloneDX in dist/sbom.cdx.json; EXTRAS as above
 	$(BIN)/python -m image.sbom --extras "$(EXTRAS)"
+
+# To rehearse a release, REGISTRY=registry.example.com/rehearsal does; nothing is pushed by these targets.
+.PHONY: release
+release: release-version release-charts release-plugin release-manifests sbom release-notes  ## All files of a release into dist; REGISTRY=ghcr.io/owner
+	@$(MAKE) --no-print-directory release-krew URL=https://$(REGISTRY)
+
+.PHONY: release-version
+release-version: setup  ## Check that everything which has a version has the same, and print it; TAG=v0.1.0: and that of the tag
+	@$(BIN)/python -m release.versions $(if $(TAG),--tag $(TAG))
+
+.PHONY: release-notes
+release-notes: setup  ## What the changelog says of the present version, into dist/notes.md
+	@mkdir -p dist
+	$(BIN)/python -m release.versions --notes >dist/notes.md
+
+.PHONY: release-charts
+release-charts: setup  ## Package both charts into dist/charts, with the image of REGISTRY=ghcr.io/owner as default
+	$(BIN)/python -m release.charts --registry "$(REGISTRY)" --source "$(SOURCE)"
+
+.PHONY: release-plugin
+release-plugin: setup  ## kubectl lora for krew, an archive for each platform into dist; PLATFORM=linux-amd64: only that
+	$(BIN)/python -m release.plugin $(if $(PLATFORM),--platform $(PLATFORM))
+
+.PHONY: release-krew
+release-krew: setup  ## krew's manifest of these archives, dist/lora.yaml; URL= where they are downloaded from, HOME_PAGE=
+	$(BIN)/python -m release.krew --url "$(URL)" --home-page "$(HOME_PAGE)"
+
+.PHONY: release-manifests
+release-manifests: setup  ## CRDs and manifests/install in one file, dist/install.yaml, with the image of REGISTRY
+	$(BIN)/python -m release.manifests --registry "$(REGISTRY)"
+
+.PHONY: lint-workflows
+lint-workflows:  ## actionlint on .github/workflows (needs Go)
+	.github/scripts/lint-workflows
 
 .PHONY: demo
 demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf

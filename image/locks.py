@@ -1,4 +1,4 @@
-"""Writes requirements/*.txt: what is installed into the image, with the hashes of every file that may be.
+"""Writes requirements/*.txt: what is installed into the image, and for `kubectl lora`, with the hashes of every file.
 
 `python -m image.locks` after a change of pyproject.toml or constraints.txt. It needs uv, as constraints.txt does. The
 versions are those of constraints.txt, so that the image holds what the tests ran with.
@@ -23,8 +23,10 @@ COMPILE = ("pip", "compile", "--quiet", "--generate-hashes", "--universal", "--p
 def locks(root: Path = ROOT) -> dict[str, tuple[list[str], list[str]]]:
     """By the name of each file: arguments to uv, and requirements that it reads from its input."""
     system = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
-    project = ["pyproject.toml", "--constraints=constraints.txt"]
+    plugin = ["pyproject.toml", "--constraints=constraints.txt"]
+    project = [*plugin, "--extra=sources"]
     return {
+        "plugin": (plugin, []),
         "runtime": (project, []),
         **{extra: ([*project, f"--extra={extra}"], []) for extra in EXTRAS},
         "build": (["-", "--constraints=constraints.txt"], system),

@@ -56,10 +56,9 @@ def test_its_version_is_that_of_the_project_and_the_chart() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     chart = yaml.safe_load((ROOT / "helm/lora-operator/Chart.yaml").read_text())
     makefile = (ROOT / "Makefile").read_text()
-    values = yaml.safe_load((ROOT / "helm/lora-operator/values.yaml").read_text())
     assert f"VERSION={project['version']}" in arguments("ARG", RUNTIME)
     assert chart["appVersion"] == project["version"]
-    assert f"IMAGE ?= {values['image']['repository']}:{project['version']}" in makefile
+    assert f"IMAGE ?= lora-operator:{project['version']}" in makefile
 
 
 def test_it_has_the_labels_of_open_containers() -> None:

@@ -30,7 +30,8 @@ def asked_for(lock: str) -> list[str]:
     if lock == "build":
         return list(project["build-system"]["requires"])
     optional = project["project"]["optional-dependencies"]
-    return [*project["project"]["dependencies"], *optional.get(lock, [])]
+    sources = [] if lock == "plugin" else optional["sources"]
+    return [*project["project"]["dependencies"], *sources, *optional.get(lock, [])]
 
 
 def needed(requirements: Iterable[str], extras: frozenset[str] = frozenset()) -> set[str]:
@@ -55,13 +56,13 @@ def needed(requirements: Iterable[str], extras: frozenset[str] = frozenset()) ->
     return names
 
 
-@pytest.mark.parametrize("lock", ["runtime", "build", *EXTRAS])
+@pytest.mark.parametrize("lock", ["plugin", "runtime", "build", *EXTRAS])
 def test_a_lock_holds_what_the_project_needs(lock: str) -> None:
     missing = needed(asked_for(lock)) - set(pins(FOLDER / f"{lock}.txt"))
     assert missing == set(), f"image/requirements/{lock}.txt lacks {missing}: {AGAIN}"
 
 
-@pytest.mark.parametrize("lock", ["runtime", "build", *EXTRAS])
+@pytest.mark.parametrize("lock", ["plugin", "runtime", "build", *EXTRAS])
 def test_a_lock_has_the_versions_that_the_project_asks_for(lock: str) -> None:
     locked = pins(FOLDER / f"{lock}.txt")
     wrong = [
@@ -73,7 +74,7 @@ def test_a_lock_has_the_versions_that_the_project_asks_for(lock: str) -> None:
     assert wrong == [], AGAIN
 
 
-@pytest.mark.parametrize("lock", ["runtime", *EXTRAS])
+@pytest.mark.parametrize("lock", ["plugin", "runtime", *EXTRAS])
 def test_the_image_holds_the_versions_that_tests_run_with(lock: str) -> None:
     tested, locked = pins(ROOT / "constraints.txt"), pins(FOLDER / f"{lock}.txt")
     assert {name: version for name, version in locked.items() if tested.get(name) != version} == {}, AGAIN

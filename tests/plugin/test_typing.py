@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_operator.plugin import completion
 from lora_operator.plugin.arguments import COMMANDS, parser
 from lora_operator.plugin.completion import candidates
 from lora_operator.plugin.completion import main as complete
@@ -77,6 +78,13 @@ def test_kubectl_is_told_whether_files_may_come_instead(capsys: pytest.CaptureFi
     assert capsys.readouterr().out.endswith(":0\n")
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has a finger on the key here, and the machine may be busy."""
+    monkeypatch.setattr(completion, "PATIENCE_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patience")
 async def test_names_of_the_cluster_are_completed(api: ApiServer, kubeconfig: Path) -> None:
     fill(api)
     flag = ["--kubeconfig", str(kubeconfig)]
@@ -86,6 +94,7 @@ async def test_names_of_the_cluster_are_completed(api: ApiServer, kubeconfig: Pa
     assert await asyncio.to_thread(candidates, ["get", *flag, "--context"], "a") == ["away"]
 
 
+@pytest.mark.usefixtures("patience")
 async def test_what_a_shell_would_expand_is_not_offered(api: ApiServer, kubeconfig: Path) -> None:
     show(api, [an_adapter("sql", {"sql": [], "sql$(reboot)": [], "sql`x`": [], "sql\nx": []})], [])
     assert await asyncio.to_thread(candidates, ["why", "--kubeconfig", str(kubeconfig)], "sq") == ["sql"]

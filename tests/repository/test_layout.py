@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("scheduler", "operator", "e2e", "bench", "tests")
+FOLDERS = ("scheduler", "operator", "e2e", "bench", "release", "tests")
 MOST_LINES = 400
 
 

@@ -20,6 +20,7 @@ from lora_operator.process.components import ComponentExited
 from lora_operator.process.event_loop import Blocks
 from lora_operator.process.garbage import collected_in_steps
 from lora_operator.settings.operator import Settings, add_arguments, from_arguments
+from lora_operator.sources.libraries import missing_libraries
 from lora_operator.telemetry import logs
 from lora_operator.telemetry.server import ServeError
 
@@ -42,6 +43,10 @@ def add(commands: Any) -> None:
 def main(arguments: argparse.Namespace) -> int:
     settings = from_arguments(arguments)
     logs.configure(settings.log_format, settings.log_level)
+    if absent := missing_libraries():
+        names = ", ".join(absent)
+        log.error("cannot start: libraries of sources are missing (%s): pip install 'lora-operator[sources]'", names)
+        return 1
     _allow_many_connections()
     blocks = Blocks()
     try:

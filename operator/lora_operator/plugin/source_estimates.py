@@ -107,6 +107,8 @@ async def _ask(resource: Resource, aliases: set[str], cluster: Cluster | None, o
             resolution = await sources_by_type(settle_seconds=0.0)[request.type].resolve(request, None)
     except SourceError as error:
         return f"its source cannot be read from here ({error.reason}: {error})"
+    except ImportError as error:
+        return f"its source cannot be read from here ({error}; pip install 'lora-operator[sources]')"
     except TimeoutError:
         return f"its source gave no answer within {PATIENCE_SECONDS:g} s"
     except Exception as error:  # whatever a store's library makes of this machine
