@@ -55,9 +55,7 @@ def installed(images: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Both charts, and one adapter that is Ready on both pods."""
     made = Installation(images, tmp_path_factory.mktemp("charts"))
     if images.cluster is None and (there := made.there()):
-        pytest.exit(
-            f"namespace {' and '.join(there)} would be removed by these tests: use another cluster"
-        )
+        pytest.exit(f"namespace {' and '.join(there)} would be removed by these tests: use another cluster")
     made.uninstall()  # what a run left that was killed
     made.install()
     made.declare(ADAPTER, replicas=2)
