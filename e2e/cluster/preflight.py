@@ -64,14 +64,6 @@ def check_room(directory: Path, api_port: int) -> None:
     """
     if found := describe():
         raise LeftoverError(f"a cluster is there already ({'; '.join(found)}): make cluster-down")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", api_port))
-        except OSError as error:
-            raise UnfitMachineError(
-                f"port {api_port} is taken ({error.strerror}): choose another with --port"
-            ) from error
     if route := overlapping_route():
         raise UnfitMachineError(
             f"this machine has a route to {route}, which the cluster would take "
@@ -83,6 +75,14 @@ def check_room(directory: Path, api_port: int) -> None:
             f"{there} has {free / 2**30:.1f} GiB left and a cluster takes {SPACE_BYTES / 2**30:.0f}: "
             "free some, or choose another folder with --dir"
         )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", api_port))
+        except OSError as error:
+            raise UnfitMachineError(
+                f"port {api_port} is taken ({error.strerror}): choose another with --port"
+            ) from error
 
 
 def _controllers() -> set[str]:
