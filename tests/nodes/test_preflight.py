@@ -28,6 +28,7 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(preflight, "cgroup_roots", lambda: [])
     monkeypatch.setattr(preflight, "describe", lambda: [])
     monkeypatch.setattr(preflight, "overlapping_route", lambda: "")
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(100 << 30, 0, 100 << 30))
     return monkeypatch
 
 
