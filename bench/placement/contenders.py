@@ -51,10 +51,10 @@ class Contender:
 
 
 def library(name: str, policy: Policy) -> Contender:
-    """The placement library, played round by round: the first plan from nothing, the others incrementally."""
+    """The placement library as the operator uses it: the first plan from nothing, the others incrementally."""
 
     def advance(fleet: Snapshot, before: Assignment) -> Outcome:
-        played = settle(populated(fleet, before), Planner(policy).plan, MOST_ROUNDS)
+        played = settle(populated(fleet, before), Planner(policy, remember=True).plan, MOST_ROUNDS)
         return Outcome(
             held(played.snapshot), played.loads, played.rounds, played.preempted, played.over_limit, played.settled,
             {cause.value: count for cause, count in sorted(played.causes.items())},
