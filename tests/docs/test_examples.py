@@ -19,15 +19,16 @@ from tests.docs.pages import PAGES, ROOT, code_of
 
 # of other programs: vLLM, kubectl, helm, docker, pip, the demo; whoever adds one has looked whose it is
 OTHERS = {
-    "--all-extras", "--api-key", "--api-server-count", "--as", "--build-arg", "--cascade", "--config",
-    "--create-namespace", "--data-parallel-multi-port-external-lb", "--data-parallel-size", "--dir", "--enable-lora",
-    "--extras", "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless", "--image",
-    "--install", "--lora-target-modules", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model",
+    "--all-extras", "--api-key", "--api-server-count", "--as", "--build-arg", "--cascade",
+    "--certificate-identity-regexp", "--certificate-oidc-issuer", "--config", "--create-namespace",
+    "--data-parallel-multi-port-external-lb", "--data-parallel-size", "--dir", "--enable-lora", "--extras",
+    "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless", "--image", "--install",
+    "--lora-target-modules", "--manifest-url", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model",
     "--no-annotate", "--no-header", "--no-hooks", "--overwrite", "--patch-file", "--port", "--prefix", "--previous",
-    "--python-version", "--release", "--replicas", "--reset-then-reuse-values", "--reuse-values",
-    "--served-model-name", "--server-side", "--set", "--show-labels", "--shutdown-timeout", "--since",
-    "--ssl-certfile", "--ssl-keyfile", "--strict", "--subresource", "--tag", "--tail", "--take-ownership", "--target",
-    "--timeout", "--type", "--uds", "--universal",
+    "--python-version", "--release", "--replicas", "--repo", "--reset-then-reuse-values", "--reuse-values",
+    "--served-model-name", "--server-side", "--set", "--show-labels", "--shutdown-timeout", "--since", "--ssl-certfile",
+    "--ssl-keyfile", "--strict", "--subresource", "--tag", "--tail", "--take-ownership", "--target", "--timeout",
+    "--type", "--uds", "--universal",
 }  # fmt: skip
 NO_METRICS = {"lora_operator_unknown"}  # what Envoy's log says
 
