@@ -103,7 +103,7 @@ def test_people_see_where_adapters_are_and_why_not_and_what_would_be(
 
     main(["migrate", *(str(PEERS / name) for name in ("production-stack.yaml", "lora-syncer.yaml"))])
     taken = world.kubectl("apply", "--dry-run=server", "-f", "-", input=capsys.readouterr().out)
-    assert taken.count("created (server dry run)") == 4
+    assert taken.count("created (server dry run)") == 5
 
     status, said = ask("plan", "--remove-pod", "vllm-1")
     assert status == 3

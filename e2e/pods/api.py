@@ -148,7 +148,7 @@ class Api:
         )
         try:
             answer = await self._client.call_api(verb, url, headers, content, _request_timeout=timeout)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # the last: the session is closed
             raise ApiError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         response: aiohttp.ClientResponse = answer.response
         return response

@@ -48,7 +48,9 @@ def _accepted(name: str, release: str) -> bool:
 @pytest.mark.parametrize("name", sorted(OUTCOMES))
 def test_nothing_is_accepted_that_a_release_refuses_or_answers_wrongly(name: str) -> None:
     accepted = {release: OUTCOMES[name][release_of(release)] for release in RELEASES if _accepted(name, release)}
-    assert set(accepted.values()) <= {Outcome.RIGHT}, accepted
+    # vLLM takes these names as if they had the prefix, on each release: the adapter answers as it was trained
+    right = {Outcome.RIGHT, Outcome.AS_LORA} if name == "without-prefix" else {Outcome.RIGHT}
+    assert set(accepted.values()) <= right, accepted
 
 
 @pytest.mark.parametrize("name", sorted(OUTCOMES.keys() - STRICTER.keys()))

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from lora_operator.planning import fault_isolation
 from lora_operator.planning.fault_isolation import Isolation
 from lora_scheduler import Adapter, InvalidSnapshot, Plan, Pod, Policy, Resident, Snapshot, plan
 from lora_scheduler.ledger import PodLedger
@@ -27,8 +26,13 @@ REFUSED = replace(an_adapter("odd"), bytes=-1)
 BREAKING = replace(an_adapter("odd"), previous_pods=7)  # type: ignore[arg-type]
 
 
+def an_isolation() -> Isolation:
+    """One that is given all the time that it takes."""
+    return Isolation(clock=lambda: 0.0)
+
+
 def test_plans_round_after_round_as_if_from_scratch() -> None:
-    isolation = Isolation()
+    isolation = an_isolation()
     loaded = Resident("a", 10, 8, "ns/la/a", "v1")
     for snapshot in (SOUND, replace(SOUND, pods=(a_pod("p0", loaded),)), replace(SOUND, adapters=()), SOUND):
         for policy in (Policy(), Policy("spread")):
@@ -37,7 +41,7 @@ def test_plans_round_after_round_as_if_from_scratch() -> None:
 
 @pytest.mark.parametrize("odd_one", [REFUSED, BREAKING])
 def test_an_odd_adapter_is_left_out_and_said_once(odd_one: Adapter, caplog: pytest.LogCaptureFixture) -> None:
-    isolation = Isolation()
+    isolation = an_isolation()
     odd = Snapshot((*SOUND.adapters, odd_one), SOUND.pods)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
@@ -49,7 +53,7 @@ def test_an_odd_adapter_is_left_out_and_said_once(odd_one: Adapter, caplog: pyte
 
 
 def test_an_odd_adapter_is_looked_for_once_and_taken_in_when_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    isolation = Isolation()
+    isolation = an_isolation()
     odd = Snapshot((*SOUND.adapters, REFUSED), SOUND.pods)
     isolation.plan(odd, Policy())
     monkeypatch.setattr("lora_operator.planning.fault_isolation.plan", lambda *_: pytest.fail("looked for it again"))
@@ -71,11 +75,10 @@ def test_an_adapter_that_breaks_planning_beside_pods_only_is_found_among_many(
         return fits(ledger, size, leaving)
 
     monkeypatch.setattr(PodLedger, "fits_now", breaks)
-    monkeypatch.setattr(fault_isolation, "SEARCH_SECONDS", 600.0)
     for place in range(8):
         broken = replace(odd, adapters=(*many[:place], replace(many[place], bytes=77), *many[place + 1 :]))
         left = replace(odd, adapters=(*many[:place], *many[place + 1 :]))
-        assert Isolation().plan(broken, Policy()) == plan(left)
+        assert an_isolation().plan(broken, Policy()) == plan(left)
     assert "planning with adapter ns/la/m3 failed" in caplog.text
 
 
@@ -104,7 +107,7 @@ def test_what_there_is_no_time_to_try_is_left_out_until_the_next_round_goes_on_w
 
 
 def test_what_did_not_change_since_planning_worked_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    isolation = Isolation()
+    isolation = an_isolation()
     many = tuple(an_adapter(f"m{i}") for i in range(100))
     isolation.plan(replace(SOUND, adapters=many), Policy())
     tried: list[int] = []
@@ -114,14 +117,13 @@ def test_what_did_not_change_since_planning_worked_is_not_tried_again(monkeypatc
         return plan(snapshot, policy)
 
     monkeypatch.setattr("lora_operator.planning.fault_isolation.plan", counting)
-    assert isolation.plan(replace(SOUND, adapters=(*many, BREAKING)), Policy()).assignments.keys() == {
-        adapter.key for adapter in many
-    }
+    broken = replace(SOUND, adapters=(*many, replace(BREAKING, priority=1)))  # one that is looked at, full as it is
+    assert isolation.plan(broken, Policy()).assignments.keys() == {adapter.key for adapter in many}
     assert tried and max(tried) == 1
 
 
 def test_a_planner_that_breaks_by_itself_is_replaced_in_the_same_round(caplog: pytest.LogCaptureFixture) -> None:
-    isolation = Isolation()
+    isolation = an_isolation()
     isolation.plan(SOUND, Policy())
     planner = isolation._planner
     assert planner is not None and planner._last is not None
@@ -133,7 +135,7 @@ def test_a_planner_that_breaks_by_itself_is_replaced_in_the_same_round(caplog: p
 
 
 def test_goes_on_from_scratch_after_a_round_that_nobody_could_plan() -> None:
-    isolation = Isolation()
+    isolation = an_isolation()
     isolation.plan(SOUND, Policy())
     with pytest.raises(InvalidSnapshot, match="twice"):  # none of them is odd alone
         isolation.plan(Snapshot((*SOUND.adapters, *SOUND.adapters), SOUND.pods), Policy())
