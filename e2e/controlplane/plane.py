@@ -147,6 +147,13 @@ class ControlPlane:
             self.kubectl_path, self.kubeconfig, *arguments, input=input, check=check, namespace=namespace
         )
 
+    def wait_established(self, *names: str) -> None:
+        """Wait until the API server serves these CRDs (`PLURAL.GROUP`). Raises KubectlError."""
+        crds = [f"crd/{name}" for name in names]
+        # of a CRD that has no conditions yet, kubectl cannot tell whether one is True, and ends with an error
+        for what in ("jsonpath={.status.conditions}", "condition=Established"):
+            self.kubectl("wait", f"--for={what}", "--timeout=30s", *crds)
+
     def create_namespace(self, name: str) -> None:
         """Create it, and wait for the service account without which the API server refuses pods in it."""
         self.kubectl("create", "namespace", name)

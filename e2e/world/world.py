@@ -72,8 +72,7 @@ class World:
     def install(plane: ControlPlane) -> None:
         """CRD, namespace, service account and rights, as shipped. Safe to repeat."""
         plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        for kind in ("loraadapters", "loraendpoints"):
-            plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.production-stack.vllm-project")
+        plane.wait_established(*(f"{kind}.production-stack.vllm-project" for kind in ("loraadapters", "loraendpoints")))
         for name in INSTALLED:
             plane.kubectl("apply", "-f", str(ROOT / "manifests" / "install" / f"{name}.yaml"))
 

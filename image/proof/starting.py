@@ -126,8 +126,7 @@ def start_all(image: Built, directory: Path) -> list[str]:
     with ControlPlane.start(directory / "controlplane") as plane:
         for folder in (ROOT / "crds", INSTALL):
             plane.kubectl("apply", "--server-side", "-f", str(folder))
-        for kind in ("loraadapters", "loraendpoints"):
-            plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.production-stack.vllm-project")
+        plane.wait_established(*(f"{kind}.production-stack.vllm-project" for kind in ("loraadapters", "loraendpoints")))
         for start in STARTS:
             began = time.monotonic()
             with launched(start, image, directory, plane) as container:

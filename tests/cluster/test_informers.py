@@ -152,7 +152,7 @@ async def test_a_crd_that_was_gone_for_long_and_is_there_again_is_seen_within_se
         await seen.until(lambda: not seen.adapters)
         await asyncio.sleep(8)  # what it took a watch to give up
         await seen.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        await seen.kubectl("wait", CRD, "--for=condition=Established", "--timeout=30s")
+        await asyncio.to_thread(plane.wait_established, CRD.removeprefix("crd/"))
         await seen.adapter("after")
         await seen.until(lambda: seen.adapters == {"after"}, seconds=10)
 

@@ -88,7 +88,7 @@ ONE_SLOT = (
 
 async def test_the_room_of_a_load_that_may_still_happen_stays_taken(tmp_path: Path) -> None:
     async with a_fleet(tmp_path, load_timeout=0.1, unload_timeout=5.0) as fleet:
-        await fleet.add_pod("p0", *ONE_SLOT)
+        await fleet.add_pod("p0", *ONE_SLOT, "--sim-load-seconds", "3")  # long enough to be seen
         fleet.write("sql")
         fleet.write("chat")
         fleet.apply("first", "sql")

@@ -21,9 +21,7 @@ CRDS = Path(__file__).parents[2] / "crds"
 def crd(control_plane: ControlPlane) -> ControlPlane:
     """The control plane with the CRD."""
     control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    control_plane.kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{plural}.{GROUP}" for plural in PLURALS)
-    )
+    control_plane.wait_established(*(f"{plural}.{GROUP}" for plural in PLURALS))
     return control_plane
 
 

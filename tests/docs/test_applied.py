@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cluster
 
 def test_every_loraadapter_on_a_page_is_accepted_by_the_api_server(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{PLURAL}.{GROUP}")
+    control_plane.wait_established(f"{PLURAL}.{GROUP}")
     shown = [body for _, body in resources() if body["kind"] == KIND]
     for number, body in enumerate(shown):
         body["metadata"] |= {"namespace": namespace, "name": f"{body['metadata']['name']}-{number}"}
