@@ -364,7 +364,7 @@ async def test_where_every_round_fails_after_planning_it_is_seen_and_whoever_wai
         with pytest.raises(CycleFailed, match="RuntimeError"):
             await loop.next_cycle()
         with pytest.raises(KubeError, match="what is to be published is not known"):
-            await fleet.operator._next_round()  # so that nothing is unloaded without being withdrawn
+            await fleet.operator._next_cycle()  # so that nothing is unloaded without being withdrawn
         assert loop.last_end_at == ended
 
 

@@ -26,7 +26,7 @@ class _Nowhere:
 
 
 class Told:
-    """A Teller whose Events are read off where they wait to be written."""
+    """ScalingEvents whose Events are read off where they wait to be written."""
 
     def __init__(self) -> None:
         self._recorder = Recorder(cast(Kube, None), cast(Writes, _Nowhere()))

@@ -1,5 +1,5 @@
 """Before an engine unloads an adapter, whoever sends requests there has to know: the pod's LoraEndpoint is written
-without it, and the status of those LoraAdapters that routers still go by (see `observe.holdings`)."""
+without it, and the status of those LoraAdapters that routers still go by (see `informers.holdings`)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lora_operator.status.writer import StatusWriter
 
 
 class Withdrawals:
-    """`next_round` returns when a round has ended that began after the call: what it offers leaves the adapter out."""
+    """`next_cycle` returns when a cycle that began after the call has ended: what it offers leaves the adapter out."""
 
     def __init__(
         self,
         holdings: Holdings,
         endpoints: EndpointWriter,
         publisher: StatusWriter,
-        next_round: Callable[[], Awaitable[None]],
+        next_cycle: Callable[[], Awaitable[None]],
     ) -> None:
         self._holdings = holdings
         self._endpoints = endpoints
         self._publisher = publisher
-        self._next_round = next_round
+        self._next_cycle = next_cycle
 
     async def withdraw(self, pod: str, name: str) -> bool:
         """Have it written that the pod does not hold the adapter; whether anybody may have been told that it does.
@@ -34,6 +34,6 @@ class Withdrawals:
         resources = self._holdings.counting(pod, name)
         if not resources and not self._endpoints.says(pod, name):
             return False
-        await self._next_round()
+        await self._next_cycle()
         await asyncio.gather(self._endpoints.flush(pod), *(self._publisher.flush(key) for key in sorted(resources)))
         return True

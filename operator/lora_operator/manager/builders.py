@@ -165,7 +165,7 @@ def reporters(on: Foundations, router: Router | None) -> Reporters:
     return written if router is None else replace(written, early=router.ahead)
 
 
-def actors(on: Foundations, seen: Observers, work: InFlight, held: Files, withdrawals: Withdrawals) -> Actors:
+def actors(on: Foundations, seen: Observers, work: InFlight, adapter_files: Files, withdrawals: Withdrawals) -> Actors:
     """What changes the world."""
     settings, kube = on.settings, on.kube
     limits = Limits(settings.fresh_concurrency, settings.withdraw_seconds, settings.versioned_names)
@@ -183,10 +183,10 @@ def actors(on: Foundations, seen: Observers, work: InFlight, held: Files, withdr
         tracing=on.tracing,
     )
     served_names = ServedNames(kube, on.cluster, on.writes, seen.engines)
-    executor = Executor(context, held.ways, served_names, limits, withdrawals.withdraw)
+    executor = Executor(context, adapter_files.ways, served_names, limits, withdrawals.withdraw)
     return Actors(
         executor=executor,
-        files=held,
+        files=adapter_files,
         finalizers=Finalizers(
             kube,
             on.cluster,

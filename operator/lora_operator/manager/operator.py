@@ -109,7 +109,7 @@ class Operator:
         self.files = builders.files(on, engines, sources, work)
         observers = builders.observers(on, engines, sources, Sizes(self.files.store, self._mark), self._router)
         reporters = builders.reporters(on, self._router)
-        withdrawals = Withdrawals(observers.holdings, reporters.endpoints, reporters.status, self._next_round)
+        withdrawals = Withdrawals(observers.holdings, reporters.endpoints, reporters.status, self._next_cycle)
         return Reconciler(
             observers,
             builders.actors(on, observers, work, self.files, withdrawals),
@@ -146,7 +146,7 @@ class Operator:
             self._router.mark()
         return ours
 
-    async def _next_round(self) -> None:
+    async def _next_cycle(self) -> None:
         try:
             await self.loop.next_cycle()
         except CycleFailed as error:
