@@ -18,7 +18,7 @@ from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import YIELDING
 from lora_scheduler.preemption import Cost, cheapest, weaker
 
-TOLERATED = 0.1  # a pod with the files may have this much more load than the mean will be
+TOLERATED = 0.5  # a pod with the files may have this much more load than the mean will be
 FREE = 4 * YIELDING, 0  # less than any price
 
 
