@@ -171,14 +171,13 @@ class Engines:
         """The engine, in this life of it, has confirmed a load."""
         view = self.views.get(key)
         if view is not None and view.instance == instance and view.listed(model.name) != model:
-            rest = tuple(m for m in view.models if m.name != model.name)
-            self._set(key, replace(view, models=(*rest, model)))
+            self._set(key, view.with_model(model))
 
     def note_unloaded(self, key: str, instance: str, name: str) -> None:
         """The engine, in this life of it, has confirmed an unload."""
         view = self.views.get(key)
         if view is not None and view.instance == instance and view.listed(name) is not None:
-            self._set(key, replace(view, models=tuple(m for m in view.models if m.name != name)))
+            self._set(key, view.without_model(name))
 
     def note_settled(self, key: str) -> None:
         """The pod has all that was planned for it; from now on it may be serving (see `fresh_concurrency`)."""
