@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from lora_operator.picking.answers import Refusal, Route
 from lora_operator.picking.base_models import Bases
 from lora_operator.picking.request_headers import NAMESPACE_HEADER
-from lora_operator.router.deciding import NONE, Chosen, Decider, Loading, Outcome, Refused, Unknown
+from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown
 from lora_operator.router.entries import Entry
+from lora_operator.router.picker import NONE
 from lora_operator.router.table import RoutingTable
 
 MOST_WAITING = 1000
