@@ -14,6 +14,7 @@ from lora_operator.desired.adapters import desired
 from lora_operator.desired.expand import Expansions
 from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.published_status import NO_STATUS
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.sources import SourceView
 from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
@@ -21,7 +22,7 @@ from lora_operator.planning.pod_selection import Participation
 from lora_operator.planning.snapshot import Observed, take_snapshot
 from lora_operator.planning.snapshots import Snapshots
 from lora_operator.sources import SourceError
-from lora_operator.status.inputs import StatusInputs, status_inputs
+from lora_operator.status.inputs import Moment, StatusInputs, status_inputs
 from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Planner, Policy, plan
 from tests.core.builders import V1, V2, a_failing_source, a_pod, a_resource, a_source, foreign, found, ours
@@ -183,9 +184,9 @@ class World:
         """Have the holdings know what statuses say; returns the LoraAdapters of which it is otherwise by now."""
         touched = set()
         for key in self.told - self.resources.keys():
-            touched |= self.holdings.set_status(key, {})
+            touched |= self.holdings.set_status(key, NO_STATUS)
         for key, resource in self.resources.items():
-            touched |= self.holdings.set_status(key, resource.status)
+            touched |= self.holdings.set_status(key, resource.published)
         self.told = set(self.resources)
         return {key for key, _ in touched}
 
@@ -221,11 +222,11 @@ def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(se
         assert snapshot == take_snapshot(*moment), (step, event)
         made = planner.plan(snapshot)
         assert made.assignments == plan(snapshot).assignments
-        seen = (wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
-        states.update(*seen)
+        seen = Moment(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        states.update(seen)
         held = world.holdings.of
         inputs = {key: states.of(resource) for key, resource in wanted.resources.items()}
-        assert inputs | states.departing(wanted, held) == status_inputs(*seen, held), (step, event)
+        assert inputs | states.departing(wanted, held) == status_inputs(seen, held), (step, event)
         taking_part = (world.pods.values(), given[0], world.views, world.ledger, world.holdings.pods())
         assert participation.of(*taking_part).pods == Participation().of(*taking_part).pods, (step, event)
 
@@ -240,7 +241,7 @@ def test_a_round_after_which_nothing_has_happened_gives_the_very_same_objects() 
         wanted = expansions.desired(world.resources.values(), world.sources, {}, world.use)
         snapshot = snapshots.take(wanted, world.observed, world.ledger, world.failures, world.now)
         made = plan(snapshot)
-        states.update(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        states.update(Moment(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures))
         return wanted, *snapshot.pods, *(states.of(each) for each in wanted.resources.values())
 
     first, second = a_round(), a_round()
