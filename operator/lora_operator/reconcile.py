@@ -364,11 +364,10 @@ class Reconciler:
         pauses += [] if gate is None else [gate - time.monotonic()]
         return max(min(pauses), 0.0) if pauses else None
 
-    def yields_to_loads(self) -> bool:
-        """Whether the next cycle may wait for loads that are under way: nothing in the last plan waits for one."""
-        if self.last is None or self.last.plan.waiting:
-            return False
-        return any(effect.is_load for effect in self.in_flight.ledger.loads())
+    def yields_to_effects(self) -> bool:
+        """Whether the next cycle may wait for loads and unloads that are under way: nothing in the last plan waits for
+        one."""
+        return self.last is not None and not self.last.plan.waiting and self.in_flight.ledger.goes_on()
 
     def model_loads(self) -> Mapping[str, ModelLoad]:
         """What the last plan expects on the pods of each base model."""

@@ -109,3 +109,14 @@ def test_of_two_entries_with_one_name_the_first_counts() -> None:
     first, second = ours("sql"), ours("sql", "0" * 16)
     assert an_engine(a_pod(), first, second).listed("sql") is first
     assert an_engine(a_pod()).listed("sql") is None
+
+
+def test_a_load_and_an_unload_change_what_is_listed_and_leave_the_view_before_as_it_was() -> None:
+    before = an_engine(a_pod(), ours("sql"), ours("math"))
+    newer, other = ours("sql", "0" * 16), ours("chat")
+    after_loads = before.with_model(newer).with_model(other)
+    assert after_loads.models == (ours("math"), newer, other)
+    assert after_loads.listed("sql") is newer and after_loads.listed("chat") is other
+    after_unload = after_loads.without_model("sql").without_model("never-there")
+    assert after_unload.models == (ours("math"), other) and after_unload.listed("sql") is None
+    assert before.models == (ours("sql"), ours("math")) and before.listed("chat") is None

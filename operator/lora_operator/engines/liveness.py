@@ -49,9 +49,32 @@ class EngineView:
     _by_name: dict[str, EngineModel] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def listed(self, name: str) -> EngineModel | None:
+        return self._names().get(name)
+
+    def with_model(self, model: EngineModel) -> EngineView:
+        """After a load: last of all, in place of what had its name."""
+        names = {**self._names()}
+        names.pop(model.name, None)
+        return self._holding({**names, model.name: model})
+
+    def without_model(self, name: str) -> EngineView:
+        """After an unload."""
+        names = {**self._names()}
+        names.pop(name, None)
+        return self._holding(names)
+
+    def _names(self) -> dict[str, EngineModel]:
+        """By name; of two that have the same the first counts."""
         if self.models and not self._by_name:
-            self._by_name.update((model.name, model) for model in reversed(self.models))
-        return self._by_name.get(name)
+            for model in self.models:
+                self._by_name.setdefault(model.name, model)
+        return self._by_name
+
+    def _holding(self, names: dict[str, EngineModel]) -> EngineView:
+        """Where hundreds are loaded one after the other, each load has to cost the same."""
+        view = replace(self, models=tuple(names.values()))
+        view._by_name.update(names)
+        return view
 
     @property
     def keeps(self) -> bool:

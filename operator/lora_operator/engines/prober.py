@@ -171,14 +171,13 @@ class Engines:
         """The engine, in this life of it, has confirmed a load."""
         view = self.views.get(key)
         if view is not None and view.instance == instance and view.listed(model.name) != model:
-            rest = tuple(m for m in view.models if m.name != model.name)
-            self._set(key, replace(view, models=(*rest, model)))
+            self._set(key, view.with_model(model))
 
     def note_unloaded(self, key: str, instance: str, name: str) -> None:
         """The engine, in this life of it, has confirmed an unload."""
         view = self.views.get(key)
         if view is not None and view.instance == instance and view.listed(name) is not None:
-            self._set(key, replace(view, models=tuple(m for m in view.models if m.name != name)))
+            self._set(key, view.without_model(name))
 
     def note_settled(self, key: str) -> None:
         """The pod has all that was planned for it; from now on it may be serving (see `fresh_concurrency`)."""
@@ -307,8 +306,12 @@ class Engines:
         if adapters == view.models:
             adapters = view.models
         elif view.release and not overlapped:  # else nobody has seen yet what it had
-            there = {(model.name, model.root) for model in adapters}
-            gone = tuple(model for model in view.models if (model.name, model.root) not in there)
+            there = {model.name: model for model in adapters}
+            gone = tuple(
+                model
+                for model in view.models
+                if (same := there.get(model.name)) is None or not same.is_from(model.root)
+            )
             if gone:
                 self._gone(key, gone)
         if not view.release:

@@ -99,7 +99,7 @@ class StatusWriter:
         }
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
         # of many that are deleted most are gone before anybody would get to read that
-        if before - after and (resource.deleted_at is None or together <= FEW):
+        if before - after and (resource.deleted_at is None or max(len(self._writes), together) <= FEW):
             return Priority.STATUS, min(self._quiet, 0.1)
         # while loading goes on for long, its progress is told every second or so
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
