@@ -141,6 +141,10 @@ test-helm: setup get-programs  ## The charts: rendered, refused, installed into 
 test-real-cluster: setup get-programs  ## The charts on real nodes: users ask while pods, nodes and operators come and go (root)
 	$(PYTEST) -s e2e/cluster/behaviours
 
+.PHONY: test-cluster-vllm
+test-cluster-vllm: setup get-programs  ## Real vLLM in pods of real nodes, adapters from a real S3 server, RELEASE=0.32.0 (root; 6 GB, minutes)
+	LORA_OPERATOR_VLLM_RELEASE=$(RELEASE) $(PYTEST) -s -o timeout=2400 e2e/cluster/real_vllm
+
 test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*
 
@@ -200,8 +204,8 @@ lint-workflows:  ## actionlint on .github/workflows (needs Go)
 	.github/scripts/lint-workflows
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf
-	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT))
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; CLUSTER=real (root)
+	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: demo-down
 demo-down: setup  ## End what `make demo KEEP=1` left running
