@@ -282,7 +282,7 @@ class Reconciler:
         seen, work = self.observers, self.in_flight
         observed = Observed(
             found.pods, seen.engines.views, seen.cluster.node_labels, seen.sizes.of, self._rules.versioned_names,
-            seen.api_keys.problems, found.leaving,
+            seen.api_keys.problems, found.leaving, self.actors.files.agents.disks.of,
         )  # fmt: skip
         return self._snapshots.take(desired, observed, work.ledger, work.failures, now)
 

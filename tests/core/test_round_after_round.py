@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.agent_api.wire import EntryBody, ListBody
 from lora_operator.api.usage_record import Use
 from lora_operator.desired.adapters import desired
 from lora_operator.desired.expand import Expansions
@@ -17,6 +18,7 @@ from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.published_status import NO_STATUS
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.sources import SourceView
+from lora_operator.planning.agent_disks import AgentDisks
 from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
 from lora_operator.planning.pod_selection import Participation
 from lora_operator.planning.snapshot import Observed, take_snapshot
@@ -47,18 +49,30 @@ class World:
         self.problems: dict[str, str] = {}
         self.asked: dict[tuple[str, str], float] = {}
         self.leaving: frozenset[str] = frozenset()
+        self.disks = AgentDisks()
         self.holdings, self.told = Holdings(), set[str]()
         self.ledger, self.failures, self.now = Ledger(), Failures(1.0, 300.0), 0.0
         self.events = (
             self.some_resource, self.some_status, self.some_source, self.some_pod, self.some_view, self.some_view,
             self.some_effect, self.some_effect, self.some_failure, self.some_demand, self.some_size, self.time_passes,
-            self.something_goes,
+            self.something_goes, self.some_disk,
         )  # fmt: skip
         for name in PODS:
             self.pods[f"ns/{name}"] = a_pod(name)
             self.some_view(f"ns/{name}")
         for _ in range(4):
             self.some_resource()
+
+    def some_disk(self) -> None:
+        record = self.pods.get(f"ns/{self.dice.choice(PODS)}")
+        if record is not None:
+            entries = [
+                EntryBody(name=name, fingerprint=self.dice.choice("0123") * 16, state="Present", size_bytes=1,
+                          done_bytes=1)
+                for name in self.dice.sample("abcd", self.dice.choice((0, 2)))
+            ]  # fmt: skip
+            listed = ListBody(entries=tuple(entries), used_bytes=2, budget_bytes=self.dice.choice((None, 1 << 40)))
+            self.disks.listed(record, listed)
 
     def happens(self) -> str:
         event = self.dice.choice(self.events)
@@ -201,7 +215,7 @@ class World:
     def observed(self) -> Observed:
         return Observed(
             self.pods, self.views, MappingProxyType({}), self.size_of, True,
-            self.problems, self.leaving,
+            self.problems, self.leaving, self.disks.of,
         )  # fmt: skip
 
 
