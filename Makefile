@@ -227,6 +227,10 @@ bench-cache: $(BENCH_STAMP)  ## The cache's policies next to bounds and another 
 bench-routing: $(BENCH_STAMP)  ## Routing policies on generated demand, in 5 minutes; QUICK=1: in half a minute
 	$(BIN)/python -m bench.routing $(if $(QUICK),--quick)
 
+.PHONY: bench-affinity
+bench-affinity: setup  ## How often an adapter on demand comes back to its files, in about 15 minutes; QUICK=1: in half a one
+	$(BIN)/python -m bench.affinity $(if $(QUICK),--quick)
+
 .PHONY: bench-scale
 bench-scale: setup get-programs  ## The operator at the promised sizes, through a real API server; SIZES="10000x1000": others
 	$(BIN)/python -m bench.scale $(SIZES)

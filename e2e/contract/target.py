@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from .by_release import FLAT_ERRORS, release_of
+from .frontend import Frontend
 
 HERE = Path(__file__).parent
 ADAPTERS = HERE / "adapters"
@@ -59,6 +60,7 @@ class Target:
     session: aiohttp.ClientSession
     scratch: Path
     is_real: bool
+    frontend: Frontend = Frontend.PYTHON
     key: str | None = None
     exit_code: Callable[[], Awaitable[int]] | None = None  # waits for the server's process to end
     restart: Callable[[], Awaitable[str]] | None = None  # starts it anew and returns its URL

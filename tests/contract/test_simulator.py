@@ -15,7 +15,7 @@ from e2e.contract.running import target
 from e2e.contract.target import HERE, Target
 from e2e.vllm_sim import ArgumentsRefused, Engine, serve
 
-RELEASES = ("0.8.5", "0.10.2", "0.12.0", "0.16.0", "0.20.2", "0.28.0", "0.30.0", "0.32.0")
+RELEASES = ("0.8.5", "0.10.2", "0.12.0", "0.16.0", "0.20.2", "0.28.0", "0.30.0", "0.32.0", "0.33.0")
 NEWEST = RELEASES[-1]
 CASES = [
     pytest.param(release, case, id=f"{release}-{case}")

@@ -316,8 +316,12 @@ class Engines:
         if adapters == view.models:
             adapters = view.models
         elif view.release and not overlapped:  # else nobody has seen yet what it had
-            there = {(model.name, model.root) for model in adapters}
-            gone = tuple(model for model in view.models if (model.name, model.root) not in there)
+            there = {model.name: model for model in adapters}
+            gone = tuple(
+                model
+                for model in view.models
+                if (same := there.get(model.name)) is None or not same.is_from(model.root)
+            )
             if gone:
                 self._gone(key, gone)
         if not view.release:

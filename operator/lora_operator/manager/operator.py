@@ -7,12 +7,14 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lora_operator.delivery.sizes import Sizes
 from lora_operator.execution.withdrawals import Withdrawals
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
+from lora_operator.injection.webhook import Webhook
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.lease import Elector, LeaseLost
@@ -179,6 +181,12 @@ class Operator:
             if settings.metrics_port:
                 metrics = await serve_metrics(settings.host, settings.metrics_port, self.metrics)
                 stack.push_async_callback(metrics.cleanup)
+            if settings.injection_port:
+                webhook = Webhook(
+                    settings.host, settings.injection_port, Path(settings.injection_tls_cert),
+                    Path(settings.injection_tls_key), Path(settings.injected_parts),
+                )  # fmt: skip
+                stack.push_async_callback((await webhook.serve()).cleanup)
             looking = asyncio.create_task(self._needs.keep_looking(), name="look for what is missing")
             stack.callback(looking.cancel)
             stack.push_async_callback(self._following.stop)

@@ -13,6 +13,7 @@ from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.kube.preconditions import Preconditions, rights_to_answer
 from lora_operator.process.components import supervise
 from lora_operator.router.cluster_informers import Following
+from lora_operator.router.routing_rules import rules_of
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings
@@ -36,6 +37,7 @@ async def run_router(
         cluster, kube, limits=limits, log_length=settings.change_log,
         load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
         on_demand_seconds=settings.on_demand_seconds, semantic=semantic,
+        rules=rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights),
     )  # fmt: skip
     needs = Preconditions(kube, rights_to_answer(settings.namespaces, own_namespace(settings.requests_namespace)))
     router.api.lacks = needs.why

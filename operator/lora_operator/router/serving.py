@@ -18,6 +18,7 @@ from lora_operator.router.api import RouterApi
 from lora_operator.router.early_status import Ahead
 from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness
+from lora_operator.router.picker import DEFAULT_RULES
 from lora_operator.router.problems import refuse
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
@@ -29,6 +30,7 @@ from lora_operator.router.usage_recorder import UsageRecorder
 from lora_operator.router.waiting_metrics import WaitingMetrics
 from lora_operator.status.aggregate import StatusInput
 from lora_operator.telemetry.server import ServeError
+from lora_scheduler.routing import Rules
 
 CLOSE_SECONDS = 2.0
 NEEDED_SECONDS = 10.0  # after a pick, loads of engines are kept fresh for the next
@@ -40,13 +42,13 @@ class Router:
     def __init__(
         self, cluster: Cluster, kube: Kube, *, limits: StreamLimits | None = None, log_length: int = LOG_LENGTH,
         requests_namespace: str = "", on_demand_seconds: float = 300.0, load_seconds: float = 0.0,
-        semantic: Semantic | None = None,
+        semantic: Semantic | None = None, rules: Rules = DEFAULT_RULES,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
         self._asking = UsageRecorder(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
         fleet = Fleet(cluster, self.table.epoch)
-        self.api = RouterApi(self.table, self.freshness, fleet, limits, self._asking, semantic)
+        self.api = RouterApi(self.table, self.freshness, fleet, limits, self._asking, semantic, rules)
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
         self.age: Callable[[], float | None] = lambda: None  # of what the watches show, from whoever keeps them
         self.trouble: Callable[[], object] = lambda: None  # why they fail
