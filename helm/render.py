@@ -46,6 +46,7 @@ PLAIN = {
 GIVEN = frozenset({
     "adapter_root", "namespaces", "agent_token_file", "health_port", "metrics_port", "router_port",
     "lease_name", "lease_namespace", "requests_namespace", "kubeconfig", "ca_file",
+    "injection_port", "injection_tls_cert", "injection_tls_key", "injected_parts",
 })  # fmt: skip
 ROUTER_GIVEN = frozenset({
     "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
@@ -56,8 +57,8 @@ LIBRARY_GIVEN = frozenset({
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
 OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})
-# these exist only where Helm is: the token is random, the CRDs are in crds/, and older clusters know no such policy
-NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml", "agent-injection.yaml"})
+# these exist only where Helm is: the token is random, and the CRDs are in crds/
+NOT_PLAIN = frozenset({"agent-token.yaml", "crd.yaml"})
 
 
 def setting_name(field: str) -> str:
@@ -115,7 +116,7 @@ def install_manifests() -> dict[str, str]:
     """File name -> text: the chart as `helm template` gives it, by template, without what only Helm needs."""
     out = run_helm(
         "template", "lora-operator", str(CHART), "--namespace", NAMESPACE, "--no-hooks",
-        "--set", f"agentToken.create=false,crds.install=false,image.repository={IMAGE}",
+        "--set", f"agentToken.create=false,crds.install=false,image.repository={IMAGE},agentInjection.enabled=false",
     )  # fmt: skip
     files: dict[str, list[str]] = {}
     for document in out.split("---\n# Source: lora-operator/templates/")[1:]:

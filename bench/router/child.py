@@ -20,7 +20,6 @@ from kubernetes.aio.client.api_client import ApiClient
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.kube.client import Kube
-from lora_operator.router.picker import DEFAULT_POLICY
 from lora_operator.router.queries import find
 from lora_operator.router.serving import Router
 
@@ -77,7 +76,7 @@ def time_picks(router: Router, adapters: int) -> list[float]:
     for _ in range(PICKS):
         name = f"adapter-{chance.randrange(adapters):05}"
         started = time.perf_counter()
-        found = picker.pick(find(router.table, name), DEFAULT_POLICY, "", frozenset())
+        found = picker.pick(find(router.table, name), "", "", frozenset())
         seconds.append(time.perf_counter() - started)
         assert found is not None
     return seconds

@@ -14,8 +14,8 @@ from pathlib import Path
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.existing import load_into_existing
-from e2e.cluster.layout import API_PORT, Layout
-from e2e.cluster.leftovers import describe, remove
+from e2e.cluster.layout import API_PORT
+from e2e.cluster.leftovers import remove, traces
 from e2e.cluster.own_images import OPERATOR_IMAGE, SIMULATOR_IMAGE, build_own_images
 from e2e.cluster.programs import find_programs
 from e2e.controlplane.errors import ControlPlaneError
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, run, text in (
         ("up", _up, "start it and leave it running"),
-        ("down", _down, "end it, and remove whatever a cluster has left on this machine; logs stay"),
+        ("down", _down, "end it, and remove whatever clusters have left that do not run any more; logs stay"),
         ("load", _load, "import images into every node"),
         ("status", _status, "say what is there; the exit code is 0 if all of it runs, else 3"),
         ("env", _env, 'print what the shell needs to use kubectl on it: eval "$(python -m e2e.cluster env)"'),
@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "up":
             command.add_argument("--nodes", type=int, default=2, help="how many (default: %(default)s)")
             command.add_argument("--port", type=int, default=API_PORT, help="of the API server (default: %(default)s)")
+        if name == "down":
+            command.add_argument("--all", action="store_true", help="end those of all other folders too")
         if name == "load":
             command.add_argument(
                 "images", nargs="*", type=Path, metavar="FILE",
@@ -82,8 +84,10 @@ def _up(chosen: argparse.Namespace) -> int:
 
 
 def _down(chosen: argparse.Namespace) -> int:
-    found = remove(chosen.dir)
-    print(f"removed: {'; '.join(found)}" if found else "nothing was there")
+    found = remove(chosen.dir, everything=chosen.all)
+    print(f"removed: {found}" if found else "nothing was there")
+    if rest := traces(None):
+        print(f"left alone, as it runs in another folder: {rest}")
     return 0
 
 
@@ -109,14 +113,15 @@ def _load(chosen: argparse.Namespace) -> int:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    cluster = Cluster(Layout(chosen.dir))
-    if not (found := describe()):
-        print("no cluster on this machine")
+    cluster = Cluster.there(chosen.dir)
+    if not (found := traces(chosen.dir)):
+        others = traces(None)
+        print(f"no cluster in {chosen.dir}" + (f"; elsewhere: {others}" if others else ""))
         return 3
     parts = cluster.parts()
     for name, pid in parts.items():
         print(f"{name:<25} {f'running, pid {pid}' if pid else 'ended'}")
-    print("\n".join(found))
+    print(found)
     complete = all(parts.values())
     if cluster.kubeconfig.exists():
         print(f"kubeconfig {cluster.kubeconfig}")
@@ -146,7 +151,7 @@ def _build(chosen: argparse.Namespace) -> int:
 
 
 def _running(directory: Path) -> Cluster:
-    cluster = Cluster(Layout(directory))
+    cluster = Cluster.there(directory)
     if not all(cluster.parts().values()):
         raise ClusterError(f"no cluster runs in {directory}: make cluster")
     return cluster

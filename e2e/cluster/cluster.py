@@ -17,21 +17,14 @@ from typing import Self
 from e2e.cluster.archive import write_program_image
 from e2e.cluster.authority import ADMINISTRATORS, Authority, Users, make_users
 from e2e.cluster.errors import ClusterError, StartError
-from e2e.cluster.layout import (
-    API_PORT,
-    API_SERVICE_ADDRESS,
-    DOMAIN,
-    HOST_ADDRESS,
-    MAX_NODES,
-    Layout,
-)
-from e2e.cluster.leftovers import remove
+from e2e.cluster.layout import API_PORT, DOMAIN, MAX_NODES, Layout, Place
+from e2e.cluster.leftovers import Traces, remove
 from e2e.cluster.marks import marked_processes
 from e2e.cluster.network import make_bridge
 from e2e.cluster.node import DAEMONS, NODE_GROUP, Node, node_user
 from e2e.cluster.node_files import PAUSE_IMAGE
 from e2e.cluster.parts import Parts
-from e2e.cluster.preflight import check_machine, check_room
+from e2e.cluster.preflight import check_machine, find_room
 from e2e.cluster.programs import find_programs
 from e2e.cluster.servers import (
     CONTROLLERS_USER,
@@ -66,6 +59,13 @@ class Cluster:
         self._parts: Parts | None = None  # those that were started here
 
     @classmethod
+    def there(cls, directory: Path) -> Self:
+        """The one that was started in this folder, if any of it still runs."""
+        directory = directory.absolute()
+        number = next((one.number for one in marked_processes(directory)), 0)
+        return cls(Layout(directory, Place(number)))
+
+    @classmethod
     def start(cls, directory: Path, *, nodes: int = 2, api_port: int = API_PORT, detached: bool = False) -> Self:
         """Start a fresh one: nodes Ready, DNS, a default StorageClass. It ends with this process unless `detached`.
 
@@ -79,9 +79,9 @@ class Cluster:
             raise ClusterError(f"{nodes} nodes: choose between 1 and {MAX_NODES}")
         directory = directory.absolute()
         check_machine()
-        check_room(directory, api_port)
+        find_room(directory, api_port)  # before minutes are spent on programs
         programs = find_programs()
-        cluster = cls(Layout(directory, api_port))
+        cluster = cls(Layout(directory, find_room(directory, api_port), api_port))
         remove(directory)  # data of an old one that nothing holds any more
         try:
             cluster._parts = Parts(cluster.layout, detached=detached)
@@ -99,7 +99,7 @@ class Cluster:
     ) -> None:
         self.stop()
 
-    def stop(self) -> list[str]:
+    def stop(self) -> Traces:
         """End everything and remove what it left; logs stay. Returns what was there."""
         found = remove(self.layout.directory)
         if self._parts:
@@ -143,7 +143,7 @@ class Cluster:
 
     def parts(self) -> dict[str, int | None]:
         """The process number of each part, or None where it has ended."""
-        processes = [one for one in marked_processes() if one.cluster == str(self.layout.directory)]
+        processes = marked_processes(self.layout.directory)
         names = {name: name for name in SERVERS}
         for node in self.nodes():
             names[node.layout.name] = "pause"
@@ -158,7 +158,7 @@ class Cluster:
             log.unlink()
         _put_together(programs, layout.programs)
         self._make_images()
-        make_bridge()
+        make_bridge(layout.place)
         nodes = [Node(layout, layout.node(number)) for number in range(1, count + 1)]
         authority = Authority(layout.secrets)
         groups = {ADMIN: ADMINISTRATORS, CONTROLLERS_USER: "", SCHEDULER_USER: "", PROXY_USER: ""}
@@ -170,7 +170,8 @@ class Cluster:
         for name in ADDONS:
             self.load(layout.images / f"{name}.tar")
         for manifest in sorted(MANIFESTS.glob("*.yaml")):
-            self.kubectl("apply", "--filename", str(manifest))
+            text = manifest.read_text().replace("$DNS_ADDRESS", str(layout.place.dns))
+            self.kubectl("apply", "--filename", "-", input=text)
         self._wait_for_nodes(nodes)
 
     def _make_images(self) -> None:
@@ -190,7 +191,9 @@ class Cluster:
         authority.issue("front-proxy")
         identity = Identity(
             authority=authority.certificate,
-            server=authority.issue("kube-apiserver", names=names, addresses=[HOST_ADDRESS, API_SERVICE_ADDRESS]),
+            server=authority.issue(
+                "kube-apiserver", names=names, addresses=[layout.place.host, layout.place.api_service]
+            ),
             kubelet_client=authority.issue("kube-apiserver-kubelet-client", group=ADMINISTRATORS),
             signing_key=signing_key,
             tokens=users.file,

@@ -1,4 +1,4 @@
-"""Where a cluster has its files and addresses. There is one cluster to a machine, so names and addresses are fixed."""
+"""Where a cluster has its files and addresses. Clusters of one machine are numbered, and each number has its own."""
 
 from __future__ import annotations
 
@@ -6,21 +6,62 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-BRIDGE = "lora0"
-CGROUP = "lora-operator-cluster"
-NODES_NETWORK = IPv4Network("10.211.0.0/24")
-PODS_NETWORK = IPv4Network("10.212.0.0/16")
-SERVICES_NETWORK = IPv4Network("10.213.0.0/16")
-HOST_ADDRESS = NODES_NETWORK[1]
+BRIDGES = "lora"
+CGROUPS = "lora-operator-cluster"
+FIRST_NETWORK = 211  # 10.211.0.0/16 and the two after it are those of cluster 0
+MAX_CLUSTERS = 5
 API_PORT = 6443
-API_SERVICE_ADDRESS = SERVICES_NETWORK[1]
-DNS_ADDRESS = SERVICES_NETWORK[10]
 DOMAIN = "cluster.local"
 MAX_NODES = 9
 # every process that is started has these in its environment, and children inherit them: so all are found again,
 # whoever was killed in between
 CLUSTER_MARK = "LORA_OPERATOR_CLUSTER"
+NUMBER_MARK = "LORA_OPERATOR_CLUSTER_NUMBER"
 PART_MARK = "LORA_OPERATOR_CLUSTER_PART"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the cluster of this number has of the machine: networks, a bridge, a control group."""
+
+    number: int  # from 0
+
+    @property
+    def bridge(self) -> str:
+        return f"{BRIDGES}{self.number}"
+
+    @property
+    def cgroup(self) -> str:
+        return f"{CGROUPS}{self.number}"
+
+    @property
+    def nodes(self) -> IPv4Network:
+        return IPv4Network(f"10.{self._first}.0.0/24")
+
+    @property
+    def pods(self) -> IPv4Network:
+        return IPv4Network(f"10.{self._first + 1}.0.0/16")
+
+    @property
+    def services(self) -> IPv4Network:
+        return IPv4Network(f"10.{self._first + 2}.0.0/16")
+
+    @property
+    def host(self) -> IPv4Address:
+        """This machine's address on the bridge."""
+        return self.nodes[1]
+
+    @property
+    def api_service(self) -> IPv4Address:
+        return self.services[1]
+
+    @property
+    def dns(self) -> IPv4Address:
+        return self.services[10]
+
+    @property
+    def _first(self) -> int:
+        return FIRST_NETWORK + 3 * self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +70,7 @@ class NodeLayout:
 
     number: int  # from 1
     directory: Path
+    place: Place
 
     @property
     def name(self) -> str:
@@ -36,20 +78,20 @@ class NodeLayout:
 
     @property
     def address(self) -> IPv4Address:
-        return NODES_NETWORK[10 + self.number]
+        return self.place.nodes[10 + self.number]
 
     @property
     def pods(self) -> IPv4Network:
-        return list(PODS_NETWORK.subnets(new_prefix=24))[self.number]
+        return list(self.place.pods.subnets(new_prefix=24))[self.number]
 
     @property
     def interface(self) -> str:
         """This machine's end of the cable to the node."""
-        return f"{BRIDGE}n{self.number}"
+        return f"{self.place.bridge}n{self.number}"
 
     @property
     def cgroup(self) -> str:
-        return f"/{CGROUP}/{self.name}"
+        return f"/{self.place.cgroup}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +99,12 @@ class Layout:
     """One cluster's files."""
 
     directory: Path
+    place: Place = Place(0)
     api_port: int = API_PORT
 
     @property
     def url(self) -> str:
-        return f"https://{HOST_ADDRESS}:{self.api_port}"
+        return f"https://{self.place.host}:{self.api_port}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -89,7 +132,7 @@ class Layout:
         return self.directory / "nodes"
 
     def node(self, number: int) -> NodeLayout:
-        return NodeLayout(number, self.nodes / f"node{number}")
+        return NodeLayout(number, self.nodes / f"node{number}", self.place)
 
     def log(self, part: str) -> Path:
         return self.directory / f"{part}.log"

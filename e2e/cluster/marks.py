@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.layout import BRIDGE, CGROUP, CLUSTER_MARK, PART_MARK
+from e2e.cluster.layout import BRIDGES, CGROUPS, CLUSTER_MARK, NUMBER_MARK, PART_MARK
 
 PROC = Path("/proc")
 INTERFACES = Path("/sys/class/net")
@@ -25,12 +25,17 @@ class Marked:
     pid: int
     program: str
     cluster: str  # the folder of the cluster
+    number: int
     part: str
 
 
-def marked_processes(proc: Path = PROC) -> list[Marked]:
-    """All of all clusters but this process itself; zombies have no environment and are left out."""
-    return [one for folder in proc.iterdir() if folder.name.isdigit() and (one := _marked(folder))]
+def marked_processes(cluster: Path | None = None, proc: Path = PROC) -> list[Marked]:
+    """All of the cluster in this folder, or of all clusters, but this process itself.
+
+    Zombies have no environment and are left out.
+    """
+    found = [one for folder in proc.iterdir() if folder.name.isdigit() and (one := _marked(folder))]
+    return [one for one in found if cluster is None or one.cluster == str(cluster)]
 
 
 def _marked(folder: Path) -> Marked | None:
@@ -44,7 +49,11 @@ def _marked(folder: Path) -> Marked | None:
             return None
         words = (folder / "cmdline").read_bytes().split(b"\0")
         return Marked(
-            int(folder.name), Path(words[0].decode(errors="replace")).name, cluster, variables.get(PART_MARK, "")
+            int(folder.name),
+            Path(words[0].decode(errors="replace")).name,
+            cluster,
+            int(variables.get(NUMBER_MARK, 0)),
+            variables.get(PART_MARK, ""),
         )
     except (OSError, ValueError):
         return None  # it has ended
@@ -55,10 +64,11 @@ def part_of(name: str, program: str, processes: list[Marked]) -> Marked | None:
     return next((one for one in processes if one.part == name and one.program == program), None)
 
 
-def interfaces(folder: Path = INTERFACES) -> list[str]:
-    """The bridge and this machine's ends of the nodes' cables."""
-    ours = re.compile(rf"{BRIDGE}(n\d+)?$")
-    return sorted(path.name for path in folder.iterdir() if ours.match(path.name)) if folder.is_dir() else []
+def interfaces(folder: Path = INTERFACES) -> list[tuple[int, str]]:
+    """Bridges and this machine's ends of the nodes' cables, each after the number of its cluster."""
+    ours = re.compile(rf"{BRIDGES}(\d)(n\d+)?$")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(found[1]), name) for name in names if (found := ours.match(name)))
 
 
 def cgroup_roots(mountinfo: Path = PROC / "self" / "mountinfo") -> Iterator[tuple[str, Path]]:
@@ -70,9 +80,13 @@ def cgroup_roots(mountinfo: Path = PROC / "self" / "mountinfo") -> Iterator[tupl
             yield kind, Path(_unescape(before.split(" ")[4]))
 
 
-def cgroups(mountinfo: Path = PROC / "self" / "mountinfo") -> list[Path]:
-    """The folders in which the nodes' control groups are."""
-    return [path for _, root in cgroup_roots(mountinfo) if (path := root / CGROUP).is_dir()]
+def cgroups(mountinfo: Path = PROC / "self" / "mountinfo") -> list[tuple[int, Path]]:
+    """The folders in which the nodes' control groups are, each after the number of its cluster."""
+    return [
+        (int(path.name.removeprefix(CGROUPS)), path)
+        for _, root in cgroup_roots(mountinfo)
+        for path in sorted(root.glob(f"{CGROUPS}[0-9]"))
+    ]
 
 
 def mounts_below(directory: Path, mountinfo: Path = PROC / "self" / "mountinfo") -> list[Path]:

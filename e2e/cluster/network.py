@@ -13,25 +13,18 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from e2e.cluster.errors import StartError
-from e2e.cluster.layout import (
-    BRIDGE,
-    HOST_ADDRESS,
-    NODES_NETWORK,
-    PODS_NETWORK,
-    SERVICES_NETWORK,
-    NodeLayout,
-)
+from e2e.cluster.layout import NodeLayout, Place
 
 
-def make_bridge() -> None:
+def make_bridge(place: Place) -> None:
     """Make the bridge with its address.
 
     Raises:
         StartError: the kernel refuses.
     """
-    ip("link", "add", BRIDGE, "type", "bridge")
-    ip("address", "add", f"{HOST_ADDRESS}/{NODES_NETWORK.prefixlen}", "dev", BRIDGE)
-    ip("link", "set", BRIDGE, "up")
+    ip("link", "add", place.bridge, "type", "bridge")
+    ip("address", "add", f"{place.host}/{place.nodes.prefixlen}", "dev", place.bridge)
+    ip("link", "set", place.bridge, "up")
 
 
 def plug_in(node: NodeLayout, pid: int, others: list[NodeLayout]) -> None:
@@ -40,30 +33,31 @@ def plug_in(node: NodeLayout, pid: int, others: list[NodeLayout]) -> None:
     Raises:
         StartError: the kernel refuses.
     """
+    place = node.place
     ip("link", "add", node.interface, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-    ip("link", "set", node.interface, "master", BRIDGE, "up")
+    ip("link", "set", node.interface, "master", place.bridge, "up")
     inside = ("nsenter", f"--target={pid}", "--net", "ip")
     run(*inside, "link", "set", "lo", "up")
-    run(*inside, "address", "add", f"{node.address}/{NODES_NETWORK.prefixlen}", "dev", "eth0")
+    run(*inside, "address", "add", f"{node.address}/{place.nodes.prefixlen}", "dev", "eth0")
     run(*inside, "link", "set", "eth0", "up")
-    run(*inside, "route", "add", "default", "via", str(HOST_ADDRESS))
+    run(*inside, "route", "add", "default", "via", str(place.host))
     for other in others:
         run(*inside, "route", "add", str(other.pods), "via", str(other.address))
     ip("route", "replace", str(node.pods), "via", str(node.address))
     if node.number == 1:  # its kube-proxy leads this machine to Services
-        ip("route", "replace", str(SERVICES_NETWORK), "via", str(node.address))
+        ip("route", "replace", str(place.services), "via", str(node.address))
 
 
-def overlapping_route() -> str:
+def overlapping_route(place: Place) -> str:
     """A route of this machine into the cluster's networks, or an empty string."""
-    return overlapping(json.loads(run("ip", "-json", "-4", "route", "show", "table", "all")))
+    return overlapping(place, json.loads(run("ip", "-json", "-4", "route", "show", "table", "all")))
 
 
-def overlapping(routes: Sequence[Mapping[str, Any]]) -> str:
+def overlapping(place: Place, routes: Sequence[Mapping[str, Any]]) -> str:
     """The first of these routes (as `ip -json` shows them) that leads into the cluster's networks, in words."""
-    ours = (NODES_NETWORK, PODS_NETWORK, SERVICES_NETWORK)
+    ours = (place.nodes, place.pods, place.services)
     for route in routes:
-        if route.get("dst", "default") == "default" or route.get("dev") == BRIDGE:
+        if route.get("dst", "default") == "default" or route.get("dev") == place.bridge:
             continue
         network = IPv4Network(route["dst"], strict=False)
         if any(network.overlaps(one) for one in ours):

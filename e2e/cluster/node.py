@@ -12,7 +12,7 @@ import psutil
 
 from e2e.cluster.authority import Authority, Users
 from e2e.cluster.errors import ImageError, StartError
-from e2e.cluster.layout import CGROUP, Layout, NodeLayout
+from e2e.cluster.layout import Layout, NodeLayout
 from e2e.cluster.marks import cgroup_roots, marked_processes, part_of
 from e2e.cluster.network import plug_in, run
 from e2e.cluster.node_files import (
@@ -55,7 +55,7 @@ class Node:
         Raises:
             StartError: something ended or was not there in time.
         """
-        make_cgroup(self.layout.cgroup)
+        make_cgroup(self.layout)
         write_node_files(self.layout, snapshotter(self._layout.directory))
         namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
         begin = ["sh", "-c", BEGIN, "sh", str(self.layout.directory), str(self._layout.programs), self.layout.name]
@@ -108,7 +108,7 @@ class Node:
         Raises:
             StartError: it does not run.
         """
-        found = part_of(f"{name}@{self.layout.name}", name, marked_processes())
+        found = part_of(f"{name}@{self.layout.name}", name, marked_processes(self._layout.directory))
         if found is None:
             raise StartError(f"{name} of {self.layout.name} does not run")
         process = psutil.Process(found.pid)
@@ -117,7 +117,7 @@ class Node:
 
     def first(self) -> int | None:
         """The process that holds the node's namespaces, as this machine counts, or None if the node is not there."""
-        found = part_of(self.layout.name, "pause", marked_processes())
+        found = part_of(self.layout.name, "pause", marked_processes(self._layout.directory))
         return found.pid if found else None
 
     def load(self, archive: Path | IO[bytes]) -> list[str]:
@@ -149,6 +149,14 @@ class Node:
         """
         run(*self.ctr(), "tasks", "kill", "--signal=SIGKILL", container)
 
+    def stop_container(self, container: str) -> None:
+        """Stop the first process of a container with SIGSTOP: it has its connections, and answers nobody.
+
+        Raises:
+            StartError: there is no such container.
+        """
+        run(*self.ctr(), "tasks", "kill", "--signal=SIGSTOP", container)
+
     def ctr(self) -> list[str]:
         """containerd's own client, on the images and containers of Kubernetes."""
         return [*self._enter(), f"{PROGRAMS_INSIDE}/ctr", f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io"]
@@ -178,11 +186,11 @@ class Node:
             time.sleep(POLL_SECONDS)
 
 
-def make_cgroup(path: str) -> None:
-    """Make this control group in every hierarchy, with all controllers that can be had."""
+def make_cgroup(node: NodeLayout) -> None:
+    """Make its control group in every hierarchy, with all controllers that can be had."""
     for kind, root in cgroup_roots():
         folder = root
-        for name in path.strip("/").split("/"):
+        for name in node.cgroup.strip("/").split("/"):
             if kind == "cgroup2":
                 _delegate(folder)
             folder = folder / name
@@ -190,7 +198,7 @@ def make_cgroup(path: str) -> None:
         if kind == "cgroup2":
             _delegate(folder)
         for name, weight in CPU_WEIGHTS.items():
-            if (file := root / CGROUP / name).exists():
+            if (file := root / node.place.cgroup / name).exists():
                 file.write_text(str(weight))
 
 

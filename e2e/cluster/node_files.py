@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster.layout import DNS_ADDRESS, DOMAIN, PODS_NETWORK, NodeLayout
+from e2e.cluster.layout import DOMAIN, NodeLayout
 
 PAUSE_IMAGE = "localhost/node-tools:1"
 # where the node's folder and the programs are mounted in the node
@@ -86,7 +86,7 @@ def kubelet_configuration(node: NodeLayout) -> dict[str, Any]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "clusterDomain": DOMAIN,
-        "clusterDNS": [str(DNS_ADDRESS)],
+        "clusterDNS": [str(node.place.dns)],
         "resolvConf": str(INSIDE / "resolv.conf"),
         # the disk is this machine's, and mostly not filled by pods
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "500Mi", "imagefs.available": "500Mi"},
@@ -104,7 +104,7 @@ def proxy_configuration(node: NodeLayout) -> dict[str, Any]:
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(INSIDE / PROXY_USER_FILE)},
         "hostnameOverride": node.name,
-        "clusterCIDR": str(PODS_NETWORK),
+        "clusterCIDR": str(node.place.pods),
         "mode": "iptables",
         # these belong to the whole machine
         "conntrack": {

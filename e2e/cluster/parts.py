@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from e2e.cluster.layout import CLUSTER_MARK, PART_MARK, Layout
+from e2e.cluster.layout import CLUSTER_MARK, NUMBER_MARK, PART_MARK, Layout
 from e2e.controlplane.processes import Launcher
 
 END_SECONDS = 60.0
@@ -24,7 +24,11 @@ class Parts:
         self, part: str, command: Sequence[str | Path], log: Path, extra: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the part; `extra` are further environment variables."""
-        marks = {CLUSTER_MARK: str(self._layout.directory), PART_MARK: part}
+        marks = {
+            CLUSTER_MARK: str(self._layout.directory),
+            NUMBER_MARK: str(self._layout.place.number),
+            PART_MARK: part,
+        }
         process = self._launcher.start(command, log, {**marks, **(extra or {})})
         self._started.append(process)
         return process

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from e2e.cluster.errors import LeftoverError, UnfitMachineError
-from e2e.cluster.layout import NODES_NETWORK
-from e2e.cluster.leftovers import describe
-from e2e.cluster.marks import cgroup_roots
+from e2e.cluster.layout import MAX_CLUSTERS, Place
+from e2e.cluster.leftovers import traces
+from e2e.cluster.marks import cgroup_roots, marked_processes
 from e2e.cluster.network import overlapping_route
 
 ELSE = "or use a cluster that you have: KUBECONFIG=… USE_EXISTING_CLUSTER=1"
@@ -22,6 +22,7 @@ PACKAGES = {
     "hostname": "hostname",
 }  # fmt: skip
 CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
+IP_FREEBIND = 15  # of linux/in.h: binds to an address that is not there yet
 SPACE_BYTES = 4 << 30  # two nodes with the images of the behaviours take half of it
 
 
@@ -55,20 +56,16 @@ def check_machine() -> None:
         raise UnfitMachineError(f"no namespaces can be made ({tried.stderr.strip()}): give root CAP_SYS_ADMIN, {ELSE}")
 
 
-def check_room(directory: Path, api_port: int) -> None:
-    """See to it that nothing is in the way of a new cluster.
+def find_room(directory: Path, api_port: int) -> Place:
+    """What a new cluster can have of the machine, beside other clusters.
 
     Raises:
-        LeftoverError: an old one is.
+        LeftoverError: an old one is in the way.
         UnfitMachineError: the port, the networks or the disk are taken.
     """
-    if found := describe():
-        raise LeftoverError(f"a cluster is there already ({'; '.join(found)}): make cluster-down")
-    if route := overlapping_route():
-        raise UnfitMachineError(
-            f"this machine has a route to {route}, which the cluster would take "
-            f"({NODES_NETWORK} and the two after it): remove it, {ELSE}"
-        )
+    if found := traces(directory):
+        raise LeftoverError(f"a cluster is there already ({found}): make cluster-down")
+    place = _free_place()
     there = next(folder for folder in (directory, *directory.parents) if folder.exists())
     if (free := shutil.disk_usage(there).free) < SPACE_BYTES:
         raise UnfitMachineError(
@@ -77,12 +74,28 @@ def check_room(directory: Path, api_port: int) -> None:
         )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         try:
-            probe.bind(("0.0.0.0", api_port))
+            probe.bind((str(place.host), api_port))
         except OSError as error:
             raise UnfitMachineError(
                 f"port {api_port} is taken ({error.strerror}): choose another with --port"
             ) from error
+    return place
+
+
+def _free_place() -> Place:
+    """The first whose number no running cluster has, and whose networks lead nowhere yet."""
+    running = {one.number for one in marked_processes()}
+    refused = []
+    for place in map(Place, range(MAX_CLUSTERS)):
+        if place.number in running:
+            refused.append(f"{place.nodes} is another cluster's")
+        elif route := overlapping_route(place):
+            refused.append(f"{place.nodes} or one of the two after it has a route already: {route}")
+        else:
+            return place
+    raise UnfitMachineError(f"no networks for another cluster ({'; '.join(refused)}): end one, {ELSE}")
 
 
 def _controllers() -> set[str]:

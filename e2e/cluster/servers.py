@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.authority import Certificate
-from e2e.cluster.layout import DOMAIN, HOST_ADDRESS, PODS_NETWORK, SERVICES_NETWORK, Layout
+from e2e.cluster.layout import DOMAIN, Layout
 
 NODE_GRACE_SECONDS = 20
 CONTROLLERS_USER = "system:kube-controller-manager"
@@ -45,8 +45,8 @@ def api_server_command(layout: Layout, etcd_port: int, identity: Identity) -> li
     return [
         str(layout.programs / "kube-apiserver"),
         f"--etcd-servers=http://127.0.0.1:{etcd_port}",
-        f"--bind-address={HOST_ADDRESS}",
-        f"--advertise-address={HOST_ADDRESS}",
+        f"--bind-address={layout.place.host}",
+        f"--advertise-address={layout.place.host}",
         f"--secure-port={layout.api_port}",
         f"--tls-cert-file={identity.server.certificate}",
         f"--tls-private-key-file={identity.server.key}",
@@ -61,7 +61,7 @@ def api_server_command(layout: Layout, etcd_port: int, identity: Identity) -> li
         f"--service-account-issuer=https://kubernetes.default.svc.{DOMAIN}",
         f"--service-account-key-file={identity.signing_key}",
         f"--service-account-signing-key-file={identity.signing_key}",
-        f"--service-cluster-ip-range={SERVICES_NETWORK}",
+        f"--service-cluster-ip-range={layout.place.services}",
         # no kube-proxy runs beside it: it calls webhooks' and aggregated APIs' pods, to which this machine has routes
         "--enable-aggregator-routing=true",
         f"--requestheader-client-ca-file={identity.authority}",
@@ -84,7 +84,7 @@ def controller_manager_command(layout: Layout, identity: Identity) -> list[str]:
         f"--service-account-private-key-file={identity.signing_key}",
         f"--root-ca-file={identity.authority}",
         "--use-service-account-credentials=true",
-        f"--cluster-cidr={PODS_NETWORK}",
+        f"--cluster-cidr={layout.place.pods}",
         "--leader-elect=false",
         "--secure-port=0",
         "--kube-api-qps=200",

@@ -40,6 +40,7 @@ def always(value: T) -> Since[T]:
 LOAD_FAILURE = Since({(0,): (400, "BadRequestError"), (0, 18): (500, "InternalServerError")})
 FLAT_ERRORS = Since({(0,): True, (0, 10): False})
 LOAD_INPLACE = Since({(0,): False, (0, 16): True})
+INPLACE_IS_STICKY = Since({(0,): True, (0, 33): False})
 BASE_NAME = Since({(0,): "unreachable", (0, 10): "takes over", (0, 32): "refused"})
 LOADS_LOCKED = Since({(0,): False, (0, 10): True})
 MASKS_PATHS = Since({(0,): False, (0, 28): True})
@@ -48,6 +49,7 @@ NOT_FOUND_PREFIX = Since({(0,): "Call to add_lora method failed: ", (0, 18): ""}
 KILLING_REQUEST = Since(
     {(0,): (500, "Internal Server Error"), (0, 16): (200, "InternalServerError"), (0, 18): (500, "InternalServerError")}
 )
+DEATH_IS_NAMED = Since({(0,): True, (0, 33): False})  # "EngineCore encountered an issue" to whoever asked
 CLOSES_AFTER_LOAD_FAILURE = Since({(0,): False, (0, 18): True, (0, 25): False})
 NAN_LOGPROBS = Since({(0,): 500, (0, 18): 400})
 OPEN_ADAPTERS = Since({(0,): False, (0, 12): True})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from .case import Server
-from .target import BASE, KEY
+from .frontend import Frontend
+from .target import ADAPTERS, BASE, KEY
 
 _COMMON = [
     "--served-model-name", BASE, "--enforce-eager", "--max-model-len", "512", "--dtype", "float32",
@@ -24,3 +27,12 @@ ENVIRONMENT: dict[Server, dict[str, str]] = {
     Server.NOT_UPDATABLE: {},
     Server.WITHOUT_LORA: _UPDATING,
 }
+_RUST = {
+    "VLLM_USE_RUST_FRONTEND": "1",
+    "VLLM_RUNTIME_LORA_ALLOWED_PATH_PREFIXES": f"{ADAPTERS}:{tempfile.gettempdir()}",
+}
+
+
+def environment_of(server: Server, frontend: Frontend) -> dict[str, str]:
+    """The environment of a kind of server with that frontend."""
+    return {**ENVIRONMENT[server], **(_RUST if frontend is Frontend.RUST else {})}

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from .case import Server
+from .frontend import Frontend
 from .target import KEY, Launch, Target
 
 
@@ -20,6 +21,7 @@ async def target(
     server: Server,
     *,
     is_real: bool,
+    frontend: Frontend = Frontend.PYTHON,
     exit_code: Callable[[], Awaitable[int]] | None = None,
     restart: Callable[[], Awaitable[str]] | None = None,
     launch: Launch | None = None,
@@ -36,6 +38,7 @@ async def target(
                 session=session,
                 scratch=Path(scratch),
                 is_real=is_real,
+                frontend=frontend,
                 key=KEY if server is Server.KEYED else None,
                 exit_code=exit_code,
                 restart=restart,

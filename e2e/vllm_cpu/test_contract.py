@@ -15,13 +15,15 @@ import pytest
 
 from e2e.contract.case import Case, Place, Server
 from e2e.contract.cases import all_cases
-from e2e.contract.flavours import ARGUMENTS, ENVIRONMENT
+from e2e.contract.flavours import ARGUMENTS, environment_of
+from e2e.contract.frontend import Frontend
 from e2e.contract.running import target
 from e2e.controlplane.processes import free_ports
 from e2e.vllm_cpu.server import Server as Process
 from e2e.vllm_cpu.server import environment, serve_command
 
 RELEASE = os.environ.get("LORA_OPERATOR_VLLM_RELEASE", "0.32.0")
+FRONTEND = Frontend(os.environ.get("LORA_OPERATOR_VLLM_FRONTEND", Frontend.PYTHON))
 
 
 class Servers:
@@ -35,7 +37,7 @@ class Servers:
         """A healthy server of that kind."""
         if self._kind is not kind or self._process is None:
             self.stop()
-            self._process = Process(RELEASE, ARGUMENTS[kind], ENVIRONMENT[kind])
+            self._process = Process(RELEASE, ARGUMENTS[kind], environment_of(kind, FRONTEND))
             self._process.start()
             self._process.wait_healthy()
             self._kind = kind
@@ -63,7 +65,7 @@ async def _launch(arguments: Sequence[str], extra: Mapping[str, str]) -> tuple[i
         finished = await asyncio.to_thread(
             subprocess.run,
             command,
-            env=environment(extra),
+            env=environment(RELEASE, extra),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -74,11 +76,11 @@ async def _launch(arguments: Sequence[str], extra: Mapping[str, str]) -> tuple[i
     return finished.returncode, finished.stdout
 
 
-@pytest.mark.parametrize("case", all_cases(), ids=str)
+@pytest.mark.parametrize("case", all_cases(FRONTEND), ids=str)
 async def test_vllm_keeps_the_contract(case: Case, servers: Servers) -> None:
     if case.server is Server.NONE:
         servers.stop()
-        async with target("", RELEASE, case.server, is_real=True, launch=_launch) as nowhere:
+        async with target("", RELEASE, case.server, frontend=FRONTEND, is_real=True, launch=_launch) as nowhere:
             await case.body(nowhere)
         return
     process = await asyncio.to_thread(servers.running, case.server)
@@ -88,7 +90,13 @@ async def test_vllm_keeps_the_contract(case: Case, servers: Servers) -> None:
         return (await asyncio.to_thread(servers.running, case.server)).url
 
     async with target(
-        process.url, RELEASE, case.server, is_real=True, exit_code=process.wait_exited, restart=restart
+        process.url,
+        RELEASE,
+        case.server,
+        frontend=FRONTEND,
+        is_real=True,
+        exit_code=process.wait_exited,
+        restart=restart,
     ) as real:
         try:
             await case.body(real)

@@ -29,8 +29,9 @@ _SPOILED_BY_NAN = 3  # seen: the next two requests, sometimes more
 class EngineDead(Exception):
     """The engine has died; the process is about to end."""
 
-    def __init__(self) -> None:
-        super().__init__("EngineCore encountered an issue. See stack trace (above) for the root cause.")
+    def __init__(self, *, named: bool = True) -> None:
+        named_so = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+        super().__init__(named_so if named else "The server had an error while processing your request.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,12 @@ class EngineCore:
             self._raise_if_dead()
             await self._read(lora)
 
+    async def remove_lora(self, lora: LoadedAdapter) -> bool:
+        """Drop the adapter; False where it is not resident. Raises EngineDead."""
+        async with self._step:
+            self._raise_if_dead()
+            return self.resident.pop(lora.id, None) is not None
+
     @asynccontextmanager
     async def serving(self, lora: LoadedAdapter | None, prompt: str) -> AsyncIterator[Computed]:
         """Take part in the batch: wait for a slot, be resident, and hold both until the block ends.
@@ -148,9 +155,12 @@ class EngineCore:
         self.died.set()
         self._wake()
 
+    def _dead(self) -> EngineDead:
+        return EngineDead(named=self.settings.release.death_is_named)
+
     def _raise_if_dead(self) -> None:
         if self.died.is_set():
-            raise EngineDead
+            raise self._dead()
 
     async def _enter(self, lora: LoadedAdapter | None, label: str) -> None:
         # No fairness: whoever finds a slot takes it, and requests of an adapter that runs join it at once.
@@ -194,7 +204,7 @@ class EngineCore:
 
     async def _resident_weights(self, lora: LoadedAdapter) -> Weights:
         weights = self.resident.get(lora.id)
-        if weights is not None and not lora.inplace:
+        if weights is not None and not (lora.inplace and self.settings.release.inplace_is_sticky):
             self.resident.move_to_end(lora.id)
             return weights
         try:
@@ -202,7 +212,7 @@ class EngineCore:
         except (AdapterNotFound, LoadRefused, OSError) as exc:
             self.journal.note("engine died", name=lora.name, path=lora.path, error=str(exc))
             self.die()
-            raise EngineDead from exc
+            raise self._dead() from exc
 
     async def _read(self, lora: LoadedAdapter) -> Weights:
         await asyncio.sleep(self.settings.load_seconds)

@@ -1,6 +1,6 @@
 """What a release of vLLM does differently from others, as far as a client can see it.
 
-Recorded against running servers (0.12, 0.16, 0.28, 0.30, 0.31, 0.32) and read in the source of 0.8.5, 0.10.2,
+Recorded against running servers (0.12, 0.16, 0.28, 0.30 to 0.33) and read in the source of 0.8.5, 0.10.2,
 0.18.0, 0.20.2 and 0.25.1. A release in between behaves like the newest of these that is not newer than it.
 """
 
@@ -32,6 +32,8 @@ class Release:
     death_type: str
     nan_logprobs_status: int  # of an answer whose log probabilities are not numbers
     has_load_inplace: bool
+    inplace_is_sticky: bool  # what was loaded so is read again at every step
+    death_is_named: bool  # whoever asks a dead engine is told so
     load_failure_status: int
     load_failure_type: str
     closes_after_load_failure: bool  # the connection, without saying so: the exception went through the whole server
@@ -83,6 +85,8 @@ def release_traits(release: str) -> Release:
         death_type="InternalServerError" if v >= (0, 16) else "Internal Server Error",
         nan_logprobs_status=400 if v >= (0, 18) else 500,
         has_load_inplace=v >= (0, 16),
+        inplace_is_sticky=v < (0, 33),
+        death_is_named=v < (0, 33),
         load_failure_status=500 if v >= (0, 18) else 400,
         load_failure_type="InternalServerError" if v >= (0, 18) else "BadRequestError",
         closes_after_load_failure=(0, 18) <= v < (0, 25),

@@ -50,7 +50,7 @@ from lora_operator.planning.snapshots import Snapshots
 from lora_operator.process.slices import in_slices
 from lora_operator.status.aggregate import StatusInput, state_name, telling_reason
 from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.inputs import StatusInputs
+from lora_operator.status.inputs import Moment, StatusInputs
 from lora_operator.status.offers import Offers
 from lora_operator.status.pod_endpoints import Endpoints, claims_of
 from lora_operator.status.scaling_events import ScalingEvents
@@ -282,7 +282,7 @@ class Reconciler:
         seen, work = self.observers, self.in_flight
         observed = Observed(
             found.pods, seen.engines.views, seen.cluster.node_labels, seen.sizes.of, self._rules.versioned_names,
-            seen.api_keys.problems, found.leaving,
+            seen.api_keys.problems, found.leaving, self.actors.files.agents.disks.of,
         )  # fmt: skip
         return self._snapshots.take(desired, observed, work.ledger, work.failures, now)
 
@@ -312,7 +312,7 @@ class Reconciler:
         """What LoraAdapters' status and pods' LoraEndpoints should say, offered to those who write them."""
         seen, work = self.observers, self.in_flight
         views, held = seen.engines.views, seen.holdings.of
-        self._states.update(desired, snapshot, plan, pods, views, work.ledger, work.failures)
+        self._states.update(Moment(desired, snapshot, plan, pods, views, work.ledger, work.failures))
         inputs = {key: self._states.of(resource) async for key, resource in in_slices(desired.resources.items())}
         inputs |= self._states.departing(desired, held)
         if self._states.reasons.unfinished:
@@ -364,11 +364,10 @@ class Reconciler:
         pauses += [] if gate is None else [gate - time.monotonic()]
         return max(min(pauses), 0.0) if pauses else None
 
-    def yields_to_loads(self) -> bool:
-        """Whether the next cycle may wait for loads that are under way: nothing in the last plan waits for one."""
-        if self.last is None or self.last.plan.waiting:
-            return False
-        return any(effect.is_load for effect in self.in_flight.ledger.loads())
+    def yields_to_effects(self) -> bool:
+        """Whether the next cycle may wait for loads and unloads that are under way: nothing in the last plan waits for
+        one."""
+        return self.last is not None and not self.last.plan.waiting and self.in_flight.ledger.goes_on()
 
     def model_loads(self) -> Mapping[str, ModelLoad]:
         """What the last plan expects on the pods of each base model."""

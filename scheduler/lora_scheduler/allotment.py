@@ -106,6 +106,16 @@ class Allotment:
     sound: bool = True  # what was found of it is as it should be, whether it is all or not
 
     @property
+    def complete(self) -> bool:
+        """Whether as many copies are kept as there should be, no more and no less."""
+        return self.missing == 0 if self.everywhere else len(self.kept) == self.wanted
+
+    @property
+    def only_lacks(self) -> bool:
+        """Whether fewer copies are kept than there should be, and all of those are missed."""
+        return not self.everywhere and len(self.kept) < self.wanted == self.needed
+
+    @property
     def missing(self) -> int:
         """How many copies have no place. For AllPods: ready pods that match and do not get one, or 1 if there are none
         at all: an adapter that is nowhere is never complete."""
@@ -174,7 +184,7 @@ class Allotment:
         """Count a kept copy of which nothing is there yet on another pod instead."""
         del self.kept[copy.ledger.key]
         copy.ledger.release(copy)
-        copy.ledger = ledger
+        copy.ledger, copy.at_hand = ledger, False
         self.keep(copy)
 
     def cancel(self, copy: Copy) -> None:

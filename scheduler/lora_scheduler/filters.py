@@ -88,6 +88,9 @@ def within_budget(adapter: Adapter, ledger: PodLedger) -> Refusal | None:
     limit = ledger.byte_limit
     if adapter.bytes <= limit:
         return None
+    if ledger.disk_is_tight:
+        message = f"its files take {size(adapter.bytes)}, the whole disk budget of the pod's agent is {size(limit)}"
+        return Refusal(ledger.key, Reason.NOT_ENOUGH_DISK, message)
     message = f"needs {size(adapter.bytes)}, the pod's whole budget is {size(limit)}"
     return Refusal(ledger.key, Reason.EXCEEDS_POD_MEMORY, message)
 
@@ -152,6 +155,9 @@ def room_refusal(adapter: Adapter, ledger: PodLedger, own: Copy | None = None) -
     if size_over > 0:
         free = max(ledger.byte_limit - ledger.later_bytes + (own.bytes if own else 0), 0)
         message = f"needs {size(adapter.bytes)}, {size(free)} of {size(ledger.byte_limit)} is free"
+        if ledger.disk_is_tight:
+            message = f"{message} on the disk of the pod's agent, where the files of what is loaded have to stay"
+            return Refusal(ledger.key, Reason.NOT_ENOUGH_DISK, message)
         return Refusal(ledger.key, Reason.NOT_ENOUGH_MEMORY, message)
     return None
 

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment, Group, Order, share_of
 from lora_scheduler.crowding import Crowding
+from lora_scheduler.disks import Disks
 from lora_scheduler.failing import Failing
 from lora_scheduler.finding import Copies, copies_on, enter_found, order_of
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
@@ -56,6 +57,7 @@ class Fleet:
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
         self._crowding = Crowding()
         self.failing = Failing()
+        self.disks = Disks()
         self._priorities: Counter[int] = Counter()
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
@@ -67,6 +69,9 @@ class Fleet:
     @property
     def lowest_priority(self) -> int:
         return min(self._priorities, default=0)
+
+    def ledger(self, pod: str) -> PodLedger:
+        return self._ledgers[pod]
 
     @property
     def following(self) -> Collection[str]:
@@ -224,10 +229,10 @@ class Fleet:
         """Whether an account is at rest: what is there is as it should be, and all else can begin to load."""
         self._crowding.note(allotment)
         self.waiting.discard(allotment.adapter.key)
-        complete = _is_complete(allotment)
+        complete = allotment.complete
         if (
             allotment.sound
-            and (complete or _only_lacks(allotment))
+            and (complete or allotment.only_lacks)
             and all(copy.starts or copy.current is not None for copy in allotment.kept.values())
         ):
             if not complete:
@@ -245,6 +250,7 @@ class Fleet:
         """A new or changed pod; the adapters whose accounts that touches."""
         ledger = self._ledgers.get(pod.key)
         self.failing.note(None if ledger is None else ledger.pod, pod)
+        self.disks.note(None if ledger is None else ledger.pod, pod)
         if ledger is None:
             ledger = self._ledgers[pod.key] = PodLedger(pod)
             self._note_target(ledger)
@@ -259,13 +265,16 @@ class Fleet:
             touched |= self._groups.add(ledger)
         before, after = copies_on(old), copies_on(pod)
         changed = self._index(pod.key, before, after)
-        return touched | (changed if replace(old, residents=pod.residents) == pod else before.keys() | after.keys())
+        # which files are on its disk says nothing about what is loaded
+        same = replace(old, residents=pod.residents, stored=pod.stored) == pod
+        return touched | (changed if same else before.keys() | after.keys())
 
     def _remove_pod(self, ledger: PodLedger) -> set[str]:
         del self._ledgers[ledger.key]
         remove(self.pods, ledger)
         self.targets.discard(ledger.key)
         self.failing.note(ledger.pod, None)
+        self.disks.note(ledger.pod, None)
         return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {}) | ledger.held.keys()
 
     def _note_target(self, ledger: PodLedger) -> None:
@@ -381,16 +390,8 @@ class Fleet:
                 and not enter_found(allotment, self._ledgers[pod], found[pod])
             ):
                 return False
+        if len(allotment.kept) > wanted and not allotment.everywhere:
+            return False  # a copy is back, and a place may be held for another one in its stead
         allotment.there = bool(found)
         self.holding.ask(allotment)
         return True
-
-
-def _is_complete(allotment: Allotment) -> bool:
-    """Whether as many copies are kept as there should be, no more and no less."""
-    return allotment.missing == 0 if allotment.everywhere else len(allotment.kept) == allotment.wanted
-
-
-def _only_lacks(allotment: Allotment) -> bool:
-    """Whether fewer copies are kept than there should be, and all of those are missed."""
-    return not allotment.everywhere and len(allotment.kept) < allotment.wanted == allotment.needed

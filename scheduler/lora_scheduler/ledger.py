@@ -28,7 +28,7 @@ class Copy:
     the copy takes in the end. `settled` is set once the plan says how the wanted version gets there, `begun` where
     this is a load with which nothing is replaced, to a place that is not held on to. `starts` while its load takes room
     on the pod, though nothing of it is there; `entry` is where `listed` has it if that load goes on being in one plan
-    after the other.
+    after the other. `at_hand` is set where the pod was chosen since it has the files.
     """
 
     adapter: Adapter
@@ -43,6 +43,7 @@ class Copy:
     starts: bool = False
     entry: Entry | None = None
     listed: Starting | None = None
+    at_hand: bool = False
 
     @property
     def residents(self) -> tuple[Resident, ...]:
@@ -74,9 +75,9 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_below", "_foreign", "_namesakes", "answers", "bounds", "byte_limit", "copies", "counts", "domains",
-        "foreign_names", "held", "key", "keys_there", "largest", "later_bytes", "later_slots", "load", "lowest",
-        "names", "names_there", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "_below", "_foreign", "_namesakes", "answers", "bounds", "byte_limit", "copies", "counts", "disk_is_tight",
+        "domains", "foreign_names", "held", "key", "keys_there", "largest", "later_bytes", "later_slots", "load",
+        "lowest", "names", "names_there", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -104,7 +105,6 @@ class PodLedger:
         declares_nonsense = pod.not_ready is not None and pod.not_ready[0] is Reason.INVALID_POD_LIMITS
         self.answers = self.sends or (self.counts and declares_nonsense)
         self.target = self.sends and has_valid_limits(pod)  # may get loads
-        self.byte_limit = UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
         self.slot_limit = pod.host_slots
         residents = pod.residents
         starting = [copy.adapter.bytes for copy in self.copies.values() if copy.starts]
@@ -114,6 +114,10 @@ class PodLedger:
         self.keys_there = frozenset([resident.adapter for resident in residents])
         foreign = [resident for resident in residents if not resident.owned]
         self.foreign_names = frozenset([resident.name for resident in foreign])
+        memory = UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
+        # what somebody else has loaded came from elsewhere
+        disk = UNLIMITED if pod.disk_bytes is None else pod.disk_bytes + sum([resident.bytes for resident in foreign])
+        self.byte_limit, self.disk_is_tight = min(memory, disk), disk < memory
         staying = [resident.bytes for resident in foreign if resident.state is not ResidentState.UNLOADING]
         slots, size = len(staying), sum(staying)
         self.later_slots += slots - self._foreign[0]

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     INVALID_POD_LIMITS = "InvalidPodLimits"
     # the pod is full, and nobody there has to make room
     NOT_ENOUGH_MEMORY = "NotEnoughMemory"
+    NOT_ENOUGH_DISK = "NotEnoughDisk"  # for the files of all that is loaded there
     NO_FREE_SLOT = "NoFreeSlot"
     # it will fit as soon as others have left
     WAITING_FOR_ROOM = "WaitingForRoom"
@@ -175,7 +176,9 @@ class Pod:
     which a load has failed here a while ago for a reason that passes and says nothing of the version (files that could
     not be brought): for these nobody has to make room yet, see Places.failed. `side_by_side` names the adapters
     whose next version gets an engine name of its own on this pod, so that it can be loaded beside the old one; all
-    others must be unloaded first, as an engine refuses a name that it already lists.
+    others must be unloaded first, as an engine refuses a name that it already lists. `stored` has (name, version) of
+    the adapters whose files are on the pod's disk, loaded or not: there a load has nothing to fetch. `disk_bytes` is
+    what that disk may hold, as the files of what is loaded have to stay; None: nothing is known of it.
     """
 
     key: str
@@ -196,6 +199,8 @@ class Pod:
     excluded: Mapping[str, tuple[Reason, str]] = field(default_factory=lambda: MappingProxyType({}))
     side_by_side: frozenset[str] = frozenset()
     failed_lately: frozenset[str] = frozenset()
+    stored: frozenset[tuple[str, str]] = frozenset()
+    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from lora_scheduler import preemption
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.at_hand import AtHand
 from lora_scheduler.board import Board, options
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import YIELDING, UnloadCause
@@ -28,15 +29,18 @@ def grow(allotment: Allotment) -> None:
 
 
 def fill(
-    allotment: Allotment, wanted: int, allotments: Mapping[str, Allotment], board: Board, reach: int | None = None
-) -> None:
-    """Give the adapter so many copies, as far as there is room: free, or of those below the priority `reach`."""
+    allotment: Allotment, wanted: int, at_hand: AtHand, allotments: Mapping[str, Allotment], board: Board,
+    reach: int | None = None,
+) -> None:  # fmt: skip
+    """Give the adapter so many copies, as far as there is room: free, or of those below the priority `reach`. Rather
+    where its files are, if that takes away nothing that is used."""
     if allotment.everywhere:
         pending = allotment.pending
         for pod in options(allotment):
             if pod.fits_later(allotment.bytes_on(pod.key), pending.get(pod.key)):
                 allot(allotment, pod)
     else:
+        _place_at_hand(allotment, wanted, at_hand, allotments, board, clear=reach is not None)
         _place(allotment, wanted, board)
     if reach is not None:
         _preempt(allotment, wanted, reach, allotments, board)
@@ -59,6 +63,28 @@ def _place(allotment: Allotment, wanted: int, board: Board) -> None:
         allot(allotment, chosen)
 
 
+def _place_at_hand(
+    allotment: Allotment, wanted: int, at_hand: AtHand, allotments: Mapping[str, Allotment], board: Board, *,
+    clear: bool,
+) -> None:  # fmt: skip
+    while len(allotment.kept) < wanted:
+        chosen = at_hand.choose(allotment, board, clear=clear)
+        if chosen is None:
+            break
+        _make_room(allotment, chosen, YIELDING, allotments)
+        allot(allotment, chosen).at_hand = True
+        board.note(chosen)
+
+
+def _make_room(allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment]) -> None:
+    """Take from those below this priority what a copy on the pod lacks; that they have enough was asked before."""
+    slots, size = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
+    if slots > 0 or size > 0:
+        weaker = preemption.weaker(ledger, reach, allotments)
+        for copy in preemption.victims(weaker, slots, size, allotments):
+            allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, allotment.adapter.key)
+
+
 def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
     """Give the adapter a place on the pod, counting on a copy that is there already if one is."""
     adapter, key = allotment.adapter, ledger.key
@@ -78,7 +104,6 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
     """Up to so many copies, in the room of those below this priority."""
     if not _lacks(allotment, wanted):
         return
-    adapter = allotment.adapter
     prices = _prices(allotment, board.below(allotment, reach, allotments), reach, allotments, board)
     while prices and _lacks(allotment, wanted):
         lowest = min([price for _, price in prices.values()])
@@ -90,10 +115,7 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
             if price is not None:
                 prices[ledger.key] = ledger, price
             continue
-        needed = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
-        weaker = preemption.weaker(ledger, reach, allotments)
-        for copy in preemption.victims(weaker, *needed, allotments):
-            allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, adapter.key)
+        _make_room(allotment, ledger, reach, allotments)
         allot(allotment, ledger)
         board.note(ledger)
 

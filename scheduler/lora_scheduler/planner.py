@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lora_scheduler.allotment import Allotment
+from lora_scheduler.at_hand import AtHand
 from lora_scheduler.balance.evening import even_out
 from lora_scheduler.balance.moving import move
 from lora_scheduler.balance.packing import pack
@@ -105,12 +106,13 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     for ledger in fleet.overfull():
         relieve(ledger, allotments)
     rank_by_worth(fleet.active, fleet.pods)
+    at_hand = AtHand(fleet)
     further: list[Allotment] = []  # who has a first replica, and gets others once all of that priority have had a turn
 
     def serve(one: Allotment, wanted: int) -> None:
         # what has failed, and serves nowhere, has the room that nobody uses
         up_to = YIELDING if fleet.failing.has(one) else reach(one.adapter)
-        fill(one, wanted, allotments, board, up_to if spare or up_to > lowest_priority else None)
+        fill(one, wanted, at_hand, allotments, board, up_to if spare or up_to > lowest_priority else None)
         start(one, fleet, steps)
 
     for turn in fleet.in_turn(lowest_priority):
@@ -138,10 +140,10 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     worked = fleet.worked()
     for allotment in worked:
         if not allotment.kept and not allotment.moving and not allotment.everywhere:
-            fill(allotment, min(allotment.needed, 1), allotments, board)  # first replicas before second ones
+            fill(allotment, min(allotment.needed, 1), at_hand, allotments, board)  # first replicas before second ones
     for allotment in worked:
         if (allotment.missing > 0 or len(allotment.kept) < allotment.wanted) and not allotment.moving:
-            fill(allotment, allotment.needed, allotments, board)
+            fill(allotment, allotment.needed, at_hand, allotments, board)
             if not allotment.everywhere:
                 follow_demand(allotment, allotments, board, preempt=lowest_priority < YIELDING)
             start(allotment, fleet, steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import DECLARED, LOADABLE, PRESENT, first_refusal, loadable, room_refusal
 from lora_scheduler.fleet import Fleet
@@ -9,11 +11,15 @@ from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import Reason, Refusal, ResidentState
 from lora_scheduler.steps import Steps
 
+FILES_THERE = "; its files are on the pod's disk"
+
 
 def reasons(allotment: Allotment, fleet: Fleet, steps: Steps) -> tuple[Refusal, ...]:
     """One refusal per pod, by pod."""
     waiting = steps.obstacles(allotment.adapter.key)
-    return tuple(_reason(allotment, ledger, waiting.get(ledger.key)) for ledger in fleet.pods)
+    holders = next(fleet.disks.nearest(allotment.adapter), ())
+    found = (_reason(allotment, ledger, waiting.get(ledger.key)) for ledger in fleet.pods)
+    return tuple(replace(one, message=one.message + FILES_THERE) if one.pod in holders else one for one in found)
 
 
 def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) -> Refusal:

@@ -258,9 +258,9 @@ def test_notices_that_the_weights_shrink_while_they_are_read(tmp_path: Path, mon
     folder = write_adapter(tmp_path)
     real = inspection_module.pair_up
 
-    def meddled(tensors: object) -> object:
+    def meddled(*read: object) -> object:
         os.truncate(folder / "adapter_model.safetensors", 900)
-        return real(tensors)  # type: ignore[arg-type]
+        return real(*read)  # type: ignore[arg-type]
 
     monkeypatch.setattr(inspection_module, "pair_up", meddled)
     assert refusal(folder).reason is RefusedReason.FILE_CHANGED

@@ -46,7 +46,7 @@ from tests.artifacts.written_adapter import BASE, config_of, write_adapter
         ("layer_replication", [[0, 1], [0, 1]], RefusedReason.FEATURE_UNSUPPORTED),
         ("use_qalora", True, RefusedReason.FEATURE_UNSUPPORTED),
         ("trainable_token_indices", [1], RefusedReason.FEATURE_UNSUPPORTED),
-        ("target_parameters", ["experts.down_proj"], RefusedReason.FEATURE_UNSUPPORTED),
+        ("target_parameters", ["router.table"], RefusedReason.FEATURE_UNSUPPORTED),
         ("use_something_new", True, RefusedReason.FEATURE_UNSUPPORTED),
         ("target_modules", ..., RefusedReason.TARGETS_UNSUPPORTED),
         ("target_modules", [], RefusedReason.TARGETS_UNSUPPORTED),

@@ -23,7 +23,7 @@ def cases(name: str, label: str) -> list[Any]:
 
 def shapes_of(case: dict[str, Any]) -> dict[str, Shape]:
     prefix, ending = case.get("prefix", "base_model.model."), case.get("ending", ".weight")
-    shapes: dict[str, Shape] = {}
+    shapes: dict[str, Shape] = {prefix + name: tuple(shape) for name, shape in case.get("whole", {}).items()}
     for template, (inputs, outputs, *rank) in case["modules"].items():
         for layer in case.get("layers", range(3)) if "{}" in template else (0,):
             path, r = prefix + template.format(layer), rank[0] if rank else 4

@@ -16,7 +16,7 @@ from e2e.contract.target import ADAPTERS, BASE, HERE
 from lora_operator.artifacts import AdapterRefused, BaseModelShape, Inspection, inspect
 from lora_operator.vllm.quirks import unsupported_features
 
-RELEASES = ("0.8.5", "0.10.2", "0.12.0", "0.16.0", "0.20.2", "0.25.1", "0.28.0", "0.30.0", "0.31.0", "0.32.0")
+RELEASES = ("0.8.5", "0.10.2", "0.12.0", "0.16.0", "0.20.2", "0.25.1", "0.28.0", "0.30.0", "0.31.0", "0.32.0", "0.33.0")
 MAX_RANK = 16
 
 # Folders that vLLM would answer rightly from, and that we refuse nevertheless.
@@ -24,7 +24,6 @@ STRICTER = {
     "pickle-only": "a pickle runs code when it is read",
     "surplus-layers": "layers that the base lacks mean that the adapter is for another base",
     "unknown-setting": "a setting of tomorrow may change the result",
-    "target-parameters": "what an engine makes of LoRA on bare parameters depends on the layer",
     "qalora": "no release is known to honour it",
 }
 

@@ -103,3 +103,20 @@ def test_the_loads_under_way_are_known_without_a_look_at_all_that_goes() -> None
     assert list(ledger.loads()) == [coming], "it may still happen"
     ledger.end(coming)
     assert list(ledger.loads()) == [] and len(ledger) == 3
+
+
+def test_what_goes_on_soon_ends_unless_it_failed_before_or_waits_for_routers() -> None:
+    ledger = Ledger()
+    load = Effect(POD, "a", Stage.FETCHING, "ns/la/a", "v1", 1, 8, LIFE)
+    unload = Effect(POD, "b", Stage.WITHDRAWING, None, "v1", 0, 0, LIFE)
+    assert not ledger.goes_on()
+    ledger.begin(unload)
+    assert not ledger.goes_on()
+    unload.stage = Stage.UNLOADING
+    assert ledger.goes_on()
+    ledger.failed_unloads[LIFE, "b"] = 1
+    assert not ledger.goes_on()
+    ledger.begin(load)
+    assert ledger.goes_on()
+    load.stage = Stage.UNANSWERED
+    assert not ledger.goes_on()

@@ -113,7 +113,7 @@ async def test_a_pod_that_wants_what_is_just_being_brought_early_joins(volume: V
 
 
 async def test_links_that_run_out_are_renewed_once_for_all(volume: Volume, case: Case) -> None:
-    case.store.script.extend([Fault(), Fault(status=403)])
+    case.store.script.extend([Fault(status=403)])
     await asyncio.gather(*(volume.way.bring(a_pod(f"p{number}"), a_wish(case), ignore) for number in range(5)))
     assert volume.locate.asked == 2
     assert is_whole(volume.folder, case.files)

@@ -19,7 +19,7 @@ from tests.docs.pages import PAGES, ROOT, code_of
 
 # of other programs: vLLM, kubectl, helm, docker, pip, the demo; whoever adds one has looked whose it is
 OTHERS = {
-    "--all-extras", "--api-key", "--api-server-count", "--as", "--build-arg", "--cascade",
+    "--all", "--all-extras", "--api-key", "--api-server-count", "--as", "--build-arg", "--cascade",
     "--certificate-identity-regexp", "--certificate-oidc-issuer", "--config", "--create-namespace",
     "--data-parallel-multi-port-external-lb", "--data-parallel-size", "--dir", "--enable-lora", "--extras",
     "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless", "--image", "--install",

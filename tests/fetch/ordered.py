@@ -24,14 +24,14 @@ from tests.artifacts.written_adapter import lora_tensors, safetensors_bytes, wri
 WEIGHTS_URL = "/alpaca/weights"
 SECRET = "s3cr3t-signature"
 CHUNK = 4 << 10
-# Small chunks, and no waiting: what takes seconds in production takes none here. But for servers that stall: what is
+# Small blocks, and no waiting: what takes seconds in production takes none here. But for servers that stall: what is
 # short enough to wait for is no stall on a busy machine.
-LIMITS = Limits(chunk_bytes=CHUNK, block_bytes=1 << 10, backoff_seconds=0.001, backoff_max_seconds=0.01)
+LIMITS = Limits(progress_bytes=CHUNK, block_bytes=1 << 10, backoff_seconds=0.001, backoff_max_seconds=0.01)
 STALL_SECONDS = 0.5
 
 
 def adapter_files(folder: Path, *, rank: int = 64, seed: int = 0) -> dict[str, bytes]:
-    """Config and weights; the weights take eight requests of LIMITS."""
+    """Config and weights; the weights have some eight CHUNKs."""
     numbers = random.Random(seed)
     shapes = lora_tensors(rank=rank)
     # all different, so that a piece in the wrong place is noticed

@@ -8,8 +8,7 @@ from dataclasses import replace
 from e2e.stores.proxy import Fault
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
 from lora_operator.fetch.fetcher import Fetcher
-from lora_operator.fetch.pace import Bandwidth
-from tests.fetch.ordered import CHUNK, LIMITS, SECRET, Case, an_order, sha256
+from tests.fetch.ordered import LIMITS, SECRET, Case, an_order, sha256
 
 
 async def test_brings_all_files_and_nothing_else(case: Case) -> None:
@@ -18,15 +17,10 @@ async def test_brings_all_files_and_nothing_else(case: Case) -> None:
     assert [(file.path, file.sha256) for file in files] == [(n, sha256(case.files[n])) for n in sorted(case.files)]
 
 
-async def test_asks_for_ranges_several_at_a_time_once_it_knows_that_the_server_has_them(case: Case) -> None:
-    case.store.bandwidth = Bandwidth(100_000)
+async def test_asks_for_a_file_in_one_stream(case: Case) -> None:
     await case.fetch()
-    ranges = [seen.range for seen in case.store.seen]
-    size = len(case.files[WEIGHTS_FILE])
-    assert len(ranges) == -(-size // CHUNK) == len(set(ranges)) == 8
-    assert ranges[0] == f"bytes=0-{CHUNK - 1}"
-    assert 2 <= case.store.most_at_once <= LIMITS.connections_per_file
-    assert case.store.sent_bytes == size
+    assert [seen.range for seen in case.store.seen] == ["bytes=0-"]
+    assert case.store.sent_bytes == len(case.files[WEIGHTS_FILE])
 
 
 async def test_takes_the_whole_file_at_once_where_the_server_has_no_ranges(case: Case) -> None:

@@ -14,8 +14,7 @@ import pytest
 from e2e.stores.proxy import Fault
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
 from lora_operator.fetch.partial import Mark, PartialFile, journal_of
-from lora_operator.fetch.transport import DISK_THREADS
-from tests.fetch.ordered import CHUNK, LIMITS, Case, an_order, sha256
+from tests.fetch.ordered import CHUNK, LIMITS, STALL_SECONDS, Case, an_order, sha256
 from tests.fetch.tally import Tally
 
 BLOCK = LIMITS.block_bytes
@@ -31,12 +30,12 @@ async def fetch_and_die(case: Case, after_blocks: int) -> None:
         "from lora_operator.fetch.partial import PartialFile\n"
         "from tests.fetch.ordered import LIMITS\n"
         "into, url, tag, size, digest, left = sys.argv[1:]\n"
-        "write, count = PartialFile.write, [int(left)]\n"
-        "def dying(self, offset, block):\n"
+        "write, count = PartialFile.append, [int(left)]\n"
+        "def dying(self, block):\n"
         "    if not count[0]: os.kill(os.getpid(), 9)\n"
         "    count[0] -= 1\n"
-        "    write(self, offset, block)\n"
-        "PartialFile.write = dying\n"
+        "    write(self, block)\n"
+        "PartialFile.append = dying\n"
         "async def main():\n"
         "    file = FetchFile('adapter_model.safetensors', int(size), digest, link=Link(url, tag=tag))\n"
         "    async with Fetcher(limits=LIMITS) as fetcher:\n"
@@ -57,8 +56,7 @@ async def fetch_and_die(case: Case, after_blocks: int) -> None:
 async def test_a_killed_fetch_is_taken_up_again_where_it_was(case: Case, after_blocks: int) -> None:
     await fetch_and_die(case, after_blocks)
     kept = kept_bytes(case)
-    # each thread may have had a block in hand
-    assert (after_blocks - DISK_THREADS - 1) * BLOCK < kept <= after_blocks * BLOCK
+    assert kept == after_blocks * BLOCK
     tally = Tally()
     await case.fetch(meter=tally)
     assert case.whole
@@ -68,12 +66,13 @@ async def test_a_killed_fetch_is_taken_up_again_where_it_was(case: Case, after_b
 def kept_bytes(case: Case) -> int:
     partial = PartialFile(case.into / WEIGHTS_FILE, Mark(None, sha256(case.files[WEIGHTS_FILE])))
     partial.close()
-    return partial.have.count_bytes
+    return partial.have_bytes
 
 
 async def half_fetched(case: Case) -> int:
     """Leave what a failed fetch leaves; returns how many bytes that is."""
-    case.store.script.extend([Fault(), Fault(), Fault(status=404)])
+    case.store.script.extend([Fault(stall_after=2 * CHUNK), Fault(status=404)])
+    case.limits = replace(LIMITS, stall_seconds=STALL_SECONDS)
     await case.failure()
     case.store.script.clear()
     kept = kept_bytes(case)
@@ -91,7 +90,7 @@ async def test_nothing_is_taken_over_from_another_version(case: Case) -> None:
 
 
 async def test_nothing_is_taken_over_where_the_store_gives_another_tag(case: Case) -> None:
-    case.store.script.extend([Fault(), Fault(status=404)])
+    case.store.script.extend([Fault(cut_after=CHUNK), Fault(status=404)])
     await case.failure(an_order(case.files, case.link, sha256=""))
     case.store.files = dict(case.store.files)
     case.store.sent_bytes = 0
@@ -102,19 +101,19 @@ async def test_nothing_is_taken_over_where_the_store_gives_another_tag(case: Cas
 
 
 async def test_bytes_that_a_power_failure_took_are_fetched_again(case: Case) -> None:
-    kept = await half_fetched(case)
+    await half_fetched(case)
     with (case.into / WEIGHTS_FILE).open("r+b") as file:
-        file.seek(100)
-        file.write(bytes(BLOCK))  # of two blocks
+        file.seek(CHUNK + 100)
+        file.write(bytes(BLOCK))
     tally = Tally()
     await case.fetch(meter=tally)
     assert case.whole
-    assert tally.received_bytes == len(case.files[WEIGHTS_FILE]) - kept + 2 * BLOCK
+    assert tally.received_bytes == len(case.files[WEIGHTS_FILE]) - CHUNK
 
 
 @pytest.mark.parametrize(
     "spoilt",
-    [b"", b"\n", b"{}\n", b'{"size_bytes": "x"}\n', b"[1]\n0 10 20\n", b"\xff\xfe\n" * 9, b"0 1024", b"-5 9 1\n1 2\n"],
+    [b"", b"\n", b"{}\n", b'{"size_bytes": "x"}\n', b"[1]\n0 10 20\n", b"\xff\xfe\n" * 9, b"1024", b"-5 9\n1 2 3\n"],
 )
 async def test_a_spoilt_journal_costs_only_time(case: Case, spoilt: bytes) -> None:
     await half_fetched(case)
@@ -166,6 +165,6 @@ def test_a_file_is_taken_up_only_by_the_version_that_its_marks_prove() -> None:
 
 def test_the_folder_of_a_partial_file_holds_it_and_its_journal(tmp_path: Path) -> None:
     partial = PartialFile(tmp_path / "file", Mark(4, "", "tag"))
-    partial.write(0, b"ab")
+    partial.append(b"ab")
     partial.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".file.parts", "file"]

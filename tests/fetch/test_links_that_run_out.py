@@ -11,8 +11,7 @@ from e2e.stores.proxy import Fault
 from lora_operator.artifacts import WEIGHTS_FILE
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.manifest import FetchManifest, Link
-from lora_operator.fetch.pace import Bandwidth
-from tests.fetch.ordered import LIMITS, SECRET, WEIGHTS_URL, Case, an_order
+from tests.fetch.ordered import CHUNK, LIMITS, SECRET, STALL_SECONDS, WEIGHTS_URL, Case, an_order
 
 
 class Signer:
@@ -37,11 +36,12 @@ class Signer:
         return replace(self.case.link, url=self.case.store.url(WEIGHTS_URL, sig=sig))
 
 
-async def test_asks_once_for_fresh_links_when_several_requests_are_refused(case: Case) -> None:
+async def test_goes_on_with_a_fresh_link_where_the_old_one_broke_off(case: Case) -> None:
     signer = Signer(case)
-    case.store.bandwidth = Bandwidth(150_000)
+    case.store.script.append(Fault(stall_after=CHUNK))
+    case.limits = replace(LIMITS, stall_seconds=STALL_SECONDS)
     task = asyncio.create_task(case.fetch(renew=signer.renew))
-    while len(case.store.seen) < 3:
+    while not case.store.seen:
         case.store.asked.clear()
         await case.store.asked.wait()
     signer.revoke()
@@ -54,7 +54,7 @@ async def test_asks_once_for_fresh_links_when_several_requests_are_refused(case:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 async def test_takes_these_answers_for_an_old_link(case: Case, status: int) -> None:
     signer = Signer(case)
-    case.store.script.extend([Fault(), Fault(status=status)])
+    case.store.script.extend([Fault(cut_after=CHUNK), Fault(status=status)])
     await case.fetch(renew=signer.renew)
     assert case.whole
     assert signer.given == 1
@@ -109,7 +109,6 @@ async def test_passes_on_why_links_cannot_be_renewed(case: Case) -> None:
 
 async def test_headers_of_a_link_do_not_follow_a_redirect_to_another_host(case: Case) -> None:
     link = replace(case.link, headers={"Authorization": f"Bearer {SECRET}"})
-    case.limits = replace(LIMITS, chunk_bytes=1 << 20)
     case.store.script.append(Fault(redirect=case.store.url(WEIGHTS_URL, host="localhost")))
     await case.fetch(an_order(case.files, link))
     assert case.whole
@@ -119,7 +118,6 @@ async def test_headers_of_a_link_do_not_follow_a_redirect_to_another_host(case: 
 
 async def test_headers_of_a_link_follow_a_redirect_on_the_same_host(case: Case) -> None:
     link = replace(case.link, headers={"Authorization": f"Bearer {SECRET}"})
-    case.limits = replace(LIMITS, chunk_bytes=1 << 20)
     case.store.script.append(Fault(redirect=WEIGHTS_URL))
     await case.fetch(an_order(case.files, link))
     assert ["Authorization" in seen.headers for seen in case.store.seen] == [True, True]
@@ -127,7 +125,6 @@ async def test_headers_of_a_link_follow_a_redirect_on_the_same_host(case: Case) 
 
 async def test_follows_five_redirects_and_no_more(case: Case) -> None:
     hops = [Fault(redirect=f"{WEIGHTS_URL}?hop={number}") for number in range(6)]
-    case.limits = replace(LIMITS, chunk_bytes=1 << 20)
     case.store.script.extend(hops[:5])
     await case.fetch()
     assert case.whole

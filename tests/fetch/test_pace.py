@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 
 from lora_operator.fetch.limits import Limits
-from lora_operator.fetch.pace import BURST_SECONDS, Bandwidth, Parallel, backoff_seconds, retry_after_seconds
+from lora_operator.fetch.pace import BURST_SECONDS, Bandwidth, backoff_seconds, retry_after_seconds
 
 
 class Clockwork(asyncio.SelectorEventLoop):
@@ -45,18 +45,6 @@ def test_all_who_take_get_the_bandwidth_together_and_no_more() -> None:
 
 async def test_no_bandwidth_is_no_limit() -> None:
     await Bandwidth(None).take(1 << 60)
-
-
-def test_more_requests_go_out_while_they_go_well_and_half_after_a_failure() -> None:
-    parallel = Parallel(8)
-    for _ in range(20):
-        parallel.went_well()
-    assert parallel.limit == 8
-    limits = []
-    for _ in range(5):
-        parallel.failed()
-        limits.append(parallel.limit)
-    assert limits == [4, 2, 1, 1, 1]
 
 
 def test_waits_twice_as_long_each_time_with_jitter_up_to_a_bound() -> None:

@@ -1,24 +1,37 @@
-"""A pod with nothing but a label gets an agent from the API server, whatever made it; others are left as they are."""
+"""A pod with nothing but a label gets an agent from the API server, whatever made it; others are left as they are.
+
+All of that by the policy, and by the webhook of clusters that have none.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import copy
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.cluster.authority import Authority
 from e2e.controlplane import ControlPlane
+from e2e.controlplane.processes import free_ports
 from e2e.world.world import eventually
 from lora_operator.informers.pod_description import PodDefaults, describe
-from tests.helm.charts import OPERATOR, template
+from lora_operator.injection.webhook import Webhook
+from tests.helm.charts import OPERATOR, container, only, template
 from tests.helm.test_values import DIGEST
 
 pytestmark = pytest.mark.cluster
 
 POLICY = ("--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")
 KINDS = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+INJECTION = {"settings": {"ttl": 3600, "connections": 4}, "caConfigMap": "my-authority"}
 LABEL = {"production-stack.vllm-project/agent": "inject"}
 ENGINE: dict[str, Any] = {
     "name": "vllm",
@@ -34,21 +47,63 @@ def a_pod(*containers: Json, labels: Json | None = None, **metadata: Any) -> Jso
     return {"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": spec}
 
 
-@pytest.fixture(scope="module")
-def plane(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """With the chart's policy for all namespaces, as soon as it works."""
-    if "mutatingadmissionpolicies" not in control_plane.kubectl("api-resources", "-o", "name"):
-        pytest.skip("this cluster has no MutatingAdmissionPolicy")
-    values = {"agentInjection": {"settings": {"ttl": 3600, "connections": 4}, "caConfigMap": "my-authority"}}
-    objects = [
-        one for one in template(OPERATOR, tmp_path_factory.mktemp("values"), values, *POLICY) if one["kind"] in KINDS
-    ]
-    assert len(objects) == 2
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    control_plane.kubectl("apply", "--server-side", "-f", "-", input=text)
-    eventually(lambda: "initContainers" in made(control_plane, a_pod(ENGINE), "default")["spec"], what=("it works",))
-    yield control_plane
-    control_plane.kubectl("delete", "-f", "-", input=text)
+@pytest.fixture(scope="module", params=["policy", "webhook"])
+def plane(
+    request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
+    """With what the chart has for this way, for all namespaces, as soon as it works."""
+    directory = tmp_path_factory.mktemp("values")
+    values = {"agentInjection": {"by": request.param, **INJECTION}}
+    objects = template(OPERATOR, directory, values, *POLICY)
+    with ExitStack() as stack:
+        if request.param == "policy":
+            if "mutatingadmissionpolicies" not in control_plane.kubectl("api-resources", "-o", "name"):
+                pytest.skip("this cluster has no MutatingAdmissionPolicy")
+            objects = [one for one in objects if one["kind"] in KINDS]
+            assert len(objects) == 2
+        else:
+            if control_plane.url.partition("//")[2].partition(":")[0] != "127.0.0.1":
+                pytest.skip("the API server of this cluster does not reach this machine")
+            objects = [stack.enter_context(webhook(objects, directory))]
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        control_plane.kubectl("apply", "--server-side", "-f", "-", input=text)
+        eventually(
+            lambda: "initContainers" in made(control_plane, a_pod(ENGINE), "default")["spec"], what=("it works",)
+        )
+        yield control_plane
+        control_plane.kubectl("delete", "-f", "-", input=text)
+
+
+@contextmanager
+def webhook(objects: list[Json], directory: Path) -> Iterator[Json]:
+    """The operator's webhook on this machine; the chart's configuration with its address instead of the Service."""
+    configuration = only(objects, "MutatingWebhookConfiguration")
+    parts = directory / "injected.json"
+    parts.write_text(only(objects, "ConfigMap", "lora-operator-webhook")["data"]["injected.json"])
+    authority = Authority(directory)
+    pair = authority.issue("webhook", addresses=[IPv4Address("127.0.0.1")])
+    (port,) = free_ports(1)
+    with serving(Webhook("127.0.0.1", port, pair.certificate, pair.key, parts)):
+        bundle = base64.b64encode(authority.certificate.read_bytes()).decode()
+        url = f"https://127.0.0.1:{port}{configuration['webhooks'][0]['clientConfig']['service']['path']}"
+        configuration["webhooks"][0]["clientConfig"] = {"url": url, "caBundle": bundle}
+        yield configuration
+
+
+@contextmanager
+def serving(webhook: Webhook) -> Iterator[None]:
+    """In a thread of its own, as kubectl is waited for here."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        runner = asyncio.run_coroutine_threadsafe(webhook.serve(), loop).result(60)
+        yield
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def made(plane: ControlPlane, pod: Json, namespace: str) -> Json:
@@ -166,9 +221,34 @@ def test_it_is_held_to_the_namespaces_that_are_watched_and_left_out_where_cluste
     assert rule == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a"]}
     assert policy["spec"]["failurePolicy"] == "Ignore"
     assert DIGEST in json.dumps(policy)
-    assert not [one for one in template(OPERATOR, folder, values) if one["kind"] in KINDS]
     beta = template(OPERATOR, folder, values, POLICY[0], POLICY[1].replace("/v1/", "/v1beta1/"))
     versions = {one["apiVersion"] for one in beta if one["kind"] in KINDS}
     assert versions == {"admissionregistration.k8s.io/v1beta1"}
     off = values | {"agentInjection": {"enabled": False}}
     assert not [one for one in template(OPERATOR, folder, off, *POLICY) if one["kind"] in KINDS]
+
+
+def test_clusters_without_the_policy_get_a_webhook_that_is_asked_about_no_other_pods(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("values")
+    objects = template(OPERATOR, folder, {"watchNamespaces": ["team-a"]})
+    assert not [one for one in objects if one["kind"] in KINDS]
+    (hook,) = only(objects, "MutatingWebhookConfiguration")["webhooks"]
+    assert (hook["failurePolicy"], hook["sideEffects"], hook["objectSelector"]) == (
+        "Ignore",
+        "None",
+        {"matchLabels": LABEL},
+    )
+    assert hook["namespaceSelector"]["matchExpressions"][0]["values"] == ["team-a"]
+    secret = only(objects, "Secret", "lora-operator-webhook")
+    assert hook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"]
+    own = {"agentInjection": {"webhook": {"existingSecret": "mine", "caBundle": "YWJj"}}}
+    given = template(OPERATOR, folder, own)
+    assert not [one for one in given if one["kind"] == "Secret" and one["metadata"]["name"] == "lora-operator-webhook"]
+    assert only(given, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]["caBundle"] == "YWJj"
+    for values in ({"by": "policy"}, {"enabled": False}):
+        none = template(OPERATOR, folder, {"agentInjection": values})
+        assert not [one for one in none if one["kind"] in (*KINDS, "MutatingWebhookConfiguration")]
+        operator = container(only(none, "Deployment", "lora-operator"), "operator")
+        assert "--injection-port" not in str(operator)

@@ -14,10 +14,12 @@ from aiohttp import web
 
 from lora_operator.router.api import RouterApi
 from lora_operator.router.freshness import Freshness
+from lora_operator.router.picker import DEFAULT_RULES
 from lora_operator.router.serving import runner_of
 from lora_operator.router.streams import StreamLimits
 from lora_operator.router.ui.fleet import Fleet as FleetView
 from lora_operator.router.usage_recorder import UsageRecorder
+from lora_scheduler.routing import Rules
 from tests.router.fleet import Fleet
 
 Json = dict[str, Any]
@@ -117,14 +119,19 @@ class Reader:
 
 @asynccontextmanager
 async def served(
-    fleet: Fleet, limits: StreamLimits | None = None, *, loaded: bool = True, asking: UsageRecorder | None = None
+    fleet: Fleet,
+    limits: StreamLimits | None = None,
+    *,
+    loaded: bool = True,
+    asking: UsageRecorder | None = None,
+    rules: Rules = DEFAULT_RULES,
 ) -> AsyncIterator[Served]:
     clock = Clock()
     freshness = Freshness(clock)
     if loaded:
         freshness.heard()
         fleet.table.set_loaded()
-    api = RouterApi(fleet.table, freshness, FleetView(fleet.cluster, fleet.table.epoch), limits, asking)
+    api = RouterApi(fleet.table, freshness, FleetView(fleet.cluster, fleet.table.epoch), limits, asking, rules=rules)
     runner = runner_of(api, 1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -164,7 +164,7 @@ async def test_a_question_that_makes_no_sense_is_refused_by_name(path: str, says
         (b"{", "Invalid JSON"),
         (b"\xff\xfe", "Invalid JSON"),
         (b"[]", "the body: "),
-        (b"{}", "adapter: Field required"),
+        (b"{}", "give adapter, or adapters and shared"),
         ({"adapter": ""}, "adapter: "),
         ({"adapter": "a/b"}, "adapter: "),
         ({"adapter": 7}, "adapter: "),

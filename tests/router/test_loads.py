@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from e2e.vllm_sim import Engine, serve
-from lora_operator.router.picker import DEFAULT_POLICY, Picker
+from lora_operator.router.picker import Picker
 from lora_operator.router.serving import Router
 from lora_operator.router.traffic import NO_LOAD, OK, STALE_SECONDS, Ages, Loads, load_of
 from lora_operator.router.traffic_metrics import LoadMetrics
@@ -94,7 +94,7 @@ class Play:
     def pick(self, adapter: str, *avoid: str) -> str:
         entry = self.fleet.table.get(NAMESPACE, adapter)
         assert entry is not None
-        found = self.picker.pick(entry, DEFAULT_POLICY, "", frozenset(avoid))
+        found = self.picker.pick(entry, "", "", frozenset(avoid))
         assert found is not None
         return found.pod
 

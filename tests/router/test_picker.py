@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from lora_operator.router.picker import DEFAULT_POLICY, HASH, NAMES, Picker
+from lora_operator.router.picker import HASH, NAMES, Picker
 from tests.router.fleet import NAMESPACE, Fleet, a_fleet
 
 NOBODY: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ def test_picks_spread_over_the_pods_and_avoid_those_that_are_named() -> None:
     assert entry is not None
     counts: Counter[str] = Counter()
     for _ in range(100):
-        picked = picker.pick(entry, DEFAULT_POLICY, "", NOBODY)
+        picked = picker.pick(entry, "", "", NOBODY)
         assert picked is not None
         counts[picked.pod] += 1
     assert min(counts["vllm-0"], counts["vllm-1"]) >= 45

@@ -158,6 +158,14 @@ class Life(RuleBasedStateMachine):
                 since = self.dice.choice((1, 2, 3)) if idle else None
                 self.world.adapters[key] = replace(adapter, idle_since=since, priority=self.dice.choice((0, 0, 1)))
 
+    @rule(number=st.integers(0, 8), much=st.booleans())
+    def files_come_and_go(self, number: int, much: bool) -> None:
+        pod = self.world.pods.get(f"p{number}")
+        if pod is not None:
+            of = [(one.name, one.version) for _, one in sorted(self.world.adapters.items()) if self.dice.random() < 0.5]
+            budget = self.dice.choice((None, GIB, 3 * GIB))
+            self.world.pods[pod.key] = replace(pod, stored=frozenset(of) if much else frozenset(), disk_bytes=budget)
+
     @rule(factor=st.sampled_from((0.2, 1.1, 5.0)))
     def demand_changes(self, factor: float) -> None:
         for key, adapter in sorted(self.world.adapters.items()):

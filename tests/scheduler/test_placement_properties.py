@@ -6,6 +6,8 @@ single action.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +31,7 @@ from lora_scheduler.filters import DECLARED, LOADABLE, first_refusal, loadable
 from lora_scheduler.groups import selects
 from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import YIELDING
+from tests.scheduler.builders import a_copy
 from tests.scheduler.walks import Walk, shuffled
 from tests.scheduler.world import World
 
@@ -137,7 +140,7 @@ def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -
         assert all(
             not selects(adapter.namespace, adapter.selector, pod)
             or len(pod.residents) > pod.host_slots
-            or sum(resident.bytes for resident in pod.residents) > (pod.memory_bytes or 1 << 62)
+            or not has_bytes_for(pod, pod.residents)
             for pod, _ in serving
         ), f"{adapter.key} loses the last copy that serves"
 
@@ -169,8 +172,14 @@ def could_be_on(adapter: Adapter, pod: Pod) -> bool:
 
 
 def fits(adapter: Adapter, pod: Pod, beside: list[Resident]) -> bool:
-    size = sum(resident.bytes for resident in beside) + adapter.bytes
-    return len(beside) < pod.host_slots and (pod.memory_bytes is None or size <= pod.memory_bytes)
+    return len(beside) < pod.host_slots and has_bytes_for(pod, [*beside, a_copy(adapter)])
+
+
+def has_bytes_for(pod: Pod, residents: Sequence[Resident]) -> bool:
+    """Whether they are within the pod's memory, and those of ours on its disk."""
+    ours = [resident.bytes for resident in residents if resident.owned]
+    within = pod.memory_bytes is None or sum(resident.bytes for resident in residents) <= pod.memory_bytes
+    return within and (pod.disk_bytes is None or sum(ours) <= pod.disk_bytes)
 
 
 def assert_nothing_is_left_over(world: World, made: Plan) -> None:

@@ -345,3 +345,17 @@ def test_loads_that_go_on_waiting_are_placed_anew_by_a_planner_when_a_pod_comes(
     assert loads(held) == [("a", "p1"), ("b", "p1")]
     made = planner.update(pods=[a_pod("p2")])
     assert sorted(pod for _, pod in loads(made)) == ["p1", "p2"]
+
+
+def test_a_copy_that_is_back_takes_the_place_that_was_held_in_its_stead() -> None:
+    twice = an_adapter(replicas=2)
+    pods = [holding(a_pod(key), a_copy(twice)) for key in ("p1", "p2")]
+    planner = Planner(remember=True)
+    planner.update(adapters=[twice], pods=[*pods, a_pod("p3")])
+    assert loads(planner.update(pods=[replace(pods[1], ready=False)])) == [("a", "p3")]
+    held = replace(pods[0], ready=False, held=True)
+    assert loads(planner.update(pods=[held])) == [("a", "p3")]
+    now = planner.snapshot
+    made = planner.update(pods=[pods[1]])
+    assert not made.actions and made.assignments["a"] == ("p1", "p2")
+    assert made == plan(replace(now, pods=(held, pods[1], a_pod("p3"))))

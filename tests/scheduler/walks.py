@@ -60,9 +60,18 @@ def an_arbitrary_pod(dice: random.Random, key: str, **fields: Any) -> Pod:
         "node_labels": dice.choice(({}, *({"topology.kubernetes.io/zone": zone} for zone in ("z1", "z2")))),
         "side_by_side": frozenset(dice.sample(ADAPTERS, dice.choice((0, 0, 2, 6)))),
     }
+    drawn |= some_files(f"{key} {drawn}")
     if len(drawn["side_by_side"]) == 2 and drawn["node"] == "n1":
         drawn["failed_lately"] = frozenset(sorted(drawn["side_by_side"])[:1])
     return a_pod(key, **(drawn | fields))
+
+
+def some_files(seed: str) -> dict[str, Any]:
+    """What is on a disk, by a dice of its own: most pods say nothing of theirs."""
+    dice = random.Random(seed)
+    versions = [(name, version) for name in ADAPTERS for version in VERSIONS]
+    stored = frozenset(dice.sample(versions, dice.choice((0, 0, 4, 9))))
+    return {"stored": stored, "disk_bytes": dice.choice((None, None, 3 * GIB)) if stored else None}
 
 
 class Walk:
@@ -105,6 +114,7 @@ class Walk:
             *(self.somebody_else_unloads,) * 2,
             self.an_orphan_appears,
             self.failures_are_due_again,
+            self.files_come_and_go,
         )
 
     def live(self, steps: int) -> None:
@@ -212,6 +222,10 @@ class Walk:
     def failures_are_due_again(self) -> None:
         for key, pod in self.world.pods.items():
             self.world.pods[key] = replace(pod, excluded={})
+
+    def files_come_and_go(self) -> None:
+        if pod := self._pod():
+            self.world.pods[pod.key] = replace(pod, **some_files(f"{self.dice.random()}"))
 
     def held_pods_are_back(self) -> None:
         for key, pod in self.world.pods.items():

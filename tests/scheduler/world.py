@@ -42,6 +42,8 @@ class World:
         assert len(grown.residents) <= pod.host_slots, f"{load} takes a slot that is not there"
         used = sum(resident.bytes for resident in grown.residents)
         assert pod.memory_bytes is None or used <= pod.memory_bytes, f"{load} takes memory that is not there"
+        ours = sum(resident.bytes for resident in grown.residents if resident.owned)
+        assert pod.disk_bytes is None or ours <= pod.disk_bytes, f"{load} has no room on the disk"
         self.pods[pod.key] = grown
 
     def _begin_unload(self, unload: Unload) -> None:

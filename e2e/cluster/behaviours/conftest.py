@@ -13,7 +13,6 @@ from e2e.cluster.behaviours.installation import ADAPTER, Installation
 from e2e.cluster.behaviours.kube import Kube
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import UnfitMachineError
-from e2e.cluster.layout import Layout
 from e2e.cluster.own_images import build_own_images
 from e2e.cluster.preflight import check_machine
 from e2e.controlplane.existing import existing_kubeconfig
@@ -27,7 +26,7 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
     if kubeconfig := existing_kubeconfig(os.environ):
         yield Kube.existing(kubeconfig, tmp_path_factory.mktemp("existing"))
         return
-    running = Cluster(Layout(DIRECTORY))
+    running = Cluster.there(DIRECTORY)
     parts = running.parts()
     if len(parts) > 4 and all(parts.values()):
         yield Kube.of(running)

@@ -1,4 +1,4 @@
-{{/* A value as an expression of CEL. What begins with = is one already; dyn, as CEL takes no map or list of mixed types. */}}
+{{/* A value as an expression of CEL; dyn, as CEL takes no map or list of mixed types. */}}
 {{- define "cel.literal" -}}
 {{- if kindIs "map" . -}}
 {{- $parts := list }}
@@ -12,8 +12,6 @@
 {{- $parts = append $parts (printf "dyn(%s)" (include "cel.literal" .)) }}
 {{- end -}}
 [ {{- join ", " $parts -}} ]
-{{- else if and (kindIs "string" .) (hasPrefix "=" .) -}}
-{{ trimPrefix "=" . }}
 {{- else if and (kindIs "float64" .) (eq (floor .) .) -}}
 {{ int64 . }}
 {{- else -}}

@@ -1,4 +1,4 @@
-{{/* The agent that is put into pods which ask for it, as a native sidecar. What begins with = is CEL. */}}
+{{/* The agent that is put into pods which ask for it, as a native sidecar. {port} stands for the engine's. */}}
 {{- define "lora-operator.injected-agent" -}}
 {{- with .Values.agentInjection -}}
 name: lora-agent
@@ -10,7 +10,7 @@ args:
 - --root=/adapters
 - --pod=$(POD_NAMESPACE)/$(POD_NAME)
 - --pod-uid=$(POD_UID)
-- ="--engine-port=" + variables.port
+- --engine-port={port}
 - --token-file=/etc/lora-agent/token
 - --cache-bytes={{ .cacheBytes }}
 {{- if and $.Values.hardened (not (hasKey .settings "denyPrivate")) }}
@@ -90,7 +90,33 @@ admissionregistration.k8s.io/v1beta1
 {{- end -}}
 {{- end -}}
 
-{{/* Its volumes. */}}
+{{/* Who puts agents into pods: policy, webhook, or nobody. */}}
+{{- define "lora-operator.injection" -}}
+{{- if .Values.agentInjection.enabled -}}
+{{- $policy := include "lora-operator.mutating-policies" . -}}
+{{- if eq .Values.agentInjection.by "auto" -}}
+{{- ternary "policy" "webhook" (ne $policy "") -}}
+{{- else if or $policy (ne .Values.agentInjection.by "policy") -}}
+{{ .Values.agentInjection.by }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of which pods: what the policy and the webhook are asked about. */}}
+{{- define "lora-operator.injected-pods" -}}
+{{- with .Values.watchNamespaces }}
+namespaceSelector:
+  matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: In
+    values: {{ toJson . }}
+{{- end }}
+objectSelector:
+  matchLabels:
+    production-stack.vllm-project/agent: inject
+{{- end -}}
+
+{{/* Its volumes, that of the adapters first. */}}
 {{- define "lora-operator.injected-volumes" -}}
 {{- with .Values.agentInjection -}}
 volumes:
@@ -106,4 +132,16 @@ volumes:
     name: {{ . }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Both, as JSON for the webhook. */}}
+{{- define "lora-operator.injected" -}}
+{{- $agent := include "lora-operator.injected-agent" . | fromYaml -}}
+{{- $volumes := include "lora-operator.injected-volumes" . | fromYaml -}}
+{{ dict "agent" $agent "volumes" $volumes.volumes | toJson }}
+{{- end -}}
+
+{{/* The name of the webhook's Service, certificate and ConfigMap. */}}
+{{- define "lora-operator.webhook" -}}
+{{ include "lora-operator.name" . }}-webhook
 {{- end -}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeGuard
@@ -32,8 +33,14 @@ _UNSUPPORTED = {
     "arrow_config": "Arrow routing",
     "kasa_config": "KaSA",
     "trainable_token_indices": "trained token embeddings",
-    "target_parameters": "LoRA on bare parameters",
 }
+# What PEFT adapts as bare parameters and engines can place: weights of linear layers, which are named as layers are
+# (run: 0.12 to 0.33), and the two parameters of a layer's fused experts.
+_PARAMETERS = re.compile(
+    r"(?:.+\.)?(?:experts\.(?:gate_up_proj|down_proj)|(?P<linear>[A-Za-z0-9_]+)\.weight)", re.ASCII
+)
+# Modules of classifiers that are stored whole; engines with such a head take them from 0.33 on.
+_HEADS = frozenset({"score", "classifier"})
 _KNOWN_SWITCHES = frozenset({"use_rslora", "use_dora", "use_bdlora", "use_qalora"})
 
 
@@ -43,6 +50,7 @@ class AdapterConfig:
 
     `targets` is None where target_modules is a regular expression or "all-linear". `layers_declared` is true where the
     config itself says that only some modules of the model are adapted, so that absent layers are no mistake.
+    `parameters` are the listed parameters, `heads` the modules that are stored whole.
     """
 
     rank: int
@@ -55,6 +63,8 @@ class AdapterConfig:
     alpha_pattern: Mapping[str, float]
     layers_to_transform: frozenset[int] | None
     layers_declared: bool
+    parameters: tuple[str, ...] = ()
+    heads: frozenset[str] = frozenset()
 
 
 def parse_config(raw: bytes) -> AdapterConfig:
@@ -70,7 +80,8 @@ def parse_config(raw: bytes) -> AdapterConfig:
     alpha = config.get("lora_alpha")
     if not _is_number(alpha):
         _refuse(RefusedReason.CONFIG_INVALID, f"has lora_alpha={_show(alpha)}: it must be a number")
-    targets, regex = _targets(config.get("target_modules"))
+    parameters = _parameters(config.get("target_parameters"))
+    targets, regex = _targets(config.get("target_modules"), optional=bool(parameters))
     transform = _layers_to_transform(config.get("layers_to_transform"))
     rank_pattern = _pattern(config, "rank_pattern")
     for key, value in rank_pattern.items():
@@ -96,6 +107,8 @@ def parse_config(raw: bytes) -> AdapterConfig:
         alpha_pattern={key: float(value) for key, value in alpha_pattern.items()},
         layers_to_transform=transform,
         layers_declared=transform is not None or regex or dotted or bool(config.get("exclude_modules")),
+        parameters=parameters,
+        heads=frozenset(config.get("modules_to_save") or ()),
     )
 
 
@@ -131,10 +144,12 @@ def _refuse_other_methods(config: Mapping[str, Any]) -> None:
         )
     if _switch(config, "lora_bias"):
         _refuse(RefusedReason.BIAS_UNSUPPORTED, "has lora_bias: no engine applies it, train with lora_bias=False")
-    if config.get("modules_to_save"):
+    saved = config.get("modules_to_save")
+    if saved and not (isinstance(saved, list) and all(name in _HEADS for name in saved)):
         _refuse(
             RefusedReason.MODULES_TO_SAVE_UNSUPPORTED,
-            f"has modules_to_save={_show(config['modules_to_save'])}: whole modules are not served, train without them",
+            f"has modules_to_save={_show(saved)}: of whole modules only the head of a classifier is served (score or "
+            "classifier, from vLLM 0.33 on), train without others",
         )
     init = config.get("init_lora_weights", True)
     if init is not None and not isinstance(init, bool):
@@ -163,10 +178,27 @@ def _refuse_other_semantics(config: Mapping[str, Any]) -> None:
             )
 
 
-def _targets(value: object) -> tuple[tuple[str, ...] | None, bool]:
+def _parameters(value: object) -> tuple[str, ...]:
+    if not value:
+        return ()
+    found = []
+    for name in value if isinstance(value, list) else [value]:
+        if not isinstance(name, str) or len(name) > MAX_NAME or not _PARAMETERS.fullmatch(name):
+            _refuse(
+                RefusedReason.FEATURE_UNSUPPORTED,
+                f"has {_show(name)} in target_parameters: engines take weights of linear layers and the experts' "
+                "gate_up_proj and down_proj, train without others",
+            )
+        found.append(name.removesuffix(".weight"))
+    return tuple(found)
+
+
+def _targets(value: object, *, optional: bool) -> tuple[tuple[str, ...] | None, bool]:
     """The listed modules, or None, and whether a regular expression chooses them."""
     if isinstance(value, str) and value:
         return None, value != "all-linear"
+    if value == [] and optional:
+        return (), False
     if not isinstance(value, list) or not value:
         _refuse(RefusedReason.TARGETS_UNSUPPORTED, f"has target_modules={_show(value)}: it must name the modules")
     for target in value:

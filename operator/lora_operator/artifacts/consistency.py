@@ -27,7 +27,8 @@ def check_ranks(config: AdapterConfig, modules: Sequence[Module]) -> frozenset[s
     alphas = first_match(config.alpha_pattern, paths, CONFIG_FILE, "alpha_pattern")
     for module in modules:
         expected = ranks.get(module.path, config.rank)
-        if module.rank != expected:
+        # engines know how many experts there are
+        if module.rank % expected if module.experts else module.rank != expected:
             where = "rank_pattern" if module.path in ranks else "r"
             _refuse(
                 RefusedReason.RANK_MISMATCH,
@@ -39,6 +40,10 @@ def check_ranks(config: AdapterConfig, modules: Sequence[Module]) -> frozenset[s
         features.add("rank_pattern")
     if any(alpha != config.alpha for alpha in alphas.values()):
         features.add("alpha_pattern")
+    if any(module.experts for module in modules):
+        features.add("fused_experts")
+    if config.heads:
+        features.add("classification_head")
     return frozenset(features)
 
 
@@ -46,7 +51,12 @@ def check_targets(config: AdapterConfig, modules: Sequence[Module]) -> None:
     """Where the config lists its target modules, every adapted module must be one of them."""
     if config.targets is None:
         return
-    listed = frozenset(config.targets)
+    listed = frozenset((*config.targets, *config.parameters))
+    if any(".experts." in f".{name}" for name in config.parameters) and not any(module.experts for module in modules):
+        _refuse(
+            RefusedReason.TARGETS_MISMATCH,
+            f"has no tensors of experts, which {CONFIG_FILE} lists in target_parameters: copy or save it again",
+        )
     for module in modules:
         parts = module.path.split(".")
         if not any(".".join(parts[index:]) in listed for index in range(len(parts))):
@@ -55,6 +65,16 @@ def check_targets(config: AdapterConfig, modules: Sequence[Module]) -> None:
                 f"tensor {module.a.name} adapts {module.leaf}, which {CONFIG_FILE} does not list in target_modules: "
                 "config and weights are not of the same training, copy both again",
             )
+
+
+def check_heads(config: AdapterConfig, names: Iterable[str]) -> None:
+    """Where the config lists a classifier's head, the weights must hold it. PEFT lists both names that it may have."""
+    if config.heads and len({name.split(".")[-2] for name in names if name.endswith(".weight")} & config.heads) != 1:
+        _refuse(
+            RefusedReason.MODULES_TO_SAVE_UNSUPPORTED,
+            f"has not exactly one of {', '.join(sorted(config.heads))}, which {CONFIG_FILE} lists in modules_to_save: "
+            "engines take one head of a classifier, save the adapter again with it",
+        )
 
 
 def check_declared_layers(config: AdapterConfig, modules: Sequence[Module]) -> None:

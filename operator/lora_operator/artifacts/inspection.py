@@ -15,6 +15,7 @@ from lora_operator.artifacts.base_shape import BaseModelShape
 from lora_operator.artifacts.consistency import (
     check_blocks,
     check_declared_layers,
+    check_heads,
     check_ranks,
     check_targets,
     doubts_about_layers,
@@ -45,8 +46,9 @@ class Inspection:
     matrices as stored: an engine that computes in another width keeps them in that one. `targets` are the adapted
     modules' last names, sorted; `layers` the number of layers that have any. `dtype` is F16, BF16 or F32, several
     joined by '+'. `features` are properties that some engine releases refuse or ignore (rank_pattern, alpha_pattern,
-    rslora); `vllm.quirks` says which. `shapes`: (module path with {} for the layer, inputs, outputs), sorted. `files`
-    are those that belong on a pod. `doubts` are sentences about what looks wrong and may be right: for people.
+    rslora, fused_experts, classification_head); `vllm.quirks` says which. `shapes`: (module path with {} for the layer,
+    inputs, outputs), sorted. `files` are those that belong on a pod. `doubts` are sentences about what looks wrong and
+    may be right: for people.
     """
 
     rank: int
@@ -95,7 +97,8 @@ def _inspect(
     with open_regular(folder, WEIGHTS_FILE, RefusedReason.WEIGHTS_MISSING) as descriptor:
         before = identity(descriptor)
         tensors = read_header(descriptor, before[0])
-        modules = pair_up(tensors)
+        modules = pair_up(tensors, config.heads)
+        check_heads(config, (tensor.name for tensor in tensors))
         features = _check(config, modules, base)
         doubts = _doubts(config, modules, base, *names)
         sha256 = sha256_of_finite(descriptor, tensors, before[0])
@@ -131,7 +134,8 @@ def inspect_parts(
     if base is None:
         check_base_name(parsed.base_model, served_base_model, base_aliases)
     tensors = parse_header(head, weights_file.size_bytes)
-    modules = pair_up(tensors)
+    modules = pair_up(tensors, parsed.heads)
+    check_heads(parsed, (tensor.name for tensor in tensors))
     features = _check(parsed, modules, base)
     doubts = _doubts(parsed, modules, base, served_base_model, base_aliases)
     return _described(parsed, modules, tensors, features, (config_file, weights_file), doubts)
@@ -229,7 +233,9 @@ def _described(
     doubts: tuple[str, ...],
 ) -> Inspection:
     return Inspection(
-        rank=max([config.rank, *config.rank_pattern.values(), *(module.rank for module in modules)]),
+        rank=max(
+            [config.rank, *config.rank_pattern.values(), *(module.rank for module in modules if not module.experts)]
+        ),
         bytes=sum(module.size_bytes for module in modules),
         peft_type=config.peft_type,
         base_model=config.base_model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NoReturn
@@ -26,6 +26,9 @@ _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 # The lists whose numbers count a model's layers. Others count experts, or parts of a projector or a classifier.
 _LAYER_LISTS = frozenset({"layers", "layer", "h", "blocks", "block", "resblocks", "transformer_blocks"})
 
+# PEFT nests two parameters of one module: the outer is the experts' down_proj, the inner their gate_up_proj.
+_FUSED = ".experts.base_layer"
+
 _OTHER_METHODS = (
     ("lora_magnitude_vector", RefusedReason.DORA_UNSUPPORTED, "DoRA's magnitudes"),
     (".lora_B.bias", RefusedReason.BIAS_UNSUPPORTED, "a LoRA bias"),
@@ -38,13 +41,17 @@ _OTHER_METHODS = (
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """An adapted module: `path` as in the base model, `template` the same with `{}` for its layer's number."""
+    """An adapted module: `path` as in the base model, `template` the same with `{}` for its layer's number.
+
+    `experts`: a parameter of a layer's fused experts; its matrices hold those of all experts, one after the other.
+    """
 
     path: str
     template: str
     layer: int | None
     a: Tensor
     b: Tensor
+    experts: bool = False
 
     @property
     def leaf(self) -> str:
@@ -67,13 +74,17 @@ class Module:
         return self.a.end - self.a.begin + self.b.end - self.b.begin
 
 
-def pair_up(tensors: Iterable[Tensor]) -> tuple[Module, ...]:
-    """The modules that `tensors` adapt, by path. Raises AdapterRefused for anything that is not a whole pair."""
+def pair_up(tensors: Iterable[Tensor], heads: Collection[str] = ()) -> tuple[Module, ...]:
+    """The modules that `tensors` adapt, by path. Raises AdapterRefused for anything that is not a whole pair, but for
+    the `heads` that are stored whole."""
+    stored_whole = {f"{head}.{kind}" for head in heads for kind in ("weight", "bias")}
     halves: dict[str, dict[str, Tensor]] = {}
     embeddings: list[tuple[str, Tensor]] = []
     for tensor in tensors:
         if tensor.name.endswith(_BASE_EMBEDDINGS):
             embeddings.append((_stripped(tensor.name).removesuffix(".base_layer.weight"), tensor))
+            continue
+        if _stripped(tensor.name) in stored_whole:
             continue
         path, half = _parse(tensor)
         pair = halves.setdefault(path, {})
@@ -87,7 +98,16 @@ def pair_up(tensors: Iterable[Tensor]) -> tuple[Module, ...]:
                 tensor,
                 "is a changed embedding (tokens were added in training), which engines leave out: train without it",
             )
-    return tuple(_module(path, halves[path]) for path in sorted(halves))
+    fused = {path.removesuffix(".base_layer") for path in halves if path.endswith((_FUSED, ".experts"))}
+    for path in sorted(fused):
+        there = [half for name in (path, f"{path}.base_layer") for half in halves.get(name, {}).values()]
+        if not {path, f"{path}.base_layer"} <= halves.keys():
+            _refuse(
+                RefusedReason.FEATURE_UNSUPPORTED,
+                there[0],
+                "adapts one parameter of the experts, and engines take gate_up_proj and down_proj together: adapt both",
+            )
+    return tuple(_module(path, halves[path], fused) for path in sorted(halves))
 
 
 def _parse(tensor: Tensor) -> tuple[str, str]:
@@ -104,7 +124,7 @@ def _parse(tensor: Tensor) -> tuple[str, str]:
     path = name.removesuffix(ending)
     if not _MODULE.fullmatch(path):
         _refuse(RefusedReason.TENSOR_UNEXPECTED, tensor, "does not name a module: save it again with PEFT")
-    if "base_layer" in path.split("."):
+    if "base_layer" in path.split(".") and not path.endswith(_FUSED):
         _refuse(RefusedReason.FEATURE_UNSUPPORTED, tensor, "adapts bare parameters: adapt linear layers instead")
     return path, _ENDINGS[ending]
 
@@ -121,7 +141,10 @@ def _stripped(name: str) -> str:
     return name.removeprefix(_PREFIX)
 
 
-def _module(path: str, pair: dict[str, Tensor]) -> Module:
+def _module(path: str, pair: dict[str, Tensor], fused: Collection[str]) -> Module:
+    experts = path in fused or path.endswith(_FUSED)
+    if experts:  # as the parameters are called, which patterns and lists go by
+        path = f"{path}.down_proj" if path in fused else path.removesuffix("base_layer") + "gate_up_proj"
     if len(pair) != 2:
         half = next(iter(pair))
         other = "B" if half == "A" else "A"
@@ -137,7 +160,7 @@ def _module(path: str, pair: dict[str, Tensor]) -> Module:
             f"has rank {a.shape[0]} but its partner lora_B has {b.shape[1]}: save the adapter again",
         )
     template, layer = _layer(path, a)
-    return Module(path, template, layer, a, b)
+    return Module(path, template, layer, a, b, experts)
 
 
 def _layer(path: str, tensor: Tensor) -> tuple[str, int | None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lora_operator.cache.volume import parse_root
-from lora_operator.vllm.client import EngineModel
+from lora_operator.vllm.answers import EngineModel, Frontend
 from lora_operator.vllm.quirks import public_name
 
 
@@ -23,6 +23,8 @@ class OurModel:
 def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
     """What one line of `/v1/models` is, if its path is one that we made; None for somebody else's."""
     parsed = parse_root(model.root, adapter_root)
+    if parsed is None and model.frontend is Frontend.RUST:  # it lists paths without the links in a pod's adapter root
+        parsed = parse_root(model.root, model.root.rstrip("/").rsplit("/", 2)[0] or "/")
     if parsed is None or public_name(model.name) != parsed[0]:
         return None
     return OurModel(model.name, parsed[0], parsed[1])

@@ -18,7 +18,17 @@ from contextlib import suppress
 from dataclasses import replace
 
 from lora_operator.api.endpoint import Scheme
-from lora_operator.engines.liveness import EngineView, Thresholds, answered, assumed, instance_of, missed, vouched_for
+from lora_operator.engines.liveness import (
+    EngineView,
+    Thresholds,
+    answered,
+    assumed,
+    instance_of,
+    missed,
+    refusal_vouched_for,
+    vouched_for,
+    witnesses,
+)
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
 from lora_operator.vllm.engine_state import EngineState
@@ -171,14 +181,13 @@ class Engines:
         """The engine, in this life of it, has confirmed a load."""
         view = self.views.get(key)
         if view is not None and view.instance == instance and view.listed(model.name) != model:
-            rest = tuple(m for m in view.models if m.name != model.name)
-            self._set(key, replace(view, models=(*rest, model)))
+            self._set(key, view.with_model(model))
 
     def note_unloaded(self, key: str, instance: str, name: str) -> None:
         """The engine, in this life of it, has confirmed an unload."""
         view = self.views.get(key)
         if view is not None and view.instance == instance and view.listed(name) is not None:
-            self._set(key, replace(view, models=tuple(m for m in view.models if m.name != name)))
+            self._set(key, view.without_model(name))
 
     def note_settled(self, key: str) -> None:
         """The pod has all that was planned for it; from now on it may be serving (see `fresh_concurrency`)."""
@@ -307,8 +316,12 @@ class Engines:
         if adapters == view.models:
             adapters = view.models
         elif view.release and not overlapped:  # else nobody has seen yet what it had
-            there = {(model.name, model.root) for model in adapters}
-            gone = tuple(model for model in view.models if (model.name, model.root) not in there)
+            there = {model.name: model for model in adapters}
+            gone = tuple(
+                model
+                for model in view.models
+                if (same := there.get(model.name)) is None or not same.is_from(model.root)
+            )
             if gone:
                 self._gone(key, gone)
         if not view.release:
@@ -323,7 +336,11 @@ class Engines:
             log.warning("pod %s could not be probed: %s", key, error)
             return
         now = time.monotonic()
-        vouched = vouched_for(key, self.views, self._records, self._heard_at)
+        refused = isinstance(error, EngineUnreachable) and error.refused
+        vouch = refusal_vouched_for if refused else vouched_for
+        vouched = vouch(key, self.views, self._records, self._heard_at)
+        for other in witnesses(key, self.views, self._records) if vouched is None else ():
+            self.look_now(other)
         view = missed(self._known(key, instance, now), error, now, self._thresholds, vouched=vouched)
         if view.state is EngineState.STARTING:
             self._tripwires.cut(key)

@@ -131,7 +131,7 @@ class Loading:
                 return  # what was asked ended with the process
             if view.state is EngineState.UP:
                 if (listed := view.listed(effect.engine_name)) is not None:
-                    if listed.root == path:
+                    if listed.is_from(path):
                         self._loaded(effect, started)
                     return
                 try:

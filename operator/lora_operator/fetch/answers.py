@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lora_operator.fetch.errors import FetchError
-from lora_operator.fetch.spans import Span
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 
@@ -61,7 +60,7 @@ def check_version(what: str, answer: Answer, etag: str, pinned: str, wanted: str
         )
 
 
-def check_extent(what: str, answer: Answer, asked: Span, size_bytes: int | None) -> None:
+def check_extent(what: str, answer: Answer, asked_from: int, size_bytes: int | None) -> None:
     """Raises FetchError (SizeMismatch, BadAnswer) for a file of another size, or another range than was asked for."""
     if None not in (size_bytes, answer.size_bytes) and answer.size_bytes != size_bytes:
         raise FetchError(
@@ -70,10 +69,10 @@ def check_extent(what: str, answer: Answer, asked: Span, size_bytes: int | None)
             "correct the source",
             retryable=True,
         )
-    if answer.ranged and answer.begin != asked[0]:
+    if answer.ranged and answer.begin != asked_from:
         raise FetchError(
             "BadAnswer",
-            f"{what} answers with bytes from {answer.begin} on where {asked[0]} was asked for: see the server's log",
+            f"{what} answers with bytes from {answer.begin} on where {asked_from} was asked for: see the server's log",
             retryable=True,
         )
 

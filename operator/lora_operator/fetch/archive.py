@@ -102,7 +102,7 @@ def _write(
         proof = FileProof(order.name, file, partial.descriptor)
         place = 0
         while place < size and not stopped.is_set() and (block := stream.read(min(BLOCK_BYTES, size - place))):
-            partial.write(place, block)
+            partial.append(block)
             place += len(block)
             proof.advance(place)
         if place < size:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from lora_operator.artifacts import AdapterFile
 from lora_operator.fetch.archive import unpack
-from lora_operator.fetch.download import DesiredAdapter, Download
+from lora_operator.fetch.download import DesiredFile, Download
 from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
@@ -146,14 +146,14 @@ class Fetcher:
         try:
             attempts = 2
             while True:
-                fresh = not partial.have.count_bytes
+                fresh = not partial.have_bytes
                 attempts -= fresh
                 proof = FileProof(order.name, file, partial.descriptor)
                 count = progress.counter(file.path, partial)
-                wanted = DesiredAdapter(what, file.path, self._limits.file_bytes)
+                desired = DesiredFile(what, file.path, self._limits.file_bytes)
                 try:
                     with self._tracing.span("download", url=without_secrets(file.link.url), bytes=file.size_bytes):
-                        await Download(wanted, partial, links, self._transport, proof, count).run()
+                        await Download(desired, partial, links, self._transport, proof, count).run()
                     sha256 = await self._transport.in_thread(proof.finish)
                     return AdapterFile(file.path, file.size_bytes, sha256, file.link.tag)
                 except BadContent as error:
@@ -169,16 +169,16 @@ class Fetcher:
     ) -> list[AdapterFile]:
         archive = order.archive
         assert archive is not None
-        wanted = DesiredAdapter(f"the archive of {order.name}", None, self._limits.archive_bytes)
+        desired = DesiredFile(f"the archive of {order.name}", None, self._limits.archive_bytes)
         mark = Mark(archive.size_bytes, "", archive.link.tag)
         stopped = threading.Event()
         partial = await self._transport.in_thread(PartialFile, into / ARCHIVE_FILE, mark, undo=PartialFile.close)
         try:
             attempts = 2
             while True:
-                attempts -= not partial.have.count_bytes
+                attempts -= not partial.have_bytes
                 with self._tracing.span("download", url=without_secrets(archive.link.url), bytes=archive.size_bytes):
-                    await Download(wanted, partial, links, self._transport, None, progress.archive).run()
+                    await Download(desired, partial, links, self._transport, None, progress.archive).run()
                 try:
                     return await self._transport.in_thread(
                         unpack, order, partial.descriptor, into, self._limits, stopped, stop=stopped.set
@@ -203,7 +203,7 @@ def _put_inline(order: FetchManifest, file: FetchFile, into: Path) -> AdapterFil
         )
     partial = PartialFile(into / file.path, Mark(None))
     try:
-        partial.write(0, file.inline)
+        partial.append(file.inline)
         sha256 = FileProof(order.name, file, partial.descriptor).finish()
     finally:
         partial.close()

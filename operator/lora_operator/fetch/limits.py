@@ -10,13 +10,13 @@ class Limits:
     """Shared by all fetches of a process. Sizes in bytes, times in seconds."""
 
     connections: int = 16  # requests at a time, over all fetches
-    connections_per_file: int = 8
-    chunk_bytes: int = 8 << 20  # what one ranged request asks for
     block_bytes: int = 512 << 10  # what is held in memory per request
     bytes_per_second: float | None = None  # over all fetches
     connect_seconds: float = 10.0
     stall_seconds: float = 60.0  # for an answer to begin, and for each block of it to come
     attempts: int = 6  # failures in a row, without progress between them
+    # what is progress: a server that sends a byte and hangs up gets nowhere
+    progress_bytes: int = 64 << 10
     backoff_seconds: float = 0.5  # before the second attempt; doubles from there
     backoff_max_seconds: float = 30.0  # a server that asks for more has its wish passed on to the caller
     redirects: int = 5

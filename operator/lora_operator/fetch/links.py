@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from lora_operator.fetch.errors import FetchError
@@ -13,50 +12,43 @@ Renew = Callable[[], Awaitable[FetchManifest]]
 
 
 class Links:
-    """Gives the link of a file as it is now. `renew` is asked for a whole new order, by one file at a time."""
+    """Gives the link of a file as it is now. `renew` is asked for a whole new order."""
 
     def __init__(self, order: FetchManifest, renew: Renew | None, limits: Limits, clock: Callable[[], float]) -> None:
         self._order = order
         self._renew = renew
         self._limits = limits
         self._clock = clock
-        self._generation = 0
-        self._lock = asyncio.Lock()
 
     @property
     def renewable(self) -> bool:
         """Whether `renew` can be called."""
         return self._renew is not None
 
-    async def current(self, path: str | None) -> tuple[Link, int]:
-        """The link of the file at `path` (None: the archive), and its generation. Renewed first if it ends soon."""
-        generation = self._generation
-        if self._ends_within(_link(self._order, path), self._limits.renew_before_seconds) and self.renewable:
-            await self.renew(generation)
+    async def current(self, path: str | None) -> Link:
+        """The link of the file at `path` (None: the archive). Renewed first if it ends soon."""
+        if self._ends_within(_link(self._order, path), self._limits.renew_before_seconds):
+            await self.renew()
         link = _link(self._order, path)
         if self._ends_within(link, 0.0):
             raise FetchError(
                 "LinkExpired", f"the link to {path or 'the archive'} has run out: ask for a new order", retryable=True
             )
-        return link, self._generation
+        return link
 
-    async def renew(self, generation: int) -> None:
-        """Get fresh links, unless those of `generation` were renewed already. Raises FetchError, and what renew does.
-
-        FetchError (SourceChanged) where the new order is for other content.
-        """
-        async with self._lock:
-            if self._renew is None or generation != self._generation:
-                return
-            order = await self._renew()
-            if _content(order) != _content(self._order):
-                raise FetchError(
-                    "SourceChanged",
-                    f"{self._order.name} is not at its source any more as it was inspected: it is read again",
-                    retryable=True,
-                )
-            self._order = order
-            self._generation += 1
+    async def renew(self) -> None:
+        """Get fresh links, where somebody gives them. Raises FetchError (SourceChanged) where the new order is for
+        other content, and what `renew` does."""
+        if self._renew is None:
+            return
+        order = await self._renew()
+        if _content(order) != _content(self._order):
+            raise FetchError(
+                "SourceChanged",
+                f"{self._order.name} is not at its source any more as it was inspected: it is read again",
+                retryable=True,
+            )
+        self._order = order
 
     def _ends_within(self, link: Link, seconds: float) -> bool:
         return link.expires_at is not None and link.expires_at - self._clock() <= seconds

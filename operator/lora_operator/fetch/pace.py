@@ -1,4 +1,4 @@
-"""Going neither too fast nor too often: bandwidth, parallel requests, and when to try again."""
+"""Going neither too fast nor too often: bandwidth, and when to try again."""
 
 from __future__ import annotations
 
@@ -27,27 +27,6 @@ class Bandwidth:
         self._paid_until = max(self._paid_until, now) + count_bytes / self._rate
         if self._paid_until - now > BURST_SECONDS:
             await asyncio.sleep(self._paid_until - now - BURST_SECONDS)
-
-
-class Parallel:
-    """How many requests for one file go out at a time: one more for each that went well, half after a failure."""
-
-    def __init__(self, largest: int) -> None:
-        self._largest = largest
-        self._limit = min(4, largest)
-
-    @property
-    def limit(self) -> int:
-        """At least 1."""
-        return self._limit
-
-    def went_well(self) -> None:
-        """Dare one more."""
-        self._limit = min(self._largest, self._limit + 1)
-
-    def failed(self) -> None:
-        """Spare the server."""
-        self._limit = max(1, self._limit // 2)
 
 
 def backoff_seconds(failures: int, asked_seconds: float | None, limits: Limits) -> float:

@@ -1,7 +1,8 @@
-"""A file that is being fetched: its bytes at their place, and beside it a journal of which of them are there.
+"""A file that is being fetched, from its beginning on, and beside it a journal of the blocks that are there.
 
-The journal outlives a kill: each line names a block that was written before, with its CRC, so that a machine that lost
-power does not take holes for content. What was fetched is taken up again only if it is known to be of the same version.
+The journal outlives a kill: each line names a block that was written before by its length and CRC, so that a machine
+that lost power does not take holes for content. What was fetched is taken up again only if it is known to be of the
+same version.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import stat
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from lora_operator.fetch.spans import Spans
 
 READ_BYTES = 4 << 20
 JOURNAL_BYTES_MAX = 64 << 20
@@ -41,10 +40,9 @@ class PartialFile:
 
     def __init__(self, path: Path, mark: Mark) -> None:
         """Open, and take up what an earlier fetch left if it is of the same version."""
-        self.path = path
         self.journal_path = journal_of(path)
         self.mark = mark
-        self.have = Spans()
+        self.have_bytes = 0
         self._journal: int | None = None
         self.descriptor = _open(path)
         try:
@@ -53,15 +51,21 @@ class PartialFile:
             os.close(self.descriptor)
             raise
 
-    def write(self, offset: int, block: bytes | bytearray) -> None:
-        """Put a block at its place, then into the journal. The caller adds it to `have`."""
-        view, place = memoryview(block), offset
+    @property
+    def complete(self) -> bool:
+        """Whether all is there."""
+        return self.mark.size_bytes is not None and self.have_bytes >= self.mark.size_bytes
+
+    def append(self, block: bytes | bytearray) -> None:
+        """Put a block behind what is there, then into the journal."""
+        view, place = memoryview(block), self.have_bytes
         while view:
             written = os.pwrite(self.descriptor, view, place)
             view, place = view[written:], place + written
         if self._journal is None:
             self._journal = self._begin_journal()
-        os.write(self._journal, f"{offset} {len(block)} {zlib.crc32(block)}\n".encode())
+        os.write(self._journal, f"{len(block)} {zlib.crc32(block)}\n".encode())
+        self.have_bytes = place
 
     def pin(self, mark: Mark) -> None:
         """Know more of the version than before. What is there stays."""
@@ -75,7 +79,7 @@ class PartialFile:
         self._end_journal()
         self.journal_path.unlink(missing_ok=True)
         os.ftruncate(self.descriptor, 0)
-        self.have = Spans()
+        self.have_bytes = 0
 
     def close(self) -> None:
         """Keep everything for the next one. To be called once."""
@@ -88,7 +92,7 @@ class PartialFile:
         if not lines:
             # whole, and its journal removed: whoever put it there was killed just before it was published
             if size and size == self.mark.size_bytes and self.mark.sha256:
-                self.have.add(0, size)
+                self.have_bytes = size
             else:
                 self.reset()
             return
@@ -97,16 +101,20 @@ class PartialFile:
             self.reset()
             return
         self.mark = Mark(self.mark.size_bytes or before.size_bytes, self.mark.sha256, self.mark.tag or before.tag)
-        for begin, length, crc in blocks:
-            if begin + length <= size and _crc(self.descriptor, begin, length) == crc:
-                self.have.add(begin, begin + length)
+        sound: list[bytes] = []
+        for length, crc in blocks:
+            if self.have_bytes + length > size or _crc(self.descriptor, self.have_bytes, length) != crc:
+                break
+            self.have_bytes += length
+            sound.append(b"%d %d\n" % (length, crc))
+        self.journal_path.unlink()
+        self._journal = self._begin_journal()
+        os.write(self._journal, b"".join(sound))
 
     def _begin_journal(self) -> int:
-        fresh = not self.journal_path.exists()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         journal = os.open(self.journal_path, flags, 0o600)
-        # a line that a kill tore ends here; the head says again what is known by now
-        os.write(journal, (b"" if fresh else b"\n") + _head(self.mark))
+        os.write(journal, _head(self.mark))
         return journal
 
     def _end_journal(self) -> None:
@@ -145,20 +153,21 @@ def _lines(path: Path) -> list[bytes]:
     return raw.split(b"\n")[:-1]  # the last one was torn, or is empty
 
 
-def _read_journal(lines: list[bytes]) -> tuple[Mark | None, list[tuple[int, int, int]]]:
-    """The last head, and the blocks; lines that make no sense are left out."""
+def _read_journal(lines: list[bytes]) -> tuple[Mark | None, list[tuple[int, int]]]:
+    """The last head, and the blocks before the first line that makes no sense."""
     mark: Mark | None = None
-    blocks: list[tuple[int, int, int]] = []
-    for line in lines:
-        try:
+    blocks: list[tuple[int, int]] = []
+    try:
+        for line in lines:
             if line.startswith(b"{"):
                 mark = Mark(**json.loads(line))
-            elif line:
-                begin, length, crc = map(int, line.split())
-                if begin >= 0 and length > 0:
-                    blocks.append((begin, length, crc))
-        except (ValueError, TypeError):
-            continue
+            else:
+                length, crc = map(int, line.split())
+                if length <= 0:
+                    break
+                blocks.append((length, crc))
+    except (ValueError, TypeError):
+        pass
     return mark, blocks
 
 

@@ -25,7 +25,7 @@ class Progress:
         """To be called whenever more of that file has come."""
 
         def came() -> None:
-            self._parts[path] = partial.have.count_bytes
+            self._parts[path] = partial.have_bytes
             total = sum(self._parts.values())
             if abs(total - self._told) >= self._step:
                 self._tell(total)

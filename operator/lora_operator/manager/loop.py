@@ -104,8 +104,8 @@ class Loop:
         self._waited_for.clear()
 
     def _presses(self) -> bool:
-        """Whether the next cycle is worth more than the time that it takes from loads that are under way."""
-        return bool(self._waiting) or not self.reconciler.yields_to_loads()
+        """Whether the next cycle is worth more than the time that it takes from effects that are under way."""
+        return bool(self._waiting) or not self.reconciler.yields_to_effects()
 
     def _pause(self, since: float) -> float:
         """Until the next cycle, if nothing happens before."""

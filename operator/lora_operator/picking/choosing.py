@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from lora_operator.picking.answers import Refusal, Route
 from lora_operator.picking.base_models import Bases
 from lora_operator.picking.request_headers import NAMESPACE_HEADER
-from lora_operator.router.deciding import NONE, Chosen, Decider, Loading, Outcome, Refused, Unknown
+from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown
 from lora_operator.router.entries import Entry
-from lora_operator.router.picker import DEFAULT_POLICY
+from lora_operator.router.picker import NONE
 from lora_operator.router.table import RoutingTable
 
 MOST_WAITING = 1000
@@ -43,7 +43,7 @@ class Choosing:
         if not question.model:
             return self._any(question)
         namespace = question.namespace or None
-        outcome = self._decider.choose(question.model, namespace, avoid=self._outside(question), policy=DEFAULT_POLICY)
+        outcome = self._decider.choose(question.model, namespace, avoid=self._outside(question))
         if isinstance(outcome, Unknown) and not outcome.namespaces:
             served = self._base(question)
             if served is not None:

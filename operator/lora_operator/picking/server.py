@@ -27,7 +27,8 @@ from lora_operator.picking.choosing import Choosing
 from lora_operator.picking.exchange import Exchange
 from lora_operator.picking.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from lora_operator.picking.request_body import Limits
-from lora_operator.picking.tls import BadCertificate, Transport
+from lora_operator.picking.tls import Transport
+from lora_operator.process.certificates import BadCertificate
 from lora_operator.process.listening import open_port
 from lora_operator.router.api import RouterApi
 from lora_operator.router.settings import RouterSettings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 import tempfile
@@ -11,22 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-log = logging.getLogger(__name__)
+from lora_operator.process.certificates import BadCertificate, RenewedCertificate, from_files
 
+PROTOCOLS = ("h2",)
 VALID = timedelta(days=3650)
 EARLIER = timedelta(hours=1)  # clocks differ
 COMMON_NAME = "lora-operator-picker"
-
-
-class BadCertificate(Exception):
-    """The certificate cannot be used; the message names the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,50 +35,11 @@ class Transport:
     def context(self) -> ssl.SSLContext | None:
         """None: plain text. Raises BadCertificate."""
         if self.cert_file:
-            return _Renewed(Path(self.cert_file), Path(self.key_file)).context()
+            try:
+                return RenewedCertificate(Path(self.cert_file), Path(self.key_file), PROTOCOLS).context()
+            except BadCertificate as error:
+                raise BadCertificate(f"--picker-tls-cert and --picker-tls-key: {error}") from error
         return _made() if self.self_signed else None
-
-
-class _Renewed:
-    """Looks at the files at each handshake: cert-manager and kubelet replace them in place."""
-
-    def __init__(self, cert: Path, key: Path) -> None:
-        self._cert = cert
-        self._key = key
-        self._stamp: tuple[int, ...] = ()
-        self._current: ssl.SSLContext
-
-    def context(self) -> ssl.SSLContext:
-        """Raises BadCertificate."""
-        try:
-            self._stamp = self._look()
-            self._current = _from_files(self._cert, self._key)
-        except OSError as error:  # of which ssl's errors are
-            text = f"--picker-tls-cert {self._cert} and --picker-tls-key {self._key} are no pair of PEM files: {error}"
-            raise BadCertificate(text) from error
-        self._current.sni_callback = self._shake
-        return self._current
-
-    def _shake(self, connection: Any, *_: object) -> None:
-        try:
-            stamp = self._look()
-            if stamp != self._stamp:
-                self._stamp, self._current = stamp, _from_files(self._cert, self._key)
-        except OSError as error:
-            log.warning("a renewed certificate cannot be used, the former one is shown: %s", error)
-        connection.context = self._current
-
-    def _look(self) -> tuple[int, ...]:
-        return tuple(file.stat().st_mtime_ns for file in (self._cert, self._key))
-
-
-def _from_files(cert: Path, key: Path) -> ssl.SSLContext:
-    """Raises OSError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
-    context.load_cert_chain(cert, key)
-    return context
 
 
 def make_pair() -> tuple[bytes, bytes]:
@@ -110,7 +66,7 @@ def make_pair() -> tuple[bytes, bytes]:
 def _made() -> ssl.SSLContext:
     certificate, secret = make_pair()
     with _as_file(certificate + secret) as file:
-        return _from_files(file, file)
+        return from_files(file, file, PROTOCOLS)
 
 
 @contextmanager

@@ -89,6 +89,15 @@ class Ledger:
         """All loads that are under way, or may still happen."""
         return iter(self._loads.values())
 
+    def goes_on(self) -> bool:
+        """Whether something is under way that soon ends, so that more news of the kind follows. An unload that has
+        failed before waits for long."""
+        return any(effect.is_load for effect in self._loads.values()) or any(
+            effect.stage is Stage.UNLOADING and (effect.instance, name) not in self.failed_unloads
+            for here in self._effects.values()
+            for name, effect in here.items()
+        )
+
     def on(self, pod: str) -> Iterator[Effect]:
         return iter(self._effects.get(pod, {}).values())
 

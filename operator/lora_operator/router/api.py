@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown, not_found
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.lines import Lines, dumped, with_member
+from lora_operator.router.matching import best_job, match_json
 from lora_operator.router.metrics import RouterMetrics
 from lora_operator.router.openapi import document
 from lora_operator.router.pages import BadToken, page_of
@@ -26,19 +29,22 @@ from lora_operator.router.parameters import (
     read_path_name,
     read_query,
 )
-from lora_operator.router.picker import DEFAULT_POLICY, HASH, NAMES, Picker
+from lora_operator.router.pick_answer import candidates_json, loading_json, picked_json, together_json
+from lora_operator.router.picker import DEFAULT_RULES, HASH, NAMES, Picker
 from lora_operator.router.problems import Problem
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.select_answer import select_json, selected
 from lora_operator.router.selecting import Selector
 from lora_operator.router.semantic import Semantic
+from lora_operator.router.several import Together, Wanted, found, pick_several, request_of
 from lora_operator.router.streams import Selection, StreamLimits, Streams, rounded
 from lora_operator.router.table import RoutingTable
 from lora_operator.router.topics import Topics
 from lora_operator.router.ui.fleet import Fleet
 from lora_operator.router.ui.page import VERSION_HEADER, Page
 from lora_operator.router.usage_recorder import UsageRecorder
-from lora_operator.router.wire import PickRequest, SelectRequest, Wire
+from lora_operator.router.wire import MatchRequest, PickRequest, SelectRequest, Wire
+from lora_scheduler.routing import Rules
 
 BODY_BYTES = 64 << 10
 BODY_SECONDS = 10.0
@@ -50,6 +56,7 @@ STREAM_HEADERS = {
     "X-Accel-Buffering": "no",  # some proxies would collect events otherwise
 }
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 Asked = TypeVar("Asked", bound=Wire)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -59,20 +66,22 @@ class RouterApi:
 
     def __init__(
         self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None,
-        asking: UsageRecorder | None = None, semantic: Semantic | None = None,
+        asking: UsageRecorder | None = None, semantic: Semantic | None = None, rules: Rules = DEFAULT_RULES,
+        lacks: Callable[[], str] = lambda: "", stale: Callable[[], str] = lambda: "",
     ) -> None:  # fmt: skip
+        """`lacks`: what the table cannot be filled without; `stale`: what is not seen though the API server answers."""
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
-        self.lacks: Callable[[], str] = lambda: ""  # what whoever fills the table cannot do without
-        self.stale: Callable[[], str] = lambda: ""  # what it cannot see though the API server answers: others may
+        self._lacks, self._stale = lacks, stale
         self._page = Page()
-        self.picker = Picker(table)
+        self.picker = Picker(table, rules=rules)
         self.decider = Decider(table, self.picker, asking)
         self.selector = Selector(Topics(table), semantic)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
         self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
+        self.picker.scored = partial(self.metrics.scored, "pick")
         self._document = json.dumps(document())
 
     def stop(self) -> None:
@@ -88,6 +97,7 @@ class RouterApi:
             ("GET", "/v1/adapters/{name}/pods", self._pods),
             ("GET", "/v1/watch", self._watch),
             ("POST", "/v1/pick", self._pick),
+            ("POST", "/v1/match", self._match),
             ("POST", "/v1/select", self._select),
             ("GET", "/v1/fleet", self._fleet),
             ("GET", "/ui", self._page.redirect),
@@ -161,11 +171,14 @@ class RouterApi:
 
     async def _pick(self, request: web.Request) -> web.StreamResponse:
         asked = await _read_body(request, PickRequest)
-        policy = asked.policy or DEFAULT_POLICY
+        policy = asked.policy or self.picker.rules.policy
         if policy not in NAMES:
             raise Problem("bad-request", f"policy {policy!r} does not exist; use one of {', '.join(NAMES)}")
         if (policy == HASH) != (asked.key is not None):
             raise Problem("bad-request", f"a key is for policy {HASH!r}, which needs one; give both or neither")
+        if asked.adapter is None:
+            return self._pick_several(asked, policy)
+        why = self._explained(asked)
         what = asked.adapter, asked.namespace, policy, asked.key or "", frozenset(asked.avoid)
         started = time.perf_counter()
         outcome: Outcome = self.decider.choose(*what)
@@ -173,11 +186,41 @@ class RouterApi:
         if isinstance(outcome, Refused) and (asked.wait_seconds or (outcome.entry and outcome.entry.on_demand)):
             outcome = await self.decider.decide(*what, wait_seconds=asked.wait_seconds)
         if isinstance(outcome, Chosen):
-            return _json(dumped(self._picked(outcome)), self._headers())
+            return _json(dumped(picked_json(outcome, self._table.tag) | why), self._headers())
         if isinstance(outcome, Loading):
             headers = self._headers() | {"Retry-After": str(outcome.retry_after_seconds)}
-            return _json(dumped(self._loading(outcome)), headers, HTTPStatus.ACCEPTED)
-        raise _problem(outcome)
+            return _json(dumped(loading_json(outcome, self._table.tag)), headers, HTTPStatus.ACCEPTED)
+        raise _problem(outcome, why)
+
+    def _pick_several(self, asked: PickRequest, policy: str) -> web.StreamResponse:
+        if policy == HASH:
+            raise Problem("bad-request", f"policy {HASH!r} is for one adapter; use one of {', '.join(NAMES)}")
+        self._need_table()
+        why, wanted = self._explained(asked), _wanted(asked)
+        started = time.perf_counter()
+        outcome = pick_several(self.picker, found(self._table, wanted), wanted, policy)
+        self.metrics.picked(time.perf_counter() - started)
+        if isinstance(outcome, Together):
+            self.decider.used(outcome.entries)
+        if isinstance(outcome, Refused):
+            raise _problem(outcome, why)
+        return _json(dumped(together_json(outcome, policy, self._table.tag) | why), self._headers())
+
+    def _explained(self, asked: PickRequest) -> dict[str, Any]:
+        """What pods score before the pick, which counts as sent."""
+        if not asked.explain or not self._table.loaded:
+            return {}
+        wanted = _wanted(asked)
+        ask = request_of(self.picker, found(self._table, wanted), wanted)
+        return {"candidates": candidates_json(self.picker.explain(ask))}
+
+    async def _match(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read_body(request, MatchRequest)
+        self._need_table()
+        worker, job = best_job(self._table, self.picker, asked)
+        if job is not None:
+            self.metrics.scored("match", job.score)
+        return _json(dumped(match_json(worker, job, self._table.tag)), self._headers())
 
     async def _select(self, request: web.Request) -> web.StreamResponse:
         asked = await _read_body(request, SelectRequest)
@@ -185,30 +228,6 @@ class RouterApi:
         found = await selected(self.selector, asked)
         self.metrics.selected(found.method, adapter=found.subject is not None)
         return _json(dumped(select_json(found, asked, self.decider, self._table.tag)), self._headers())
-
-    def _picked(self, outcome: Chosen) -> dict[str, Any]:
-        entry, endpoint = outcome.entry, outcome.endpoint
-        return {
-            "namespace": entry.namespace,
-            "adapter": entry.name,
-            "baseModel": entry.base_model,
-            "pod": endpoint.pod,
-            "address": endpoint.address,
-            "engineName": endpoint.engine_name,
-            "policy": outcome.policy,
-            "version": self._table.tag,
-        }
-
-    def _loading(self, outcome: Loading) -> dict[str, Any]:
-        return {
-            "state": "loading",
-            "namespace": outcome.entry.namespace,
-            "adapter": outcome.entry.name,
-            "baseModel": outcome.entry.base_model,
-            "reason": outcome.reason,
-            "message": outcome.message,
-            "version": self._table.tag,
-        }
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         asked = read_query(WatchQuestion, request)
@@ -240,8 +259,8 @@ class RouterApi:
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         age, away = rounded(self._freshness.age_seconds), self._freshness.away
-        message = self.lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
-        stale = "" if message else self.stale()
+        message = self._lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
+        stale = "" if message else self._stale()
         ready = self._table.loaded and not stale
         if away and ready and not message:
             message = f"the API server does not answer; the table is as it was {age:g} s ago"
@@ -289,10 +308,15 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {problem['msg']}" if where else str(problem["msg"])
 
 
-def _problem(outcome: Refused | Unknown) -> Problem:
+def _wanted(asked: PickRequest) -> Wanted:
+    own = (asked.adapter,) if asked.adapter is not None else tuple(asked.adapters)
+    return Wanted(own, tuple(asked.shared), asked.namespace, frozenset(asked.avoid), asked.may_load)
+
+
+def _problem(outcome: Refused | Unknown, more: Mapping[str, Any] = NOTHING) -> Problem:
     if isinstance(outcome, Refused):
-        more = {"reason": outcome.reason} if outcome.reason else {}
-        return Problem(outcome.kind, outcome.message, retry_after_seconds=outcome.retry_after_seconds, **more)
+        reason = {"reason": outcome.reason} if outcome.reason else {}
+        return Problem(outcome.kind, outcome.message, retry_after_seconds=outcome.retry_after_seconds, **reason, **more)
     if outcome.namespaces:
         return Problem("ambiguous-adapter", outcome.message, namespaces=list(outcome.namespaces))
     return Problem("unknown-adapter", outcome.message, near=list(outcome.near))

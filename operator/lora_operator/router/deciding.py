@@ -6,10 +6,11 @@ Who waits for an adapter is woken by the change of the table that it waits for, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lora_operator.router.entries import Endpoint, Entry
-from lora_operator.router.picker import DEFAULT_POLICY, Picker
+from lora_operator.router.picker import NONE, Picker
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.table import Key, RoutingTable
 from lora_operator.router.usage_recorder import NotAccepted, UsageRecorder
@@ -17,7 +18,6 @@ from lora_operator.router.usage_recorder import NotAccepted, UsageRecorder
 MOST_WAIT_SECONDS = 120.0
 MOST_WAITING = 10_000
 RETRY_SECONDS = 1
-NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,11 @@ class Decider:
         table.listen(self._follow)
 
     def choose(
-        self, name: str, namespace: str | None = None, policy: str = DEFAULT_POLICY, key: str = "",
+        self, name: str, namespace: str | None = None, policy: str = "", key: str = "",
         avoid: frozenset[str] = NONE,
     ) -> Chosen | Refused | Unknown:  # fmt: skip
-        """As things are now, without asking for anything to be loaded. `policy`: of `picker.NAMES`; `avoid`: pods."""
+        """As things are now, without asking for anything to be loaded. `policy`: of `picker.NAMES`, empty for the one
+        that this router is set to; `avoid`: pods."""
         if not self._table.loaded:
             text = "the API server has not been listed yet; ask another replica, or this one again"
             return Refused("table-not-loaded", "", text)
@@ -90,13 +91,18 @@ class Decider:
             entry = find(self._table, name, namespace)
         except (UnknownAdapter, AmbiguousAdapter) as error:
             return not_found(error)
-        if entry.on_demand and entry.endpoints and self._asking is not None:
-            self._asking.used(entry.key)
+        self.used((entry,))
         endpoint = self._picker.pick(entry, policy, key, avoid) if entry.endpoints else None
-        return _not_loaded(entry) if endpoint is None else Chosen(entry, endpoint, policy)
+        return _not_loaded(entry) if endpoint is None else Chosen(entry, endpoint, policy or self._picker.rules.policy)
+
+    def used(self, entries: Iterable[Entry]) -> None:
+        """Requests go to these adapters: those on demand stay wanted."""
+        for entry in entries:
+            if entry.on_demand and entry.endpoints and self._asking is not None:
+                self._asking.used(entry.key)
 
     async def decide(
-        self, name: str, namespace: str | None = None, policy: str = DEFAULT_POLICY, key: str = "",
+        self, name: str, namespace: str | None = None, policy: str = "", key: str = "",
         avoid: frozenset[str] = NONE, wait_seconds: float = 0.0,
     ) -> Outcome:  # fmt: skip
         """As `choose`; what is loaded on demand is asked for, and an endpoint waited for, at most `wait_seconds`.

@@ -101,7 +101,7 @@ def ends_of(pod: str, said: Contents, view: PodView | None) -> dict[str, Endpoin
     sample = end_of(pod, Place(said.address, said.container, "", "", said.pod_uid), view)
     if not isinstance(sample, Endpoint):
         return dict.fromkeys((held.name for held in said.adapters), sample)
-    return {held.name: Endpoint(pod, said.address, held.engine_name) for held in said.adapters}
+    return {held.name: Endpoint(pod, said.address, held.engine_name, held.version) for held in said.adapters}
 
 
 def _why_not(pod: PodView, container: str) -> Why | None:

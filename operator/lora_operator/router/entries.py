@@ -16,11 +16,13 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A pod that answers for an adapter at `address` (ip:port) if it is asked for `engine_name`."""
+    """A pod that answers for an adapter at `address` (ip:port) if it is asked for `engine_name`. `version` is that of
+    its files there, empty where nobody says."""
 
     pod: str
     address: str
     engine_name: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

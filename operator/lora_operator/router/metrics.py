@@ -15,6 +15,7 @@ from lora_operator.router.table import RoutingTable
 PREFIX = "lora_operator_router_"
 PICK_STATUSES = (200, 202, 404, 503)
 PICK_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.01)
+SCORES = (-100.0, -50.0, -20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 
 
 class RouterMetrics:
@@ -30,6 +31,11 @@ class RouterMetrics:
         self._picks = Histogram(
             PREFIX + "pick_seconds", "Time to choose an endpoint.", buckets=PICK_SECONDS, registry=self.registry
         )
+        scores = Histogram(
+            PREFIX + "score", "Scores of what was chosen: by policy weighted, and of jobs for workers.", ["by"],
+            buckets=SCORES, registry=self.registry,
+        )  # fmt: skip
+        self._scores = {by: scores.labels(by) for by in ("pick", "match")}
         self._selections = Counter(
             PREFIX + "selections_total", "Texts compared, by what decided and what came of it.", ["method", "chosen"],
             registry=self.registry,
@@ -53,6 +59,10 @@ class RouterMetrics:
 
     def picked(self, seconds: float) -> None:
         self._picks.observe(seconds)
+
+    def scored(self, by: str, score: float) -> None:
+        """`by`: pick or match."""
+        self._scores[by].observe(score)
 
     def selected(self, method: str, *, adapter: bool) -> None:
         self._selections.labels(method, "adapter" if adapter else "base").inc()

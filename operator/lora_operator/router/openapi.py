@@ -19,6 +19,8 @@ from lora_operator.router.wire import (
     ChangeEvent,
     Heartbeat,
     LoadingAnswer,
+    MatchAnswer,
+    MatchRequest,
     PickAnswer,
     PickRequest,
     ProblemDocument,
@@ -30,8 +32,8 @@ from lora_operator.router.wire import (
 )
 
 MODELS: tuple[type[BaseModel], ...] = (
-    Adapter, AdapterList, AdapterPods, ChangeEvent, FleetAnswer, Heartbeat, LoadingAnswer, PickAnswer, PickRequest,
-    ProblemDocument, Readiness, Reset, SelectAnswer, SelectRequest, Snapshot,
+    Adapter, AdapterList, AdapterPods, ChangeEvent, FleetAnswer, Heartbeat, LoadingAnswer, MatchAnswer,
+    MatchRequest, PickAnswer, PickRequest, ProblemDocument, Readiness, Reset, SelectAnswer, SelectRequest, Snapshot,
 )  # fmt: skip
 REF = "#/components/schemas/"
 Json = dict[str, Any]
@@ -78,6 +80,8 @@ def _paths() -> Json:
     chosen = _operation("pick", "An endpoint for one request", PickAnswer, [], (400, 404, 408, 413, 503))
     chosen["responses"]["202"] = _answer("It is being loaded; come again after Retry-After", LoadingAnswer)
     chosen["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(PickRequest)}}}
+    matched = _operation("match", "The job that a worker should take", MatchAnswer, [], (400, 404, 408, 413, 503))
+    matched["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(MatchRequest)}}}
     selected = _operation("select", "The adapter that a text is for", SelectAnswer, [], (400, 408, 413, 503))
     selected["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(SelectRequest)}}}
     file = {
@@ -99,6 +103,7 @@ def _paths() -> Json:
         "/v1/adapters/{name}/pods": {"get": pods},
         "/v1/watch": {"get": watch},
         "/v1/pick": {"post": chosen},
+        "/v1/match": {"post": matched},
         "/v1/select": {"post": selected},
         "/v1/fleet": {"get": fleet},
         "/ui": {"get": to_page},

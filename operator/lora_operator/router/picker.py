@@ -5,31 +5,46 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lora_operator.informers.pod_description import takes_part
 from lora_operator.informers.records import PodRecord
 from lora_operator.router.entries import Endpoint, Entry
-from lora_operator.router.table import RoutingTable
+from lora_operator.router.table import Key, RoutingTable
 from lora_operator.router.traffic import STALE_SECONDS
 from lora_operator.vllm.client import Endpoint as EngineAddress
 from lora_scheduler.rendezvous import weight
-from lora_scheduler.routing import POLICIES, Chance, Holding, Index, Picked, RoutingRequest, Rules, pick
+from lora_scheduler.routing import (
+    POLICIES,
+    Answer,
+    Candidate,
+    Chance,
+    Holding,
+    Index,
+    Picked,
+    RoutingRequest,
+    Rules,
+    explain,
+    pick,
+)
 from lora_scheduler.routing import Endpoint as Pod
 
 HASH = "hash"
-DEFAULT_POLICY = "lora-affinity"
+WEIGHTED = "weighted"  # the only one whose choice is a score
+DEFAULT_RULES = Rules()
 NAMES = tuple(sorted({*POLICIES, HASH}))
+NONE: frozenset[Any] = frozenset()
 
 
 @dataclass(slots=True)
 class _Held:
-    """What a pod answers for: adapter -> engine name, and one of the names of its base model."""
+    """What a pod answers for: adapter -> its endpoint in the table, and one of the names of its base model."""
 
     address: str
     base_model: str
-    names: dict[str, str]
+    ends: dict[str, Endpoint]
 
 
 class Picker:
@@ -44,13 +59,16 @@ class Picker:
         table: RoutingTable,
         chance: Chance | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rules: Rules = DEFAULT_RULES,
     ) -> None:
         self._table = table
         self._chance: Chance = chance or random.Random()
         self.clock = clock
-        self._rules = {name: Rules(policy=name) for name in POLICIES}
+        self.rules = rules
+        self._rules = {name: replace(rules, policy=name) for name in POLICIES}
         self.index = Index(stale_seconds=STALE_SECONDS)
         self.pods: Callable[[str], PodRecord | None] = lambda key: None
+        self.scored: Callable[[float], None] = lambda score: None
         self.spills_wanted = 0
         self.picked_at = -math.inf  # by the clock; when loads of engines were last of use
         self._held: dict[str, _Held] = {}
@@ -61,24 +79,48 @@ class Picker:
         self._follow()
 
     def pick(self, entry: Entry, policy: str, key: str, avoid: frozenset[str]) -> Endpoint | None:
-        """One of the entry's endpoints by a policy of NAMES; None if none is left. `avoid`: names of pods.
+        """One of the entry's endpoints by a policy of NAMES (empty: that of the rules); None if none is left. `avoid`:
+        names of pods.
 
         Never a pod that does not hold the adapter, however busy those are that do: whoever asks cannot have it loaded.
         """
         if policy == HASH:
             left = [one for one in entry.endpoints if one.pod not in avoid]
             return max(left, key=lambda one: weight(key, one.pod), default=None)
-        now = self.picked_at = self.clock()
-        adapter = f"{entry.namespace}/{entry.name}"
-        ask = RoutingRequest(
-            (adapter,), avoid=frozenset(f"{entry.namespace}/{pod}" for pod in avoid) if avoid else avoid
-        )
-        answer = pick(self.index, ask, now=now, chance=self._chance, rules=self._rules[policy])
+        answer = self.choose(self.request((entry,), avoid=avoid), policy)
         if not isinstance(answer, Picked):
             return None
-        self.spills_wanted += answer.spill is not None
-        self.index.sent(answer.endpoint.pod, now=now)
-        return Endpoint(answer.endpoint.pod.partition("/")[2], answer.endpoint.address, answer.names[adapter])
+        return self._held[answer.endpoint.pod].ends[f"{entry.namespace}/{entry.name}"]
+
+    def request(
+        self, entries: Sequence[Entry], *, shared: frozenset[Key] = NONE, avoid: frozenset[str] = NONE,
+        may_load: bool = False,
+    ) -> RoutingRequest:  # fmt: skip
+        """All of these adapters on one pod. `shared`: keys of those that are not the tenant's own; `avoid`: names of
+        pods in the first one's namespace."""
+        namespace = entries[0].namespace
+        return RoutingRequest(
+            tuple([f"{entry.namespace}/{entry.name}" for entry in entries]), may_load=may_load,
+            shared=frozenset("/".join(key) for key in shared) if shared else NONE,
+            avoid=frozenset(f"{namespace}/{pod}" for pod in avoid) if avoid else NONE,
+        )  # fmt: skip
+
+    def choose(self, ask: RoutingRequest, policy: str = "") -> Answer:
+        """By a policy of the library; what is picked counts as sent."""
+        now = self.picked_at = self.clock()
+        rules = self._rules[policy] if policy else self.rules
+        answer = pick(self.index, ask, now=now, chance=self._chance, rules=rules)
+        if isinstance(answer, Picked):
+            self.spills_wanted += answer.spill is not None
+            self.index.sent(answer.endpoint.pod, now=now)
+            if rules.policy == WEIGHTED:
+                self.scored(answer.score)
+        return answer
+
+    def explain(self, ask: RoutingRequest) -> tuple[Candidate, ...]:
+        """What the pods score now that hold some of it; nothing counts as sent."""
+        self.picked_at = self.clock()
+        return explain(self.index, ask, now=self.picked_at, weights=self.rules.weights)
 
     def see(self, keys: Iterable[str]) -> None:
         """These pods may have changed, come or gone."""
@@ -108,7 +150,7 @@ class Picker:
 
     def _put(self, key: str, now: float) -> None:
         record, held = self.pods(key), self._held.get(key)
-        if held is not None and not held.names:
+        if held is not None and not held.ends:
             del self._held[key]
             held = None
         if record is None or self._uids.get(key, record.uid) != record.uid:
@@ -117,10 +159,10 @@ class Picker:
         if held is None and (record is None or not _has_room(record)):
             self.index.remove(key, now=now)
             return
-        names = held.names if held is not None else {}
+        ends = held.ends if held is not None else {}
         address = held.address if held is not None else ""
         base_model = held.base_model if held is not None else ""
-        slots, gpu_slots = len(names), 0
+        slots, gpu_slots = len(ends), 0
         if record is not None:
             self._uids[key] = record.uid
             pod = record.pod
@@ -128,7 +170,7 @@ class Picker:
             address = address or str(EngineAddress(pod.ip or "", pod.port))
             if pod.base_models:
                 base_model = f"{pod.namespace}/{pod.base_models[0]}"
-        holdings = tuple(Holding(adapter, name) for adapter, name in sorted(names.items()))
+        holdings = tuple(Holding(adapter, ends[adapter].engine_name) for adapter in sorted(ends))
         self.index.put(Pod(key, address, base_model, holdings, host_slots=slots, gpu_slots=gpu_slots), now=now)
 
     def _hold(self, entry: Entry) -> set[str]:
@@ -145,7 +187,7 @@ class Picker:
             if held is None:
                 held = self._held[key] = _Held(one.address, f"{entry.namespace}/{entry.base_model}", {})
             held.address = one.address
-            held.names[adapter] = one.engine_name
+            held.ends[adapter] = one
             touched.add(key)
         return touched
 
@@ -157,7 +199,7 @@ class Picker:
             key = f"{entry.namespace}/{one.pod}"
             held = self._held.get(key)
             if held is not None:
-                held.names.pop(adapter, None)
+                held.ends.pop(adapter, None)
                 touched.add(key)
         return touched
 

@@ -15,6 +15,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "bad-request": (400, "The request cannot be understood"),
     "ambiguous-adapter": (400, "Several adapters have this name"),
     "unknown-adapter": (404, "No such adapter"),
+    "unknown-worker": (404, "No such worker"),
     "unknown-path": (404, "No such path"),
     "method-not-allowed": (405, "Not with this method"),
     "body-too-slow": (408, "The body did not come in time"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from lora_operator.api.well_known import ROUTER_PORT
+from lora_operator.router.routing_rules import POLICY_HELP, POLICY_NAMES, THRESHOLD_HELP, WEIGHTS_HELP, rules_of
 from lora_operator.settings.options import HOST_HELP, SettingsError, option, read_options, size
 
 ENVIRONMENT_PREFIX = "LORA_ROUTER_"
@@ -28,6 +29,9 @@ class RouterSettings:
         1.0, "time between two looks at an engine's metrics, from which picks know how busy each pod is (0: off, only "
         "what was handed out counts)", float, most=4.0,
     )  # fmt: skip
+    routing_policy: str = option("lora-affinity", POLICY_HELP, choices=POLICY_NAMES)
+    routing_threshold: float = option(0.999, THRESHOLD_HELP, float, most=1.0)
+    routing_weights: str = option("", WEIGHTS_HELP)
     embedding_model: str = option(
         "", "folder of a sentence-transformers model, by which POST /v1/select compares texts by meaning; needs the "
         "extra semantic, and 1 GB of memory (default: none, it compares keywords)",
@@ -79,6 +83,7 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
     settings = read_options(RouterSettings, arguments, environment, ENVIRONMENT_PREFIX)
     if not all(settings.namespaces):
         raise SettingsError("--namespace: a namespace's name is empty; leave the flag out to watch all namespaces")
+    rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights)
     if settings.picker_port:
         _check_picker(settings)
     return settings

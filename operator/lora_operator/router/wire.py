@@ -64,13 +64,21 @@ class AdapterPods(Adapter):
 
 
 class PickRequest(Wire):
-    """Where should a request for this adapter go?"""
+    """Where should a request go? Give `adapter`, or what it uses at once: `adapters` and `shared`."""
 
-    adapter: AdapterName
+    adapter: AdapterName | None = None
+    adapters: Annotated[
+        list[AdapterName], Field(max_length=16, description="the tenant's own adapters, all on one pod")
+    ] = []
+    shared: Annotated[
+        list[AdapterName], Field(max_length=16, description="further ones, which others use as well: they weigh less")
+    ] = []
     namespace: Annotated[Namespace | None, Field(description="needed where several have an adapter of this name")] = (
         None
     )
-    policy: Annotated[str | None, Field(max_length=64, description="default: lora-affinity")] = None
+    policy: Annotated[
+        str | None, Field(max_length=64, description="default: what the router is set to, most often lora-affinity")
+    ] = None
     key: Annotated[
         str | None, Field(max_length=1024, description="requests of one key go to one pod, for policy `hash`")
     ] = None
@@ -78,16 +86,112 @@ class PickRequest(Wire):
     wait_seconds: Annotated[
         float, Field(ge=0, le=120, description="how long to wait for a pod that answers, where there is none")
     ] = 0.0
+    may_load: Annotated[
+        bool, Field(description="with adapters: the caller can have loaded what the pod lacks (`missing`)")
+    ] = False
+    explain: Annotated[bool, Field(description="also what each pod scores that holds any of it")] = False
+
+    @model_validator(mode="after")
+    def _names_what_it_uses(self) -> PickRequest:
+        several = [*self.adapters, *self.shared]
+        if (self.adapter is None) == (not several):
+            raise ValueError("give adapter, or adapters and shared, and not both")
+        if len(set(several)) < len(several):
+            raise ValueError("an adapter is named twice in adapters and shared; name each once")
+        if several and (self.wait_seconds or self.key is not None):
+            raise ValueError("waitSeconds and key are for one adapter; give adapter instead of adapters")
+        if self.may_load and not several:
+            raise ValueError("mayLoad is for adapters and shared")
+        return self
+
+
+class CandidatePod(Wire):
+    """A pod that holds some of what is asked for. The terms add up to `score`; `requests` are estimated to be there."""
+
+    pod: str
+    address: str
+    score: float
+    own: float
+    shared: float
+    free_slot: float
+    prefix: float
+    queue_depth: float
+    requests: float
+    missing: list[str]
 
 
 class PickAnswer(Wire):
+    """With several adapters `adapter` and `engineName` are of the first, and `engineNames` has all that are there."""
+
     namespace: str
     adapter: str
     base_model: str
     pod: str
     address: str
     engine_name: str
+    engine_names: dict[str, str] | None = None
+    missing: list[str] | None = None
     policy: str
+    candidates: list[CandidatePod] | None = None
+    version: Version
+
+
+class KnownWorker(Wire):
+    """A worker in front of a pod that the router knows: what it holds is in the table."""
+
+    pod: PodName
+    namespace: Namespace
+
+
+class StatedWorker(Wire):
+    """A worker that says what it holds."""
+
+    base_model: BaseModelName
+    adapters: Annotated[list[AdapterName], Field(max_length=10_000)] = []
+    running: Annotated[list[AdapterName], Field(max_length=1000, description="adapters that are in its batch")] = []
+    max_loras: Annotated[int, Field(ge=0, le=100_000, description="adapters in one batch; 0: not known")] = 0
+    free_slots: Annotated[int, Field(ge=0, le=100_000, description="further adapters that it could load")] = 0
+    namespace: Annotated[Namespace, Field(description="of its adapters")] = "default"
+
+
+class Job(Wire):
+    """A job that waits."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1024, description="the caller's name for it")]
+    adapters: Annotated[list[AdapterName], Field(max_length=16)] = []
+    shared: Annotated[list[AdapterName], Field(max_length=16)] = []
+    base_model: Annotated[
+        BaseModelName | None, Field(description="default: that of its adapters, as far as the router knows")
+    ] = None
+    waited_seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    may_load: Annotated[bool, Field(description="the worker may load what it lacks")] = False
+
+
+class MatchRequest(Wire):
+    """Which of these jobs should this worker take?"""
+
+    worker: KnownWorker | StatedWorker
+    jobs: Annotated[list[Job], Field(max_length=256)]
+    fair_seconds: Annotated[
+        float, Field(ge=0, le=1e9, description="what has waited for longer comes first, the oldest before all")
+    ] = 2.0
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> MatchRequest:
+        for job in self.jobs:
+            if len({*job.adapters, *job.shared}) < len(job.adapters) + len(job.shared):
+                raise ValueError(f"job {job.key} names an adapter twice; name each once")
+        return self
+
+
+class MatchAnswer(Wire):
+    """`job` null: none of them is anything for this worker now. `missing` has to be loaded first."""
+
+    job: str | None
+    score: float | None = None
+    overdue: bool | None = None
+    engine_names: dict[str, str] | None = None
+    missing: list[str] | None = None
     version: Version
 
 

@@ -181,6 +181,18 @@ class Settings:
         int,
         most=65535,
     )
+    injection_port: int = option(
+        0,
+        "port of the webhook that puts agents into pods which ask for one by the label "
+        "production-stack.vllm-project/agent: inject, for clusters without MutatingAdmissionPolicy (0: off)",
+        int,
+        most=65535,
+    )
+    injection_tls_cert: str = option("", "PEM file with the webhook's certificate; it may be renewed in place")
+    injection_tls_key: str = option("", "PEM file with its key")
+    injected_parts: str = option(
+        "", "JSON file with the agent and the volumes that the webhook puts into pods, as the chart writes it"
+    )
     load_seconds: float = option(
         1.0, "with --router-port: time between two looks at an engine's metrics, from which picks know how busy each "
         "pod is (0: off)", float, most=4.0,
@@ -240,6 +252,10 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         check_ca_file(settings.ca_file)
     except ValueError as error:
         raise SettingsError(f"--ca-file: {error}") from error
+    if settings.injection_port:
+        for flag in ("injection_tls_cert", "injection_tls_key", "injected_parts"):
+            if not getattr(settings, flag):
+                raise SettingsError(f"--injection-port: the webhook needs --{flag.replace('_', '-')} too")
     for entry in settings.base_model_configs:
         if "=" not in entry:
             raise SettingsError(f"--base-model-config: {entry!r} is not NAME=PATH")

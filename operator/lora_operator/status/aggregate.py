@@ -89,6 +89,7 @@ class StatusInput:
 _TELLING = (
     Reason.LOAD_FAILED,
     Reason.NOT_ENOUGH_MEMORY,
+    Reason.NOT_ENOUGH_DISK,
     Reason.NO_FREE_SLOT,
     Reason.EXCEEDS_POD_MEMORY,
     Reason.RANK_TOO_HIGH,
@@ -117,6 +118,7 @@ NOT_ENOUGH_PODS = "NotEnoughPods"
 
 _WORDS: Mapping[str, str] = {
     Reason.NOT_ENOUGH_MEMORY: "Not enough memory",
+    Reason.NOT_ENOUGH_DISK: "Not enough disk",
     Reason.NO_FREE_SLOT: "No free slot",
     Reason.EXCEEDS_POD_MEMORY: "Larger than a pod's memory budget",
     Reason.RANK_TOO_HIGH: "Rank too high",

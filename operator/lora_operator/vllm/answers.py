@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 
@@ -27,17 +28,35 @@ class Endpoint:
         return f"Endpoint({self!s}{', with key' if self.api_key else ''})"
 
 
+class Frontend(StrEnum):
+    """Who answers HTTP before the engine: vLLM's server in Python, or `vllm-rs` (run: 0.33; read: 0.32)."""
+
+    PYTHON = "Python"
+    RUST = "Rust"
+
+
+_RUST_OWNER = "vllm-frontend-rs"
+
+
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """One entry of /v1/models. For an adapter, `root` is the path exactly as it was sent when it was loaded."""
+    """One entry of /v1/models. For an adapter, `root` is the path exactly as it was sent when it was loaded, or, from
+    the Rust frontend, that path with all links resolved."""
 
     name: str
     root: str
     parent: str | None
+    frontend: Frontend = Frontend.PYTHON
 
     @property
     def is_base(self) -> bool:
         return self.parent is None
+
+    def is_from(self, path: str) -> bool:
+        """Whether it was loaded from `path`, whose last two folders are no links."""
+        if self.root == path:
+            return True
+        return self.frontend is Frontend.RUST and _version_folder(self.root) == _version_folder(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +70,18 @@ class ErrorBody:
     @property
     def is_bare_not_found(self) -> bool:
         """A 404 with this body means that the route does not exist, not that the adapter does not."""
-        return self.bare_detail and self.message == "Not Found"
+        return self.bare_detail and self.message in ("Not Found", "")
 
 
 def parse_error(body: bytes) -> ErrorBody:
     """Read an error body of any release; never raises.
 
     Shapes: `{"error": {"message", "type"}}` (0.10 and later), `{"error": "Unauthorized"}` (key missing or wrong),
-    `{"detail": "Not Found"}` (FastAPI: no such route or method), `{"object": "error", "message", "type"}` (0.8).
+    `{"detail": "Not Found"}` (FastAPI: no such route or method), `{"object": "error", "message", "type"}` (0.8), and
+    nothing at all (the Rust frontend: no such route).
     """
+    if not body:
+        return ErrorBody(None, "", bare_detail=True)
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -90,7 +112,8 @@ def parse_models(body: bytes) -> tuple[EngineModel, ...]:
         name = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise ValueError("an entry without an id")
-        models.append(EngineModel(name, _text(entry.get("root")) or "", _text(entry.get("parent"))))
+        frontend = Frontend.RUST if entry.get("owned_by") == _RUST_OWNER else Frontend.PYTHON
+        models.append(EngineModel(name, _text(entry.get("root")) or "", _text(entry.get("parent")), frontend))
     return tuple(models)
 
 
@@ -101,6 +124,10 @@ def parse_version(body: bytes) -> str:
     if not isinstance(version, str) or not version:
         raise ValueError("no text called version")
     return version[:100]
+
+
+def _version_folder(path: str) -> list[str]:
+    return path.rstrip("/").split("/")[-2:]
 
 
 def _json(body: bytes) -> Any:

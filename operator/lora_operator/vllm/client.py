@@ -7,24 +7,21 @@ which vLLM changes between releases. Every request has a time-out and every answ
 from __future__ import annotations
 
 import asyncio
-import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
-from yarl import URL
 
-from lora_operator.vllm.answers import Endpoint, EngineModel, ErrorBody, parse_error, parse_models, parse_version
-from lora_operator.vllm.engine_tls import PLAIN_HINT, EngineTls, why_no_tls
+from lora_operator.vllm.answers import Endpoint, EngineModel, ErrorBody, Frontend, parse_models, parse_version
+from lora_operator.vllm.engine_tls import EngineTls
 from lora_operator.vllm.errors import (
     EngineAnswerInvalid,
     EngineAnswerTooLarge,
     EngineError,
     EngineFailing,
     EngineTimeout,
-    EngineUnauthorized,
     EngineUnreachable,
     LoadRefused,
     ModelListTooLong,
@@ -34,7 +31,7 @@ from lora_operator.vllm.errors import (
     bounded,
 )
 from lora_operator.vllm.metrics import EngineMetrics, parse_metrics
-from lora_operator.vllm.patience import Patience
+from lora_operator.vllm.transport import ANSWER_BYTES_MAX, Answer, EngineTransport, new_session
 
 __all__ = ["Endpoint", "EngineClient", "EngineModel", "LoadOutcome", "Timeouts", "UnloadOutcome", "new_session"]
 
@@ -44,17 +41,11 @@ LIST_ENTRIES_MAX = 4096
 LIST_BYTES_AT_ONCE = 64 * 2**10  # takes a millisecond to read
 METRICS_BYTES_MAX = 8 * 2**20
 METRICS_BYTES_AT_ONCE = 256 * 2**10  # takes some milliseconds to read
-ANSWER_BYTES_MAX = 64 * 2**10
-# uvicorn closes a connection that was idle for 5 s: let go first, so that no load is sent into a closing one
-KEEPALIVE_SECONDS = 4.0
 
 # Refusals that the same request meets again. All others may come from the moment: a status cannot tell a corrupt
 # adapter from a busy disk (a failed load is 400 BadRequestError before 0.18 and 500 since).
 _FINAL_TYPES = frozenset({"InvalidUserInput", "Bad Request"})
 _FINAL_STATUSES = frozenset({405, 410, 413, 414, 415, 422, 501})
-
-# Too few file descriptors or ports here say nothing about the engine.
-_OWN_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 _HINTS = {
     400: "correct what it names",
@@ -90,26 +81,6 @@ class UnloadOutcome(StrEnum):
     CONFIRMED = "Confirmed"  # the answer was lost or an error, and /v1/models does not list it
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    body: bytes
-
-    @property
-    def error(self) -> ErrorBody:
-        return parse_error(self.body)
-
-
-def new_session() -> aiohttp.ClientSession:
-    """A session fit for many engines: no shared connection limit, no cookies, no proxies. The caller closes it."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Accept-Encoding": "identity"},
-        trust_env=False,
-    )
-
-
 class EngineClient:
     """Talks to any number of engines over one session (see `new_session`). Holds no state of its own.
 
@@ -123,9 +94,8 @@ class EngineClient:
         timeouts: Timeouts | None = None,
         tls: EngineTls | None = None,
     ) -> None:
-        self._session = session
-        self._tls = tls
         self._timeouts = timeouts or Timeouts()
+        self._transport = EngineTransport(session, self._timeouts.connect, tls)
 
     async def models(self, endpoint: Endpoint) -> tuple[EngineModel, ...]:
         """What the engine lists: its base models (`parent` None), then adapters in load order.
@@ -147,6 +117,9 @@ class EngineClient:
             raise _not_vllm(endpoint, "GET /v1/models", f"{error}") from error
         if len(models) > LIST_ENTRIES_MAX:
             raise ModelListTooLong(str(endpoint), f"{len(models)} names, where {LIST_ENTRIES_MAX} are read")
+        if models and models[0].frontend is Frontend.RUST and not await self.health(endpoint):
+            # it lists on for a while after its engine has died
+            raise EngineFailing(str(endpoint), "GET /health", 503, "it lists models, and its engine is not well")
         return models
 
     async def version(self, endpoint: Endpoint) -> str:
@@ -159,7 +132,7 @@ class EngineClient:
 
     async def health(self, endpoint: Endpoint) -> bool:
         """Whether /health answers 200. False means that it answered something else."""
-        answer = await self._send(endpoint, "GET", "/health", self._timeouts.probe)
+        answer = await self._transport.send(endpoint, "GET", "/health", self._timeouts.probe)
         return answer.status == HTTPStatus.OK
 
     async def metrics(self, endpoint: Endpoint) -> EngineMetrics:
@@ -189,14 +162,14 @@ class EngineClient:
                     raise
                 # an idle connection that the engine closed as it was used again; twice in a row it is another matter
                 answer = await self._post(endpoint, "/v1/load_lora_adapter", request, self._timeouts.load)
-            elif listed.root == path and not listed.is_base:
+            elif listed.is_from(path) and not listed.is_base:
                 return LoadOutcome.CONFIRMED
             else:
                 raise NameTakenByOther(str(endpoint), name, listed.root, is_base=listed.is_base) from lost
         if answer.status == HTTPStatus.OK:
             return LoadOutcome.LOADED
         error = answer.error
-        if answer.status == HTTPStatus.NOT_FOUND and error.is_bare_not_found:
+        if await self._has_no_route(endpoint, answer):
             raise RuntimeUpdatingDisabled(str(endpoint))
         refusal = self._load_refused(endpoint, name, answer.status, error)
         try:
@@ -207,7 +180,7 @@ class EngineClient:
             raise refusal from unknown  # it may be this very adapter that the engine died of
         if listed is None:
             raise refusal
-        if listed.root == path and not listed.is_base:
+        if listed.is_from(path) and not listed.is_base:
             return LoadOutcome.ALREADY_LOADED
         raise NameTakenByOther(str(endpoint), name, listed.root, is_base=listed.is_base) from refusal
 
@@ -231,11 +204,10 @@ class EngineClient:
         if answer.status == HTTPStatus.OK:
             return UnloadOutcome.UNLOADED
         error = answer.error
-        if answer.status == HTTPStatus.NOT_FOUND:
-            if error.is_bare_not_found:
-                raise RuntimeUpdatingDisabled(str(endpoint))
-            if error.type == "NotFoundError":
-                return UnloadOutcome.WAS_ABSENT
+        if await self._has_no_route(endpoint, answer):
+            raise RuntimeUpdatingDisabled(str(endpoint))
+        if answer.status == HTTPStatus.NOT_FOUND and error.type == "NotFoundError":
+            return UnloadOutcome.WAS_ABSENT
         detail = bounded(error.message, endpoint.api_key)
         refusal = UnloadRefused(
             str(endpoint),
@@ -252,7 +224,36 @@ class EngineClient:
             raise refusal from unknown
         if listed is None or listed.is_base:
             return UnloadOutcome.CONFIRMED
+        if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and listed.frontend is Frontend.RUST:
+            return await self._unload_evicted(endpoint, listed, refusal)
         raise refusal
+
+    async def _unload_evicted(self, endpoint: Endpoint, listed: EngineModel, refusal: UnloadRefused) -> UnloadOutcome:
+        """Have the engine read an adapter once more that it holds no more, so that it can forget it.
+
+        The Rust frontend asks the engine to remove an adapter, and goes on listing one that has been evicted (run:
+        0.33). Loading it in place does no harm where its files are gone; a request for it would end the engine.
+        """
+        again = {"lora_name": listed.name, "lora_path": listed.root, "load_inplace": True}
+        if (await self._post(endpoint, "/v1/load_lora_adapter", again, self._timeouts.load)).status != HTTPStatus.OK:
+            raise refusal
+        name = {"lora_name": listed.name}
+        answer = await self._post(endpoint, "/v1/unload_lora_adapter", name, self._timeouts.unload)
+        if answer.status != HTTPStatus.OK and await self._find(endpoint, listed.name) is not None:
+            raise refusal
+        return UnloadOutcome.UNLOADED
+
+    async def _has_no_route(self, endpoint: Endpoint, answer: Answer) -> bool:
+        """Whether an answer means that there is no such route. The Rust frontend says so with nothing but the status,
+        as proxies do in passing."""
+        if answer.status != HTTPStatus.NOT_FOUND or not answer.error.is_bare_not_found:
+            return False
+        if answer.body:
+            return True
+        try:
+            return any(model.frontend is Frontend.RUST for model in await self.models(endpoint))
+        except EngineError:
+            return False
 
     async def _find(self, endpoint: Endpoint, name: str) -> EngineModel | None:
         named = [model for model in await self.models(endpoint) if model.name == name]
@@ -283,8 +284,8 @@ class EngineClient:
             retryable=not final,
         )
 
-    async def _get(self, endpoint: Endpoint, path: str, seconds: float, bytes_max: int = ANSWER_BYTES_MAX) -> _Answer:
-        answer = await self._send(endpoint, "GET", path, seconds, bytes_max=bytes_max)
+    async def _get(self, endpoint: Endpoint, path: str, seconds: float, bytes_max: int = ANSWER_BYTES_MAX) -> Answer:
+        answer = await self._transport.send(endpoint, "GET", path, seconds, bytes_max=bytes_max)
         if answer.status != HTTPStatus.OK:
             said = _said(answer.status, answer.error.type, bounded(answer.error.message, endpoint.api_key))
             if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -292,100 +293,12 @@ class EngineClient:
             raise _not_vllm(endpoint, f"GET {path}", said)
         return answer
 
-    async def _post(self, endpoint: Endpoint, path: str, request: dict[str, str], seconds: float) -> _Answer:
-        return await self._send(endpoint, "POST", path, seconds, request=request)
-
-    async def _send(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        path: str,
-        seconds: float,
-        *,
-        request: dict[str, str] | None = None,
-        bytes_max: int = ANSWER_BYTES_MAX,
-    ) -> _Answer:
-        """One request with its bounded answer. Raises for broken transport and for 401 and 403, for nothing else."""
-        engine, what = str(endpoint), f"{method} {path}"
-        options: dict[str, Any] = {} if request is None else {"json": request}
-        if endpoint.api_key:
-            if not endpoint.api_key.isascii() or not endpoint.api_key.isprintable():
-                raise EngineUnauthorized(
-                    engine,
-                    "its API key has characters that no HTTP header can carry (often a line break at its end); "
-                    "correct the Secret, and restart the pod where it reads the same one",
-                )
-            options["headers"] = {"Authorization": f"Bearer {endpoint.api_key}"}
-        try:
-            url = URL.build(scheme=endpoint.scheme, host=endpoint.address, port=endpoint.port, path=path)
-        except ValueError as error:
-            raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
-        if endpoint.secure:
-            options["ssl"] = self._tls() if self._tls is not None else True
-        # what is merely asked has one time-out; for what has effects it matters that they cannot have begun
-        connect = None if request is None else min(self._timeouts.connect, seconds)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
-        try:
-            async with (
-                Patience(seconds),
-                self._session.request(method, url, timeout=timeout, allow_redirects=False, **options) as response,
-            ):
-                answer = _Answer(response.status, await _read(response, bytes_max))
-        except aiohttp.ConnectionTimeoutError as error:
-            raise EngineUnreachable(engine, f"no connection within {self._timeouts.connect:g} s") from error
-        except TimeoutError as error:
-            raise EngineTimeout(engine, what, seconds) from error
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise EngineUnreachable(engine, why_no_tls(error)) from error
-        except aiohttp.ClientConnectorError as error:
-            refused = error.os_error.errno == errno.ECONNREFUSED
-            why = (
-                "connection refused: vLLM is still starting, has ended, or listens on another port"
-                if refused
-                else f"no connection: {bounded(error.os_error.strerror or str(error.os_error))}"
-            )
-            raise EngineUnreachable(
-                engine, why, refused=refused, own_shortage=error.os_error.errno in _OWN_SHORTAGE
-            ) from error
-        except ValueError as error:  # of which aiohttp.InvalidURL is one, and a port above 65535 another
-            raise EngineUnreachable(engine, f"its address is not valid: {bounded(str(error))}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            plain = request is None and isinstance(error, aiohttp.ServerDisconnectedError) and not endpoint.secure
-            text = bounded(f"the connection broke during {what}: {error or type(error).__name__}", endpoint.api_key)
-            raise EngineUnreachable(engine, text + PLAIN_HINT * plain, maybe_received=True) from error
-        except _TooLarge as error:
-            raise EngineAnswerTooLarge(engine, what, bytes_max) from error
-        if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            given = "does not accept the API key it was given" if endpoint.api_key else "wants an API key"
-            raise EngineUnauthorized(
-                engine,
-                f"{given} ({answer.status} to {what}); let --api-key or VLLM_API_KEY of the vLLM container name "
-                "the Secret that holds its key",
-            )
-        return answer
+    async def _post(self, endpoint: Endpoint, path: str, request: dict[str, Any], seconds: float) -> Answer:
+        return await self._transport.send(endpoint, "POST", path, seconds, request=request)
 
 
 def _read_metrics(body: bytes) -> EngineMetrics:
     return parse_metrics(body.decode("utf-8", "replace"))
-
-
-class _TooLarge(Exception):
-    pass
-
-
-async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The body; of an error only its beginning, as nothing depends on the rest."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > bytes_max:
-            response.close()
-            if response.status == HTTPStatus.OK:
-                raise _TooLarge
-            break
-    return b"".join(chunks)[:bytes_max]
 
 
 def _said(status: int, type_: str | None, detail: str) -> str:

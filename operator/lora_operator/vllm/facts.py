@@ -113,6 +113,19 @@ FEATURES: Mapping[str, tuple[Fact[Handling], ...]] = MappingProxyType(
         "pissa": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32, 0.33")),
         "lora_bias": (_IGNORED_UNTIL_032, Fact((0, 32, 0), Handling.REFUSED, "run: 0.32, 0.33")),
         "rslora": (_HONOURED,),
+        # PEFT's target_parameters. Before 0.32 layouts were not compared: right on architectures that keep experts
+        # fused (GptOss, Qwen3VLMoe, Qwen3_5Moe, InternS1Pro), and cut up in another order on the others.
+        "fused_experts": (
+            Fact(FIRST, Handling.IGNORED, "read: 0.20.2, 0.25.1, 0.28.0, 0.31.0"),
+            Fact(
+                (0, 32, 0), Handling.HONOURED, "read: 0.32, 0.33; refused by the engine where its experts are not fused"
+            ),
+        ),
+        # PEFT's modules_to_save, of a classifier's score or classifier
+        "classification_head": (
+            Fact(FIRST, Handling.REFUSED, "read: 0.8.5 to 0.25.1; run: 0.28 to 0.32 (any modules_to_save)"),
+            Fact((0, 33, 0), Handling.HONOURED, "read: 0.33; refused by the engine where it serves no such classifier"),
+        ),
     }
 )
 WHAT_TO_DO = MappingProxyType(
@@ -121,6 +134,8 @@ WHAT_TO_DO = MappingProxyType(
         "alpha_pattern": "use vLLM 0.32 or later, or train with one alpha for all modules",
         "pissa": "convert it to plain LoRA with peft's save_pretrained(path_initial_model_for_weight_conversion=…)",
         "lora_bias": "train it with lora_bias=False",
+        "fused_experts": "use vLLM 0.32 or later, or leave the experts out of target_parameters",
+        "classification_head": "use vLLM 0.33 or later, or train it without modules_to_save",
     }
 )
 

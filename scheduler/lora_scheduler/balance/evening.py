@@ -1,5 +1,6 @@
 """Makes loads even by means of the copies that this plan has only just begun to load: the largest loads first, a copy
-of the pod moves to a less loaded one, or changes places with a copy of a smaller share.
+of the pod moves to a less loaded one, or changes places with a copy of a smaller share. What is loaded where its files
+are stays there: how much load that may be was asked before (see at_hand).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _even_out(shifting: Shifting, loads: Loads) -> None:
 
 
 def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None:
-    copies = [copy for copy in shifting.movable(pod) if copy.share > 0]
+    copies = [copy for copy in shifting.movable(pod) if copy.share > 0 and not copy.at_hand]
     if not copies:
         return None
     enough = SMALLEST_GAIN * loads.ideal

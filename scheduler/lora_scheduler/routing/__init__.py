@@ -5,6 +5,7 @@ Also which adapter a text is for (`selection`). Pure: `now` and a source of draw
 
 from lora_scheduler.routing.chance import Chance
 from lora_scheduler.routing.errors import InvalidAsk, InvalidEndpoint, InvalidKeywords, InvalidRules, RoutingError
+from lora_scheduler.routing.explaining import Candidate, explain
 from lora_scheduler.routing.index import Index
 from lora_scheduler.routing.model import (
     Answer,
@@ -22,11 +23,13 @@ from lora_scheduler.routing.picking import pick
 from lora_scheduler.routing.policies import POLICIES
 from lora_scheduler.routing.pull import Match, Pending, PullRules, match
 from lora_scheduler.routing.rules import Rules, Weights
+from lora_scheduler.routing.scoring import Score
 from lora_scheduler.routing.selection import Catalogue, Selection, Topic, problem_of
 
 __all__ = [
     "POLICIES",
     "Answer",
+    "Candidate",
     "Catalogue",
     "Chance",
     "Endpoint",
@@ -47,10 +50,12 @@ __all__ = [
     "RoutingError",
     "RoutingRequest",
     "Rules",
+    "Score",
     "Selection",
     "Topic",
     "Unknown",
     "Weights",
+    "explain",
     "match",
     "pick",
     "problem_of",

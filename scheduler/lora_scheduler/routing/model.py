@@ -129,6 +129,7 @@ class RoutingRequest:
     shared: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
     among: frozenset[str] | None = None
+    cached: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not self.adapters and not self.base_model:

@@ -10,7 +10,7 @@ from itertools import islice
 from lora_scheduler.routing.errors import InvalidRules
 from lora_scheduler.routing.model import Endpoint, EndpointState, HoldingState, RoutingRequest
 from lora_scheduler.routing.rules import DEFAULT_WEIGHTS, Weights
-from lora_scheduler.routing.scoring import resident_score
+from lora_scheduler.routing.scoring import Score, score_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def match(worker: Endpoint, pending: Sequence[Pending], *, now: float, rules: Pu
         missing = tuple([adapter for adapter in one.ask.adapters if adapter not in held])
         if not _serves(worker, one, missing):
             continue
-        score = _score(worker, one.ask, held, rules.weights)
+        score = _score(worker, one.ask, held, rules.weights).total
         if now - one.since > rules.fair_seconds:
             return Match(one, score, missing, overdue=True)
         if best is None or (not missing, score) > (not best.missing, best.score):
@@ -87,13 +87,11 @@ def _serves(worker: Endpoint, one: Pending, missing: tuple[str, ...]) -> bool:
     return not missing or (ask.may_load and len(missing) <= worker.room)
 
 
-def _score(worker: Endpoint, ask: RoutingRequest, held: dict[str, str], weights: Weights) -> float:
+def _score(worker: Endpoint, ask: RoutingRequest, held: dict[str, str], weights: Weights) -> Score:
     """Residents, and whether the next batch has a place: metrics count as fresh, as the worker itself brings them."""
-    score = resident_score(ask, held, weights)
     load = worker.load
     active = load.running_adapters | load.waiting_adapters if load is not None else frozenset[str]()
     places = (load.max_loras if load is not None else 0) or worker.gpu_slots
     crowded = bool(places) and len(active) >= places
-    if not crowded or all(held.get(adapter) in active for adapter in ask.adapters):
-        score += weights.free_slot
-    return score
+    place = not crowded or all(held.get(adapter) in active for adapter in ask.adapters)
+    return score_of(ask, held, weights, place=place)

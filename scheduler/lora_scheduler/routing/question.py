@@ -10,6 +10,7 @@ from lora_scheduler.routing.index import EMPTY, Index
 from lora_scheduler.routing.model import RoutingRequest
 from lora_scheduler.routing.pool import Pool
 from lora_scheduler.routing.rules import Rules
+from lora_scheduler.routing.scoring import Score, score_of
 from lora_scheduler.routing.slots import Members, Slot
 
 
@@ -42,6 +43,14 @@ class Question:
     def mean(self) -> float:
         """Of all pods of this base model."""
         return self.pool.mean(self.now)
+
+    def score(self, slot: Slot, mean: float) -> Score:
+        """By the weights. `mean`: what counts as one pod's usual load."""
+        ask = self.ask
+        return score_of(
+            ask, slot.held, self.rules.weights, place=slot.batches(ask.adapters),
+            cached=ask.cached.get(slot.pod, 0.0) if ask.cached else 0.0, busy=self.load(slot) / mean,
+        )  # fmt: skip
 
     def least(self, slots: Iterable[Slot]) -> tuple[Slot, float]:
         """The best of some, and its load: first those whose next batch has a place for the adapter, then by load, then

@@ -13,12 +13,14 @@ class Weights:
     """What counts how much in `weighted`, and for workers that pull.
 
     `own_resident`, `shared_resident`: per adapter that is there. `free_slot`: the next batch there has a place for it.
-    `queue_depth`: taken off for a pod as busy as the mean, twice for twice as busy.
+    `prefix`: the whole prompt is probably in its cache; half of it is worth half. `queue_depth`: taken off for a pod as
+    busy as the mean, twice for twice as busy.
     """
 
     own_resident: float = 10.0
     shared_resident: float = 5.0
     free_slot: float = 1.0
+    prefix: float = 5.0
     queue_depth: float = 10.0
 
     def __post_init__(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lora_scheduler.routing.question import Choice, Question
-from lora_scheduler.routing.scoring import resident_score
 from lora_scheduler.routing.slots import Slot
 
 
@@ -14,7 +13,7 @@ def choose(question: Question) -> Choice | None:
     best: Choice | None = None
     mean = max(question.mean(), 1.0)  # in a quiet fleet one request more is nothing
     for slot in _candidates(question):
-        score = _score(question, slot, mean)
+        score = question.score(slot, mean).total
         if best is None or score > best.score:
             best = Choice(slot, score=score)
     return best
@@ -30,11 +29,3 @@ def _candidates(question: Question) -> Sequence[Slot]:
             drawn += [slot for slot in some if question.fits(slot)]
         drawn += question.able(rules.choices)
     return drawn
-
-
-def _score(question: Question, slot: Slot, mean: float) -> float:
-    weights, ask = question.rules.weights, question.ask
-    score = resident_score(ask, slot.held, weights)
-    if slot.batches(ask.adapters):
-        score += weights.free_slot
-    return score - weights.queue_depth * question.load(slot) / mean
