@@ -186,8 +186,8 @@ class ResourceRequirements(Model):
     """What one replica of an adapter takes."""
 
     memory: Annotated[int | str, _MemoryQuantity()] | None = None
-    """Memory of one replica, which counts against the pod's lora-memory: bytes, or a quantity such as 512Mi. Measured from
-    the adapter's files when absent."""
+    """Memory of one replica, which counts against the pod's lora-memory: bytes, or a quantity such as 512Mi. Measured
+    from the adapter's files when absent."""
 
     @property
     def memory_bytes(self) -> int | None:
