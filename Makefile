@@ -149,8 +149,8 @@ test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*
 
 .PHONY: test-vllm
-test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository)
-	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE)
+test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository); FRONTEND=rust
+	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE) $(if $(FRONTEND),--frontend $(FRONTEND))
 
 .PHONY: image
 image:  ## Build the container image with docker, or DOCKER=podman; IMAGE=registry/name:tag; EXTRAS="otel envoy"

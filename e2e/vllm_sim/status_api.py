@@ -31,8 +31,9 @@ class StatusApi:
         settings, base = self._core.settings, self._core.limits.base
         length = settings.max_model_len or (base.max_position_embeddings if base else _NO_LIMIT_KNOWN)
         parent = settings.served_names[0]
-        cards = [_card(name, settings.model, None, length) for name in settings.served_names]
-        cards += [_card(a.name, a.path, parent, None) for a in self._registry.adapters]
+        owner = "vllm-frontend-rs" if settings.rust_frontend else "vllm"
+        cards = [_card(owner, name, settings.model, None, length) for name in settings.served_names]
+        cards += [_card(owner, a.name, a.path, parent, None) for a in self._registry.adapters]
         return as_json({"object": "list", "data": cards})
 
     async def health(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
@@ -41,7 +42,9 @@ class StatusApi:
 
     async def version(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """The release that is played."""
-        return as_json({"version": self._core.settings.release.name})
+        settings = self._core.settings
+        rust = {"rust_frontend_version": settings.release.name} if settings.rust_frontend else {}
+        return as_json({"version": settings.release.name, **rust})
 
     async def metrics(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """Prometheus text."""
@@ -56,7 +59,7 @@ class StatusApi:
         return as_json({"success": done})
 
 
-def _card(name: str, root: str, parent: str | None, max_model_len: int | None) -> dict[str, Any]:
+def _card(owner: str, name: str, root: str, parent: str | None, max_model_len: int | None) -> dict[str, Any]:
     permission = {
         "id": f"modelperm-{uuid.uuid4().hex}",
         "object": "model_permission",
@@ -75,7 +78,7 @@ def _card(name: str, root: str, parent: str | None, max_model_len: int | None) -
         "id": name,
         "object": "model",
         "created": int(time.time()),
-        "owned_by": "vllm",
+        "owned_by": owner,
         "root": root,
         "parent": parent,
         "max_model_len": max_model_len,

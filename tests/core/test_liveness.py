@@ -56,6 +56,17 @@ def test_one_refused_connection_may_be_an_accident_and_two_are_none() -> None:
     assert after(FULL, (100.0, RESET), (100.1, REFUSED), (100.2, REFUSED)).state is EngineState.STARTING
 
 
+def test_a_refusal_takes_nothing_while_it_is_not_known_whether_others_are_refused_as_well() -> None:
+    once = missed(FULL, REFUSED, 100.0, THRESHOLDS, vouched=None)
+    again = missed(once, REFUSED, 100.1, THRESHOLDS, vouched=None)
+    assert again.state is EngineState.SUSPECT and again.listed("sql") and again.refusals == 2
+    assert missed(again, REFUSED, 100.2, THRESHOLDS, vouched=False).state is EngineState.STARTING
+    kept = missed(again, REFUSED, 200.0, THRESHOLDS, vouched=True)
+    for now in (210.0, 220.0, 230.0):
+        kept = missed(kept, REFUSED, now, THRESHOLDS, vouched=True)
+    assert kept.state is EngineState.SUSPECT and kept.listed("sql") and not kept.refusals, "asked no faster than others"
+
+
 def test_an_engine_with_nothing_to_lose_is_starting_at_the_first_refusal() -> None:
     assert after(an_engine(a_pod()), (100.0, REFUSED)).state is EngineState.STARTING
 

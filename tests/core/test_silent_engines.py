@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from e2e.faults import FaultProxy
+from lora_operator.api.well_known import GROUP
 from lora_operator.engines import prober as engines
 from lora_operator.vllm.engine_state import EngineState
 from tests.core.fleet import Fleet, a_fleet
@@ -76,6 +78,47 @@ async def test_where_most_engines_are_silent_at_once_their_kubelets_are_believed
         # but one that its kubelet does not find ready any more is gone
         fleet.change_pod("p2", lambda pod: found_ready_by_its_kubelet(pod, ready=False))
         await fleet.until(lambda: set(fleet.assigned("la")) == {"p0", "p1"})
+
+
+def nobody_listens(gate: FaultProxy) -> int:
+    """As behind a NetworkPolicy that rejects: the engine is well, and whoever comes is refused."""
+    gate.__exit__()
+    return gate.port
+
+
+async def test_where_most_connections_are_refused_at_once_the_kubelets_are_believed(tmp_path: Path) -> None:
+    names = ("p0", "p1", "p2")
+    async with a_fleet(tmp_path, hold_seconds=0.1) as fleet:
+        gates = {}
+        for name in names:
+            engine = await fleet.add_pod(name)
+            gates[name] = FaultProxy("127.0.0.1", engine.port).__enter__()
+            port = {f"{GROUP}/port": str(gates[name].port)}
+            fleet.change_pod(name, lambda body, port=port: body["metadata"]["annotations"].update(port))  # type: ignore[misc]
+            fleet.change_pod(name, found_ready_by_its_kubelet)
+        fleet.write("sql")
+        fleet.apply("la", "sql", replicas=3)
+        await fleet.until(lambda: fleet.ready("la") and all(fleet.view(name).listed("sql") for name in names))
+        # one of three has ended, whatever its kubelet says so far
+        port = nobody_listens(gates["p0"])
+        await fleet.until(lambda: fleet.view("p0").state is EngineState.STARTING)
+        await fleet.until(lambda: set(fleet.assigned("la")) == {"p1", "p2"})
+        gates["p0"] = FaultProxy("127.0.0.1", fleet.engines["p0"].port, ("127.0.0.1", port)).__enter__()
+        await fleet.until(lambda: fleet.ready("la") and set(fleet.assigned("la")) == set(names))
+        # all of them: the way from the operator is broken
+        await fleet.settle()
+        ports = {name: nobody_listens(gate) for name, gate in gates.items()}
+        await fleet.until(lambda: all(fleet.view(name).misses >= 5 for name in names))
+        await fleet.settle()
+        assert {fleet.view(name).state for name in names} == {EngineState.SUSPECT}
+        assert set(fleet.assigned("la")) == set(names) and fleet.ready("la")
+        # but one that its kubelet does not find ready any more is gone
+        fleet.change_pod("p2", lambda pod: found_ready_by_its_kubelet(pod, ready=False))
+        await fleet.until(lambda: set(fleet.assigned("la")) == {"p0", "p1"})
+        for name in ("p0", "p1"):
+            with FaultProxy("127.0.0.1", fleet.engines[name].port, ("127.0.0.1", ports[name])):
+                await fleet.until(lambda name=name: fleet.view(name).state is EngineState.UP)  # type: ignore[misc]
+        assert sum(event["event"] == "load" for event in fleet.engines["p1"].journal.events) == 1
 
 
 async def test_a_new_adapter_waits_for_a_suspect_pod_and_has_not_failed(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ class AgentClient:
         """Everything on the agent's disk. Raises AgentError."""
         return await self._ask("GET", endpoint, "/v1/adapters", ListBody)
 
+    async def remove(self, endpoint: Endpoint, version: tuple[str, str]) -> None:
+        """Have a version removed; one that is not there (any more) is. Raises AgentError, with reason InUse or Pinned
+        where it has to stay."""
+        name, fingerprint = version
+        path = f"/v1/adapters/{name}/{fingerprint}"
+        text, status = await self._call("DELETE", endpoint, path, None, ANSWER_SECONDS)
+        if status >= 400 and status != 404:
+            raise _problem(endpoint, status, text)
+
     async def loaded(
         self, endpoint: Endpoint, versions: Collection[tuple[str, str]], pinned: Collection[tuple[str, str]] = ()
     ) -> HeldBody:

@@ -3,14 +3,16 @@
 Two kinds of silence are told apart, as a kubelet tells them. Nobody listens: the process is gone, and all that it held
 with it; one refused connection can be an accident on the way, two in a row are none. No answer: the engine may be well
 and busy, or the way to it broken, so that it keeps what it has until it has missed several probes in a row and some
-time has passed. Where most engines are silent at once and their kubelets find them ready, the way from this operator is
-broken (a NetworkPolicy, a mesh, an operator without processor time): they serve, and keep what they have.
+time has passed. Where most engines are silent at once, or refuse connections, and their kubelets find them ready, the
+way from this operator is broken (a NetworkPolicy that drops or rejects, a mesh, an operator without processor time):
+they serve, and keep what they have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.answers import EngineModel
@@ -18,6 +20,7 @@ from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import EngineError, EngineTimeout, EngineUnreachable, ModelListTooLong
 
 REFUSALS = 2  # in a row, until it is certain that nobody listens
+WITNESSES = 3  # that are asked whether they refuse connections as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +113,12 @@ def answered(
 
 
 def missed(
-    view: EngineView, error: EngineError, now: float, thresholds: Thresholds, *, vouched: bool = False
+    view: EngineView, error: EngineError, now: float, thresholds: Thresholds, *, vouched: bool | None = False
 ) -> EngineView:
-    """After a probe that failed. `vouched`: that tells more of this operator than of the engine, see `vouched_for`."""
-    if isinstance(error, EngineUnreachable) and error.refused:
-        return _refused(view, error, now)
+    """After a probe that failed. `vouched`: that tells more of this operator than of the engine, see `vouched_for`;
+    None: that is about to be known."""
+    if isinstance(error, EngineUnreachable) and error.refused and not (vouched and view.keeps):
+        return _refused(view, error, now, undecided=vouched is None)
     too_long = isinstance(error, ModelListTooLong)  # it answers, and goes on serving what it has
     goes_on = view.misses and too_long is (view.reason == ModelListTooLong.reason)
     view = replace(
@@ -151,11 +155,37 @@ def vouched_for(
     return len(silent) > answering
 
 
-def _refused(view: EngineView, error: EngineUnreachable, now: float) -> EngineView:
+def refusal_vouched_for(
+    key: str, views: Mapping[str, EngineView], records: Mapping[str, PodRecord], heard_at: Mapping[str, float]
+) -> bool | None:
+    """As `vouched_for`, of a connection that was refused, where one pod's kubelet may simply be late: others have to
+    be silent as well. None where nobody has been heard since, so that `witnesses` have to be asked."""
+    if not vouched_for(key, views, records, heard_at):
+        return False
+    if any(other != key and views[other].misses and record.pod.probed_ready for other, record in _seen(views, records)):
+        return True
+    return None if witnesses(key, views, records) else False
+
+
+def witnesses(key: str, views: Mapping[str, EngineView], records: Mapping[str, PodRecord]) -> list[str]:
+    """Others who are as well as this one was."""
+    fit = (
+        other
+        for other, record in _seen(views, records)
+        if other != key and record.pod.probed_ready and views[other].state is EngineState.UP
+    )
+    return list(islice(fit, WITNESSES))
+
+
+def _seen(views: Mapping[str, EngineView], records: Mapping[str, PodRecord]) -> Iterable[tuple[str, PodRecord]]:
+    return ((key, record) for key, record in records.items() if key in views)
+
+
+def _refused(view: EngineView, error: EngineUnreachable, now: float, *, undecided: bool) -> EngineView:
     text, refusals = str(error), view.refusals + 1
     if view.state is EngineState.STARTING:
         return replace(view, error=text, reason=error.reason, misses=0, refusals=refusals)
-    if view.models and refusals < REFUSALS:
+    if view.models and (refusals < REFUSALS or undecided):
         since = now if view.state is EngineState.UP else view.since
         state = EngineState.DOWN if view.state is EngineState.DOWN else EngineState.SUSPECT
         return replace(

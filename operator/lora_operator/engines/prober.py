@@ -18,7 +18,17 @@ from contextlib import suppress
 from dataclasses import replace
 
 from lora_operator.api.endpoint import Scheme
-from lora_operator.engines.liveness import EngineView, Thresholds, answered, assumed, instance_of, missed, vouched_for
+from lora_operator.engines.liveness import (
+    EngineView,
+    Thresholds,
+    answered,
+    assumed,
+    instance_of,
+    missed,
+    refusal_vouched_for,
+    vouched_for,
+    witnesses,
+)
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
 from lora_operator.vllm.engine_state import EngineState
@@ -326,7 +336,11 @@ class Engines:
             log.warning("pod %s could not be probed: %s", key, error)
             return
         now = time.monotonic()
-        vouched = vouched_for(key, self.views, self._records, self._heard_at)
+        refused = isinstance(error, EngineUnreachable) and error.refused
+        vouch = refusal_vouched_for if refused else vouched_for
+        vouched = vouch(key, self.views, self._records, self._heard_at)
+        for other in witnesses(key, self.views, self._records) if vouched is None else ():
+            self.look_now(other)
         view = missed(self._known(key, instance, now), error, now, self._thresholds, vouched=vouched)
         if view.state is EngineState.STARTING:
             self._tripwires.cut(key)

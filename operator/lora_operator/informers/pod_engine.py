@@ -58,8 +58,8 @@ def refuses_paths(command: EngineCommand, container: Mapping[str, Any], root: st
     unseen = container.get("envFrom") if allowed is None else is_hidden(allowed)
     if not rust or unseen:
         return None
-    prefixes = [path.strip().rstrip("/") for part in (allowed or "").split(":") for path in part.split(",")]
-    if any(path and (root == path or root.startswith(f"{path}/")) for path in prefixes):
+    prefixes = [path.rstrip("/") or "/" for path in (allowed or "").split(":") if path]
+    if any(path == "/" or root == path or root.startswith(f"{path}/") for path in prefixes):
         return None
     return (
         f"container {text(container.get('name')) or ''!r} runs vLLM's Rust frontend, which loads adapters only from "

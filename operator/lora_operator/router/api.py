@@ -67,12 +67,13 @@ class RouterApi:
     def __init__(
         self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None,
         asking: UsageRecorder | None = None, semantic: Semantic | None = None, rules: Rules = DEFAULT_RULES,
+        lacks: Callable[[], str] = lambda: "", stale: Callable[[], str] = lambda: "",
     ) -> None:  # fmt: skip
+        """`lacks`: what the table cannot be filled without; `stale`: what is not seen though the API server answers."""
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
-        self.lacks: Callable[[], str] = lambda: ""  # what whoever fills the table cannot do without
-        self.stale: Callable[[], str] = lambda: ""  # what it cannot see though the API server answers: others may
+        self._lacks, self._stale = lacks, stale
         self._page = Page()
         self.picker = Picker(table, rules=rules)
         self.decider = Decider(table, self.picker, asking)
@@ -258,8 +259,8 @@ class RouterApi:
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         age, away = rounded(self._freshness.age_seconds), self._freshness.away
-        message = self.lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
-        stale = "" if message else self.stale()
+        message = self._lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
+        stale = "" if message else self._stale()
         ready = self._table.loaded and not stale
         if away and ready and not message:
             message = f"the API server does not answer; the table is as it was {age:g} s ago"

@@ -92,11 +92,7 @@ class StatusWriter:
         """Its place among other writes, and after how many seconds at most."""
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return Priority.STATUS, 0.0  # Ready, or nothing to wait for
-        before = {
-            (item.get("pod"), name)
-            for item in resource.status.get("podAssignments") or ()
-            for name in item.get("adapters") or ()
-        }
+        before = {(item.pod, name) for item in resource.published.pod_assignments for name in item.adapters}
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
         # of many that are deleted most are gone before anybody would get to read that
         if before - after and (resource.deleted_at is None or max(len(self._writes), together) <= FEW):
