@@ -235,6 +235,10 @@ bench-routing: $(BENCH_STAMP)  ## Routing policies on generated demand, in 5 min
 bench-affinity: setup  ## How often an adapter on demand comes back to its files, in about 15 minutes; QUICK=1: in half a one
 	$(BIN)/python -m bench.affinity $(if $(QUICK),--quick)
 
+.PHONY: bench-gateway
+bench-gateway: setup  ## Chats of many turns by prefixes and adapters, and the picker behind a real Envoy; QUICK=1: shorter
+	$(BIN)/python -m bench.gateway $(if $(QUICK),--quick)
+
 .PHONY: bench-scale
 bench-scale: setup get-programs  ## The operator at the promised sizes, through a real API server; SIZES="10000x1000": others
 	$(BIN)/python -m bench.scale $(SIZES)

@@ -73,6 +73,9 @@ class Application:
                 routes["/adapters"] = Route("load", {"POST": lora.load_sagemaker})
                 routes["/adapters/*"] = Route("unload", {"DELETE": lora.unload_sagemaker})
         if self._settings.dev_mode:
+            routes["/is_sleeping"] = Route("other", {"GET": status.is_sleeping})
+            routes["/sleep"] = Route("other", {"POST": status.sleep})
+            routes["/wake_up"] = Route("other", {"POST": status.wake_up})
             routes["/reset_prefix_cache"] = Route("other", {"POST": status.reset_prefix_cache})
         return routes
 

@@ -18,13 +18,14 @@ _NO_LIMIT_KNOWN = 131_072
 
 
 class StatusApi:
-    """GET /v1/models, /health, /ping, /version, /metrics; POST /reset_prefix_cache."""
+    """GET /v1/models, /health, /ping, /version, /metrics; POST /reset_prefix_cache, /sleep."""
 
     def __init__(self, core: EngineCore, registry: Registry, metrics: Metrics, journal: Journal) -> None:
         self._core = core
         self._registry = registry
         self._metrics = metrics
         self._journal = journal
+        self._sleeps = False
 
     async def models(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """The base's names, then the adapters in load order. `created` is now."""
@@ -49,6 +50,20 @@ class StatusApi:
     async def metrics(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """Prometheus text."""
         return web.Response(text=self._metrics.text(), content_type="text/plain")
+
+    async def is_sleeping(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """Only with VLLM_SERVER_DEV_MODE=1, as the next two. What it would answer while it sleeps is not played."""
+        return as_json({"is_sleeping": self._sleeps})
+
+    async def sleep(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """Put the weights away."""
+        self._sleeps = True
+        return web.Response()
+
+    async def wake_up(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
+        """Take them back."""
+        self._sleeps = False
+        return web.Response()
 
     async def reset_prefix_cache(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """Only with VLLM_SERVER_DEV_MODE=1. Fails while requests hold blocks."""

@@ -93,8 +93,8 @@ async def test_where_most_connections_are_refused_at_once_the_kubelets_are_belie
         for name in names:
             engine = await fleet.add_pod(name)
             gates[name] = FaultProxy("127.0.0.1", engine.port).__enter__()
-            port = {f"{GROUP}/port": str(gates[name].port)}
-            fleet.change_pod(name, lambda body, port=port: body["metadata"]["annotations"].update(port))  # type: ignore[misc]
+            where = {f"{GROUP}/port": str(gates[name].port)}
+            fleet.change_pod(name, lambda body, where=where: body["metadata"]["annotations"].update(where))  # type: ignore[misc]
             fleet.change_pod(name, found_ready_by_its_kubelet)
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=3)

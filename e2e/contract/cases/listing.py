@@ -75,6 +75,11 @@ async def health_is_empty(t: Target) -> None:
     assert (reply.status, reply.text) == (200, "")
 
 
+@cases("/is_sleeping says no, with VLLM_SERVER_DEV_MODE=1", changes=False)
+async def an_engine_that_is_awake_says_so(t: Target) -> None:
+    assert (await t.get("/is_sleeping")).json == {"is_sleeping": False}
+
+
 @cases("/ping 200 empty", python_only=True)
 async def ping_is_empty(t: Target) -> None:
     for method in ("GET", "POST"):

@@ -42,6 +42,7 @@ async def run_router(
         cluster, kube, limits=limits, log_length=settings.change_log,
         load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
         on_demand_seconds=settings.on_demand_seconds, semantic=semantic, watches=following, lacks=needs.why,
+        prefix_blocks=settings.prefix_blocks,
         rules=rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights),
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:

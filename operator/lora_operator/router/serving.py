@@ -19,6 +19,7 @@ from lora_operator.router.early_status import Ahead
 from lora_operator.router.feed import Feed
 from lora_operator.router.freshness import Freshness, NoWatches, Watches
 from lora_operator.router.picker import DEFAULT_RULES
+from lora_operator.router.prefix_index import MOST_BLOCKS
 from lora_operator.router.problems import refuse
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
@@ -48,6 +49,7 @@ class Router:
         requests_namespace: str = "", on_demand_seconds: float = 300.0, load_seconds: float = 0.0,
         semantic: Semantic | None = None, watches: Watches | None = None, lacks: Callable[[], str] = lambda: "",
         effects: Callable[[str], Iterable[Effect]] | None = None, rules: Rules = DEFAULT_RULES,
+        prefix_blocks: int = MOST_BLOCKS,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
@@ -55,7 +57,7 @@ class Router:
         self._watches = watches or NoWatches()
         self.api = RouterApi(
             self.table, self.freshness, Fleet(cluster, self.table.epoch, effects), limits, self._asking, semantic,
-            rules, lacks, self._watches.partly_stale,
+            rules, lacks, self._watches.partly_stale, prefix_blocks,
         )  # fmt: skip
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
         picker = self.api.picker

@@ -22,7 +22,7 @@ from lora_operator.kube.events import Recorder
 from lora_operator.kube.own_writes import LORA_ADAPTER, OwnWrites
 from lora_operator.kube.write_queue import FINALIZER_WRITE, Priority, Writes
 from lora_operator.status.aggregate import StatusInput, status_of
-from lora_operator.status.transitions import events_between
+from lora_operator.status.change_events import events_between
 from lora_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -103,6 +103,7 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("router_pods", "load"): _named("fresh", "stale"),
         ("router_load_looks_total", "result"): _named(OK, NO_LOAD, DEFECT, *OF_ENGINES),
         ("router_selections_total", "method"): _named("auto", "keywords", "semantic"),
+        ("router_prompt_blocks_total", "cached"): _named("no", "yes"),
         ("router_score", "by"): _named("match", "pick"),
         ("router_selections_total", "chosen"): _named("adapter", "base"),
         ("picker_requests_total", "result"): _named(*RESULTS),
