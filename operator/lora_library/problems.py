@@ -34,6 +34,29 @@ CODES: Mapping[str, tuple[int, str]] = {
 }
 
 
+# for the OpenAPI document
+DOCUMENTED: Mapping[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem (RFC 9457)",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "title", "status", "code", "detail"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "code": {"type": "string", "enum": sorted(CODES)},
+                        "detail": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
 class Problem(Exception):
     """`code` is one of CODES; `more` goes into the document as it is."""
 

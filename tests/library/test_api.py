@@ -261,3 +261,11 @@ async def test_without_a_good_token_nothing_is_answered(library: Running) -> Non
 def test_engine_names_of_two_subjects_differ_whatever_they_are_called() -> None:
     names = {engine_name(subject, "style") for subject in ("alice", "alice ", "Alice", "ali", "système", "")}
     assert len(names) == 6
+
+
+async def test_the_openapi_document_says_that_every_answer_may_be_a_problem(library: Running) -> None:
+    document = (await library.client.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert "application/problem+json" in operation["responses"]["default"]["content"], (method, path)
+            assert "422" not in operation["responses"]

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from lora_library.names import InvalidName
-from lora_library.problems import MEDIA_TYPE, Problem
+from lora_library.problems import DOCUMENTED, MEDIA_TYPE, Problem
 from lora_library.stores.base import StoreError
 from lora_library.web import admin, loras
 from lora_library.web.bounds import Bounds
@@ -29,6 +29,7 @@ def application(library: Library) -> FastAPI:
     app = FastAPI(
         title="LoRA library", version=__version__, docs_url=None, redoc_url=None,
         description="Upload adapters, and call them a moment later.", redirect_slashes=False,
+        responses=dict(DOCUMENTED),
     )  # fmt: skip
     app.state.library = library
     app.add_middleware(Bounds, library.metrics)
