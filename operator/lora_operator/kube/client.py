@@ -89,7 +89,7 @@ class Kube:
         return cls(client_of(configuration))
 
     def with_own_connections(self) -> Kube:
-        """Another client, to be closed by itself, whose requests never wait behind, or on a connection of, this one's."""
+        """Another client, to be closed by itself, whose requests never wait behind or on a connection of this one."""
         return Kube(client_of(self._client.configuration), refused=self.refused)
 
     def fenced(self, fence: Callable[[], None], back: Callable[[], None] = lambda: None) -> Kube:
