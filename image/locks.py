@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "image" / "requirements"
 # what `docker build --build-arg EXTRAS="..."` may name, as in pyproject.toml
-EXTRAS = ("envoy", "otel")
+EXTRAS = ("envoy", "library", "otel")
 SBOM_TOOL = "cyclonedx-bom[validation]>=7"
 COMPILE = ("pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version=3.11", "--no-annotate")
 

@@ -149,6 +149,14 @@ class Node:
         """
         run(*self.ctr(), "tasks", "kill", "--signal=SIGKILL", container)
 
+    def stop_container(self, container: str) -> None:
+        """Stop the first process of a container with SIGSTOP: it has its connections, and answers nobody.
+
+        Raises:
+            StartError: there is no such container.
+        """
+        run(*self.ctr(), "tasks", "kill", "--signal=SIGSTOP", container)
+
     def ctr(self) -> list[str]:
         """containerd's own client, on the images and containers of Kubernetes."""
         return [*self._enter(), f"{PROGRAMS_INSIDE}/ctr", f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io"]

@@ -21,6 +21,7 @@ from e2e.cluster.versions import (
     METRICS_SERVER_VERSION,
     RUNC_VERSION,
     TOOLS_VERSION,
+    VERSITYGW_VERSION,
     module_directory,
 )
 from e2e.controlplane.binaries import FILLS, Fill, fill_cache, find_binaries, from_directory
@@ -95,6 +96,26 @@ MODULES = (
         {name: GoPackage(f"./{name}", "", module=TOOLS) for name in ("pause", "volume")},
     ),
 )
+
+
+# An S3 server on a folder; only for tests that ask for it.
+VERSITYGW = Module(
+    "versitygw",
+    VERSITYGW_VERSION,
+    {"versitygw": _package("github.com/versity/versitygw/cmd/versitygw", VERSITYGW_VERSION)},
+)
+
+
+def find_program(module: Module, environment: Mapping[str, str] | None = None) -> Path:
+    """The one program of a module that no cluster needs; it is downloaded or built where it is missing.
+
+    Raises:
+        BinariesError: see `find_programs`.
+    """
+    environment = os.environ if environment is None else environment
+    directory = module_directory(module.name, module.version, environment)
+    (program,) = _find(module.programs, directory, fills(module), environment).values()
+    return program
 
 
 def find_programs(environment: Mapping[str, str] | None = None) -> dict[str, Path]:

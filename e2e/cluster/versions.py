@@ -13,6 +13,7 @@ CNI_PLUGINS_VERSION = "1.10.0"
 COREDNS_VERSION = "1.15.0"
 LOCAL_PATH_PROVISIONER_VERSION = "0.0.30"
 METRICS_SERVER_VERSION = "0.9.0"
+VERSITYGW_VERSION = "1.8.0"
 TOOLS_VERSION = "1"  # of gomod/tools: count up when it changes
 KUBERNETES_PROGRAMS = ("kubelet", "kube-proxy", "kube-scheduler")
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .frontend import Frontend
 from .target import Target
 
 Body = Callable[[Target], Awaitable[None]]
@@ -40,6 +41,7 @@ class Case:
     place: Place = Place.ANY
     real_only: bool = False
     changes: bool = True
+    frontend: Frontend | None = None  # whose contract it is; None: everybody's
 
     def __str__(self) -> str:
         return self.body.__name__
@@ -48,8 +50,9 @@ class Case:
 class Cases:
     """Collects the cases of a module."""
 
-    def __init__(self, server: Server = Server.USUAL) -> None:
+    def __init__(self, server: Server = Server.USUAL, frontend: Frontend | None = None) -> None:
         self._server = server
+        self._frontend = frontend
         self.all: list[Case] = []
 
     def __call__(
@@ -60,11 +63,13 @@ class Cases:
         place: Place = Place.ANY,
         real_only: bool = False,
         changes: bool = True,
+        python_only: bool = False,
     ) -> Callable[[Body], Body]:
         """Decorate a case with the row of the contract that it checks."""
 
         def add(body: Body) -> Body:
-            self.all.append(Case(row, body, server or self._server, place, real_only, changes))
+            frontend = Frontend.PYTHON if python_only else self._frontend
+            self.all.append(Case(row, body, server or self._server, place, real_only, changes, frontend))
             return body
 
         return add

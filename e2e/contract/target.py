@@ -126,8 +126,11 @@ class Target:
 
     async def forget_all(self) -> None:
         """Unload everything, so that the next case finds an empty server."""
-        for name in await self.names():
-            await self.unload(name)
+        for card in await self.models():
+            name = card["id"]
+            if card["parent"] is not None and (await self.unload(name)).status == 500:  # evicted: see rust_frontend
+                await self.load(name, card["root"], load_inplace=True)
+                await self.unload(name)
 
     async def complete(self, model: str, prompt: object = None, **fields: Any) -> Reply:
         """POST /v1/completions, greedy."""

@@ -1,4 +1,4 @@
-"""`python -m e2e.demo [run] [--keep] [--engine sim|vllm] [--store s3|azure|hf]`, `python -m e2e.demo down`."""
+"""`python -m e2e.demo [run] [--keep] [--cluster real] [--engine sim|vllm] [--store s3|azure|hf]`, `… down`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from e2e.cluster.errors import ClusterError
 from e2e.controlplane.errors import BinariesError, ControlPlaneError
 from e2e.demo import record
 from e2e.demo.errors import CannotStart
 from e2e.demo.perform import INTERRUPTS, perform
+from e2e.demo.real import perform_on_nodes
 from e2e.demo.screen import Screen
 from e2e.demo.shown import shown
 from e2e.demo.uploads import UPLOADS
@@ -40,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise CannotStart(
                 "a store ends with the demo that started it: leave out --store (STORE=) or --keep (KEEP=)"
             )
+        if chosen.cluster == "real":
+            return perform_on_nodes(screen, keep=chosen.keep)
         return perform(directory, screen, kind=chosen.engine, port=chosen.port, keep=chosen.keep, store=chosen.store)
-    except (CannotStart, BinariesError) as error:
+    except (CannotStart, BinariesError, ClusterError) as error:
         screen.bad(str(error))
         return 2
     except ControlPlaneError as error:
@@ -70,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("sim", "vllm"),
         default="sim",
         help="simulated vLLM, or real vLLM on the CPU, which is installed at the first time: 6 GB (default: sim)",
+    )
+    parser.add_argument(
+        "--cluster",
+        choices=("played", "real"),
+        default="played",
+        help="played: a program plays the kubelet, in seconds; real: two real nodes with the charts, as root, in "
+        "minutes (default: played)",
     )
     parser.add_argument(
         "--store",

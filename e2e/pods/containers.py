@@ -15,7 +15,7 @@ import aiohttp
 
 from e2e.pods.container import Container, ContainerError, InProcessEngine, LocalProcess
 from e2e.pods.options import Options
-from e2e.pods.podspec import Launch, SpecError
+from e2e.pods.podspec import Launch, Liveness, SpecError
 from e2e.pods.programs import SIMULATOR, UnknownImage, image_name
 from e2e.pods.status import ContainerState
 
@@ -105,14 +105,16 @@ class ContainerLife:
         return self.running
 
     async def _until_exit(self, container: Container, launch: Launch) -> int:
-        prober = asyncio.create_task(self._probe(launch)) if launch.probe or launch.startup else None
+        probes = [asyncio.create_task(self._probe(launch))] if launch.probe or launch.startup else []
+        if launch.liveness:
+            probes.append(asyncio.create_task(self._watch_over(container, launch.liveness)))
         try:
             code = await container.wait()
         finally:
-            if prober:
-                prober.cancel()
+            for probe in probes:
+                probe.cancel()
                 with suppress(asyncio.CancelledError):
-                    await prober
+                    await probe
         self._note_end(code)
         return code
 
@@ -153,15 +155,25 @@ class ContainerLife:
                 self._changed()
             await asyncio.sleep(self._options.probe_seconds if ever else self._options.starting_probe_seconds)
 
+    async def _watch_over(self, container: Container, liveness: Liveness) -> None:
+        """End the container once it has not answered so many times in a row; it is started again as any that ended."""
+        failures = 0
+        while failures < liveness.failure_threshold:
+            await asyncio.sleep(liveness.period_seconds)
+            if self.state.started:
+                healthy = await self._healthy(liveness.url, liveness.timeout_seconds)
+                failures = 0 if healthy else failures + 1
+        await container.end(liveness.grace_seconds)
+
     def _note(self, *, started: bool, ready: bool) -> None:
         self.state.started, self.state.ready = started, ready
         if started:
             self.started.set()
         self._changed()
 
-    async def _healthy(self, url: str) -> bool:
+    async def _healthy(self, url: str, timeout_seconds: float | None = None) -> bool:
         try:
-            timeout = aiohttp.ClientTimeout(total=self._options.probe_timeout_seconds)
+            timeout = aiohttp.ClientTimeout(total=timeout_seconds or self._options.probe_timeout_seconds)
             async with self._http.get(url, timeout=timeout) as response:
                 return 200 <= response.status < 400
         except (aiohttp.ClientError, OSError):

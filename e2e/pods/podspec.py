@@ -30,6 +30,32 @@ class SpecError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Liveness:
+    """What is asked of a container that has started, and when it is ended for not answering."""
+
+    url: str
+    period_seconds: float
+    timeout_seconds: float
+    failure_threshold: int
+    grace_seconds: float  # of its end
+
+    @classmethod
+    def of(cls, pod: Json, container: Json, ip: str) -> Liveness | None:
+        """None where the container has no probe by HTTP."""
+        probe = container.get("livenessProbe") or {}
+        if (url := _url(container, probe, ip)) is None:
+            return None
+        grace = probe.get("terminationGracePeriodSeconds", pod["spec"].get("terminationGracePeriodSeconds", 30))
+        return cls(
+            url,
+            period_seconds=float(probe.get("periodSeconds") or 10),
+            timeout_seconds=float(probe.get("timeoutSeconds") or 1),
+            failure_threshold=int(probe.get("failureThreshold") or 3),
+            grace_seconds=float(grace),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """What one container is started with. `probe` is the URL to ask for readiness, None where running is enough;
     `startup` the one that has to answer before that is asked."""
@@ -40,6 +66,7 @@ class Launch:
     probe: str | None
     failure_threshold: int
     startup: str | None = None
+    liveness: Liveness | None = None
 
 
 def sidecars_of(pod: Json) -> list[Json]:
@@ -105,6 +132,7 @@ def launch(
         probe=_url(container, readiness, ip) or own,
         failure_threshold=int(readiness.get("failureThreshold") or 3),
         startup=_url(container, container.get("startupProbe") or {}, ip),
+        liveness=Liveness.of(pod, container, ip),
     )
 
 

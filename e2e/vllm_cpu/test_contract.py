@@ -76,7 +76,7 @@ async def _launch(arguments: Sequence[str], extra: Mapping[str, str]) -> tuple[i
     return finished.returncode, finished.stdout
 
 
-@pytest.mark.parametrize("case", all_cases(), ids=str)
+@pytest.mark.parametrize("case", all_cases(FRONTEND), ids=str)
 async def test_vllm_keeps_the_contract(case: Case, servers: Servers) -> None:
     if case.server is Server.NONE:
         servers.stop()

@@ -19,6 +19,7 @@ from .lora_api import LoraApi
 from .metrics import Metrics
 from .registry import Refused, Registry
 from .replies import METHOD_NOT_ALLOWED, NOT_FOUND, as_error, as_json
+from .rust_frontend import RustRegistry
 from .status_api import StatusApi
 
 
@@ -42,7 +43,7 @@ class Application:
     def __init__(self, core: EngineCore, journal: Journal, faults: Faults, crash: Callable[[int], None]) -> None:
         self._settings = core.settings
         self._journal, self._faults, self._crash = journal, faults, crash
-        self.registry = Registry(core)
+        self.registry = RustRegistry(core) if core.settings.rust_frontend else Registry(core)
         generation = GenerationApi(core, self.registry)
         metrics = Metrics(core, generation)
         core.on_activity = metrics.note_activity
@@ -58,19 +59,23 @@ class Application:
             "/v1/models": Route("models", {"GET": status.models}),
             "/v1/completions": Route("completions", {"POST": generation.complete}),
             "/v1/chat/completions": Route("chat", {"POST": generation.chat}),
-            "/invocations": Route("invocations", {"POST": generation.invoke}),
             "/health": Route("health", {"GET": status.health}),
-            "/ping": Route("ping", ping),
             "/version": Route("version", {"GET": status.version}),
             "/metrics": Route("metrics", {"GET": status.metrics}),
         }
+        if not self._settings.rust_frontend:
+            routes["/invocations"] = Route("invocations", {"POST": generation.invoke})
+            routes["/ping"] = Route("ping", ping)
         if self._settings.runtime_updating:
             routes["/v1/load_lora_adapter"] = Route("load", {"POST": lora.load})
             routes["/v1/unload_lora_adapter"] = Route("unload", {"POST": lora.unload})
-            if self._settings.release.has_sagemaker_adapters:
+            if self._settings.release.has_sagemaker_adapters and not self._settings.rust_frontend:
                 routes["/adapters"] = Route("load", {"POST": lora.load_sagemaker})
                 routes["/adapters/*"] = Route("unload", {"DELETE": lora.unload_sagemaker})
         if self._settings.dev_mode:
+            routes["/is_sleeping"] = Route("other", {"GET": status.is_sleeping})
+            routes["/sleep"] = Route("other", {"POST": status.sleep})
+            routes["/wake_up"] = Route("other", {"POST": status.wake_up})
             routes["/reset_prefix_cache"] = Route("other", {"POST": status.reset_prefix_cache})
         return routes
 
@@ -98,10 +103,10 @@ class Application:
         if not self._authorized(request):
             return as_json({"error": "Unauthorized"}, 401)
         if route is None:
-            return as_json(NOT_FOUND, 404)
+            return web.Response(status=404) if self._settings.rust_frontend else as_json(NOT_FOUND, 404)
         handler = route.handlers.get(request.method)
         if handler is None:
-            return as_json(METHOD_NOT_ALLOWED, 405)
+            return web.Response(status=405) if self._settings.rust_frontend else as_json(METHOD_NOT_ALLOWED, 405)
         try:
             return await handler(request, raw, forget=forget)
         except Refused as refused:

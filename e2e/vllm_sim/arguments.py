@@ -36,6 +36,8 @@ class Settings:
     prefix_caching: bool
     api_keys: tuple[str, ...]
     runtime_updating: bool
+    rust_frontend: bool
+    allowed_prefixes: tuple[str, ...]
     dev_mode: bool
     tells_cached_tokens: bool
     static_adapters: tuple[tuple[str, str], ...]
@@ -126,6 +128,8 @@ def parse_arguments(args: Sequence[str], env: Mapping[str, str], *, description:
         prefix_caching=ns.enable_prefix_caching,
         api_keys=keys,
         runtime_updating=updating,
+        rust_frontend=env.get("VLLM_USE_RUST_FRONTEND", "0") == "1",
+        allowed_prefixes=tuple(p for p in env.get("VLLM_RUNTIME_LORA_ALLOWED_PATH_PREFIXES", "").split(":") if p),
         tells_cached_tokens=ns.enable_prompt_tokens_details,
         dev_mode=env.get("VLLM_SERVER_DEV_MODE", "0") == "1",
         static_adapters=tuple(_static_adapter(text) for text in ns.lora_modules),

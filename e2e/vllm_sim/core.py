@@ -99,6 +99,12 @@ class EngineCore:
             self._raise_if_dead()
             await self._read(lora)
 
+    async def remove_lora(self, lora: LoadedAdapter) -> bool:
+        """Drop the adapter; False where it is not resident. Raises EngineDead."""
+        async with self._step:
+            self._raise_if_dead()
+            return self.resident.pop(lora.id, None) is not None
+
     @asynccontextmanager
     async def serving(self, lora: LoadedAdapter | None, prompt: str) -> AsyncIterator[Computed]:
         """Take part in the batch: wait for a slot, be resident, and hold both until the block ends.

@@ -19,26 +19,33 @@ class LoraApi:
 
     def __init__(self, core: EngineCore, registry: Registry, journal: Journal) -> None:
         self._release = core.settings.release
+        self._rust = core.settings.rust_frontend
         self._registry = registry
         self._journal = journal
 
     async def load(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """`lora_name`, `lora_path`, `load_inplace`; anything else is ignored."""
         body = json_object(raw, request.headers.get("Content-Type", ""))
-        await self._load(body, text_field(body, "lora_name"), text_field(body, "lora_path"))
-        return as_bare_text(f"Success: LoRA adapter '{body['lora_name']}' added successfully.")
+        await self._load(request, body, text_field(body, "lora_name"), text_field(body, "lora_path"))
+        return self._text(f"Success: LoRA adapter '{body['lora_name']}' added successfully.")
 
     async def load_sagemaker(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """`name`, `src`: the same, and never behind the API key."""
         body = json_object(raw, request.headers.get("Content-Type", ""))
-        await self._load(body, text_field(body, "name"), text_field(body, "src"))
+        await self._load(request, body, text_field(body, "name"), text_field(body, "src"))
         return as_bare_text(f"Adapter {body['name']} registered")
 
-    async def _load(self, body: dict[str, Any], name: str, path: str) -> None:
+    def _text(self, text: str) -> web.Response:
+        return web.Response(text=text) if self._rust else as_bare_text(text)
+
+    async def _load(self, request: web.Request, body: dict[str, Any], name: str, path: str) -> None:
         inplace = flag_field(body, "load_inplace") and self._release.has_load_inplace
         started = time.monotonic()
         try:
-            await self._registry.load(LoadRequest(name, path, inplace))
+            transport = request.transport
+            await self._registry.load(
+                LoadRequest(name, path, inplace), lambda: transport is not None and not transport.is_closing()
+            )
         except Refused as refused:
             self._note("load", name, path, refused.status, started)
             raise
@@ -49,8 +56,8 @@ class LoraApi:
         body = json_object(raw, request.headers.get("Content-Type", ""))
         name = text_field(body, "lora_name")
         check_id(body, "lora_int_id")
-        await self._unload(name, forget)
-        return as_bare_text(f"Success: LoRA adapter '{name}' removed successfully.")
+        await self._unload(name, forget, body.get("lora_int_id"))
+        return self._text(f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def unload_sagemaker(self, request: web.Request, raw: bytes, *, forget: bool = False) -> web.Response:
         """The name is the last part of the path."""
@@ -58,12 +65,12 @@ class LoraApi:
         await self._unload(name, forget)
         return as_bare_text(f"Adapter {name} unregistered")
 
-    async def _unload(self, name: str, forget: bool) -> None:
+    async def _unload(self, name: str, forget: bool, int_id: int | None = None) -> None:
         started = time.monotonic()
         known = self._registry.find(name)
         path = known.path if known else None
         try:
-            await self._registry.unload(name, forget=forget)
+            await self._registry.unload(name, forget=forget, int_id=int_id)
         except Refused as refused:
             self._note("unload", name, path, refused.status, started)
             raise

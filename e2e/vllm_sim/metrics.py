@@ -46,6 +46,8 @@ class Metrics:
         lines += _sample("generation_tokens_total", "counter", labels, self._generation.generated_tokens)
         finished = f'{labels[:-1]},finished_reason="length"}}'
         lines += _sample("request_success_total", "counter", finished, self._generation.finished)
+        if self._core.settings.rust_frontend:
+            return "\n".join([*lines, *self._of_rust()]) + "\n"
         if self._seen:
             lines.append("# TYPE vllm:lora_requests_info gauge")
         for (running, waiting_names), at in self._seen.items():
@@ -54,6 +56,15 @@ class Metrics:
                 f'waiting_lora_adapters="{waiting_names}"}} {at!r}'
             )
         return "\n".join(lines) + "\n"
+
+    def _of_rust(self) -> list[str]:
+        """Of the moment alone, and without the number of slots."""
+        running = ",".join(sorted(name for name, count in self._core.running.items() if count and name))
+        waiting = ",".join(sorted(name for name, count in self._core.waiting.items() if count and name))
+        if not running and not waiting:
+            return []
+        labels = f'running_lora_adapters="{running}",waiting_lora_adapters="{waiting}"'
+        return ["# TYPE vllm:lora_requests_info gauge", f"vllm:lora_requests_info{{{labels}}} {time.time()!r}"]
 
 
 def _sample(name: str, kind: str, labels: str, value: float) -> list[str]:

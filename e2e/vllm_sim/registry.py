@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .adapter_files import AdapterNotFound, LoadRefused
 from .core import EngineCore, EngineDead, LoadedAdapter
@@ -81,10 +82,11 @@ class Registry:
             message += f" Valid aliases: {', '.join(served)}."
         raise Refused(404, "NotFoundError", message, "model" if self._release.lists_valid_aliases else None)
 
-    async def load(self, request: LoadRequest) -> None:
-        """Load an adapter. Raises Refused."""
+    async def load(self, request: LoadRequest, asked_for: Callable[[], bool] = lambda: True) -> None:
+        """Load an adapter. Raises Refused. `asked_for`: whether somebody still waits for the answer."""
         async with self._lock(request.name):
             self._check_load(request)
+            request = replace(request, path=self._resolved(request.path))
             known = self.find(request.name)
             self._last_id += known is None
             lora = LoadedAdapter(known.id if known else self._last_id, request.name, request.path, request.inplace)
@@ -92,12 +94,18 @@ class Registry:
                 await self._core.add_lora(lora)
             except (AdapterNotFound, LoadRefused, OSError, EngineDead, ValueError) as exc:
                 raise self._load_failure(exc, request) from exc
+            if self._core.settings.rust_frontend and not asked_for():
+                return  # its handler ends with the connection; the engine goes on
             if known is not None:
                 self._adapters[self._adapters.index(known)] = lora
             else:
                 self._adapters.append(lora)
 
-    async def unload(self, name: str, *, forget: bool = False) -> None:
+    def _resolved(self, path: str) -> str:
+        """The path that is loaded and listed."""
+        return path
+
+    async def unload(self, name: str, *, forget: bool = False, int_id: int | None = None) -> None:
         """Forget a name; the engine is not told. Raises Refused. `forget` plays an engine that does not do it."""
         async with self._lock(name):
             if not name:

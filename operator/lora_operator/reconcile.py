@@ -50,7 +50,7 @@ from lora_operator.planning.snapshots import Snapshots
 from lora_operator.process.slices import in_slices
 from lora_operator.status.aggregate import StatusInput, state_name, telling_reason
 from lora_operator.status.endpoint_writer import EndpointWriter
-from lora_operator.status.inputs import StatusInputs
+from lora_operator.status.inputs import Moment, StatusInputs
 from lora_operator.status.offers import Offers
 from lora_operator.status.pod_endpoints import Endpoints, claims_of
 from lora_operator.status.scaling_events import ScalingEvents
@@ -282,7 +282,7 @@ class Reconciler:
         seen, work = self.observers, self.in_flight
         observed = Observed(
             found.pods, seen.engines.views, seen.cluster.node_labels, seen.sizes.of, self._rules.versioned_names,
-            seen.api_keys.problems, found.leaving,
+            seen.api_keys.problems, found.leaving, self.actors.files.agents.disks.of,
         )  # fmt: skip
         return self._snapshots.take(desired, observed, work.ledger, work.failures, now)
 
@@ -312,7 +312,7 @@ class Reconciler:
         """What LoraAdapters' status and pods' LoraEndpoints should say, offered to those who write them."""
         seen, work = self.observers, self.in_flight
         views, held = seen.engines.views, seen.holdings.of
-        self._states.update(desired, snapshot, plan, pods, views, work.ledger, work.failures)
+        self._states.update(Moment(desired, snapshot, plan, pods, views, work.ledger, work.failures))
         inputs = {key: self._states.of(resource) async for key, resource in in_slices(desired.resources.items())}
         inputs |= self._states.departing(desired, held)
         if self._states.reasons.unfinished:

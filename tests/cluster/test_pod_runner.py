@@ -184,6 +184,22 @@ def test_frozen_container_makes_its_pod_unready_until_it_goes_on(
         cluster.wait_for("vllm-0", "condition=Ready")
 
 
+def test_container_that_fails_its_liveness_probe_is_started_again(cluster: Cluster, pods: PodRunnerThread) -> None:
+    """Killed after its grace period, as it does not hear that it is to end."""
+    template = vllm_pod_template("tiny", grace_seconds=1)
+    probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5}
+    # without a startup probe an engine that takes long to start would be ended before it answers, by a kubelet too
+    probes = {"livenessProbe": {**probe, "failureThreshold": 2}, "startupProbe": {**probe, "failureThreshold": 600}}
+    template["spec"]["containers"][0] |= probes
+    template["metadata"] |= {"name": "alive", "namespace": cluster.namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", **template})
+    cluster.wait_for("alive", "condition=Ready")
+    pods.freeze(cluster.namespace, "alive")
+    pods.wait_restarted(cluster.namespace, "alive")
+    (status,) = cluster.pod("alive")["status"]["containerStatuses"]
+    assert (status["restartCount"], status["lastState"]["terminated"]["exitCode"]) == (1, 137)
+
+
 def test_readiness_gate_holds_the_pod_back_until_somebody_opens_it(cluster: Cluster, pods: PodRunnerThread) -> None:
     gate = "production-stack.vllm-project/adapters-loaded"
     cluster.statefulset(1, readiness_gates=[gate])

@@ -80,7 +80,12 @@ def a_failing_source(resource: Resource, error: SourceError) -> SourceView:
 
 
 def a_pod(
-    name: str = "p0", *, annotations: dict[str, str] | None = None, args: tuple[str, ...] = (), **extra: Any
+    name: str = "p0",
+    *,
+    annotations: dict[str, str] | None = None,
+    args: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
+    **extra: Any,
 ) -> PodRecord:
     prefix = "production-stack.vllm-project"
     body = {
@@ -99,7 +104,10 @@ def a_pod(
                 {
                     "name": "vllm",
                     "args": ["--model", "tiny", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "8", *args],
-                    "env": [{"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "1"}],
+                    "env": [
+                        {"name": name, "value": value}
+                        for name, value in {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", **(env or {})}.items()
+                    ],
                 }
             ],
         },

@@ -67,7 +67,7 @@ class Running:
         self.task = asyncio.create_task(self.operator.run(self.stop))
 
     async def until(self, done: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():
                 if self.task.done():
                     self.task.result()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lora_operator.informers.endpoints import Contents, HeldAdapter
-from lora_operator.informers.holdings import Holdings, Place, known_of, lacks_names
+from lora_operator.informers.holdings import Holdings, Place, known_of
+from lora_operator.informers.published_status import NO_STATUS, read_status
 
 ADDRESS = "10.0.0.1:8000"
 
@@ -47,7 +48,7 @@ def test_a_pod_that_answers_elsewhere_touches_all_that_it_holds() -> None:
 
 def test_status_counts_for_a_pod_until_it_has_a_word_of_its_own() -> None:
     holdings = Holdings()
-    assert holdings.set_status("ns/la", assigned("p0", "p1")) == {("ns/la", "sql")}
+    assert holdings.set_status("ns/la", read_status(assigned("p0", "p1"))) == {("ns/la", "sql")}
     assert holdings.of("ns/la") == {"sql": {"ns/p0", "ns/p1"}}
     assert holdings.counting("ns/p0", "sql") == {"ns/la"}
     assert holdings.set_endpoint("ns/p0", says()) == {("ns/la", "sql")}
@@ -58,12 +59,12 @@ def test_status_counts_for_a_pod_until_it_has_a_word_of_its_own() -> None:
 def test_a_status_of_an_operator_that_writes_no_loraendpoints_counts_against_them() -> None:
     holdings = Holdings()
     holdings.set_endpoint("ns/p0", says(("sql", "la"), ("chat", "other")))
-    holdings.set_status("ns/la", assigned("p1", new=False))
+    holdings.set_status("ns/la", read_status(assigned("p1", new=False)))
     assert holdings.of("ns/la") == {"sql": {"ns/p1"}}
     assert holdings.place("ns/la", "ns/p0", "sql") is None
     assert holdings.of("ns/other") == {"chat": {"ns/p0"}}
     assert set(holdings.on("ns/p0")) == {("ns/other", "chat")}
-    assert holdings.set_status("ns/la", assigned("p0")) == {("ns/la", "sql")}
+    assert holdings.set_status("ns/la", read_status(assigned("p0"))) == {("ns/la", "sql")}
     assert holdings.of("ns/la") == {"sql": {"ns/p0"}}
     assert holdings.place("ns/la", "ns/p0", "sql") == Place(ADDRESS, "c", "sql", "a" * 16, "uid")
 
@@ -71,24 +72,25 @@ def test_a_status_of_an_operator_that_writes_no_loraendpoints_counts_against_the
 def test_a_status_that_nobody_has_written_yet_leaves_the_word_to_pods() -> None:
     holdings = Holdings()
     holdings.set_endpoint("ns/p0", says(("sql", "la")))
-    holdings.set_status("ns/la", {})
+    holdings.set_status("ns/la", NO_STATUS)
     assert holdings.of("ns/la") == {"sql": {"ns/p0"}}
 
 
-def test_nonsense_in_a_status_changes_nothing() -> None:
+@pytest.mark.parametrize("nonsense", [["x"], 7, [{"pod": 3}], [{"pod": "p0", "adapters": "sql"}]])
+def test_nonsense_in_a_status_says_nothing(nonsense: object) -> None:
     holdings = Holdings()
-    holdings.set_status("ns/la", assigned("p0"))
-    with pytest.raises(AttributeError):
-        holdings.set_status("ns/la", {"podAssignments": ["x"]})
-    assert holdings.of("ns/la") == {"sql": {"ns/p0"}}
+    holdings.set_status("ns/la", read_status(assigned("p0")))
+    holdings.set_status("ns/la", read_status({"podAssignments": nonsense}))
+    assert holdings.of("ns/la") == {}
 
 
 def test_only_a_status_that_lacks_names_is_completed() -> None:
     held = {"sql": frozenset({"ns/p0"})}
-    whole = {"truncated": True, "summary": "1/2", "adapters": [{"name": "a"}], "failedAdapters": [{"name": "b"}]}
-    assert not lacks_names(whole) and known_of(whole, held) == {}
-    assert lacks_names(whole | {"summary": "1/3"}) and known_of(whole | {"summary": "1/3"}, held) == held
-    assert not lacks_names({"summary": "0/3"}) and not lacks_names({"truncated": True})
+    cut = {"truncated": True, "summary": "1/2", "adapters": [{"name": "a"}], "failedAdapters": [{"name": "b"}]}
+    whole, lacking = read_status(cut), read_status(cut | {"summary": "1/3"})
+    assert not whole.lacks_names and known_of(whole, held) == {}
+    assert lacking.lacks_names and known_of(lacking, held) == held
+    assert not read_status({"summary": "0/3"}).lacks_names and not read_status({"truncated": True}).lacks_names
 
 
 def test_what_followed_every_change_equals_what_begins_now() -> None:
@@ -109,12 +111,12 @@ def test_what_followed_every_change_equals_what_begins_now() -> None:
             chosen = [pod for pod in pods if chance.random() < 0.5]
             adapters = tuple(name for name in names if chance.random() < 0.5)
             statuses[key] = assigned(*chosen, adapters=adapters, new=chance.random() < 0.6)
-            touched = holdings.set_status(key, statuses[key])
+            touched = holdings.set_status(key, read_status(statuses[key]))
         fresh = Holdings()
         for pod, said in endpoints.items():
             fresh.set_endpoint(pod, said)
         for key, status in statuses.items():
-            fresh.set_status(key, status)
+            fresh.set_status(key, read_status(status))
         for resource in resources:
             now = dict(holdings.of(f"ns/{resource}"))
             assert now == dict(fresh.of(f"ns/{resource}"))

@@ -33,7 +33,7 @@ def look(
     views = {record.key: view} if view is not None else {}
     published = Holdings()
     for resource in resources:
-        published.set_status(resource.key, resource.status)
+        published.set_status(resource.key, resource.published)
     return (after or Participation()).of([record], resources, views, ledger or Ledger(), published.pods())
 
 

@@ -38,7 +38,8 @@ async def test_missing_rights_are_named_in_one_line_and_the_line_is_not_repeated
 ) -> None:
     async with an_api_server() as api:
         api.denied = {"patch loraadapters/status", "watch pods", "list pods"}
-        needs = of_an_operator(api, "team")
+        healed = asyncio.Event()
+        needs = Preconditions(api.kube, rights_to_act(("team",), "system", "system"), healed.set)
         await needs.look()
         await needs.look()
         (line,) = caplog.messages
@@ -46,8 +47,6 @@ async def test_missing_rights_are_named_in_one_line_and_the_line_is_not_repeated
         assert needs.why() == line
         api.denied = set()
         caplog.set_level("INFO")
-        healed = asyncio.Event()
-        needs.healed = healed.set
         await needs.look()
         assert healed.is_set()
         assert needs.why() == ""

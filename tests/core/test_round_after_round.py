@@ -9,19 +9,22 @@ from typing import Any
 
 import pytest
 
+from lora_operator.agent_api.wire import EntryBody, ListBody
 from lora_operator.api.usage_record import Use
 from lora_operator.desired.adapters import desired
 from lora_operator.desired.expand import Expansions
 from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.informers.holdings import Holdings
+from lora_operator.informers.published_status import NO_STATUS
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.informers.sources import SourceView
+from lora_operator.planning.agent_disks import AgentDisks
 from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
 from lora_operator.planning.pod_selection import Participation
 from lora_operator.planning.snapshot import Observed, take_snapshot
 from lora_operator.planning.snapshots import Snapshots
 from lora_operator.sources import SourceError
-from lora_operator.status.inputs import StatusInputs, status_inputs
+from lora_operator.status.inputs import Moment, StatusInputs, status_inputs
 from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Planner, Policy, plan
 from tests.core.builders import V1, V2, a_failing_source, a_pod, a_resource, a_source, foreign, found, ours
@@ -46,18 +49,30 @@ class World:
         self.problems: dict[str, str] = {}
         self.asked: dict[tuple[str, str], float] = {}
         self.leaving: frozenset[str] = frozenset()
+        self.disks = AgentDisks()
         self.holdings, self.told = Holdings(), set[str]()
         self.ledger, self.failures, self.now = Ledger(), Failures(1.0, 300.0), 0.0
         self.events = (
             self.some_resource, self.some_status, self.some_source, self.some_pod, self.some_view, self.some_view,
             self.some_effect, self.some_effect, self.some_failure, self.some_demand, self.some_size, self.time_passes,
-            self.something_goes,
+            self.something_goes, self.some_disk,
         )  # fmt: skip
         for name in PODS:
             self.pods[f"ns/{name}"] = a_pod(name)
             self.some_view(f"ns/{name}")
         for _ in range(4):
             self.some_resource()
+
+    def some_disk(self) -> None:
+        record = self.pods.get(f"ns/{self.dice.choice(PODS)}")
+        if record is not None:
+            entries = [
+                EntryBody(name=name, fingerprint=self.dice.choice("0123") * 16, state="Present", size_bytes=1,
+                          done_bytes=1)
+                for name in self.dice.sample("abcd", self.dice.choice((0, 2)))
+            ]  # fmt: skip
+            listed = ListBody(entries=tuple(entries), used_bytes=2, budget_bytes=self.dice.choice((None, 1 << 40)))
+            self.disks.listed(record, listed)
 
     def happens(self) -> str:
         event = self.dice.choice(self.events)
@@ -183,9 +198,9 @@ class World:
         """Have the holdings know what statuses say; returns the LoraAdapters of which it is otherwise by now."""
         touched = set()
         for key in self.told - self.resources.keys():
-            touched |= self.holdings.set_status(key, {})
+            touched |= self.holdings.set_status(key, NO_STATUS)
         for key, resource in self.resources.items():
-            touched |= self.holdings.set_status(key, resource.status)
+            touched |= self.holdings.set_status(key, resource.published)
         self.told = set(self.resources)
         return {key for key, _ in touched}
 
@@ -200,7 +215,7 @@ class World:
     def observed(self) -> Observed:
         return Observed(
             self.pods, self.views, MappingProxyType({}), self.size_of, True,
-            self.problems, self.leaving,
+            self.problems, self.leaving, self.disks.of,
         )  # fmt: skip
 
 
@@ -221,11 +236,11 @@ def test_what_is_kept_between_rounds_is_what_would_be_worked_out_from_scratch(se
         assert snapshot == take_snapshot(*moment), (step, event)
         made = planner.plan(snapshot)
         assert made.assignments == plan(snapshot).assignments
-        seen = (wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
-        states.update(*seen)
+        seen = Moment(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        states.update(seen)
         held = world.holdings.of
         inputs = {key: states.of(resource) for key, resource in wanted.resources.items()}
-        assert inputs | states.departing(wanted, held) == status_inputs(*seen, held), (step, event)
+        assert inputs | states.departing(wanted, held) == status_inputs(seen, held), (step, event)
         taking_part = (world.pods.values(), given[0], world.views, world.ledger, world.holdings.pods())
         assert participation.of(*taking_part).pods == Participation().of(*taking_part).pods, (step, event)
 
@@ -240,7 +255,7 @@ def test_a_round_after_which_nothing_has_happened_gives_the_very_same_objects() 
         wanted = expansions.desired(world.resources.values(), world.sources, {}, world.use)
         snapshot = snapshots.take(wanted, world.observed, world.ledger, world.failures, world.now)
         made = plan(snapshot)
-        states.update(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures)
+        states.update(Moment(wanted, snapshot, made, world.pods, world.views, world.ledger, world.failures))
         return wanted, *snapshot.pods, *(states.of(each) for each in wanted.resources.values())
 
     first, second = a_round(), a_round()

@@ -7,7 +7,7 @@ from lora_operator.desired.adapters import desired
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.snapshot import take_snapshot
 from lora_operator.status.aggregate import AdapterState, status_of
-from lora_operator.status.inputs import status_inputs
+from lora_operator.status.inputs import Moment, status_inputs
 from lora_scheduler import Policy, plan
 from tests.core.builders import V1, a_pod, a_resource, a_source, an_engine, found, nothing_under_way, observed, ours
 
@@ -22,7 +22,7 @@ def state_with(*pods: PodRecord) -> AdapterState:
     seen = observed(*((record, an_engine(record, ours("sql"))) for record in pods))
     snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
     made = plan(snapshot, Policy())
-    given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)
+    given = status_inputs(Moment(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures))
     (state,) = given[resource.key].adapters
     return state
 
@@ -53,7 +53,7 @@ def test_a_look_at_the_container_before_names_nobody_and_moves_nothing() -> None
     snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
     made = plan(snapshot, Policy())
     assert made.actions == ()
-    given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)
+    given = status_inputs(Moment(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures))
     (state,) = given[resource.key].adapters
     assert not state.copies and not state.complete
 
@@ -72,7 +72,7 @@ def test_one_pod_that_has_it_under_two_names_is_one_copy() -> None:
     twice = an_engine(record, ours("sql"), ours("sql", engine_name=f"sql--{V1[:8]}"))
     seen = observed((record, twice))
     snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
-    given = status_inputs(wanted, snapshot, plan(snapshot, Policy()), seen.pods, seen.engines, ledger, failures)
+    given = status_inputs(Moment(wanted, snapshot, plan(snapshot, Policy()), seen.pods, seen.engines, ledger, failures))
     (state,) = given[resource.key].adapters
     assert len(state.copies) == 2 and state.current == 1 and not state.complete
 
@@ -90,7 +90,7 @@ def test_a_resource_that_is_being_deleted_says_what_still_answers_and_keeps_its_
     seen = observed((record, an_engine(record, ours("sql"), ours("taken"))))
     snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
     made = plan(snapshot, Policy())
-    given = status_inputs(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures)[going.key]
+    given = status_inputs(Moment(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures))[going.key]
     status = status_of(given, noted, datetime(2026, 1, 1, tzinfo=UTC)).to_dict()
     assert status["podAssignments"] == [
         {"pod": "p0", "address": "127.0.0.9:8000", "container": "c-p0", "adapters": ["sql"]}

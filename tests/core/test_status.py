@@ -7,7 +7,7 @@ import pytest
 
 from lora_operator.desired.adapters import Rejected, SourceState
 from lora_operator.status.aggregate import StatusInput, state_name, status_of
-from lora_operator.status.transitions import events_between
+from lora_operator.status.change_events import events_between
 from lora_scheduler import Reason, Refusal
 from tests.core.builders import a_state, given
 

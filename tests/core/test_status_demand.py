@@ -11,7 +11,7 @@ import pytest
 
 from lora_operator.desired.adapters import desired
 from lora_operator.status.aggregate import AdapterState, status_of
-from lora_operator.status.inputs import status_inputs
+from lora_operator.status.inputs import Moment, status_inputs
 from lora_scheduler import Plan, Reason, Refusal, Snapshot
 from tests.core.builders import a_pod, a_resource, a_source, a_state, an_engine, found, given, nothing_under_way, ours
 
@@ -47,7 +47,7 @@ def state_of(deployment: dict[str, Any], missing: int) -> AdapterState:
     )
     ledger, failures = nothing_under_way()
     engines = {record.key: an_engine(record, ours("sql"))}
-    made = status_inputs(wanted, Snapshot((), ()), plan, {record.key: record}, engines, ledger, failures)
+    made = status_inputs(Moment(wanted, Snapshot((), ()), plan, {record.key: record}, engines, ledger, failures))
     (state,) = made[resource.key].adapters
     return state
 

@@ -23,6 +23,9 @@ class ScriptedAgent:
         self.fetches: deque[Script] = deque()
         self.missing: set[str] = set()
         self.evicted: list[dict[str, Any]] = []
+        self.holders: list[str] = []
+        self.listing: dict[str, Any] = {"entries": [], "usedBytes": 0}
+        self.kept: set[str] = set()  # names of what it does not remove
         self.asked: list[tuple[str, str, Any]] = []
         self.changed = asyncio.Event()  # set at every request
         self.answering = asyncio.Event()  # cleared, nothing is answered
@@ -62,7 +65,13 @@ class ScriptedAgent:
         if request.path == "/v1/loaded":
             versions = [each for each in self.asked[-1][2]["versions"] if each["name"] not in self.missing]
             evicted, self.evicted = self.evicted, []
-            return web.json_response({"versions": versions, "evicted": evicted})
+            return web.json_response({"versions": versions, "evicted": evicted, "holders": self.holders})
+        if request.path == "/v1/adapters":
+            return web.json_response(self.listing)
+        if request.method == "DELETE":
+            if request.path.split("/")[3] in self.kept:
+                return web.json_response({"reason": "InUse", "message": "another pod has it"}, status=409)
+            return web.Response(status=204)
         if request.path == "/v1/readiness":
             return web.json_response({"open": self.asked[-1][2]["open"]})
         status, body = self.fetches.popleft() if self.fetches else (200, an_entry(request.path, "Present"))

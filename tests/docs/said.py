@@ -24,7 +24,7 @@ WORD = re.compile(r"[A-Z][a-z0-9]+([A-Z][a-z0-9]*)*")
 PLACES = (
     "planning/pod_readiness.py", "execution/readiness_gates.py", "informers/credentials.py", "picking/choosing.py",
     "picking/exchange.py", "picking/request_body.py", "router/absence.py", "router/usage_recorder.py",
-    "router/derive.py", "router/entries.py", "status/aggregate.py", "status/transitions.py",
+    "router/derive.py", "router/entries.py", "status/aggregate.py", "status/change_events.py",
 )  # fmt: skip
 NO_REASONS = {"True", "False", "Secret", "SourceReady", "Normal", "Warning"}
 

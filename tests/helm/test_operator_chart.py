@@ -127,9 +127,13 @@ def test_a_right_on_secrets_is_always_one_for_a_single_secret(tmp_path: Path, va
     assert not [rule for rule in rules if "*" in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])]
 
 
+def tokens(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in objects if one["kind"] == "Secret" and one["metadata"]["name"] == "lora-agent-token"]
+
+
 def test_each_namespace_has_a_token_of_its_own_which_the_operator_knows(tmp_path: Path) -> None:
     objects = template(OPERATOR, tmp_path, {"agentToken": {"namespaces": ["a", "b"]}})
-    secrets = {one["metadata"]["namespace"]: one["data"] for one in objects if one["kind"] == "Secret"}
+    secrets = {one["metadata"]["namespace"]: one["data"] for one in tokens(objects)}
     assert secrets == {
         "a": {"token": secrets[SYSTEM]["a"]},
         "b": {"token": secrets[SYSTEM]["b"]},
@@ -139,9 +143,7 @@ def test_each_namespace_has_a_token_of_its_own_which_the_operator_knows(tmp_path
 
 
 def test_agents_beside_the_operator_have_a_token_too(tmp_path: Path) -> None:
-    (secret,) = [
-        one for one in template(OPERATOR, tmp_path, {"agentToken": {"namespaces": [SYSTEM]}}) if one["kind"] == "Secret"
-    ]
+    (secret,) = tokens(template(OPERATOR, tmp_path, {"agentToken": {"namespaces": [SYSTEM]}}))
     assert secret["data"] == {SYSTEM: secret["data"]["token"], "token": secret["data"]["token"]}
 
 

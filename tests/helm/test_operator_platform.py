@@ -102,6 +102,7 @@ def test_hardened_it_is_closed_until_somebody_is_named(tmp_path: Path) -> None:
     rules = [rule for one in objects if one["kind"] == "NetworkPolicy" for rule in one["spec"]["ingress"]]
     assert {rule["ports"][0]["port"]: rule.get("from") for rule in rules} == {
         "metrics": inside, "health": None, "router": inside, "http": inside, "picker": inside,
+        "webhook": None,
     }  # fmt: skip
     gateway, prometheus = ({"podSelector": {"matchLabels": {"app": app}}} for app in ("gateway", "prometheus"))
     values["router"] |= {"clients": [gateway]}

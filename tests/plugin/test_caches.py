@@ -67,6 +67,21 @@ async def test_what_is_loaded_or_pinned_is_not_evicted_and_everything_else_is(
     assert (said.status, f"there is no cached adapter {name} on these disks" in said.err) == (1, True)
 
 
+async def test_why_tells_which_pods_have_the_files_where_that_is_asked(
+    lora: Lora, agent: Agent, api: ApiServer, case: Case
+) -> None:
+    name = case.order.name
+    body = an_adapter(name, {name: []})
+    body["status"]["adapters"][0]["fingerprint"] = case.order.fingerprint
+    show(api, [body], [a_pod("vllm-0"), a_pod("vllm-1", agent=False)])
+    said = await lora("why", name, "--files", "-o", "json")
+    assert said.document["pods"][0]["message"].endswith("; its files are not on the pod's disk")
+    await agent.fetch(case.order)
+    first, second = (await lora("why", name, "--files", "-o", "json")).document["pods"]
+    assert first["message"].endswith("; its files are on the pod's disk") and "files" not in second["message"]
+    assert "files" not in (await lora("why", name)).out
+
+
 async def test_a_wrong_token_and_a_missing_secret_are_told(
     lora: Lora, agent: Agent, api: ApiServer, tmp_path: Path
 ) -> None:

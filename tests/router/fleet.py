@@ -62,8 +62,10 @@ class Fleet:
         explicit: tuple[str, ...] = (), ready: tuple[str, str, str] = ("True", "Ready", ""),
         selection: Json | None = None, keywords: str = "",
         on_demand: bool = False, asked: tuple[str, ...] = (), source_ready: bool = True, replicas: int = 1,
+        noted: list[Any] | None = None,
     ) -> None:  # fmt: skip
-        """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster. `asked`: wanted now."""
+        """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster. `asked`: wanted now.
+        `noted`: in place of what status would say of `adapters`."""
         assignments = []
         for pod, held in (pods or {}).items():
             record = self.cluster.pods.get(f"{namespace}/{pod}")
@@ -84,7 +86,8 @@ class Fleet:
         status: Json = {
             **({"podAssignments": assignments} if self.by_status else {"pods": len(assignments)}),
             "phase": "Ready",
-            "adapters": [{"name": name, "replicas": int(not on_demand or name in asked)} for name in sorted(known)],
+            "adapters": noted
+            or [{"name": name, "replicas": int(not on_demand or name in asked)} for name in sorted(known)],
             "failedAdapters": [{"name": name, "reason": "x", **more} for name, more in (failed or {}).items()],
             "conditions": [
                 {"type": kind, "status": said[0], "reason": said[1], "message": said[2], "lastTransitionTime": TIME}

@@ -83,7 +83,7 @@ async def test_a_standby_that_may_write_nothing_else_records_as_well() -> None:
         raise LeaseLost("another leads")
 
     async with an_asking() as (api, asking, _):
-        api.kube.fence = refuse
+        api.kube._fence = refuse
         await asking.ask(("ns", "poet"))
         assert recorded(api) == {("ns", "poet"): NOW}
 

@@ -137,7 +137,7 @@ def test_the_same_name_in_another_namespace_is_another_adapter() -> None:
     assert fleet.pods_of("sql", "team-b") == ["vllm-0"]
 
 
-def test_a_status_that_breaks_the_rules_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_status_that_breaks_the_rules_harms_nobody_else() -> None:
     fleet = a_fleet()
     for number, status in enumerate(({"podAssignments": ["x"]}, {"adapters": 7}, {"conditions": [[]]})):
         metadata = {"name": f"odd-{number}", "namespace": NAMESPACE, "uid": f"odd-{number}", "resourceVersion": "9"}
@@ -145,8 +145,7 @@ def test_a_status_that_breaks_the_rules_harms_nobody_else(caplog: pytest.LogCapt
         fleet.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
     fleet.refresh()
     assert fleet.pods_of("sql") == ["vllm-0", "vllm-1"]
-    assert fleet.table.get(NAMESPACE, "odd") is None
-    assert "the status of LoraAdapter team-a/odd-0 cannot be read" in caplog.text
+    assert fleet.pods_of("odd") == []
 
 
 def test_a_table_that_followed_every_change_equals_one_that_begins_now() -> None:

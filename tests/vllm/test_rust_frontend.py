@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from e2e.contract.case import Server
+from e2e.contract.flavours import environment_of
+from e2e.contract.frontend import Frontend
+from e2e.contract.target import ADAPTERS
+from e2e.vllm_sim import serve
 from lora_operator.engines.ownership import our_model
-from lora_operator.vllm.client import EngineClient, LoadOutcome, UnloadOutcome
+from lora_operator.vllm.client import Endpoint, EngineClient, LoadOutcome, UnloadOutcome
 from lora_operator.vllm.errors import (
     EngineFailing,
     LoadRefused,
@@ -89,3 +97,25 @@ async def test_a_path_whose_links_the_rust_frontend_has_resolved_is_the_same_pat
     (_, model) = await client.models(engine.endpoint)
     ours = our_model(model, "/adapters")
     assert ours is not None and (ours.name, ours.fingerprint) == ("r8", "0123456789abcdef")
+
+
+async def test_the_simulators_rust_frontend_is_unloaded_from_whatever_it_has_evicted(
+    client: EngineClient, tmp_path: Path
+) -> None:
+    environment = {**environment_of(Server.USUAL, Frontend.RUST)}
+    flags = ["--model", "tiny", "--enable-lora", "--max-loras", "1", "--port", "0", "--release", "0.33.0"]
+    simulator = await serve(flags, environment)
+    endpoint = Endpoint("127.0.0.1", simulator.port)
+    try:
+        for name in ("r8", "other"):  # the second takes the only place
+            shutil.copytree(ADAPTERS / "lora", tmp_path / name / "0123456789abcdef")
+            await client.load(endpoint, name, str(tmp_path / name / "0123456789abcdef"))
+        assert await client.unload(endpoint, "r8") is UnloadOutcome.UNLOADED
+        assert simulator.adapters == ["other"]
+        shutil.rmtree(tmp_path / "other")
+        await client.load(endpoint, "lora", str(ADAPTERS / "lora"))
+        with pytest.raises(UnloadRefused):  # without its files nothing but a restart frees the name, and nothing dies
+            await client.unload(endpoint, "other")
+        assert await client.health(endpoint)
+    finally:
+        await simulator.stop()

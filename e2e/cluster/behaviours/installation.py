@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ BASE_MODEL = "tiny"
 STORE = "store"
 ADAPTER = "sql"
 ADAPTERS = (ADAPTER, "poet")  # what the store has
+DISK = "64Mi"  # of each pod, for adapters
 PODS = f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={PODS_RELEASE}"
 STATEFULSET = f"{PODS_RELEASE}-{BASE_MODEL}"
 ENGINES = f"{STATEFULSET}.{TEAM}.svc.cluster.local:8000"
@@ -34,28 +36,51 @@ class Installation:
 
     kube: Kube
     directory: Path
+    charts: Path = ROOT / "helm"
+    image: str = OPERATOR_IMAGE  # of the operator and its agents
 
     def install(self) -> None:
         """The commands of docs/install.md."""
         kube = self.kube
-        kube.apply(namespace(SYSTEM, "restricted"), namespace(TEAM, "baseline"))
-        kube.helm(
-            "upgrade", "--install", OPERATOR_RELEASE, str(ROOT / "helm" / "lora-operator"), "-n", SYSTEM,
-            "--create-namespace",
-            "--values", str(self._values("operator", self.operator_values())), "--wait", "--timeout", "300s",
-        )  # fmt: skip
+        self.install_operator()
         self._offer_adapters()
         kube.apply(config_map("model", {"config.json": json.dumps(MODEL_CONFIG).encode()}))
-        kube.helm(
-            "upgrade", "--install", PODS_RELEASE, str(ROOT / "helm" / "vllm-lora"), "-n", TEAM,
-            "--values", str(self._values("pods", pods_values())), "--wait", "--timeout", "300s",
+        self.upgrade_pods("--wait", "--timeout", "300s")
+
+    def install_operator(self, pod_security: str = "baseline", **more: object) -> None:
+        """The namespaces, that of the pods under this Pod Security, and the operator with `more` values."""
+        self.kube.apply(namespace(SYSTEM, "restricted"), namespace(TEAM, pod_security))
+        self.upgrade_operator("--create-namespace", "--wait", "--timeout", "300s", **more)
+
+    def upgrade_operator(self, *flags: str, **more: object) -> None:
+        """The operator's chart."""
+        self.kube.helm(
+            "upgrade", "--install", OPERATOR_RELEASE, str(self.charts / "lora-operator"), "-n", SYSTEM,
+            "--values", str(self._values("operator", self.operator_values() | more)), *flags,
+        )  # fmt: skip
+
+    def upgrade_pods(self, *flags: str, args: Sequence[str] = ()) -> None:
+        """The pods' chart, with these further flags of their engines."""
+        values = pods_values(self.image)
+        values["modelDefaults"]["args"] = list(args)
+        if "gpus:" not in (self.charts / "vllm-lora" / "values.yaml").read_text():  # charts from before 0.1.0
+            del values["modelDefaults"]["gpus"]
+            values["modelDefaults"]["resources"]["limits"]["nvidia.com/gpu"] = None
+        self.install_pods(values, *flags)
+
+    def install_pods(self, values: Json, *flags: str) -> None:
+        """The pods' chart with these values."""
+        self.kube.helm(
+            "upgrade", "--install", PODS_RELEASE, str(self.charts / "vllm-lora"), "-n", TEAM,
+            "--values", str(self._values("pods", values)), *flags,
         )  # fmt: skip
 
     def operator_values(self) -> Json:
-        repository, _, tag = OPERATOR_IMAGE.partition(":")
+        repository, _, tag = self.image.partition(":")
         return {
             "image": {"repository": repository, "tag": tag},
             "agentToken": {"namespaces": [TEAM]},
+            "adapterVolume": {"enabled": False},  # as charts from before 0.1.0 have to be told
         }
 
     def there(self) -> list[str]:
@@ -68,24 +93,30 @@ class Installation:
             self.kube.helm("uninstall", release, "-n", namespace, "--ignore-not-found", "--wait", "--timeout", "300s")
         self.kube.run("delete", "namespace", TEAM, SYSTEM, "--ignore-not-found", "--timeout=180s")
 
-    def declare(self, name: str, replicas: int, **deployment: object) -> None:
-        """A LoraAdapter for what the store has under this name; `deployment` is more of its deploymentConfig."""
+    def declare(
+        self, name: str, replicas: int, namespace: str = TEAM, source: Json | None = None, **deployment: object
+    ) -> None:
+        """A LoraAdapter for what the store has under this name, or for what `source` says of where it is.
+
+        `deployment` is more of its deploymentConfig.
+        """
+        usual = {"adapterSource": {"type": "http", "repository": f"http://{STORE}.{TEAM}.svc:8000/{name}/"}}
         self.kube.apply(
             {
                 "apiVersion": "production-stack.vllm-project/v1alpha1",
                 "kind": "LoraAdapter",
-                "metadata": {"name": name, "namespace": TEAM},
+                "metadata": {"name": name, "namespace": namespace},
                 "spec": {
                     "baseModel": BASE_MODEL,
-                    "adapterSource": {"type": "http", "repository": f"http://{STORE}.{TEAM}.svc:8000/{name}/"},
+                    **(source or usual),
                     "deploymentConfig": {"replicas": replicas, **deployment},
                 },
             }
         )
 
-    def wait_adapter(self, name: str, condition: str = "Ready", timeout: int = 180) -> None:
+    def wait_adapter(self, name: str, condition: str = "Ready", timeout: int = 180, namespace: str = TEAM) -> None:
         self.kube.run(
-            "wait", f"--for=condition={condition}", f"loraadapter/{name}", f"--timeout={timeout}s", namespace=TEAM
+            "wait", f"--for=condition={condition}", f"loraadapter/{name}", f"--timeout={timeout}s", namespace=namespace
         )
 
     def status(self, name: str) -> Json:
@@ -104,6 +135,9 @@ class Installation:
     def spread(self) -> None:
         """Roll the vLLM pods, so that they are on different nodes again after a drain."""
         self.kube.run("rollout", "restart", f"statefulset/{STATEFULSET}", namespace=TEAM)
+        self.wait_rolled()
+
+    def wait_rolled(self) -> None:
         self.kube.run("rollout", "status", f"statefulset/{STATEFULSET}", "--timeout=280s", namespace=TEAM)
 
     def scale_operator(self, replicas: int) -> None:
@@ -128,21 +162,23 @@ class Installation:
         return file
 
 
-def pods_values() -> Json:
+def pods_values(image: str = OPERATOR_IMAGE) -> Json:
     """my-models.yaml, with the simulator where vLLM would need a GPU."""
     return {
         "models": [{"name": BASE_MODEL, "model": "/model", "servedModelName": BASE_MODEL, "replicas": 2}],
         "modelDefaults": {
             "image": SIMULATOR_IMAGE,
             "gpus": 0,
-            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
             "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
             "volumes": [{"name": "model", "configMap": {"name": "model"}}],
             "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
         },
         "delivery": {
             "kind": "podDisk",
-            "agent": {"image": OPERATOR_IMAGE},
+            "size": DISK,
+            "cacheBytes": "32Mi",
+            "agent": {"image": image},
         },
     }
 

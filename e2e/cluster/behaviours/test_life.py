@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
-from e2e.cluster.behaviours.asking import Outcome, asking
+from e2e.cluster.behaviours.asking import asking
 from e2e.cluster.behaviours.installation import (
     ADAPTER,
     ENGINES,
@@ -19,29 +16,8 @@ from e2e.cluster.behaviours.installation import (
     Installation,
 )
 from e2e.cluster.behaviours.kube import is_ready
+from e2e.cluster.behaviours.users import Table, container, users
 from e2e.cluster.parts import Parts
-from e2e.world.rest import Json
-
-Table = dict[str, dict[str, Outcome]]
-
-
-@contextmanager
-def users(installed: Installation, table: Table, behaviour: str) -> Iterator[dict[str, Outcome]]:
-    """Users who ask all the while, and whose outcomes come into the table. None may hear that there is no adapter."""
-    installed.wait_pods(2)
-    installed.wait_adapter(ADAPTER)
-    with asking(installed.kube, TEAM, ADAPTER, ENGINES, ROUTER) as outcomes:
-        yield outcomes
-    table[behaviour] = outcomes
-    for way, outcome in outcomes.items():
-        assert outcome.answered.total() > 0, f"{behaviour}: nobody was answered by {way}: {outcome}"
-        unknown = [why for why in outcome.failed if "404" in why]
-        assert not unknown, f"{behaviour}: {way} led to pods without the adapter: {outcome}"
-
-
-def container(pod: Json, name: str) -> Json:
-    found: Json = next(one for one in pod["status"]["containerStatuses"] if one["name"] == name)
-    return found
 
 
 def test_adapter_is_ready_on_both_pods_and_answers_through_service_and_router(

@@ -33,20 +33,20 @@ async def the_scheme_is_bearer_in_any_case(t: Target) -> None:
     assert (await t.get("/v1/models", key="", headers={"Authorization": t.key})).status == 401
 
 
-@cases("guarded are /v1, since 0.25 /v2 and /inference, since 0.28 /cohere")
+@cases("guarded are /v1, since 0.25 /v2 and /inference, since 0.28 /cohere", python_only=True)
 async def the_guarded_prefixes_are_those_of_the_release(t: Target) -> None:
     for path in ("/v1/x", "/v2/x", "/inference/x", "/cohere/x"):
         expected = 401 if path in GUARDED[t.release] else 404
         assert (await t.get(path, key="")).status == expected, path
 
 
-@cases("/health, /ping, /version and /metrics are open")
+@cases("/health, /ping, /version and /metrics are open", python_only=True)
 async def health_version_and_metrics_need_no_key(t: Target) -> None:
     for path in ("/health", "/ping", "/version", "/metrics"):
         assert (await t.get(path, key="")).status == 200
 
 
-@cases("SageMaker's POST /adapters and DELETE /adapters/{name} are open, since 0.12")
+@cases("SageMaker's POST /adapters and DELETE /adapters/{name} are open, since 0.12", python_only=True)
 async def sagemaker_paths_load_and_unload_without_a_key(t: Target) -> None:
     body = {"name": "s", "src": t.fixture("lora")}
     reply = await t.post("/adapters", body, key="")
@@ -63,7 +63,7 @@ async def sagemaker_paths_load_and_unload_without_a_key(t: Target) -> None:
     assert await t.names() == []
 
 
-@cases("/invocations is open")
+@cases("/invocations is open", python_only=True)
 async def invocations_answer_without_a_key(t: Target) -> None:
     await t.must_load("a", t.fixture("lora"))
     reply = await t.post("/invocations", {"model": "a", "prompt": "hello", "max_tokens": 2}, key="")
@@ -73,6 +73,7 @@ async def invocations_answer_without_a_key(t: Target) -> None:
 @cases(
     'VLLM_ALLOW_RUNTIME_LORA_UPDATING off: load, unload, /adapters 404 {"detail": "Not Found"}',
     server=Server.NOT_UPDATABLE,
+    python_only=True,
 )
 async def without_runtime_updating_there_is_no_load_path(t: Target) -> None:
     for reply in (
@@ -90,7 +91,7 @@ async def without_runtime_updating_the_base_is_served(t: Target) -> None:
     assert (await t.complete(BASE)).status == 200
 
 
-@cases("server without --enable-lora: a load failure", server=Server.WITHOUT_LORA)
+@cases("server without --enable-lora: a load failure", server=Server.WITHOUT_LORA, python_only=True)
 async def a_server_without_lora_fails_every_load(t: Target) -> None:
     t.expect(await t.load("a", t.fixture("lora")), *LOAD_FAILURE[t.release])
     assert await t.names() == []

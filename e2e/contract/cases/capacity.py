@@ -25,7 +25,7 @@ async def _evict_others(t: Target) -> None:
         await t.must_load(f"filler-{index}", t.fixture("lora-v3"))
 
 
-@cases("Loading more than max_cpu_loras is never an error: names stay listed")
+@cases("Loading more than max_cpu_loras is never an error: names stay listed", python_only=True)
 async def loading_more_than_fits_is_no_error(t: Target) -> None:
     names = [f"a{index}" for index in range(5)]
     for name in names:

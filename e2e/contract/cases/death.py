@@ -16,7 +16,9 @@ cases = Cases()
 
 
 @cases(
-    "If the files of an evicted adapter are gone, the whole engine dies and the process exits with 0", place=Place.FINAL
+    "If the files of an evicted adapter are gone, the whole engine dies and the process exits with 0",
+    place=Place.FINAL,
+    python_only=True,
 )
 async def a_request_for_an_evicted_adapter_without_files_kills_the_engine(t: Target) -> None:
     folder = t.copy("lora")

@@ -10,7 +10,7 @@ from ..target import BASE, Target
 cases = Cases()
 
 
-@cases("Base: id, owned_by vllm, root is the model's path, parent null, max_model_len, permission")
+@cases("Base: id, owned_by vllm, root is the model's path, parent null, max_model_len, permission", python_only=True)
 async def the_base_is_listed_with_its_path_and_length(t: Target) -> None:
     reply = await t.get("/v1/models")
     assert reply.json["object"] == "list"
@@ -24,7 +24,7 @@ async def the_base_is_listed_with_its_path_and_length(t: Target) -> None:
     assert len(base["permission"]) == 1
 
 
-@cases("Adapter: parent is the base, root the path as sent, max_model_len null")
+@cases("Adapter: parent is the base, root the path as sent, max_model_len null", python_only=True)
 async def an_adapter_is_listed_with_the_path_as_sent(t: Target) -> None:
     path = t.fixture("lora") + "/"
     await t.must_load("a", path)
@@ -36,7 +36,7 @@ async def an_adapter_is_listed_with_the_path_as_sent(t: Target) -> None:
     assert card["owned_by"] == "vllm"
 
 
-@cases("root is the path exactly as sent, also through ..")
+@cases("root is the path exactly as sent, also through ..", python_only=True)
 async def a_path_is_not_normalised(t: Target) -> None:
     path = t.fixture("lora") + "/../lora-v2"
     await t.must_load("a", path)
@@ -62,7 +62,7 @@ async def the_order_is_that_of_loading(t: Target) -> None:
     assert await t.names() == ["a", "b", "c"]
 
 
-@cases("No rank, no residency")
+@cases("No rank, no residency", python_only=True)
 async def a_card_tells_neither_rank_nor_residency(t: Target) -> None:
     await t.must_load("a", t.fixture("lora"))
     known = {"id", "object", "created", "owned_by", "root", "parent", "max_model_len", "permission"}
@@ -75,7 +75,12 @@ async def health_is_empty(t: Target) -> None:
     assert (reply.status, reply.text) == (200, "")
 
 
-@cases("/ping 200 empty")
+@cases("/is_sleeping says no, with VLLM_SERVER_DEV_MODE=1", changes=False)
+async def an_engine_that_is_awake_says_so(t: Target) -> None:
+    assert (await t.get("/is_sleeping")).json == {"is_sleeping": False}
+
+
+@cases("/ping 200 empty", python_only=True)
 async def ping_is_empty(t: Target) -> None:
     for method in ("GET", "POST"):
         reply = await t.request(method, "/ping")
@@ -88,13 +93,13 @@ async def the_version_is_told(t: Target) -> None:
     assert reply.json["version"].split("+")[0] == t.version
 
 
-@cases("an unknown path: 404 of the framework")
+@cases("an unknown path: 404 of the framework", python_only=True)
 async def an_unknown_path_is_answered_by_the_framework(t: Target) -> None:
     reply = await t.get("/nothing/here")
     assert (reply.status, reply.json) == (404, {"detail": "Not Found"})
 
 
-@cases("another method: 405 of the framework")
+@cases("another method: 405 of the framework", python_only=True)
 async def another_method_is_answered_by_the_framework(t: Target) -> None:
     reply = await t.get("/v1/load_lora_adapter")
     assert (reply.status, reply.json) == (405, {"detail": "Method Not Allowed"})

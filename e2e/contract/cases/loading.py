@@ -22,7 +22,7 @@ cases = Cases()
 _PATH = "/v1/load_lora_adapter"
 
 
-@cases("Success: 200, plain text, no content-type")
+@cases("Success: 200, plain text, no content-type", python_only=True)
 async def a_load_answers_with_plain_text_that_has_no_type(t: Target) -> None:
     reply = await t.load("r8", t.fixture("lora"))
     assert reply.status == 200
@@ -36,7 +36,7 @@ async def unknown_fields_are_ignored(t: Target) -> None:
     assert await t.names() == ["a"]
 
 
-@cases("400 InvalidUserInput: already loaded, from the same or another path")
+@cases("400 InvalidUserInput: already loaded, from the same or another path", python_only=True)
 async def a_name_that_is_loaded_is_refused_from_any_path(t: Target) -> None:
     await t.must_load("a", t.fixture("lora"))
     same = t.expect(await t.load("a", t.fixture("lora")), 400, "InvalidUserInput")
@@ -46,18 +46,21 @@ async def a_name_that_is_loaded_is_refused_from_any_path(t: Target) -> None:
     assert [card["root"] for card in await t.models()][1:] == [t.fixture("lora")]
 
 
-@cases("400 InvalidUserInput: empty name")
+@cases("400 InvalidUserInput: empty name", python_only=True)
 async def an_empty_name_is_refused(t: Target) -> None:
     message = t.expect(await t.load("", t.fixture("lora")), 400, "InvalidUserInput")
     assert message == "Both 'lora_name' and 'lora_path' must be provided."
 
 
-@cases("400 InvalidUserInput: empty path")
+@cases("400 InvalidUserInput: empty path", python_only=True)
 async def an_empty_path_is_refused(t: Target) -> None:
     t.expect(await t.load("a", ""), 400, "InvalidUserInput")
 
 
-@cases("an adapter named like the base: refused since 0.32, before that accepted; it takes over the name since 0.10")
+@cases(
+    "an adapter named like the base: refused since 0.32, before that accepted; it takes over the name since 0.10",
+    python_only=True,
+)
 async def a_name_equal_to_the_base_does_what_this_release_does(t: Target) -> None:
     base = await t.answer(BASE)
     reply = await t.load(BASE, t.fixture("lora"))
@@ -82,7 +85,7 @@ async def a_null_field_is_a_bad_request(t: Target) -> None:
     t.expect(await t.post(_PATH, {"lora_name": "a", "lora_path": None}), 400, "Bad Request")
 
 
-@cases("400 Bad Request: wrong-type field")
+@cases("400 Bad Request: wrong-type field", python_only=True)
 async def a_field_of_another_type_is_a_bad_request(t: Target) -> None:
     t.expect(await t.post(_PATH, {"lora_name": 5, "lora_path": t.fixture("lora")}), 400, "Bad Request")
     t.expect(await t.post(_PATH, ["a", t.fixture("lora")]), 400, "Bad Request")
@@ -103,21 +106,21 @@ async def another_content_type_is_a_bad_request(t: Target) -> None:
     t.expect(reply, 400, "Bad Request")
 
 
-@cases("404 NotFoundError: path absent")
+@cases("404 NotFoundError: path absent", python_only=True)
 async def an_absent_path_is_not_found(t: Target) -> None:
     message = t.expect(await t.load("a", "/nowhere/at/all"), 404, "NotFoundError")
     prefix = NOT_FOUND_PREFIX[t.release]
     assert message == f"{prefix}Loading lora a failed: No adapter found for /nowhere/at/all"
 
 
-@cases("404 NotFoundError: paths under /tmp and others are masked as <path>, since 0.28")
+@cases("404 NotFoundError: paths under /tmp and others are masked as <path>, since 0.28", python_only=True)
 async def paths_in_messages_are_masked(t: Target) -> None:
     message = t.expect(await t.load("a", "/tmp/no/adapter"), 404, "NotFoundError")
     masked = "<path>" if MASKS_PATHS[t.release] else "/tmp/no/adapter"
     assert message == f"{NOT_FOUND_PREFIX[t.release]}Loading lora a failed: No adapter found for {masked}"
 
 
-@cases("404 NotFoundError: s3://, gs://, https://, file://, a Hugging Face id while offline")
+@cases("404 NotFoundError: s3://, gs://, https://, file://, a Hugging Face id while offline", python_only=True)
 async def urls_and_hub_names_are_not_found(t: Target) -> None:
     for path in ("s3://bucket/a", "gs://bucket/a", "https://host/a", f"file://{t.fixture('lora')}", "org/repo"):
         t.expect(await t.load("a", path), 404, "NotFoundError")
@@ -152,7 +155,10 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     return head
 
 
-@cases("from 0.18 to before 0.25 the connection is closed after a load failure, without a word in the headers")
+@cases(
+    "from 0.18 to before 0.25 the connection is closed after a load failure, without a word in the headers",
+    python_only=True,
+)
 async def after_a_load_failure_the_connection_is_kept_or_not(t: Target) -> None:
     host = t.url.removeprefix("http://")
     reader, writer = await asyncio.open_connection(*host.split(":"))

@@ -20,7 +20,7 @@ async def _page(t: Target) -> str:
     return (await t.get("/metrics")).text
 
 
-@cases("lora_requests_info is absent until the first request", place=Place.FIRST)
+@cases("lora_requests_info is absent until the first request", place=Place.FIRST, python_only=True)
 async def nothing_is_said_of_adapters_before_the_first_request(t: Target) -> None:
     assert not _INFO.search(await _page(t))
     await t.must_load("a", t.fixture("lora"))
@@ -29,7 +29,7 @@ async def nothing_is_said_of_adapters_before_the_first_request(t: Target) -> Non
     assert _INFO.search(await _page(t))
 
 
-@cases("gauge, value = unix time; old series never go; shows activity, not residency")
+@cases("gauge, value = unix time; old series never go; shows activity, not residency", python_only=True)
 async def the_gauge_has_the_time_of_the_last_activity(t: Target) -> None:
     for name in ("m1", "m2", "m3"):
         await t.must_load(name, t.fixture("lora"))
@@ -44,7 +44,7 @@ async def the_gauge_has_the_time_of_the_last_activity(t: Target) -> None:
     assert "m1" in {running for _, running, _, _ in _INFO.findall(await _page(t))}
 
 
-@cases("running and waiting are always the same set, since 0.12")
+@cases("running and waiting are always the same set, since 0.12", python_only=True)
 async def running_and_waiting_are_the_same_set(t: Target) -> None:
     await t.must_load("m4", t.fixture("lora"))
     await t.complete("m4")
@@ -53,7 +53,7 @@ async def running_and_waiting_are_the_same_set(t: Target) -> None:
     assert all((running == waiting) is SETS_IDENTICAL[t.release] for running, waiting in sets)
 
 
-@cases("a set keeps the time of the last step that it was busy at")
+@cases("a set keeps the time of the last step that it was busy at", python_only=True)
 async def a_set_has_the_time_of_the_last_step_that_it_was_busy_at(t: Target) -> None:
     await t.must_load("m5", t.fixture("lora"))
     before = time.time()
@@ -80,14 +80,14 @@ def _finished(page: str) -> float:
     return sum(float(value) for value in found)
 
 
-@cases("a comma in a name breaks the metric")
+@cases("a comma in a name breaks the metric", python_only=True)
 async def a_comma_in_a_name_looks_like_two_names(t: Target) -> None:
     await t.must_load("x,y", t.fixture("lora"))
     await t.complete("x,y")
     assert 'running_lora_adapters="x,y"' in await _page(t)
 
 
-@cases("num_requests_running and num_requests_waiting")
+@cases("num_requests_running and num_requests_waiting", python_only=True)
 async def requests_are_counted(t: Target) -> None:
     page = await _page(t)
     for gauge in ("num_requests_running", "num_requests_waiting"):
@@ -106,7 +106,7 @@ async def the_cache_gauge_has_the_name_of_the_release(t: Target) -> None:
     assert found == KV_GAUGES[t.release]
 
 
-@cases("no counter carries an adapter's name")
+@cases("no counter carries an adapter's name", python_only=True)
 async def no_counter_carries_an_adapters_name(t: Target) -> None:
     await t.must_load("m-special", t.fixture("lora"))
     await t.complete("m-special")

@@ -11,7 +11,7 @@ cases = Cases()
 _PATH = "/v1/unload_lora_adapter"
 
 
-@cases("200 text `Success: … removed successfully.`")
+@cases("200 text `Success: … removed successfully.`", python_only=True)
 async def an_unload_answers_with_plain_text(t: Target) -> None:
     await t.must_load("r8", t.fixture("lora"))
     reply = await t.unload("r8")
@@ -21,13 +21,13 @@ async def an_unload_answers_with_plain_text(t: Target) -> None:
     assert await t.names() == []
 
 
-@cases("extra lora_int_id is ignored")
+@cases("extra lora_int_id is ignored", python_only=True)
 async def an_id_in_an_unload_is_ignored(t: Target) -> None:
     await t.must_load("a", t.fixture("lora"))
     assert (await t.unload("a", lora_int_id=12345)).status == 200
 
 
-@cases("404 NotFoundError for an unknown name")
+@cases("404 NotFoundError for an unknown name", python_only=True)
 async def an_unknown_name_is_not_found(t: Target) -> None:
     assert t.expect(await t.unload("nobody"), 404, "NotFoundError") == "The lora adapter 'nobody' cannot be found."
 
@@ -37,7 +37,7 @@ async def the_base_cannot_be_unloaded(t: Target) -> None:
     t.expect(await t.unload(BASE), 404, "NotFoundError")
 
 
-@cases("400 for an empty or missing name")
+@cases("400 for an empty or missing name", python_only=True)
 async def an_empty_or_missing_name_is_refused(t: Target) -> None:
     t.expect(await t.unload(""), 400, "InvalidUserInput")
     t.expect(await t.post(_PATH, {}), 400, "Bad Request")

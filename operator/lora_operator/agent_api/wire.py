@@ -27,7 +27,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from lora_operator.artifacts.names import valid_adapter_name
-from lora_operator.fetch.manifest import Archive, FetchFile, FetchManifest, Link
+from lora_operator.fetch.manifest import Archive, ArchiveKind, FetchFile, FetchManifest, Link
 
 MAX_BODY_BYTES = 48 << 20  # a config of 1 MiB and a header that travel inline, base64, with room to spare
 MAX_WAIT_SECONDS = 30.0
@@ -73,7 +73,7 @@ class FileBody(Body):
 
 class ArchiveBody(Body):
     link: LinkBody
-    kind: Literal["tar", "tar.gz", "zip"]
+    kind: ArchiveKind
     folder: Annotated[str, Field(max_length=4096)] = ""
     size_bytes: Size | None = None
 

@@ -28,7 +28,7 @@ COLUMNS: tuple[dict[str, Any], ...] = (
         "jsonPath": ".status.summary",
         "description": "Loaded and wanted adapters",
     },
-    {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas", "description": "Copies of each adapter"},
+    {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas", "description": "Replicas of each adapter"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {
         "name": "Message",

@@ -168,12 +168,12 @@ class DeploymentConfig(Model):
     rules: ClassVar[tuple[Rule, ...]] = words.DEPLOYMENT_RULES
 
     replicas: Annotated[int, Field(ge=0, le=2000, json_schema_extra={"format": "int32"})] = 1
-    """Copies of each adapter, on distinct pods; 0 unloads. Under replicaPolicy Auto, the least."""
+    """Replicas of each adapter, on distinct pods; 0 unloads. Under replicaPolicy Auto, the least."""
     replica_policy: ReplicaPolicy = ReplicaPolicy.FIXED
     """Fixed: as many as replicas says. AllPods: one on every eligible pod. Auto: follows demand between replicas and
     maxReplicas."""
     max_replicas: Annotated[int, Field(ge=1, le=2000, json_schema_extra={"format": "int32"})] | None = None
-    """The most copies of each adapter under replicaPolicy Auto."""
+    """The most replicas of each adapter under replicaPolicy Auto."""
     load_on_startup: bool = True
     """False: the adapters are read and checked, and loaded when a router is asked for them; unused ones make room for
     others."""
@@ -183,11 +183,11 @@ class DeploymentConfig(Model):
 
 
 class ResourceRequirements(Model):
-    """What one copy of an adapter takes."""
+    """What one replica of an adapter takes."""
 
     memory: Annotated[int | str, _MemoryQuantity()] | None = None
-    """Memory of one copy, which counts against the pod's lora-memory: bytes, or a quantity such as 512Mi. Measured from
-    the adapter's files when absent."""
+    """Memory of one replica, which counts against the pod's lora-memory: bytes, or a quantity such as 512Mi. Measured
+    from the adapter's files when absent."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -195,16 +195,16 @@ class ResourceRequirements(Model):
 
 
 class SchedulingConfig(Model):
-    """How the adapters compete for room, and how their copies are spread."""
+    """How the adapters compete for room, and how their replicas are spread."""
 
     priority: Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000, json_schema_extra={"format": "int32"})] = 0
     """Who gets room that is scarce: adapters of a higher priority first."""
     preemption_policy: PreemptionPolicy = PreemptionPolicy.LOWER_PRIORITY
     """LowerPriority: may take the room of adapters of strictly lower priority. None: waits for free room."""
     resource_requirements: ResourceRequirements = ResourceRequirements()
-    """What one copy takes of a pod."""
+    """What one replica takes of a pod."""
     topology_key: Annotated[str, words.LABEL_KEY] = "kubernetes.io/hostname"
-    """Spread the copies of each adapter over the values of this label of nodes, for example
+    """Spread the replicas of each adapter over the values of this label of nodes, for example
     topology.kubernetes.io/zone."""
 
 

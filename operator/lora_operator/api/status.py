@@ -124,20 +124,20 @@ class PodAssignment(Model):
 
 
 class AdapterStatus(Model):
-    """One selected adapter, as it was found at the source, and how many copies of it there are."""
+    """One selected adapter, as it was found at the source, and how many replicas of it there are."""
 
     name: Name
     """The adapter's name."""
     fingerprint: Annotated[str, Cut(128)] | None = None
     """Identifies the files' content."""
     bytes: Bytes | None = None
-    """The memory of one copy."""
+    """The memory of one replica."""
     rank: Count | None = None
     """The LoRA rank."""
     replicas: Count = 0
-    """Copies wanted."""
+    """Replicas wanted."""
     loaded: Count = 0
-    """Copies that answer."""
+    """Replicas that answer."""
 
 
 class LoraAdapterStatus(Model):
@@ -152,7 +152,7 @@ class LoraAdapterStatus(Model):
     conditions: Annotated[tuple[Condition, ...], Cut(16), Kubernetes(list_type="map", list_keys=("type",))] = ()
     """SourceReady, Scheduled, Loaded, and Ready, which sums them up."""
     loaded_adapters: Annotated[tuple[Name, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
-    """The adapters that have as many copies as wanted."""
+    """The adapters that have as many replicas as wanted."""
     # lists with one writer are atomic: of a map, managedFields would repeat every key
     failed_adapters: Annotated[tuple[FailedAdapter, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """The adapters that have not, and why."""
@@ -164,7 +164,7 @@ class LoraAdapterStatus(Model):
     adapters: Annotated[tuple[AdapterStatus, ...], Cut(1000), Kubernetes(list_type="atomic")] = ()
     """Each selected adapter."""
     replicas: Count | None = None
-    """Copies of each adapter at the moment, for the scale subresource."""
+    """Replicas of each adapter at the moment, for the scale subresource."""
     selector: Annotated[str, Cut(4096)] | None = None
     """The label selector of the pods that may hold the adapters, for the scale subresource."""
     truncated: bool | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 
+from lora_operator.process.failure import Failure
+
 _BY_ERRNO = {
     errno.ENOSPC: ("DiskFull", "there is no space left: free some or enlarge the volume", True),
     errno.EDQUOT: ("DiskFull", "the quota is used up: free some space or raise it", True),
@@ -18,14 +20,8 @@ _BY_ERRNO = {
 }
 
 
-class StoreError(Exception):
-    """A version could not be stored or removed. `retryable` is false where somebody has to change something first."""
-
-    def __init__(self, reason: str, message: str, *, retryable: bool) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.retryable = retryable
+class StoreError(Failure):
+    """A version could not be stored or removed."""
 
 
 class CacheFull(StoreError):

@@ -15,7 +15,7 @@ from lora_operator import __version__
 from lora_operator.cli.stopping import exit_now
 from lora_operator.settings.options import SettingsError
 
-COMMANDS = ("run", "agent", "router", "plan")
+COMMANDS = ("run", "agent", "router", "library", "plan")
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from lora_operator.agent_api.wire import (
     VersionBody,
 )
 from lora_operator.fetch.manifest import FetchManifest
+from lora_operator.process.failure import Failure
 from lora_operator.tracing import OFF, Tracing
 from lora_operator.vllm.answers import Endpoint
 
@@ -32,15 +33,8 @@ ANSWER_BYTES_MAX = 16 << 20
 T = TypeVar("T", bound=Body)
 
 
-class AgentError(Exception):
-    """An agent refused, failed or did not answer. `retryable` is false where somebody has to change something first."""
-
-    def __init__(self, reason: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.retryable = retryable
-        self.retry_after_seconds = retry_after_seconds
+class AgentError(Failure):
+    """An agent refused, failed or did not answer."""
 
 
 class AgentClient:
@@ -67,6 +61,15 @@ class AgentClient:
     async def entries(self, endpoint: Endpoint) -> ListBody:
         """Everything on the agent's disk. Raises AgentError."""
         return await self._ask("GET", endpoint, "/v1/adapters", ListBody)
+
+    async def remove(self, endpoint: Endpoint, version: tuple[str, str]) -> None:
+        """Have a version removed; one that is not there (any more) is. Raises AgentError, with reason InUse or Pinned
+        where it has to stay."""
+        name, fingerprint = version
+        path = f"/v1/adapters/{name}/{fingerprint}"
+        text, status = await self._call("DELETE", endpoint, path, None, ANSWER_SECONDS)
+        if status >= 400 and status != 404:
+            raise _problem(endpoint, status, text)
 
     async def loaded(
         self, endpoint: Endpoint, versions: Collection[tuple[str, str]], pinned: Collection[tuple[str, str]] = ()

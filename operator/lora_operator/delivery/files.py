@@ -116,8 +116,11 @@ class Files:
             self._evicted_by_agent,
             pinned=lambda pod: self._pinned.get(pod.partition("/")[0], frozenset()),
             gone=self._is_gone,
+            known=lambda pod: cluster.pods.get(pod) is not None,
             fence=fence,
             secrets=settings.secrets_to_agents,
+            wanted=lambda: self._kept(needed),
+            retain_seconds=settings.retain_seconds,
         )
         self._shared = SharedVolume(self.store, self._fetcher, self._locate)
         self.ways = DeliveryRouter(self._shared, self.agents)

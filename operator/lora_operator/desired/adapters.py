@@ -11,13 +11,13 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from lora_operator.api.usage_record import NO_USE, Use
 from lora_operator.api.v1alpha1 import DeploymentConfig, LoraAdapterSpec
 from lora_operator.artifacts import InvalidAdapterName, served_as, valid_adapter_name
 from lora_operator.cache.paths import is_fingerprint
 from lora_operator.informers.holdings import Held, Holdings, known_of
+from lora_operator.informers.published_status import NotedAdapter
 from lora_operator.informers.records import Resource
 from lora_operator.informers.sources import SourceView
 from lora_operator.sources import FoundAdapter, select
@@ -118,7 +118,7 @@ def desired(
     if holdings is None:
         holdings = Holdings()
         for resource in ordered:
-            holdings.set_status(resource.key, resource.status)
+            holdings.set_status(resource.key, resource.published)
     expanded = [expand(r, sources.get(r.key), demands, use, holdings, sizes) for r in ordered if r.deleted_at is None]
     return resolve_names(expanded, tuple(resource for resource in ordered if resource.deleted_at is not None), holdings)
 
@@ -307,10 +307,10 @@ def _counts(resource: Resource, homes: Held) -> dict[str, int]:
     """Adapter -> how many copies of it status says are wanted, if that was said of the spec as it is now; of one that
     is not in status, as it was cut, how many there are."""
     automatic = resource.spec is not None and resource.spec.deployment_config.replica_policy is ReplicaPolicy.AUTO
-    if not automatic or resource.status.get("observedGeneration") != resource.generation:
+    if not automatic or resource.published.observed_generation != resource.generation:
         return {}
-    noted = {str(item.get("name")): int(item.get("replicas") or 0) for item in resource.status.get("adapters") or ()}
-    return {name: len(pods) for name, pods in known_of(resource.status, homes).items()} | noted
+    noted = {item.name: item.replicas for item in resource.published.adapters}
+    return {name: len(pods) for name, pods in known_of(resource.published, homes).items()} | noted
 
 
 def _remembered(
@@ -321,16 +321,16 @@ def _remembered(
 
     The files are still in the adapter volume under their fingerprint, so that even a restarted pod gets them back.
     """
-    noted: dict[str, Mapping[str, Any]] = {
-        str(item["name"]): item
-        for item in resource.status.get("adapters") or ()
-        if _is_name(item.get("name")) and is_fingerprint(str(item.get("fingerprint")))
+    noted = {
+        item.name: item
+        for item in resource.published.adapters
+        if _is_name(item.name) and is_fingerprint(item.fingerprint)
     }
-    for name in known_of(resource.status, known.homes).keys() - noted.keys():
+    for name in known_of(resource.published, known.homes).keys() - noted.keys():
         version = published.version(resource.key, name)
         if _is_name(name) and is_fingerprint(version):
             size, rank = sizes(name, version) or (0, 1)
-            noted[name] = {"fingerprint": version, "bytes": size, "rank": rank}
+            noted[name] = NotedAdapter(name, version, size, rank)
     source = spec.adapter_source
     chosen: Iterable[str] = noted
     if spec.served_name is None:  # else they are selected by names that they have at the source
@@ -339,8 +339,8 @@ def _remembered(
         DesiredAdapter(
             resource.key,
             _adapter(
-                resource, spec, name, str(noted[name]["fingerprint"]), int(noted[name].get("bytes") or 0),
-                int(noted[name].get("rank") or 1), frozenset(), known,
+                resource, spec, name, noted[name].fingerprint, noted[name].bytes or 0, noted[name].rank or 1,
+                frozenset(), known,
             ),
             None,
         )
@@ -350,9 +350,8 @@ def _remembered(
 
 def _known_names(resource: Resource, published: Holdings) -> set[str]:
     """Of its adapters, as far as status and LoraEndpoints tell."""
-    names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
-    names |= {str(name) for name in resource.status.get("loadedAdapters") or ()}
-    return names | known_of(resource.status, published.of(resource.key)).keys()
+    names = resource.published.names | set(resource.published.loaded_adapters)
+    return names | known_of(resource.published, published.of(resource.key)).keys()
 
 
 def _conflict(candidate: DesiredAdapter, holder: DesiredAdapter) -> Rejected:
@@ -368,10 +367,10 @@ def _conflict(candidate: DesiredAdapter, holder: DesiredAdapter) -> Rejected:
     )
 
 
-def _is_name(value: object) -> bool:
+def _is_name(value: str) -> bool:
     """Whether this may be an adapter's name: status can be written by others, and restored from anywhere."""
     try:
-        valid_adapter_name(str(value or ""))
+        valid_adapter_name(value)
     except InvalidAdapterName:
         return False
     return True

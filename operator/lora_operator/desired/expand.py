@@ -8,7 +8,7 @@ from operator import is_
 
 from lora_operator.api.usage_record import Use
 from lora_operator.desired.adapters import Demands, Desired, DesiredResource, SizeOf, expand, resolve_names
-from lora_operator.informers.holdings import Holdings, lacks_names
+from lora_operator.informers.holdings import Holdings
 from lora_operator.informers.records import Resource
 from lora_operator.informers.sources import SourceView
 from lora_operator.process.slices import in_slices
@@ -73,7 +73,7 @@ class Expansions:
         self, resource: Resource, view: SourceView | None, demands: Demands | None, use: Use
     ) -> DesiredResource:
         on_demand = resource.spec is not None and not resource.spec.deployment_config.load_on_startup
-        if on_demand or (lacks_names(resource.status) and (view is None or view.resolution is None)):
+        if on_demand or (resource.published.lacks_names and (view is None or view.resolution is None)):
             # time changes it as well, or what is found out about sizes
             return expand(resource, view, demands, use, self._holdings, self._sizes)
         known = self._known.get(resource.key)

@@ -39,8 +39,7 @@ def enforce_quotas(
 
 def _claims(resource: DesiredResource, held: Held) -> Iterator[Claim]:
     body = resource.resource
-    accepted = {str(item.get("name")) for item in body.status.get("adapters") or ()}
-    accepted |= known_of(body.status, held).keys()
+    accepted = body.published.names | known_of(body.published, held).keys()
     owner = body.spec.owner if body.spec is not None else None
     for wanted in resource.wanted:
         adapter = wanted.adapter

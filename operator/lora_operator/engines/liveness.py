@@ -17,7 +17,7 @@ from itertools import islice
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.answers import EngineModel
 from lora_operator.vllm.engine_state import EngineState
-from lora_operator.vllm.errors import EngineError, EngineTimeout, EngineUnreachable, ModelListTooLong
+from lora_operator.vllm.errors import EngineError, EngineSleeping, EngineTimeout, EngineUnreachable, ModelListTooLong
 
 REFUSALS = 2  # in a row, until it is certain that nobody listens
 WITNESSES = 3  # that are asked whether they refuse connections as well
@@ -119,6 +119,9 @@ def missed(
     None: that is about to be known."""
     if isinstance(error, EngineUnreachable) and error.refused and not (vouched and view.keeps):
         return _refused(view, error, now, undecided=vouched is None)
+    if isinstance(error, EngineSleeping):  # certain, and not for a moment: it serves nobody
+        since = view.since if view.state is EngineState.DOWN else now
+        return replace(view, state=EngineState.DOWN, since=since, error=str(error), reason=error.reason, refusals=0)
     too_long = isinstance(error, ModelListTooLong)  # it answers, and goes on serving what it has
     goes_on = view.misses and too_long is (view.reason == ModelListTooLong.reason)
     view = replace(

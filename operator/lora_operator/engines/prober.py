@@ -32,7 +32,13 @@ from lora_operator.engines.liveness import (
 from lora_operator.informers.records import PodRecord
 from lora_operator.vllm.client import Endpoint, EngineClient, EngineModel
 from lora_operator.vllm.engine_state import EngineState
-from lora_operator.vllm.errors import EngineError, EngineUnauthorized, EngineUnreachable, ModelListTooLong
+from lora_operator.vllm.errors import (
+    EngineError,
+    EngineSleeping,
+    EngineUnauthorized,
+    EngineUnreachable,
+    ModelListTooLong,
+)
 from lora_operator.vllm.tripwire import Tripwires
 
 __all__ = ["EngineState", "EngineView", "Engines", "Thresholds", "instance_of"]
@@ -299,6 +305,8 @@ class Engines:
             else:
                 models = await self._client.models(endpoint)
                 release = release or await self._client.version(endpoint)
+            if record.pod.may_sleep and await self._client.is_sleeping(endpoint):
+                raise EngineSleeping(str(endpoint))
         except EngineError as error:
             self._missed(key, instance, error)
             return

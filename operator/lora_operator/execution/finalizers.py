@@ -16,7 +16,7 @@ from lora_operator.desired.adapters import Desired
 from lora_operator.engines.liveness import EngineView
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.cache import Cluster
-from lora_operator.informers.holdings import NOTHING, Held, known_of, lacks_names
+from lora_operator.informers.holdings import NOTHING, Held, known_of
 from lora_operator.informers.records import PodRecord, Resource, asks_the_same
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.events import Recorder
@@ -160,12 +160,9 @@ class Leftovers:
 
         Where its status was cut, what nobody wants may be its own: an adapter that is withdrawn is named nowhere else.
         """
-        names = {str(item.get("name")) for item in resource.status.get("adapters") or ()}
-        names |= known_of(resource.status, held).keys()
-        for assignment in resource.status.get("podAssignments") or ():
-            names |= {str(name) for name in assignment.get("adapters") or ()}
-        cut = lacks_names(resource.status)
-        if cut:
+        names = resource.published.names | known_of(resource.published, held).keys()
+        names |= {name for assignment in resource.published.pod_assignments for name in assignment.adapters}
+        if resource.published.lacks_names:
             names |= {name for namespace, name in self._held if namespace == resource.namespace}
         left = {f"{name} on {pod}" for name in names for pod in self._held.get((resource.namespace, name), ())}
         left.update(self._loads.get(resource.key, ()))

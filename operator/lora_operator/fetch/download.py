@@ -1,4 +1,9 @@
-"""One file from its link to the disk: one stream, taken up again after every break, proven as it comes in."""
+"""One file from its link to the disk: one stream, taken up again after every break, proven as it comes in.
+
+Ranges in parallel took longer over a link of 100 MB/s (`make bench-fetch`, in turns, three times): 1.2 to 1.6 times the
+ideal for a file of 500 MB where one stream takes 1.0 to 1.4, and 1.0 to 2.8 for 50 files of 20 MB where it takes 1.0 to
+1.6. Several files come at a time all the same.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
+
+ArchiveKind = Literal["tar", "tar.gz", "zip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Archive:
     """A .tar, .tar.gz or .zip that holds the files below its folder `folder` ("" for its top)."""
 
     link: Link
-    kind: str  # tar | tar.gz | zip
+    kind: ArchiveKind
     folder: str = ""
     size_bytes: int | None = None
 

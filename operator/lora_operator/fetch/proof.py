@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import get_args
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.adapter_config import MAX_CONFIG_BYTES, parse_config
 from lora_operator.artifacts.modules import pair_up
 from lora_operator.artifacts.scan import WeightsScan
 from lora_operator.fetch.errors import FetchError
-from lora_operator.fetch.manifest import FetchFile, FetchManifest
+from lora_operator.fetch.manifest import ArchiveKind, FetchFile, FetchManifest
 
 _PICKLES = (".bin", ".pt", ".pkl", ".pth", ".pickle", ".ckpt")
-_KINDS = ("tar", "tar.gz", "zip")
+_KINDS = get_args(ArchiveKind)
 
 
 class BadContent(FetchError):

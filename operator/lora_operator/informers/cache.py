@@ -42,10 +42,6 @@ class Cache(Generic[T]):
         self._gone: dict[str, None] = {}
         self._rewound_at = float("-inf")
 
-    @property
-    def gone_remembered(self) -> int:
-        return len(self._gone)
-
     def __getitem__(self, key: str) -> T:
         return self._items[key]
 

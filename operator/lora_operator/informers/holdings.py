@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lora_operator.informers.cache import Cache, Cluster
 from lora_operator.informers.endpoints import Contents, HeldAdapter, PodEndpoint
+from lora_operator.informers.published_status import NO_STATUS, PublishedStatus
 from lora_operator.informers.records import PodRecord, Resource
 
 Touched = set[tuple[str, str]]  # (key of a LoraAdapter, name of an adapter)
 Held = Mapping[str, frozenset[str]]  # name of an adapter -> keys of pods
-Status = Mapping[str, Any]
 NOTHING: Held = MappingProxyType({})
 NOBODY: frozenset[str] = frozenset()
 
@@ -35,26 +35,12 @@ class Place:
     pod_uid: str = ""
 
 
-def by_status_alone(status: Status) -> bool:
-    """Whether an operator wrote this that writes no LoraEndpoints. A status that nobody wrote yet is none of theirs."""
-    return "pods" not in status and "phase" in status
-
-
-def lacks_names(status: Status) -> bool:
-    """Whether there are adapters that this status has no room for: it says how many there are."""
-    total = str(status.get("summary") or "").partition("/")[2]
-    if not status.get("truncated") or not total.isdigit():
-        return False
-    named = {item.get("name") for field in ("adapters", "failedAdapters") for item in status.get(field) or ()}
-    return len(named) < int(total)
-
-
-def known_of(status: Status, held: Held) -> Held:
+def known_of(status: PublishedStatus, held: Held) -> Held:
     """What pods tell of the adapters of a LoraAdapter that its status has no room for.
 
     Nothing where it names them all: a LoraAdapter of today may be called like one of yesterday.
     """
-    return held if lacks_names(status) else NOTHING
+    return held if status.lacks_names else NOTHING
 
 
 class Holdings:
@@ -142,12 +128,9 @@ class Holdings:
                 self._uncount(resource, pod)
         return touched
 
-    def set_status(self, key: str, status: Status) -> Touched:
-        """Take the status of a LoraAdapter as it is now, empty where it is gone.
-
-        Raises what nonsense in `podAssignments` leads to, and then changes nothing.
-        """
-        alone = by_status_alone(status)
+    def set_status(self, key: str, status: PublishedStatus) -> Touched:
+        """Take the status of a LoraAdapter as it is now, empty where it is gone."""
+        alone = status.alone
         before = self._by_status.get(key, {})
         counted = {pod: places for pod, places in _assigned(key, status) if alone or pod not in self._said}
         touched = {
@@ -173,10 +156,7 @@ class Holdings:
         for pod, endpoint in news(cluster.endpoints, endpoints):
             touched |= self.set_endpoint(pod, None if endpoint is None else endpoint.said)
         for key, resource in news(cluster.adapters, resources):
-            try:
-                touched |= self.set_status(key, {} if resource is None else resource.status)
-            except (AttributeError, TypeError, ValueError):  # one object must not keep all others from being seen
-                touched |= self.set_status(key, {})
+            touched |= self.set_status(key, NO_STATUS if resource is None else resource.published)
         return touched
 
     def _move(self, resource: str, name: str, pod: frozenset[str], *, there: bool) -> None:
@@ -234,16 +214,11 @@ def _owner(pod: str, held: HeldAdapter) -> str:
     return f"{pod.partition('/')[0]}/{held.resource}"
 
 
-def _assigned(resource: str, status: Status) -> Iterable[tuple[str, dict[str, Place]]]:
+def _assigned(resource: str, status: PublishedStatus) -> Iterable[tuple[str, dict[str, Place]]]:
     """By pod, what its `podAssignments` say."""
     namespace = resource.partition("/")[0]
-    for item in status.get("podAssignments") or ():
-        address, container = str(item.get("address") or ""), str(item.get("container") or "")
-        engine_names = {pair.get("name"): pair.get("engineName") for pair in item.get("engineNames") or ()}
+    for item in status.pod_assignments:
         yield (
-            f"{namespace}/{item.get('pod')}",
-            {
-                str(name): Place(address, container, str(engine_names.get(name) or name))
-                for name in item.get("adapters") or ()
-            },
+            f"{namespace}/{item.pod}",
+            {name: Place(item.address, item.container, item.engine_names.get(name, name)) for name in item.adapters},
         )

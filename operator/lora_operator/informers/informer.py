@@ -91,7 +91,6 @@ class Informer(Generic[T]):
     async def _once(self) -> None:
         if self._own is None:
             self._own = self._kube.with_own_connections()
-            self._own.refused = self._kube.refused
         kube = self._own
         if not self._sure:
             await self._check(kube)

@@ -14,7 +14,14 @@ from typing import Any
 from lora_operator.api.endpoint import Scheme
 from lora_operator.api.well_known import GROUP, POD_LABEL
 from lora_operator.informers.loose_json import listing, mapping, text
-from lora_operator.informers.pod_engine import cannot_load, files_are_lacking, is_follower, refuses_paths, why_silent
+from lora_operator.informers.pod_engine import (
+    cannot_load,
+    files_are_lacking,
+    is_follower,
+    may_sleep,
+    refuses_paths,
+    why_silent,
+)
 from lora_operator.informers.pod_limits import RANK_MAX, Limits, Naming, PodDefaults
 from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, read_command
 from lora_operator.vllm.hidden import is_hidden
@@ -80,6 +87,7 @@ class PodDescription:
     prefix_caching: bool
     target_modules: frozenset[str] | None  # to which alone the engine applies adapters; None for all
     caches_by_name: bool  # more of it than the prefix cache is keyed by an adapter's name alone
+    may_sleep: bool  # its engine can be told to sleep, and then says so
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
     lora_disabled: str | None  # why vLLM there cannot load adapters, where the pod shows that it cannot
     why_silent: str  # why its engine is not expected to answer, where the pod shows that; if it does, all is well
@@ -166,6 +174,7 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
         target_modules=limits.target_modules(),
         caches_by_name=bool(command.switch("enable-tower-connector-lora")),
+        may_sleep=may_sleep(command),
         opted_in=labels.get(POD_LABEL) == "enabled",
         lora_disabled=lora_disabled,
         why_silent=why_silent(command, container_name, tag, labels),

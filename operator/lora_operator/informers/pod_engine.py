@@ -17,6 +17,7 @@ from lora_operator.vllm.hidden import is_hidden
 from lora_operator.vllm.quirks import parse_release
 
 RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+DEV_MODE = "VLLM_SERVER_DEV_MODE"
 RUST_FRONTEND = "VLLM_USE_RUST_FRONTEND"
 ALLOWED_PATHS = "VLLM_RUNTIME_LORA_ALLOWED_PATH_PREFIXES"
 LWS_SIZE = "leaderworkerset.sigs.k8s.io/size"
@@ -58,13 +59,21 @@ def refuses_paths(command: EngineCommand, container: Mapping[str, Any], root: st
     unseen = container.get("envFrom") if allowed is None else is_hidden(allowed)
     if not rust or unseen:
         return None
-    prefixes = [path.strip().rstrip("/") for part in (allowed or "").split(":") for path in part.split(",")]
-    if any(path and (root == path or root.startswith(f"{path}/")) for path in prefixes):
+    prefixes = [path.rstrip("/") or "/" for path in (allowed or "").split(":") if path]
+    if any(path == "/" or root == path or root.startswith(f"{path}/") for path in prefixes):
         return None
     return (
         f"container {text(container.get('name')) or ''!r} runs vLLM's Rust frontend, which loads adapters only from "
         f"paths that {ALLOWED_PATHS} names; set it to {root}; {_OVERRULE}"
     )
+
+
+def may_sleep(command: EngineCommand) -> bool:
+    """Whether the engine can be told to sleep and has the route that says whether it does: asking costs a request for
+    each probe."""
+    mode = command.environment.values.get(DEV_MODE, "0").strip()
+    switched = command.switch("enable-sleep-mode")
+    return mode != "0" and (bool(switched) or (switched is None and (command.open_ended or not command.visible)))
 
 
 def is_follower(command: EngineCommand, labels: Mapping[str, str]) -> bool:

@@ -37,9 +37,5 @@ def published(
 
 
 def _version_in_status(resource: Resource | None, name: str) -> str:
-    """Status may have been written by anybody."""
-    items = resource.status.get("adapters") if resource is not None else ()
-    for item in items if isinstance(items, list) else ():
-        if isinstance(item, dict) and item.get("name") == name:
-            return str(item.get("fingerprint") or "")
-    return ""
+    items = resource.published.adapters if resource is not None else ()
+    return next((item.fingerprint for item in items if item.name == name), "")

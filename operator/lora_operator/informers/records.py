@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from lora_operator.api.well_known import (
 )
 from lora_operator.informers.endpoints import PodEndpoint, Shared, contents_of
 from lora_operator.informers.pod_description import PodDefaults, PodDescription, describe
+from lora_operator.informers.published_status import PublishedStatus, read_status
 
 Json = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ ANY_OTHER = "*"  # among served names (it cannot be one): there were more than c
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One LoraAdapter. `spec` is None where it cannot be read, and `problem` says why."""
+    """One LoraAdapter. `spec` is None where it cannot be read, and `problem` says why. `published`: `status`, read."""
 
     key: str
     namespace: str
@@ -46,6 +47,10 @@ class Resource:
     status: Json
     keywords: str = ""  # the annotation, see `lora_operator.router.selection_texts`
     pinned: str = ""  # the annotation, see `lora_operator.desired.pinning`
+    published: PublishedStatus = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "published", read_status(self.status))
 
     @property
     def finalized(self) -> bool:

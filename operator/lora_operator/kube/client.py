@@ -52,17 +52,21 @@ class Silent(KubeError):
 
 
 class Kube:
-    """A thin, JSON-only client for what the operator reads and writes."""
+    """A thin, JSON-only client for what the operator reads and writes.
 
-    def __init__(self, client: ApiClient) -> None:
+    `fence` is called before each write but those that any replica may do, and raises to refuse it; `back` when a watch
+    hears something after it was cut off. `refused` is set when a right or the CRD may be missing.
+    """
+
+    def __init__(
+        self, client: ApiClient, *, fence: Callable[[], None] = lambda: None, back: Callable[[], None] = lambda: None,
+        refused: asyncio.Event | None = None,
+    ) -> None:  # fmt: skip
         self._client = client
         self._reads = asyncio.Semaphore(READS_AT_A_TIME)
-        self.writes = 0
-        self.fence: Callable[[], None] = lambda: (
-            None
-        )  # called before each write but those that any replica may do; raises to refuse it
-        self.refused: Callable[[], None] = lambda: None  # called when a right or the definition may be missing
-        self.back: Callable[[], None] = lambda: None  # called when a watch hears something after it was cut off
+        self._fence = fence
+        self.back = back
+        self.refused = refused or asyncio.Event()
 
     @classmethod
     async def connect(cls, kubeconfig: str = "") -> Kube:
@@ -87,7 +91,11 @@ class Kube:
     def with_own_connections(self) -> Kube:
         """Another client of the same API server, whose requests never wait behind, or on a connection of, this one's.
         To be closed by its own."""
-        return Kube(client_of(self._client.configuration))
+        return Kube(client_of(self._client.configuration), refused=self.refused)
+
+    def fenced(self, fence: Callable[[], None], back: Callable[[], None] = lambda: None) -> Kube:
+        """The same client, over the same connections, for one who has to lead to write."""
+        return Kube(self._client, fence=fence, back=back, refused=self.refused)
 
     async def close(self) -> None:
         await self._client.close()
@@ -106,10 +114,8 @@ class Kube:
         """One request; `fenced` is what only a leader may write. Raises KubeError."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
         timeout = timeout or REQUEST_SECONDS
-        if method != "GET":
-            if fenced:
-                self.fence()
-            self.writes += 1
+        if method != "GET" and fenced:
+            self._fence()
         try:
             async with self._reads if method == "GET" else contextlib.nullcontext(), asyncio.timeout(timeout):
                 method_, url, headers_, body_, _ = await self._client.param_serialize(
@@ -136,7 +142,7 @@ class Kube:
                 response.status == 404 and path.endswith((f"/{PLURAL}", f"/{ENDPOINTS}"))
             )
             if missed and not any(one in path for one in OPTIONAL):
-                self.refused()
+                self.refused.set()
             raise KubeError(
                 response.status, f"{method} {path}: {response.status} {_message(text)}",
                 _seconds(response.headers.get("Retry-After")),
@@ -196,7 +202,7 @@ class Kube:
                     async with asyncio.timeout(silent_seconds):
                         text = b"".join([line async for line in lines])
                     if response.status in (403, 404):
-                        self.refused()
+                        self.refused.set()
                     raise KubeError(response.status, f"watching {path}: {response.status} {_message(text)}")
                 yield {"type": OPENED}
                 while True:

@@ -74,9 +74,9 @@ def rights_to_answer(watched: Sequence[str], requests: str) -> list[Right]:
 
 
 class Preconditions:
-    """Let `keep_looking` run from the start on."""
+    """Let `keep_looking` run from the start on. `healed` is called when what was missing is there."""
 
-    def __init__(self, kube: Kube, rights: Sequence[Right]) -> None:
+    def __init__(self, kube: Kube, rights: Sequence[Right], healed: Callable[[], None] = lambda: None) -> None:
         self._kube = kube
         self._rights = rights
         self._missing: dict[str, str] = {}
@@ -84,10 +84,8 @@ class Preconditions:
         self._topics = {"version": self._version, "definition": self._definition, "rights": self._granted}
         self._unknown = set(self._topics)  # nobody has answered yet
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._doubt = asyncio.Event()
         self._patience = PATIENCE
-        self.healed: Callable[[], None] = lambda: None  # called when what was missing is there
-        kube.refused = self._doubt.set
+        self._healed = healed
 
     def why(self) -> str:
         """What is missing and what to do, in one line; empty if nothing is, as far as is known."""
@@ -105,10 +103,10 @@ class Preconditions:
         while True:
             lacking = dict(self._missing), set(self._unknown)
             if not any(lacking):
-                await self._doubt.wait()
+                await self._kube.refused.wait()
             await asyncio.sleep(pause)
-            if self._doubt.is_set():
-                self._doubt.clear()
+            if self._kube.refused.is_set():
+                self._kube.refused.clear()
                 await self.look()
             else:  # what was there is there still, until something is refused
                 await asyncio.gather(*(self._see(topic) for topic in {*self._missing, *self._unknown}))
@@ -131,7 +129,7 @@ class Preconditions:
                 log.error("%s", problem)
         elif before:
             log.info("no longer so: %s", before)
-            self.healed()
+            self._healed()
 
     async def _version(self) -> str | None:
         found = await self._kube.version()

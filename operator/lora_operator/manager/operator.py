@@ -48,14 +48,13 @@ class Operator:
 
     def __init__(self, settings: Settings, kube: Kube, elector: Elector | None = None) -> None:
         self._settings = settings
-        self._kube = kube
         self._elector = elector
-        kube.fence = self._check_lease
         self._tracing = tracing_to(settings.otlp_endpoint, "lora-operator")  # first: it may refuse what was chosen
         self._session = new_session()
         self.metrics = Metrics()
         self.cluster = Cluster(PodDefaults(adapter_root=str(settings.adapter_root)))
         self._writes, self._own_writes = Writes(), OwnWrites(self._mark)
+        self._kube = kube = kube.fenced(self._check_lease, back=partial(self._writes.again, refused=False))
         self._needs = Preconditions(
             kube,
             rights_to_act(
@@ -63,9 +62,8 @@ class Operator:
                 own_namespace(settings.requests_namespace),
                 own_namespace(settings.lease_namespace) if elector is not None else "",
             ),
+            healed=partial(self._writes.again, refused=True),
         )
-        self._needs.healed = partial(self._writes.again, refused=True)
-        kube.back = partial(self._writes.again, refused=False)
         self._following = Following(
             kube, self.cluster, settings.namespaces, self._mark, self._needs.why,
             relist_seconds=settings.relist_seconds, ours=self._is_ours,
@@ -78,6 +76,9 @@ class Operator:
                 load_seconds=settings.load_seconds,
                 requests_namespace=settings.requests_namespace,
                 on_demand_seconds=settings.on_demand_seconds,
+                watches=self._following,
+                lacks=self._needs.why,
+                effects=work.ledger.on,
             )
             if settings.router_port
             else None
@@ -85,11 +86,6 @@ class Operator:
         self.loop = Loop(self._reconciler(work))
         self.metrics.watch_loads(self.loop.reconciler.model_loads)
         self.metrics.watch_writes(self._writes.__len__)
-        if self._router is not None:
-            self._router.show_under_way(work.ledger.on)
-            self._router.api.lacks = self._needs.why
-            self._router.age, self._router.trouble = self._following.age_seconds, self._following.trouble
-            self._router.api.stale = self._following.partly_stale
 
     def _reconciler(self, work: InFlight) -> Reconciler:
         settings = self._settings

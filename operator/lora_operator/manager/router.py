@@ -33,20 +33,18 @@ async def run_router(
     """
     cluster = Cluster(PodDefaults())
     limits = StreamLimits(settings.heartbeat_seconds, settings.slow_seconds, settings.streams)
+    needs = Preconditions(kube, rights_to_answer(settings.namespaces, own_namespace(settings.requests_namespace)))
+    following = Following(
+        kube, cluster, settings.namespaces, lambda: router.mark(), needs.why, relist_seconds=settings.relist_seconds,
+        all_engines=bool(settings.picker_port),  # which sends requests for base models to any pod that serves them
+    )  # fmt: skip
     router = Router(
         cluster, kube, limits=limits, log_length=settings.change_log,
         load_seconds=settings.load_seconds, requests_namespace=settings.requests_namespace,
-        on_demand_seconds=settings.on_demand_seconds, semantic=semantic,
+        on_demand_seconds=settings.on_demand_seconds, semantic=semantic, watches=following, lacks=needs.why,
+        prefix_blocks=settings.prefix_blocks,
         rules=rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights),
     )  # fmt: skip
-    needs = Preconditions(kube, rights_to_answer(settings.namespaces, own_namespace(settings.requests_namespace)))
-    router.api.lacks = needs.why
-    following = Following(
-        kube, cluster, settings.namespaces, router.mark, needs.why, relist_seconds=settings.relist_seconds,
-        all_engines=bool(settings.picker_port),  # which sends requests for base models to any pod that serves them
-    )  # fmt: skip
-    router.age, router.trouble = following.age_seconds, following.trouble
-    router.api.stale = following.partly_stale
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(kube.close)
         await router.start(settings.host, settings.port)

@@ -10,6 +10,7 @@ from lora_operator.picking.request_headers import NAMESPACE_HEADER
 from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown
 from lora_operator.router.entries import Entry
 from lora_operator.router.picker import NONE
+from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt
 from lora_operator.router.table import RoutingTable
 
 MOST_WAITING = 1000
@@ -19,11 +20,13 @@ OUTSIDE = "no pod that answers for {} is among the endpoints that the gateway al
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`model` is empty where the request has no body: any pod will do. `subset`: the endpoints that are allowed."""
+    """`model` is empty where the request has no body: any pod will do. `subset`: the endpoints that are allowed;
+    `prompt`: by which a pod that has its beginning in its cache is preferred."""
 
     model: str
     namespace: str
     subset: frozenset[str] | None
+    prompt: Prompt = NO_PROMPT
 
 
 class Choosing:
@@ -43,7 +46,7 @@ class Choosing:
         if not question.model:
             return self._any(question)
         namespace = question.namespace or None
-        outcome = self._decider.choose(question.model, namespace, avoid=self._outside(question))
+        outcome = self._decider.choose(question.model, namespace, avoid=self._outside(question), prompt=question.prompt)
         if isinstance(outcome, Unknown) and not outcome.namespaces:
             served = self._base(question)
             if served is not None:
@@ -59,7 +62,11 @@ class Choosing:
             text = f"{MOST_WAITING} requests wait for adapters already; come again"
             return Refusal("too_many", 429, "TooManyWaiting", text, RETRY_SECONDS)
         outcome = await self._decider.decide(
-            question.model, question.namespace or None, avoid=self._outside(question), wait_seconds=self._wait_seconds
+            question.model,
+            question.namespace or None,
+            avoid=self._outside(question),
+            wait_seconds=self._wait_seconds,
+            prompt=question.prompt,
         )
         return self._answer(question, outcome)
 

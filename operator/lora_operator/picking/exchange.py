@@ -24,6 +24,8 @@ from lora_operator.picking.metrics import PickerMetrics
 from lora_operator.picking.model_field import BadBody, Body, read_body
 from lora_operator.picking.request_body import Limits, Taken
 from lora_operator.picking.request_headers import NAMESPACE_HEADER, READING, Headers, read_headers, read_subset
+from lora_operator.router.picker import NONE
+from lora_operator.router.prompt_blocks import MEMBERS, NO_PROMPT, prompt_of
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +33,14 @@ DUPLEX = BodySendMode.FULL_DUPLEX_STREAMED
 
 
 class Exchange:
-    """`namespace`: the only one that is served; empty: gateway or client name it, or names are clear without."""
+    """`namespace`: the only one that is served; empty: gateway or client name it, or names are clear without.
+    `prompts`: whether they count; `session_header`: which requests belong together, by its value."""
 
-    def __init__(self, choosing: Choosing, namespace: str, limits: Limits, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, choosing: Choosing, namespace: str, limits: Limits, registry: CollectorRegistry, *,
+        prompts: bool = False, session_header: str = "",
+    ) -> None:  # fmt: skip
+        self._members, self._session_header = MEMBERS if prompts else NONE, session_header
         self._choosing = choosing
         self._namespace = namespace
         self._limits = limits
@@ -70,7 +77,7 @@ class Exchange:
 
     async def _answer(self, first: Any, messages: Messages, taken: Taken) -> str:
         """What became of it, as the metrics call it."""
-        headers = read_headers(first.request_headers)
+        headers = read_headers(first.request_headers, self._session_header)
         refusal = _unusable(first, headers)
         if refusal is None and headers.has_body:
             refusal = await taken.take(messages)
@@ -83,11 +90,13 @@ class Exchange:
         raw = taken.body()
         if raw or headers.method not in READING:
             try:
-                body = read_body(raw)
+                body = read_body(raw, self._members)
             except BadBody as error:
                 return await _refuse(messages, Refusal("bad", 400, "BadRequestError", str(error)))
         namespace = self._namespace or messages.metadata(NAMESPACE_HEADER) or headers.namespace
-        question = Question(body.model if body else "", namespace, read_subset(first.metadata_context))
+        prompt = prompt_of(body.members, headers.session) if body and self._members else NO_PROMPT
+        subset = read_subset(first.metadata_context)
+        question = Question(body.model if body else "", namespace, subset, prompt)
         answer = self._choosing.at_once(question)
         if answer is None:
             answer = await self._choosing.in_time(question)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
 
 _DECODER = json.JSONDecoder()
 NAME_LENGTH = 512
@@ -21,11 +23,13 @@ class BadBody(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """`spans`: where in `raw` the values of `model` stand. Engines take the last one, whoever else looks may not."""
+    """`spans`: where in `raw` the values of `model` stand. Engines take the last one, whoever else looks may not.
+    `members`: those of the others that were asked for."""
 
     raw: bytes
     model: str
     spans: tuple[tuple[int, int], ...]
+    members: Mapping[str, Any] = field(default_factory=dict)
 
     def with_model(self, name: str) -> bytes:
         """The same body with another model, wherever it names one."""
@@ -36,8 +40,8 @@ class Body:
         return b"".join([*parts, self.raw[at:]])
 
 
-def read_body(raw: bytes) -> Body:
-    """The body of a request to an OpenAI-compatible engine.
+def read_body(raw: bytes, wanted: frozenset[str] = frozenset()) -> Body:
+    """The body of a request to an OpenAI-compatible engine. `wanted`: members that are of use beside `model`.
 
     Parsed by member rather than as a whole, so that numbers, order and duplicates reach the engine as they came.
 
@@ -51,7 +55,7 @@ def read_body(raw: bytes) -> Body:
     except UnicodeDecodeError as error:
         raise BadBody('the body is not UTF-8; send JSON with a member "model"') from error
     try:
-        model, spans = _members(text)
+        model, spans, members = _members(text, wanted)
     except (ValueError, IndexError, RecursionError) as error:
         said = error.msg if isinstance(error, json.JSONDecodeError) else "it ends too early or nests too deeply"
         raise BadBody(f'the body is not JSON ({said}); send a JSON object with a member "model"') from error
@@ -59,11 +63,12 @@ def read_body(raw: bytes) -> Body:
         raise BadBody('the body has no "model"; name the adapter or the base model there')
     if not isinstance(model, str) or not 0 < len(model) <= NAME_LENGTH:
         raise BadBody(f'"model" in the body is not a name; give a string of 1 to {NAME_LENGTH} characters')
-    return Body(raw, model, tuple(spans if text.isascii() else _in_bytes(text, spans)))
+    return Body(raw, model, tuple(spans if text.isascii() else _in_bytes(text, spans)), members)
 
 
-def _members(text: str) -> tuple[object, list[tuple[int, int]]]:
-    """The value of the last `model` and where all of them stand. Raises ValueError, IndexError."""
+def _members(text: str, wanted: frozenset[str]) -> tuple[object, list[tuple[int, int]], dict[str, Any]]:
+    """The value of the last `model`, where all of them stand, and what is wanted. Raises ValueError, IndexError."""
+    found: dict[str, Any] = {}
     model: object = None
     spans: list[tuple[int, int]] = []
     members = 0
@@ -83,6 +88,8 @@ def _members(text: str) -> tuple[object, list[tuple[int, int]]]:
             if name == "model":
                 model = value
                 spans.append((at, end))
+            elif name in wanted:
+                found[name] = value
             at = _skip(text, end)
             if text[at] == "}":
                 at += 1
@@ -90,7 +97,7 @@ def _members(text: str) -> tuple[object, list[tuple[int, int]]]:
             at = _expect(text, at, ",")
     if _skip(text, at) != len(text):
         raise json.JSONDecodeError("Extra data", text, at)
-    return model, spans
+    return model, spans, found
 
 
 def _in_bytes(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ class Headers:
     namespace: str
     has_body: bool
     has_length: bool
+    session: str = ""
 
     @property
     def manages(self) -> bool:
@@ -30,9 +31,9 @@ class Headers:
         return not MANAGING.isdisjoint(path.split("/"))
 
 
-def read_headers(message: Any) -> Headers:
-    """Of a `HttpHeaders` message."""
-    method = path = namespace = ""
+def read_headers(message: Any, session_header: str = "") -> Headers:
+    """Of a `HttpHeaders` message. `session_header`: in lower case; empty: none."""
+    method = path = namespace = session = ""
     has_length = False
     for one in message.headers.headers:
         key = one.key
@@ -42,9 +43,11 @@ def read_headers(message: Any) -> Headers:
             path = _value(one)
         elif key == NAMESPACE_HEADER:
             namespace = _value(one)
+        elif key == session_header:
+            session = _value(one)
         elif key == "content-length":
             has_length = True
-    return Headers(method, path, namespace, not message.end_of_stream, has_length)
+    return Headers(method, path, namespace, not message.end_of_stream, has_length, session)
 
 
 def read_subset(context: Any) -> frozenset[str] | None:

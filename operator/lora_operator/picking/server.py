@@ -187,7 +187,10 @@ async def start_picker(settings: RouterSettings, api: RouterApi, table: RoutingT
         endpoints=settings.picker_endpoints,
     )  # fmt: skip
     limits = Limits(settings.picker_body_bytes)
-    exchange = Exchange(choosing, settings.picker_namespace, limits, api.metrics.registry)
+    exchange = Exchange(
+        choosing, settings.picker_namespace, limits, api.metrics.registry,
+        prompts=api.picker.prefixes.on, session_header=settings.session_header.lower(),
+    )  # fmt: skip
     server = PickerServer(exchange, api.decider.stop, drain_seconds=settings.picker_drain_seconds)
     transport = Transport(settings.picker_tls_cert, settings.picker_tls_key, settings.picker_self_signed)
     await server.start(settings.host, settings.picker_port, transport)

@@ -10,6 +10,7 @@ from lora_operator.desired.adapters import Desired, DesiredAdapter
 from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.records import ANY_OTHER, PodRecord
+from lora_operator.planning.agent_disks import AgentDisk
 from lora_operator.planning.inflight import Effect, Failures, Ledger, Stage
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.engine_state import EngineState
@@ -31,11 +32,13 @@ from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 STRANGER = "foreign"
 
 SizeOf = Callable[[str, str], tuple[int, int] | None]
+NO_DISK = AgentDisk()
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the snapshot is made of. `sizes(name, fingerprint)` gives (bytes, rank) of a version that was once known."""
+    """What the snapshot is made of. `sizes(name, fingerprint)` gives (bytes, rank) of a version that was once known,
+    `disk_of` what is known of the disk of a pod's agent."""
 
     pods: Mapping[str, PodRecord]
     engines: Mapping[str, EngineView]
@@ -44,6 +47,7 @@ class Observed:
     versioned_names: bool
     key_problems: Mapping[str, str] = field(default_factory=dict)  # why a pod's API key is not known
     leaving: frozenset[str] = frozenset()  # pods that take part no more and are being rid of what is ours
+    disk_of: Callable[[PodRecord], AgentDisk | None] = lambda record: None
 
 
 def take_snapshot(desired: Desired, observed: Observed, ledger: Ledger, failures: Failures, now: float) -> Snapshot:
@@ -152,6 +156,7 @@ def pod_of(
     ready, held, not_ready = _readiness(record, view, observed.key_problems.get(record.key, ""))
     if record.key in observed.leaving:
         not_ready = Reason.POD_NOT_READY, "it takes no part any more"
+    disk = observed.disk_of(record) or NO_DISK
     return Pod(
         key=record.key,
         # no adapter is for a pod without a base model: nothing gets onto it, and what is there leaves
@@ -172,6 +177,8 @@ def pod_of(
         excluded=MappingProxyType(excluded),
         side_by_side=frozenset(side_by_side),
         failed_lately=frozenset(failed_lately),
+        stored=disk.stored,
+        disk_bytes=disk.budget_bytes,
     )
 
 

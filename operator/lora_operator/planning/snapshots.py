@@ -90,6 +90,7 @@ class Snapshots:
             observed.versioned_names,
             observed.key_problems.get(record.key, ""),
             record.key in observed.leaving,
+            observed.disk_of(record),
             observed.node_labels.get(record.pod.node or ""),
             *((e.engine_name, e.stage, e.adapter, e.version, e.bytes, e.rank, e.instance)
               for e in ledger.on(record.key)),

@@ -34,6 +34,11 @@ def _get(parser: argparse.ArgumentParser) -> None:
 
 def _why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="ADAPTER", help="the adapter's name, as requests ask for it")
+    parser.add_argument(
+        "--files", action="store_true",
+        help="ask the pods' agents where its files are, with the rights of `kubectl lora cache`",
+    )  # fmt: skip
+    _token(parser)
 
 
 def _pods(parser: argparse.ArgumentParser) -> None:
@@ -155,9 +160,11 @@ COMMANDS = (
     Command(
         "why", "why", "why an adapter is, or is not, on each pod",
         "Tells for one adapter and each pod why it is there or not: what the operator wrote into status, and for other "
-        "pods what its planning says of them.",
+        "pods what its planning says of them. With --files, which pods have its files on their disks, where a load has "
+        "nothing to fetch.",
         """
   kubectl lora why sql
+  kubectl lora why sql --files
   kubectl lora why sql -n team-a -o yaml""",
         _why,
     ),

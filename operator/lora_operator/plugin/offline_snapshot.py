@@ -62,7 +62,7 @@ def assume(
     ledger = Ledger()
     published = Holdings()
     for resource in resources.values():
-        published.set_status(resource.key, resource.status)
+        published.set_status(resource.key, resource.published)
     found = Participation().of(records.values(), resources.values(), {}, ledger, published.pods())
     wanted = desired(resources.values(), sources, None, _used(resources.values()), published)
     held = _held(resources)
@@ -82,10 +82,10 @@ def assume(
 def _used(resources: Iterable[Resource]) -> Use:
     """What is loaded now counts as used just now: when adapters on demand were last asked for is not in status."""
     loaded = {
-        (resource.namespace, str(name)): 1.0
+        (resource.namespace, name): 1.0
         for resource in resources
-        for assignment in resource.status.get("podAssignments") or ()
-        for name in assignment.get("adapters") or ()
+        for assignment in resource.published.pod_assignments
+        for name in assignment.adapters
     }
     return Use(loaded, now=1.0, seconds=1.0)
 
@@ -94,12 +94,11 @@ def _held(resources: Mapping[str, Resource]) -> dict[str, dict[str, tuple[str, s
     """Pod -> engine name -> (name, fingerprint), from status."""
     held: dict[str, dict[str, tuple[str, str]]] = {}
     for resource in resources.values():
-        versions = {str(i.get("name")): str(i.get("fingerprint") or "") for i in resource.status.get("adapters") or ()}
-        for assignment in resource.status.get("podAssignments") or ():
-            here = held.setdefault(f"{resource.namespace}/{assignment.get('pod')}", {})
-            engine_names = {e["name"]: e["engineName"] for e in assignment.get("engineNames") or ()}
-            for name in assignment.get("adapters") or ():
-                engine_name = engine_names.get(name, name)
+        versions = {noted.name: noted.fingerprint for noted in resource.published.adapters}
+        for assignment in resource.published.pod_assignments:
+            here = held.setdefault(f"{resource.namespace}/{assignment.pod}", {})
+            for name in assignment.adapters:
+                engine_name = assignment.engine_names.get(name, name)
                 here[engine_name] = (name, _fingerprint(engine_name, versions.get(name, "")))
     return held
 

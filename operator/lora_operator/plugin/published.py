@@ -26,7 +26,8 @@ def completed(bodies: Iterable[Json], endpoints: Iterable[Json]) -> list[Json]:
         found = read_endpoint(endpoint, shared)
         holdings.set_endpoint(found.key, found.said)
     for body in bodies:
-        holdings.set_status(read_resource(body).key, body.get("status") or {})
+        resource = read_resource(body)
+        holdings.set_status(resource.key, resource.published)
     return [_completed(body, holdings) if is_cut(body) else body for body in bodies]
 
 

@@ -59,7 +59,7 @@ async def ask_sources(
 ) -> Answers:
     """Look at the sources of all resources whose status names no adapters. What `pods` call the models that they serve
     counts as it does for the operator."""
-    todo = [r for r in resources if r.spec is not None and r.deleted_at is None and not r.status.get("adapters")]
+    todo = [r for r in resources if r.spec is not None and r.deleted_at is None and not r.published.adapters]
     asked = await asyncio.gather(*(_ask(resource, _aliases(resource, pods), cluster, offline) for resource in todo))
     views: dict[str, SourceView] = {}
     unknown: dict[str, str] = {}

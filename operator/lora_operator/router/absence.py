@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lora_operator.api.v1alpha1 import DeploymentConfig
+from lora_operator.informers.published_status import NotedAdapter
 from lora_operator.informers.records import Resource
 from lora_scheduler import ReplicaPolicy
 
@@ -30,13 +29,14 @@ NONE_WANTED = Absence("ScaledToZero", "replicas is 0", given_up=True)
 
 def absences(resource: Resource) -> tuple[dict[str, Absence], Absence]:
     """By name, of all adapters that the resource itself names; and of any other that it stands for."""
-    ready = _condition(resource, "Ready")
-    is_ready = ready.get("status") == "True"
+    published = resource.published
+    ready = published.condition("Ready")
+    is_ready = ready.status == "True"
     plain = Absence(
-        "NotLoaded" if is_ready else str(ready.get("reason") or "NotLoaded"),
-        str(ready.get("message") or "no pod has it loaded"),
+        "NotLoaded" if is_ready else ready.reason or "NotLoaded",
+        ready.message or "no pod has it loaded",
     )
-    failed = {str(item["name"]): _failure(item) for item in items_of(resource, "failedAdapters") if item.get("name")}
+    failed = {item.name: Absence(item.reason, item.message, given_up=True) for item in published.failed_adapters}
     found: dict[str, Absence] = {}
     if resource.spec is not None:
         found = dict.fromkeys(resource.spec.adapter_source.adapters, _not_found(resource, plain))
@@ -44,9 +44,8 @@ def absences(resource: Resource) -> tuple[dict[str, Absence], Absence]:
     asked = LOADING if is_ready or plain.reason in {one.reason for one in failed.values()} else plain
     deployment = resource.spec.deployment_config if resource.spec is not None else None
     lazy = deployment if deployment is not None and not deployment.load_on_startup else None
-    for item in items_of(resource, "adapters"):
-        if item.get("name"):
-            found[str(item["name"])] = plain if lazy is None else _lazily(lazy, item, asked)
+    for item in published.adapters:
+        found[item.name] = plain if lazy is None else _lazily(lazy, item, asked)
     return found | failed, plain
 
 
@@ -55,30 +54,13 @@ def is_on_demand(resource: Resource) -> bool:
     return resource.spec is not None and not resource.spec.deployment_config.load_on_startup
 
 
-def items_of(resource: Resource, field: str) -> Iterable[Mapping[str, Any]]:
-    """A list in the status."""
-    return resource.status.get(field) or ()
-
-
-def _lazily(deployment: DeploymentConfig, item: Mapping[str, Any], asked: Absence) -> Absence:
+def _lazily(deployment: DeploymentConfig, item: NotedAdapter, asked: Absence) -> Absence:
     if (deployment.replicas, deployment.replica_policy) == (0, ReplicaPolicy.FIXED):
         return NONE_WANTED
-    return asked if item.get("replicas") else LOAD_ON_DEMAND
+    return asked if item.replicas else LOAD_ON_DEMAND
 
 
 def _not_found(resource: Resource, plain: Absence) -> Absence:
     """Of a name that is in the spec: what the source cannot show is not loaded by asking for it."""
-    lost = is_on_demand(resource) and _condition(resource, "SourceReady").get("status") == "False"
+    lost = is_on_demand(resource) and resource.published.condition("SourceReady").status == "False"
     return Absence(plain.reason, plain.message, given_up=lost)
-
-
-def _failure(item: Mapping[str, Any]) -> Absence:
-    return Absence(
-        str(item.get("code") or item.get("reason") or "Failed"),
-        str(item.get("message") or item.get("reason") or ""),
-        given_up=True,
-    )
-
-
-def _condition(resource: Resource, kind: str) -> Mapping[str, Any]:
-    return next((one for one in items_of(resource, "conditions") if one.get("type") == kind), {})

@@ -31,7 +31,11 @@ from lora_operator.router.parameters import (
 )
 from lora_operator.router.pick_answer import candidates_json, loading_json, picked_json, together_json
 from lora_operator.router.picker import DEFAULT_RULES, HASH, NAMES, Picker
+from lora_operator.router.prefix_affinity import PrefixAffinity
+from lora_operator.router.prefix_index import MOST_BLOCKS
+from lora_operator.router.prefix_metrics import PrefixMetrics
 from lora_operator.router.problems import Problem
+from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt, prompt_of
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.select_answer import select_json, selected
 from lora_operator.router.selecting import Selector
@@ -67,19 +71,22 @@ class RouterApi:
     def __init__(
         self, table: RoutingTable, freshness: Freshness, fleet: Fleet, limits: StreamLimits | None = None,
         asking: UsageRecorder | None = None, semantic: Semantic | None = None, rules: Rules = DEFAULT_RULES,
+        lacks: Callable[[], str] = lambda: "", stale: Callable[[], str] = lambda: "",
+        prefix_blocks: int = MOST_BLOCKS,
     ) -> None:  # fmt: skip
+        """`lacks`: what the table cannot be filled without; `stale`: what is not seen though the API server answers."""
         self._table = table
         self._freshness = freshness
         self.fleet = fleet
-        self.lacks: Callable[[], str] = lambda: ""  # what whoever fills the table cannot do without
-        self.stale: Callable[[], str] = lambda: ""  # what it cannot see though the API server answers: others may
+        self._lacks, self._stale = lacks, stale
         self._page = Page()
-        self.picker = Picker(table, rules=rules)
+        self.picker = Picker(table, rules=rules, prefixes=PrefixAffinity(prefix_blocks))
         self.decider = Decider(table, self.picker, asking)
         self.selector = Selector(Topics(table), semantic)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
         self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
+        self.metrics.registry.register(PrefixMetrics(self.picker.prefixes))
         self.picker.scored = partial(self.metrics.scored, "pick")
         self._document = json.dumps(document())
 
@@ -177,13 +184,14 @@ class RouterApi:
             raise Problem("bad-request", f"a key is for policy {HASH!r}, which needs one; give both or neither")
         if asked.adapter is None:
             return self._pick_several(asked, policy)
-        why = self._explained(asked)
+        prompt = prompt_of({"prompt": asked.prompt, "messages": asked.messages}, asked.session or "")
+        why = self._explained(asked, prompt)
         what = asked.adapter, asked.namespace, policy, asked.key or "", frozenset(asked.avoid)
         started = time.perf_counter()
-        outcome: Outcome = self.decider.choose(*what)
+        outcome: Outcome = self.decider.choose(*what, prompt=prompt)
         self.metrics.picked(time.perf_counter() - started)
         if isinstance(outcome, Refused) and (asked.wait_seconds or (outcome.entry and outcome.entry.on_demand)):
-            outcome = await self.decider.decide(*what, wait_seconds=asked.wait_seconds)
+            outcome = await self.decider.decide(*what, wait_seconds=asked.wait_seconds, prompt=prompt)
         if isinstance(outcome, Chosen):
             return _json(dumped(picked_json(outcome, self._table.tag) | why), self._headers())
         if isinstance(outcome, Loading):
@@ -205,12 +213,12 @@ class RouterApi:
             raise _problem(outcome, why)
         return _json(dumped(together_json(outcome, policy, self._table.tag) | why), self._headers())
 
-    def _explained(self, asked: PickRequest) -> dict[str, Any]:
+    def _explained(self, asked: PickRequest, prompt: Prompt = NO_PROMPT) -> dict[str, Any]:
         """What pods score before the pick, which counts as sent."""
         if not asked.explain or not self._table.loaded:
             return {}
         wanted = _wanted(asked)
-        ask = request_of(self.picker, found(self._table, wanted), wanted)
+        ask = request_of(self.picker, found(self._table, wanted), wanted, prompt)
         return {"candidates": candidates_json(self.picker.explain(ask))}
 
     async def _match(self, request: web.Request) -> web.StreamResponse:
@@ -258,8 +266,8 @@ class RouterApi:
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         age, away = rounded(self._freshness.age_seconds), self._freshness.away
-        message = self.lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
-        stale = "" if message else self.stale()
+        message = self._lacks() or ("" if self._table.loaded else "the API server has not been listed yet")
+        stale = "" if message else self._stale()
         ready = self._table.loaded and not stale
         if away and ready and not message:
             message = f"the API server does not answer; the table is as it was {age:g} s ago"

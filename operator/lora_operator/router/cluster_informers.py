@@ -283,11 +283,8 @@ class Following:
 
 
 def _pods_in_status(resource: Resource) -> Iterator[str]:
-    """Keys of pods. Status may have been written by anybody."""
-    assignments = resource.status.get("podAssignments")
-    for item in assignments if isinstance(assignments, list) else ():
-        if isinstance(item, dict) and item.get("pod"):
-            yield f"{resource.namespace}/{item['pod']}"
+    """Keys of pods."""
+    return (f"{resource.namespace}/{item.pod}" for item in resource.published.pod_assignments)
 
 
 def _is_refused(informer: Informer[Any]) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lora_operator.router.entries import Endpoint, Entry
 from lora_operator.router.picker import NONE, Picker
+from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.table import Key, RoutingTable
 from lora_operator.router.usage_recorder import NotAccepted, UsageRecorder
@@ -80,7 +81,7 @@ class Decider:
 
     def choose(
         self, name: str, namespace: str | None = None, policy: str = "", key: str = "",
-        avoid: frozenset[str] = NONE,
+        avoid: frozenset[str] = NONE, prompt: Prompt = NO_PROMPT,
     ) -> Chosen | Refused | Unknown:  # fmt: skip
         """As things are now, without asking for anything to be loaded. `policy`: of `picker.NAMES`, empty for the one
         that this router is set to; `avoid`: pods."""
@@ -92,7 +93,7 @@ class Decider:
         except (UnknownAdapter, AmbiguousAdapter) as error:
             return not_found(error)
         self.used((entry,))
-        endpoint = self._picker.pick(entry, policy, key, avoid) if entry.endpoints else None
+        endpoint = self._picker.pick(entry, policy, key, avoid, prompt) if entry.endpoints else None
         return _not_loaded(entry) if endpoint is None else Chosen(entry, endpoint, policy or self._picker.rules.policy)
 
     def used(self, entries: Iterable[Entry]) -> None:
@@ -103,7 +104,7 @@ class Decider:
 
     async def decide(
         self, name: str, namespace: str | None = None, policy: str = "", key: str = "",
-        avoid: frozenset[str] = NONE, wait_seconds: float = 0.0,
+        avoid: frozenset[str] = NONE, wait_seconds: float = 0.0, prompt: Prompt = NO_PROMPT,
     ) -> Outcome:  # fmt: skip
         """As `choose`; what is loaded on demand is asked for, and an endpoint waited for, at most `wait_seconds`.
 
@@ -113,7 +114,7 @@ class Decider:
         deadline = clock() + min(wait_seconds, MOST_WAIT_SECONDS)
         recorded = False
         while True:
-            outcome = self.choose(name, namespace, policy, key, avoid)
+            outcome = self.choose(name, namespace, policy, key, avoid, prompt)
             entry = outcome.entry if isinstance(outcome, Refused) else None
             if entry is None or entry.endpoints:
                 return outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -13,12 +12,11 @@ from typing import Any, TypeVar
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.endpoints import Contents, PodEndpoint
 from lora_operator.informers.holdings import NOBODY, Holdings, Touched, news, place_of
+from lora_operator.informers.published_status import NO_STATUS
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.router.derive import PodView, Standing, end_of, ends_of, merged, standing, view_of
 from lora_operator.router.entries import Endpoint, Entry, Withheld
 from lora_operator.router.table import Key, RoutingTable
-
-log = logging.getLogger(__name__)
 
 K = TypeVar("K", str, Key)
 End = Endpoint | Withheld | None
@@ -133,19 +131,14 @@ class Feed:
         return touched
 
     def _set_resource(self, key: str) -> Touched:
-        """Note what the resource says now, or is about to say; nothing of one whose status breaks the rules of its
-        definition."""
+        """Note what the resource says now, or is about to say."""
         resource = self._resources.get(key)
         if resource is not None and key in self._foreseen:
             resource = replace(resource, status=self._foreseen[key])
-        touched: Touched = set()
+        touched = self._holdings.set_status(key, NO_STATUS if resource is None else resource.published)
         self._standing.pop(key, None)
-        try:
-            touched |= self._holdings.set_status(key, {} if resource is None else resource.status)
-            if resource is not None:
-                self._standing[key] = standing(resource)
-        except Exception:  # one object must not take the table from all others
-            log.exception("the status of LoraAdapter %s cannot be read; nothing of it is routed to", key)
+        if resource is not None:
+            self._standing[key] = standing(resource)
         known = self._standing[key].known if key in self._standing else {}
         names = self._said.get(key, {}).keys() | known.keys() | self._holdings.of(key).keys()
         return touched | {(key, name) for name in names}

@@ -16,10 +16,33 @@ AWAY_AFTER = 2  # looks that failed one after the other
 
 
 class Watches(Protocol):
-    """Whoever knows how fresh they are: in seconds, None before all has been listed; and why they are not fresher."""
+    """What the table is filled from."""
 
-    age: Callable[[], float | None]
-    trouble: Callable[[], object]
+    def age_seconds(self) -> float | None:
+        """How old what they show may be; None before all has been listed."""
+        ...  # pragma: no cover
+
+    def trouble(self) -> object:
+        """Why it is not fresher."""
+        ...  # pragma: no cover
+
+    def partly_stale(self) -> str:
+        """What they cannot see though the API server answers: another process may see it."""
+        ...  # pragma: no cover
+
+
+class NoWatches:
+    """None that fail: whoever fills the table says itself that it is there."""
+
+    def age_seconds(self) -> float | None:
+        """Nothing is known."""
+
+    def trouble(self) -> object:
+        """Nothing."""
+
+    def partly_stale(self) -> str:
+        """Nothing."""
+        return ""
 
 
 class Freshness:
@@ -54,7 +77,7 @@ class Freshness:
     async def keep_looking(self, watches: Watches) -> None:
         """Ask how old what the watches show may be. Until cancelled."""
         while True:
-            seconds = watches.age()
+            seconds = watches.age_seconds()
             if seconds is not None and seconds < FRESH_SECONDS:
                 self.heard(seconds)
             elif seconds is not None:

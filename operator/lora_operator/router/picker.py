@@ -12,6 +12,8 @@ from typing import Any
 from lora_operator.informers.pod_description import takes_part
 from lora_operator.informers.records import PodRecord
 from lora_operator.router.entries import Endpoint, Entry
+from lora_operator.router.prefix_affinity import PrefixAffinity
+from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt
 from lora_operator.router.table import Key, RoutingTable
 from lora_operator.router.traffic import STALE_SECONDS
 from lora_operator.vllm.client import Endpoint as EngineAddress
@@ -60,12 +62,14 @@ class Picker:
         chance: Chance | None = None,
         clock: Callable[[], float] = time.monotonic,
         rules: Rules = DEFAULT_RULES,
+        prefixes: PrefixAffinity | None = None,
     ) -> None:
         self._table = table
         self._chance: Chance = chance or random.Random()
         self.clock = clock
         self.rules = rules
         self._rules = {name: replace(rules, policy=name) for name in POLICIES}
+        self.prefixes = PrefixAffinity() if prefixes is None else prefixes
         self.index = Index(stale_seconds=STALE_SECONDS)
         self.pods: Callable[[str], PodRecord | None] = lambda key: None
         self.scored: Callable[[float], None] = lambda score: None
@@ -73,12 +77,15 @@ class Picker:
         self.picked_at = -math.inf  # by the clock; when loads of engines were last of use
         self._held: dict[str, _Held] = {}
         self._uids: dict[str, str] = {}
+        self._lives: dict[str, str] = {}
         self._nowhere: set[str] = set()  # adapters that no pod answers for
         self._seen = 0
         table.listen(self._follow)
         self._follow()
 
-    def pick(self, entry: Entry, policy: str, key: str, avoid: frozenset[str]) -> Endpoint | None:
+    def pick(
+        self, entry: Entry, policy: str, key: str, avoid: frozenset[str], prompt: Prompt = NO_PROMPT
+    ) -> Endpoint | None:
         """One of the entry's endpoints by a policy of NAMES (empty: that of the rules); None if none is left. `avoid`:
         names of pods.
 
@@ -87,22 +94,28 @@ class Picker:
         if policy == HASH:
             left = [one for one in entry.endpoints if one.pod not in avoid]
             return max(left, key=lambda one: weight(key, one.pod), default=None)
-        answer = self.choose(self.request((entry,), avoid=avoid), policy)
+        answer = self.choose(self.request((entry,), avoid=avoid, prompt=prompt), policy)
         if not isinstance(answer, Picked):
             return None
-        return self._held[answer.endpoint.pod].ends[f"{entry.namespace}/{entry.name}"]
+        end = self._held[answer.endpoint.pod].ends[f"{entry.namespace}/{entry.name}"]
+        if prompt and self.prefixes.on:
+            self.prefixes.sent(entry, end, prompt, self.picked_at)
+        return end
 
     def request(
         self, entries: Sequence[Entry], *, shared: frozenset[Key] = NONE, avoid: frozenset[str] = NONE,
-        may_load: bool = False,
+        may_load: bool = False, prompt: Prompt = NO_PROMPT,
     ) -> RoutingRequest:  # fmt: skip
         """All of these adapters on one pod. `shared`: keys of those that are not the tenant's own; `avoid`: names of
-        pods in the first one's namespace."""
+        pods in the first one's namespace; `prompt`: of a request for one adapter."""
         namespace = entries[0].namespace
+        cached = None
+        if prompt and self.prefixes.on and len(entries[0].endpoints) > 1:
+            cached = self.prefixes.saved(entries[0], prompt, self.clock())
         return RoutingRequest(
             tuple([f"{entry.namespace}/{entry.name}" for entry in entries]), may_load=may_load,
             shared=frozenset("/".join(key) for key in shared) if shared else NONE,
-            avoid=frozenset(f"{namespace}/{pod}" for pod in avoid) if avoid else NONE,
+            avoid=frozenset(f"{namespace}/{pod}" for pod in avoid) if avoid else NONE, cached=cached,
         )  # fmt: skip
 
     def choose(self, ask: RoutingRequest, policy: str = "") -> Answer:
@@ -153,6 +166,9 @@ class Picker:
         if held is not None and not held.ends:
             del self._held[key]
             held = None
+        if record is None or self._lives.get(key, _life(record)) != _life(record):
+            self.prefixes.forget(key)
+            self._lives.pop(key, None)
         if record is None or self._uids.get(key, record.uid) != record.uid:
             self._uids.pop(key, None)
             self.index.remove(key, now=now)  # another pod of this name must not inherit the load of the former one
@@ -164,7 +180,7 @@ class Picker:
         base_model = held.base_model if held is not None else ""
         slots, gpu_slots = len(ends), 0
         if record is not None:
-            self._uids[key] = record.uid
+            self._uids[key], self._lives[key] = record.uid, _life(record)
             pod = record.pod
             slots, gpu_slots = max(slots, pod.max_cpu_loras), pod.max_loras
             address = address or str(EngineAddress(pod.ip or "", pod.port))
@@ -206,6 +222,11 @@ class Picker:
     def _forget(self, adapter: str) -> None:
         self._nowhere.discard(adapter)
         self.index.forget(adapter)
+
+
+def _life(record: PodRecord) -> str:
+    """Of the engine: what it has computed is gone with its container."""
+    return f"{record.uid}/{record.pod.container_mark}"
 
 
 def _has_room(record: PodRecord) -> bool:

@@ -17,8 +17,9 @@ from lora_operator.process.slices import in_slices
 from lora_operator.router.api import RouterApi
 from lora_operator.router.early_status import Ahead
 from lora_operator.router.feed import Feed
-from lora_operator.router.freshness import Freshness
+from lora_operator.router.freshness import Freshness, NoWatches, Watches
 from lora_operator.router.picker import DEFAULT_RULES
+from lora_operator.router.prefix_index import MOST_BLOCKS
 from lora_operator.router.problems import refuse
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.streams import StreamLimits
@@ -37,21 +38,28 @@ NEEDED_SECONDS = 10.0  # after a pick, loads of engines are kept fresh for the n
 
 
 class Router:
-    """One router API. `mark` it when the cluster may have changed, call `listed` after each full list."""
+    """One router API. `mark` it when the cluster may have changed, call `listed` after each full list.
+
+    `watches` fill the cluster, and `lacks` says what they cannot do without. `effects`: what is happening on a pod (by
+    key), from whoever acts.
+    """
 
     def __init__(
         self, cluster: Cluster, kube: Kube, *, limits: StreamLimits | None = None, log_length: int = LOG_LENGTH,
         requests_namespace: str = "", on_demand_seconds: float = 300.0, load_seconds: float = 0.0,
-        semantic: Semantic | None = None, rules: Rules = DEFAULT_RULES,
+        semantic: Semantic | None = None, watches: Watches | None = None, lacks: Callable[[], str] = lambda: "",
+        effects: Callable[[str], Iterable[Effect]] | None = None, rules: Rules = DEFAULT_RULES,
+        prefix_blocks: int = MOST_BLOCKS,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
         self._asking = UsageRecorder(kube, own_namespace(requests_namespace), on_demand_seconds=on_demand_seconds)
-        fleet = Fleet(cluster, self.table.epoch)
-        self.api = RouterApi(self.table, self.freshness, fleet, limits, self._asking, semantic, rules)
+        self._watches = watches or NoWatches()
+        self.api = RouterApi(
+            self.table, self.freshness, Fleet(cluster, self.table.epoch, effects), limits, self._asking, semantic,
+            rules, lacks, self._watches.partly_stale, prefix_blocks,
+        )  # fmt: skip
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
-        self.age: Callable[[], float | None] = lambda: None  # of what the watches show, from whoever keeps them
-        self.trouble: Callable[[], object] = lambda: None  # why they fail
         picker = self.api.picker
         picker.pods = cluster.pods.get
         shown = LoadMetrics(lambda: self.loads.ages(), lambda: picker.spills_wanted)
@@ -77,10 +85,6 @@ class Router:
         is worked out in slices, and all of it is so at once."""
         self._feed.foresee([each async for each in in_slices(self._ahead.news(inputs))], endpoints)
 
-    def show_under_way(self, effects: Callable[[str], Iterable[Effect]]) -> None:
-        """Let the web view show what is happening on a pod (by key), from whoever acts."""
-        self.api.fleet.effects = effects
-
     async def start(self, host: str, port: int) -> None:
         """Serve at once; the table is empty until `listed`. Raises ServeError."""
         self._runner = runner_of(self.api, CLOSE_SECONDS)
@@ -92,7 +96,7 @@ class Router:
             raise ServeError(f"cannot listen on {host}:{port}: {error}; choose another port") from error
         self._tasks = [
             asyncio.create_task(self._feed.run(), name="routing table"),
-            asyncio.create_task(self.freshness.keep_looking(self), name="freshness"),
+            asyncio.create_task(self.freshness.keep_looking(self._watches), name="freshness"),
             asyncio.create_task(self._asking.run(), name="record of who was asked for"),
             asyncio.create_task(self.loads.run(), name="loads of engines"),
         ]

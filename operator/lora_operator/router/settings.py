@@ -32,6 +32,14 @@ class RouterSettings:
     routing_policy: str = option("lora-affinity", POLICY_HELP, choices=POLICY_NAMES)
     routing_threshold: float = option(0.999, THRESHOLD_HELP, float, most=1.0)
     routing_weights: str = option("", WEIGHTS_HELP)
+    prefix_blocks: int = option(
+        1_000_000, "how many blocks of 256 characters of prompts are remembered, of all pods together, so that "
+        "a prompt goes where its beginning is cached; a million take some 80 MB (0: off)", int,
+    )  # fmt: skip
+    session_header: str = option(
+        "x-session-id", "header of requests through the picker that says which belong together (empty: none; a body's "
+        "prompt_cache_key and user do so as well)",
+    )  # fmt: skip
     embedding_model: str = option(
         "", "folder of a sentence-transformers model, by which POST /v1/select compares texts by meaning; needs the "
         "extra semantic, and 1 GB of memory (default: none, it compares keywords)",

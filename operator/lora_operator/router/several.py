@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lora_operator.router.deciding import Refused
 from lora_operator.router.entries import Entry
 from lora_operator.router.picker import NONE, Picker
+from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt
 from lora_operator.router.queries import find
 from lora_operator.router.table import RoutingTable
 from lora_scheduler.routing import Picked, RoutingRequest
@@ -43,9 +44,9 @@ def found(table: RoutingTable, wanted: Wanted) -> tuple[Entry, ...]:
     return tuple(find(table, name, wanted.namespace) for name in (*wanted.own, *wanted.shared))
 
 
-def request_of(picker: Picker, entries: Sequence[Entry], wanted: Wanted) -> RoutingRequest:
+def request_of(picker: Picker, entries: Sequence[Entry], wanted: Wanted, prompt: Prompt = NO_PROMPT) -> RoutingRequest:
     shared = frozenset(entry.key for entry in entries if entry.name in wanted.shared)
-    return picker.request(entries, shared=shared, avoid=wanted.avoid, may_load=wanted.may_load)
+    return picker.request(entries, shared=shared, avoid=wanted.avoid, may_load=wanted.may_load, prompt=prompt)
 
 
 def pick_several(picker: Picker, entries: tuple[Entry, ...], wanted: Wanted, policy: str) -> Together | Refused:

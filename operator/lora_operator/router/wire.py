@@ -86,6 +86,13 @@ class PickRequest(Wire):
     wait_seconds: Annotated[
         float, Field(ge=0, le=120, description="how long to wait for a pod that answers, where there is none")
     ] = 0.0
+    prompt: Annotated[
+        str | None, Field(description="what will be asked: a pod that has its beginning in its cache is preferred")
+    ] = None
+    messages: Annotated[list[dict[str, Any]] | None, Field(max_length=1000, description="the same of a chat")] = None
+    session: Annotated[
+        str | None, Field(max_length=1024, description="requests of one session should go where the last one went")
+    ] = None
     may_load: Annotated[
         bool, Field(description="with adapters: the caller can have loaded what the pod lacks (`missing`)")
     ] = False
@@ -98,8 +105,9 @@ class PickRequest(Wire):
             raise ValueError("give adapter, or adapters and shared, and not both")
         if len(set(several)) < len(several):
             raise ValueError("an adapter is named twice in adapters and shared; name each once")
-        if several and (self.wait_seconds or self.key is not None):
-            raise ValueError("waitSeconds and key are for one adapter; give adapter instead of adapters")
+        hints = (self.key, self.prompt, self.messages, self.session)
+        if several and (self.wait_seconds or any(hint is not None for hint in hints)):
+            raise ValueError("waitSeconds, key, prompt, messages and session are for one adapter; give adapter instead")
         if self.may_load and not several:
             raise ValueError("mayLoad is for adapters and shared")
         return self

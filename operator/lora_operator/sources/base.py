@@ -9,6 +9,7 @@ from typing import Protocol
 from lora_operator.artifacts import BaseModelShape, served_as, valid_adapter_name
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.manifest import FetchManifest
+from lora_operator.process.failure import Failure
 
 DEFAULT_MAX_ADAPTERS = 100
 
@@ -87,17 +88,8 @@ class Resolution:
     recheck_after_seconds: float | None = field(default=None, compare=False)
 
 
-class SourceError(Exception):
-    """The source as a whole cannot answer. `retryable` is false where somebody has to change something first;
-    `retry_after_seconds` is what the store asked for.
-    """
-
-    def __init__(self, reason: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.retryable = retryable
-        self.retry_after_seconds = retry_after_seconds
+class SourceError(Failure):
+    """The source as a whole cannot answer."""
 
 
 class Source(Protocol):

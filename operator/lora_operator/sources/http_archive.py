@@ -13,6 +13,7 @@ import aiohttp
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.fetch.limits import Limits
+from lora_operator.fetch.manifest import ArchiveKind
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.http_archive_members import PIECE_BYTES_MAX, Member, read_tar, read_zip, too_large
 from lora_operator.sources.http_client import HttpClient, refusal, shown
@@ -26,13 +27,13 @@ from lora_operator.sources.remote_tree import tree_folders
 # One request for a piece of a zip; tars come in one answer.
 PIECE_BYTES = 8 << 20
 _OTHER_KINDS = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst", ".7z", ".rar")
-_KINDS = {".tar": "tar", ".tar.gz": "tar.gz", ".tgz": "tar.gz", ".zip": "zip"}
+_KINDS: dict[str, ArchiveKind] = {".tar": "tar", ".tar.gz": "tar.gz", ".tgz": "tar.gz", ".zip": "zip"}
 # What is wrong with one version of an archive, for good.
 ABOUT_ARCHIVE = frozenset({"ArchiveInvalid", "ArchiveTooLarge", "ArchiveUnsafe", "NoAdapterHere"})
 _T = TypeVar("_T")
 
 
-def archive_kind(url: str) -> str | None:
+def archive_kind(url: str) -> ArchiveKind | None:
     """tar, tar.gz or zip, by the URL's ending; None if it is a folder's. Raises SourceError (BadRepository) for what is
     neither."""
     path = urlsplit(url).path.lower()

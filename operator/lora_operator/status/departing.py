@@ -4,10 +4,10 @@ requests. Pure."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from lora_operator.desired.adapters import Desired, SourceState
-from lora_operator.informers.holdings import NOTHING, Held, known_of, lacks_names
+from lora_operator.informers.holdings import NOTHING, Held, known_of
+from lora_operator.informers.published_status import NotedAdapter
 from lora_operator.informers.records import Resource
 from lora_operator.status.aggregate import DELETING, AdapterState, Copy, StatusInput
 
@@ -25,29 +25,27 @@ def departing_input(
             return []
         return [copy for _, _, copy in answers(resource.namespace, name)]
 
-    noted = [item for item in resource.status.get("adapters") or () if item.get("name")]
-    beyond = known_of(resource.status, held).keys()
-    known = {str(item["name"]) for item in noted}
+    published = resource.published
+    beyond = known_of(published, held).keys() - published.names
     return StatusInput(
-        generation=int(resource.status.get("observedGeneration") or resource.generation),
+        generation=published.observed_generation or resource.generation,
         source=SourceState(None, DELETING, "it is being deleted, and its adapters are being unloaded"),
         adapters=tuple(
-            _state(item, left(str(item["name"])))
-            for item in (*noted, *({"name": name} for name in sorted(beyond - known)))
+            _state(noted, left(noted.name)) for noted in (*published.adapters, *map(NotedAdapter, sorted(beyond)))
         ),
         rejected=(),
         on_demand=False,
-        selector=str(resource.status.get("selector") or ""),
-        truncated=lacks_names(resource.status),
+        selector=published.selector,
+        truncated=published.lacks_names,
     )
 
 
-def _state(noted: dict[str, Any], copies: list[Copy]) -> AdapterState:
+def _state(noted: NotedAdapter, copies: list[Copy]) -> AdapterState:
     return AdapterState(
-        name=str(noted["name"]),
-        fingerprint=str(noted.get("fingerprint") or ""),
-        bytes=int(noted.get("bytes") or 0),
-        rank=int(noted.get("rank") or 0),
+        name=noted.name,
+        fingerprint=noted.fingerprint,
+        bytes=noted.bytes or 0,
+        rank=noted.rank or 0,
         wanted=0,
         missing=0,
         moving=False,

@@ -18,21 +18,25 @@ from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Load, Plan, Reason, Refusal, ReplicaPolicy, Snapshot
 
 
-def status_inputs(
-    desired: Desired,
-    snapshot: Snapshot,
-    plan: Plan,
-    pods: Mapping[str, PodRecord],
-    engines: Mapping[str, EngineView],
-    ledger: Ledger,
-    failures: Failures,
-    held: Callable[[str], Held] = lambda key: NOTHING,
-) -> dict[str, StatusInput]:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is so in one cycle, and what is planned."""
+
+    desired: Desired
+    snapshot: Snapshot
+    plan: Plan
+    pods: Mapping[str, PodRecord]
+    engines: Mapping[str, EngineView]
+    ledger: Ledger
+    failures: Failures
+
+
+def status_inputs(moment: Moment, held: Callable[[str], Held] = lambda key: NOTHING) -> dict[str, StatusInput]:
     """One StatusInput per resource, also of those that are being deleted. `held`: what is published to be somewhere."""
     states = StatusInputs()
-    states.update(desired, snapshot, plan, pods, engines, ledger, failures)
-    wanted = {key: states.of(resource) for key, resource in desired.resources.items()}
-    return wanted | states.departing(desired, held)
+    states.update(moment)
+    wanted = {key: states.of(resource) for key, resource in moment.desired.resources.items()}
+    return wanted | states.departing(moment.desired, held)
 
 
 class StatusInputs:
@@ -47,25 +51,16 @@ class StatusInputs:
         self._found = _Found(Plan({}, (), (), {}, {}), self._answers, self.reasons, set(), {}, {})
         self._known: dict[str, tuple[DesiredResource, tuple[_Facts, ...], StatusInput]] = {}
 
-    def update(
-        self,
-        desired: Desired,
-        snapshot: Snapshot,
-        plan: Plan,
-        pods: Mapping[str, PodRecord],
-        engines: Mapping[str, EngineView],
-        ledger: Ledger,
-        failures: Failures,
-    ) -> None:
-        """This is what is so, and what is planned."""
-        self._answers.update(pods, engines, ledger)
-        self.reasons.update(snapshot, plan)
-        failed = _failed(desired, snapshot, plan, pods, engines, failures)
+    def update(self, moment: Moment) -> None:
+        """This is what is so."""
+        plan, pods, ledger, resources = moment.plan, moment.pods, moment.ledger, moment.desired.resources
+        self._answers.update(pods, moment.engines, ledger)
+        self.reasons.update(moment.snapshot, plan)
         self._found = _Found(
-            plan, self._answers, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger), failed
+            plan, self._answers, self.reasons, _moving(plan, pods, ledger), _fetching(pods, ledger), _failed(moment)
         )
-        if len(self._known) > len(desired.resources):
-            self._known = {key: known for key, known in self._known.items() if key in desired.resources}
+        if len(self._known) > len(resources):
+            self._known = {key: known for key, known in self._known.items() if key in resources}
 
     def of(self, resource: DesiredResource) -> StatusInput:
         """What the status of one resource depends on."""
@@ -129,7 +124,7 @@ def _input(resource: DesiredResource, facts: tuple[_Facts, ...]) -> StatusInput:
     generation = resource.resource.generation
     if resource.source.ready is None:
         # what is said about the source is still about the spec before: a status must not claim more
-        generation = int(resource.resource.status.get("observedGeneration") or generation)
+        generation = resource.resource.published.observed_generation or generation
     deployment = spec.deployment_config if spec is not None else None
     automatic = deployment is not None and deployment.replica_policy is ReplicaPolicy.AUTO
     least = deployment.replicas if deployment is not None and automatic else None
@@ -174,24 +169,17 @@ def _moving(plan: Plan, pods: Iterable[str], ledger: Ledger) -> set[str]:
     }
 
 
-def _failed(
-    desired: Desired,
-    snapshot: Snapshot,
-    plan: Plan,
-    pods: Mapping[str, PodRecord],
-    engines: Mapping[str, EngineView],
-    failures: Failures,
-) -> dict[str, list[Refusal]]:
+def _failed(moment: Moment) -> dict[str, list[Refusal]]:
     """By adapter, what is wrong where it has a place; what comes later is said instead of what comes before."""
-    failed = _load_failures(desired, pods, failures)
-    for pod in snapshot.pods:
-        view = engines.get(pod.key)
+    failed = _load_failures(moment.desired, moment.pods, moment.failures)
+    for pod in moment.snapshot.pods:
+        view = moment.engines.get(pod.key)
         if pod.not_ready is not None and (view is None or view.state is not EngineState.SUSPECT):
             # copies that have their place there, and do not answer
             for resident in pod.residents:
-                if resident.adapter is not None and pod.key in plan.assignments.get(resident.adapter, ()):
+                if resident.adapter is not None and pod.key in moment.plan.assignments.get(resident.adapter, ()):
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))
-    for load, refusal in plan.waiting:
+    for load, refusal in moment.plan.waiting:
         failed.setdefault(load.adapter, []).insert(0, refusal)  # first, so that what failed on that pod is said instead
     return failed
 

@@ -51,8 +51,7 @@ class Offers:
 
     def _too_early(self, resource: Resource, given: StatusInput) -> bool:
         """Whether status would call ready what routers cannot know of yet."""
-        conditions = resource.status.get("conditions") or ()
-        if any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions):
+        if resource.published.condition("Ready").status == "True":
             return False
         if not all(state.complete for state in given.adapters):
             return False

@@ -34,8 +34,7 @@ def claims_of(desired: Desired, held: Callable[[str], Held]) -> Claims:
         for wanted in desired.adapters.values()
     }
     for resource in desired.departing:
-        noted = (str(item.get("name") or "") for item in resource.status.get("adapters") or ())
-        for name in {*noted, *known_of(resource.status, held(resource.key))}:
+        for name in resource.published.names | known_of(resource.published, held(resource.key)).keys():
             found.setdefault((resource.namespace, name), (resource.name, ""))
     return found
 

@@ -22,7 +22,7 @@ from lora_operator.kube.events import Recorder
 from lora_operator.kube.own_writes import LORA_ADAPTER, OwnWrites
 from lora_operator.kube.write_queue import FINALIZER_WRITE, Priority, Writes
 from lora_operator.status.aggregate import StatusInput, status_of
-from lora_operator.status.transitions import events_between
+from lora_operator.status.change_events import events_between
 from lora_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,7 @@ class StatusWriter:
         """Its place among other writes, and after how many seconds at most."""
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return Priority.STATUS, 0.0  # Ready, or nothing to wait for
-        before = {
-            (item.get("pod"), name)
-            for item in resource.status.get("podAssignments") or ()
-            for name in item.get("adapters") or ()
-        }
+        before = {(item.pod, name) for item in resource.published.pod_assignments for name in item.adapters}
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
         many = max(len(self._writes), together if together > FEW else 0)
         if resource.deleted_at is not None and many > FEW:  # most are gone before anybody would get to read that

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 
 from lora_operator.process.listening import Runner, listen
-from lora_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,11 @@ async def serve_health(
     return await _serve(host, port, {"/healthz": healthz, "/readyz": readyz})
 
 
-async def serve_metrics(host: str, port: int, metrics: Metrics) -> web.AppRunner:
+class Exposed(Protocol):
+    def exposition(self) -> bytes: ...
+
+
+async def serve_metrics(host: str, port: int, metrics: Exposed) -> web.AppRunner:
     """/metrics in Prometheus' text format."""
 
     async def exposition(_: web.Request) -> web.Response:

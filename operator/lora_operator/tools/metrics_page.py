@@ -13,6 +13,8 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from lora_library.metrics import METHODS, LibraryMetrics
+from lora_library.problems import CODES
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.cache.metrics import FilesMetrics
 from lora_operator.cache.victims import Why
@@ -37,6 +39,7 @@ WHERE = {
     "The router": "the port of the router API (`--port`, in `run` `--router-port`)",
     "The endpoint picker": "the port of the router API, where there is a picker (`--picker-port`)",
     "The agent": "port 8090 (`--port`), without the token",
+    "The user library": "port 8080 (`--metrics-port`)",
 }
 # what each registry has beside ours, from the client library
 USUAL = ("process_", "python_")
@@ -100,9 +103,15 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("router_pods", "load"): _named("fresh", "stale"),
         ("router_load_looks_total", "result"): _named(OK, NO_LOAD, DEFECT, *OF_ENGINES),
         ("router_selections_total", "method"): _named("auto", "keywords", "semantic"),
+        ("router_prompt_blocks_total", "cached"): _named("no", "yes"),
         ("router_score", "by"): _named("match", "pick"),
         ("router_selections_total", "chosen"): _named("adapter", "base"),
         ("picker_requests_total", "result"): _named(*RESULTS),
+        ("library_uploads_total", "result"): Values(
+            frozenset({"ok", *CODES}), text="`ok` or a [code](library.md#the-api) of a problem"
+        ),
+        ("library_requests_total", "method"): _named(*METHODS, "other"),
+        ("library_requests_total", "status"): STATUS,
         ("router_streams_ended_total", "reason"): _named("ClientGone", "Stopping", "TooSlow"),
     }
 
@@ -169,6 +178,7 @@ def registries() -> dict[str, CollectorRegistry]:
         "The router": _router().metrics.registry,
         "The endpoint picker": picker,
         "The agent": AgentMetrics().registry,
+        "The user library": LibraryMetrics().registry,
     }
 
 

@@ -130,6 +130,15 @@ def _version_folder(path: str) -> list[str]:
     return path.rstrip("/").split("/")[-2:]
 
 
+def parse_sleeping(body: bytes) -> bool:
+    """What /is_sleeping says. Raises ValueError where it says neither."""
+    parsed = _json(body)
+    sleeping = parsed.get("is_sleeping") if isinstance(parsed, dict) else None
+    if not isinstance(sleeping, bool):
+        raise ValueError("neither true nor false called is_sleeping")
+    return sleeping
+
+
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)

@@ -14,7 +14,15 @@ from typing import Any
 
 import aiohttp
 
-from lora_operator.vllm.answers import Endpoint, EngineModel, ErrorBody, Frontend, parse_models, parse_version
+from lora_operator.vllm.answers import (
+    Endpoint,
+    EngineModel,
+    ErrorBody,
+    Frontend,
+    parse_models,
+    parse_sleeping,
+    parse_version,
+)
 from lora_operator.vllm.engine_tls import EngineTls
 from lora_operator.vllm.errors import (
     EngineAnswerInvalid,
@@ -134,6 +142,14 @@ class EngineClient:
         """Whether /health answers 200. False means that it answered something else."""
         answer = await self._transport.send(endpoint, "GET", "/health", self._timeouts.probe)
         return answer.status == HTTPStatus.OK
+
+    async def is_sleeping(self, endpoint: Endpoint) -> bool:
+        """Whether it has been told to sleep; False where it does not say (only VLLM_SERVER_DEV_MODE has the route)."""
+        answer = await self._transport.send(endpoint, "GET", "/is_sleeping", self._timeouts.probe)
+        try:
+            return answer.status == HTTPStatus.OK and parse_sleeping(answer.body)
+        except ValueError:
+            return False
 
     async def metrics(self, endpoint: Endpoint) -> EngineMetrics:
         """Activity and load, from the engine's Prometheus page."""

@@ -5,6 +5,7 @@
      ├─ EngineTimeout             accepted the request and did not answer in time
      ├─ EngineUnauthorized        401 or 403
      ├─ EngineFailing             5xx to a question that a sound engine always answers; .status
+     ├─ EngineSleeping            it answers, and has put its weights away
      ├─ EngineAnswerInvalid       an answer that no vLLM release gives
      │   └─ EngineAnswerTooLarge  one that is longer than is read
      ├─ ModelListTooLong          /v1/models lists more than is read; the engine serves on
@@ -108,6 +109,15 @@ class EngineFailing(EngineError):
     def __init__(self, engine: str, what: str, status: int, said: str) -> None:
         super().__init__(engine, f"{said} to {what}; see the log of the vLLM container")
         self.status = status
+
+
+class EngineSleeping(EngineError):
+    """The engine was told to sleep: it lists its models, and answers no request for them."""
+
+    reason = "EngineSleeping"
+
+    def __init__(self, engine: str) -> None:
+        super().__init__(engine, "sleeps (GET /is_sleeping): nothing is loaded there until POST /wake_up")
 
 
 class EngineAnswerInvalid(EngineError):

@@ -113,6 +113,10 @@ class Index:
         slot = self._slots.get(pod)
         return None if slot is None else slot.endpoint
 
+    def slot(self, pod: str) -> Slot | None:
+        """The pod, for policies."""
+        return self._slots.get(pod)
+
     def endpoints(self) -> list[Endpoint]:
         """All pods as they were last put."""
         return [slot.endpoint for slot in self._slots.values()]

@@ -120,7 +120,9 @@ class RoutingRequest:
 
     `may_load`: whoever asks can have an adapter loaded before the request is sent on; without it no answer is ever a
     pod that lacks one. `shared`: those of `adapters` that are not the asking tenant's own. `avoid`: pods that must not
-    be the answer (they just failed); `among`: the only ones that may be.
+    be the answer (they just failed); `among`: the only ones that may be. `cached`: pod -> about
+    how many thousand tokens of the prompt need not be computed there (below 0: others are being computed); 0 for those
+    that are not in it.
     """
 
     adapters: tuple[str, ...] = ()

@@ -69,6 +69,21 @@ class Question:
         assert best is not None
         return best, lowest
 
+    def cheapest(self, found: tuple[Slot, float], bound: float) -> tuple[Slot, float]:
+        """The holder where a prompt costs least, waiting included, and its load: one that is within `bound` and whose
+        next batch has a place, or `found` (a holder and its load)."""
+        ask, worth = self.ask, self.rules.prefix
+        cached = ask.cached or {}
+        best, cost = found, found[1] - worth * cached.get(found[0].pod, 0.0)
+        for pod, saved in cached.items():
+            slot = self.index.slot(pod)
+            if slot is None or slot is found[0] or self.missing(slot) or not self.allowed((slot,)):
+                continue
+            load = self.load(slot)
+            if load <= bound and load - worth * saved < cost and slot.batches(ask.adapters):
+                best, cost = (slot, load), load - worth * saved
+        return best
+
     def missing(self, slot: Slot) -> tuple[str, ...]:
         """What would have to be loaded there."""
         return tuple([adapter for adapter in self.ask.adapters if adapter not in slot.held])

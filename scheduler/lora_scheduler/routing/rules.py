@@ -13,7 +13,7 @@ class Weights:
     """What counts how much in `weighted`, and for workers that pull.
 
     `own_resident`, `shared_resident`: per adapter that is there. `free_slot`: the next batch there has a place for it.
-    `prefix`: the whole prompt is probably in its cache; half of it is worth half. `queue_depth`: taken off for a pod as
+    `prefix`: per thousand tokens of the prompt that are probably in its cache. `queue_depth`: taken off for a pod as
     busy as the mean, twice for twice as busy.
     """
 
@@ -40,7 +40,8 @@ class Rules:
     one pick, so that a pick costs the same in any fleet. `epsilon`: a pod is too busy beyond (1 + epsilon) times the
     mean of its like, and beyond `slack` requests more than the mean: without that, in a quiet fleet the second request
     at a time would be too many. `gain`: by how many times that mean another pod must be less busy to be worth a load.
-    `affinity`: how often `threshold` takes a pod where the adapter is active.
+    `affinity`: how often `threshold` takes a pod where the adapter is active. `prefix`: how many requests more a pod
+    may have for each thousand tokens that it need not compute; it is never one that is too busy.
     """
 
     policy: str = "lora-affinity"
@@ -50,6 +51,7 @@ class Rules:
     slack: float = 4.0
     gain: float = 1.0
     affinity: float = 0.999
+    prefix: float = 8.0
     weights: Weights = DEFAULT_WEIGHTS
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class Rules:
             raise InvalidRules(
                 f"choices is {self.choices} and scan {self.scan}; compare at least 1 pod, and scan no fewer"
             )
-        for name in ("epsilon", "slack", "gain"):
+        for name in ("epsilon", "slack", "gain", "prefix"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InvalidRules(f"{name} is {getattr(self, name)}; use 0 or more")
         if not 0 <= self.affinity <= 1:

@@ -27,7 +27,7 @@ def score_of(
     ask: RoutingRequest, held: Container[str], weights: Weights, *, place: bool, cached: float = 0.0, busy: float = 0.0
 ) -> Score:
     """Per adapter of the request that is there: the tenant's own are worth more than shared ones, which will be found
-    elsewhere too. `place`: the next batch has one; `cached`: the share of the prompt that is; `busy`: load ÷ mean."""
+    elsewhere too. `place`: the next batch has one; `cached`: thousand tokens of the prompt; `busy`: load ÷ mean."""
     own = shared = 0
     for adapter in ask.adapters:
         if adapter in held:

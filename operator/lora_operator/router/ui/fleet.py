@@ -7,23 +7,19 @@ has seen gets the difference.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import PodRecord, Resource
 from lora_operator.planning.inflight import Effect, Ledger
 from lora_operator.planning.pod_selection import Participants, Participation
-from lora_operator.router.absence import items_of
 from lora_operator.router.freshness import Freshness
 from lora_operator.router.lines import dumped, with_member
 from lora_operator.router.streams import rounded
 from lora_operator.router.ui.lines import effect_json, pod_json, resource_json
 from lora_operator.router.ui.versions import Versions
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T", Resource, PodRecord)
 
@@ -52,7 +48,7 @@ class Fleet:
     `effects`: what is under way on a pod, from the operator that leads; None where that is not known.
     """
 
-    def __init__(self, cluster: Cluster, epoch: str) -> None:
+    def __init__(self, cluster: Cluster, epoch: str, effects: Callable[[str], Iterable[Effect]] | None = None) -> None:
         self._cluster = cluster
         self._epoch = epoch
         self._number = 0
@@ -63,7 +59,7 @@ class Fleet:
         self._named: set[str] = set()  # pods that hold something, by what was published
         self._participants = Participants({}, frozenset())
         self._lock = asyncio.Lock()
-        self.effects: Callable[[str], Iterable[Effect]] | None = None
+        self.effects = effects
 
     async def answer(self, since: str | None, freshness: Freshness) -> bytes:
         """The model `FleetAnswer`, with what changed after the version `since`, or with all."""
@@ -118,7 +114,7 @@ class Fleet:
         """Write what changed; whether any of it is news."""
         news = False
         for key in resources.set:
-            news |= self._resources.put(key, number, _written(resources.now[key]))
+            news |= self._resources.put(key, number, dumped(resource_json(resources.now[key])))
         for key in resources.gone:
             self._resources.drop(key, number)
             news = True
@@ -157,12 +153,4 @@ class Fleet:
 
 
 def _pods_named(resource: Resource) -> Iterable[str]:
-    return (f"{resource.namespace}/{item.get('pod')}" for item in items_of(resource, "podAssignments"))
-
-
-def _written(resource: Resource) -> bytes:
-    try:
-        return dumped(resource_json(resource))
-    except Exception:  # one object must not take the view from all others
-        log.exception("the status of LoraAdapter %s cannot be read; the web view shows nothing of it", resource.key)
-        return dumped(resource_json(replace(resource, status={}, problem="its status cannot be read")))
+    return (f"{resource.namespace}/{item.pod}" for item in resource.published.pod_assignments)

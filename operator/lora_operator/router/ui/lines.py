@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lora_operator.informers.records import PodRecord, Resource
@@ -35,34 +34,30 @@ def pod_json(record: PodRecord, leaving: bool) -> Json:
 
 
 def resource_json(resource: Resource) -> Json:
-    """The model `FleetResource`. Raises whatever a status makes it raise that breaks the rules of its definition."""
-    ready: Mapping[str, Any] = next((c for c in _items(resource, "conditions") if c["type"] == "Ready"), {})
+    """The model `FleetResource`."""
+    ready = resource.published.condition("Ready")
     return {
         "namespace": resource.namespace,
         "name": resource.name,
         "baseModel": resource.spec.base_model if resource.spec is not None else "",
-        "ready": ready.get("status") == "True" and not resource.problem,
+        "ready": ready.status == "True" and not resource.problem,
         "deleting": resource.deleted_at is not None,
-        "reason": "InvalidSpec" if resource.problem else str(ready.get("reason") or "NotSeenYet"),
-        "message": resource.problem or str(ready.get("message") or "no operator has looked at it yet"),
+        "reason": "InvalidSpec" if resource.problem else ready.reason or "NotSeenYet",
+        "message": resource.problem or ready.message or "no operator has looked at it yet",
         "adapters": [
             {
-                "name": str(one["name"]), "bytes": one.get("bytes"), "rank": one.get("rank"),
-                "wanted": int(one.get("replicas") or 0), "loaded": int(one.get("loaded") or 0),
+                "name": one.name, "bytes": one.bytes, "rank": one.rank, "wanted": one.replicas, "loaded": one.loaded,
             }
-            for one in _items(resource, "adapters")
+            for one in resource.published.adapters
         ],
         "failed": [
             {
-                "name": str(one["name"]),
-                "reason": str(one.get("code") or one.get("reason") or "Failed"),
-                "message": str(one.get("message") or one.get("reason") or ""),
-                "pods": [
-                    {"pod": str(why["pod"]), "reason": str(why["reason"]), "message": str(why.get("message") or "")}
-                    for why in one.get("pods") or ()
-                ],
+                "name": one.name,
+                "reason": one.reason,
+                "message": one.message,
+                "pods": [{"pod": pod, "reason": reason, "message": message} for pod, reason, message in one.pods],
             }
-            for one in _items(resource, "failedAdapters")
+            for one in resource.published.failed_adapters
         ],
     }  # fmt: skip
 
@@ -78,7 +73,3 @@ def effect_json(effect: Effect) -> Json:
         "fetchedPercent": effect.fetched_percent,
         "bytes": effect.bytes,
     }
-
-
-def _items(resource: Resource, field: str) -> Iterable[Mapping[str, Any]]:
-    return resource.status.get(field) or ()

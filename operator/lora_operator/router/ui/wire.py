@@ -49,8 +49,8 @@ class FleetAdapter(Wire):
     name: str
     bytes: int | None
     rank: int | None
-    wanted: Annotated[int, Field(description="copies")]
-    loaded: Annotated[int, Field(description="copies that answer")]
+    wanted: Annotated[int, Field(description="replicas wanted")]
+    loaded: Annotated[int, Field(description="replicas that answer")]
 
 
 class FailedAdapter(Wire):

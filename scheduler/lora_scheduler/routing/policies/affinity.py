@@ -8,6 +8,7 @@ from lora_scheduler.routing.question import Choice, Question
 def choose(question: Question) -> Choice | None:
     """Too busy: beyond (1 + epsilon) times the mean of all pods of the base model, and beyond `slack` more than it.
 
+    Where the request says what is `cached`, the holder where its prompt costs least goes before, if it is not too busy.
     Then, if a look at more holders finds no better one: a pod where a copy is on its way, unless it is too busy as
     well; else a pod with room that is no busier than the mean. It is the answer if the request may load, otherwise it
     is named as the place for another copy. A load holds up everything at its pod: it must gain something, and so the
@@ -22,6 +23,8 @@ def choose(question: Question) -> Choice | None:
     bound = max((1 + rules.epsilon) * mean, mean + rules.slack)
     if load > mean and len(holders) > rules.choices:
         best, load = question.least(question.draw(holders, rules.scan))
+    if question.ask.cached and question.ask.adapters:
+        best, load = question.cheapest((best, load), bound)
     if load <= bound:
         return Choice(best)
     gain = rules.gain * mean

@@ -1,0 +1,61 @@
+"""Writes and reads LoraAdapters. Server-side apply, with a field manager of the library's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lora_library.cluster.resources import MANAGED_BY, MANAGER, OWNER_LABEL, owner_label
+from lora_operator.api.well_known import GROUP, PLURAL, VERSION
+from lora_operator.kube.client import APPLY, Kube, KubeError
+
+FRESH_SECONDS = 1.0
+MOST_KEPT = 1000
+MOST_AT_ONCE = 16
+
+
+class Adapters:
+    """The LoraAdapters of one namespace that are the library's. Raises KubeError."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube = kube
+        self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+        self._read: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def names_of(self, subject: str) -> set[str]:
+        """Those of one owner that there are."""
+        selector = f"{MANAGED_BY}={MANAGER},{OWNER_LABEL}={owner_label(subject)}"
+        found = await self._kube.call("GET", self._path, query={"labelSelector": selector, "limit": "500"})
+        return {str(each["metadata"]["name"]) for each in found.get("items") or ()}
+
+    async def apply(self, body: Mapping[str, Any]) -> None:
+        name = body["metadata"]["name"]
+        query = {"fieldManager": MANAGER, "force": "true"}
+        await self._kube.call("PATCH", f"{self._path}/{name}", query=query, body=dict(body), content_type=APPLY)
+        self._read.pop(name, None)
+
+    async def delete(self, name: str) -> None:
+        try:
+            await self._kube.call("DELETE", f"{self._path}/{name}")
+        except KubeError as error:
+            if error.status != 404:
+                raise
+        self._read.pop(name, None)
+
+    async def get(self, name: str) -> Mapping[str, Any]:
+        """Of a moment ago, for people; {} where there is none, or where it cannot be said."""
+        at, body = self._read.get(name, (0.0, {}))
+        if time.monotonic() - at < FRESH_SECONDS:
+            return body
+        async with self._at_once:
+            try:
+                body = await self._kube.call("GET", f"{self._path}/{name}")
+            except KubeError:
+                body = {}
+        while len(self._read) >= MOST_KEPT:
+            self._read.pop(next(iter(self._read)))
+        self._read[name] = (time.monotonic(), body)
+        return body

@@ -1,0 +1,86 @@
+"""Names that are derived from who owns what: owners as Kubernetes knows them, engine names, keys in the store. Pure.
+
+All come from the owner's subject by one digest, so that nobody can choose a name that is another's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from lora_operator.api.rules import OWNER
+from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
+
+MAX_NAME_LENGTH = 100  # leaves room for what engine names begin with
+DERIVED = re.compile(r"-x[0-9a-f]{16}\Z")
+_ODD = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
+_ENDINGS = (".safetensors", ".tar.gz", ".tgz", ".tar", ".zip")
+
+
+class InvalidName(ValueError):
+    """A name that an adapter of the library cannot have; the message says why."""
+
+
+def digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
+def owner_key(subject: str) -> str:
+    """`spec.owner` of a subject: the subject itself where that may be one, else a readable form of it with a digest.
+
+    No subject has another's: those that look as if they were derived are derived from, too.
+    """
+    if OWNER.min_length <= len(subject) <= OWNER.max_length and OWNER.fits(subject) and not DERIVED.search(subject):
+        return subject
+    readable = _ODD.sub("-", subject).strip("-_.")[:40].strip("-_.") or "user"
+    return f"{readable}-x{digest(subject, 16)}"
+
+
+def engine_name(subject: str, name: str) -> str:
+    """What engines call an adapter: two users' adapters of one name never have the same."""
+    return served_name(subject).replace("{name}", name)
+
+
+def served_name(subject: str) -> str:
+    """`spec.servedName` of an owner's LoraAdapters."""
+    return f"u-{digest(subject, 12)}-{{name}}"
+
+
+def resource_name(subject: str, base_model: str, part: int) -> str:
+    """The LoraAdapter with part `part` of what an owner has for a base model."""
+    return f"library-{digest(subject, 12)}-{digest(base_model, 8)}-{part}"
+
+
+def published_prefix(subject: str, base_model: str, part: int) -> str:
+    """Where the store has what that LoraAdapter names, one folder for each adapter."""
+    return f"published/{digest(subject, 16)}/{digest(base_model, 8)}/{part}"
+
+
+def object_prefix(subject: str, object_id: str) -> str:
+    return f"objects/{digest(subject, 16)}/{object_id}"
+
+
+def index_key(subject: str, lora_id: str) -> str:
+    """The note from which the row of an adapter can be made again."""
+    return f"index/{digest(subject, 16)}/{lora_id}/meta.json"
+
+
+def check_name(name: str, base_model: str | None = None) -> str:
+    """`name`, if an adapter may be called so. Raises InvalidName."""
+    if len(name) > MAX_NAME_LENGTH:
+        raise InvalidName(f"the name has {len(name)} characters: use at most {MAX_NAME_LENGTH}")
+    try:
+        valid_adapter_name(name, base_model=base_model)
+    except InvalidAdapterName as error:
+        raise InvalidName(str(error)) from None
+    return name
+
+
+def name_of_file(file_name: str) -> str:
+    """A name for what was uploaded without one, from that of its file; "" where that says nothing."""
+    last = file_name.replace("\\", "/").rpartition("/")[2]
+    for ending in _ENDINGS:
+        if last.lower().endswith(ending):
+            last = last[: -len(ending)]
+    name = re.sub(r"\.{2,}", ".", _ODD.sub("-", last)).strip("-_.")[:MAX_NAME_LENGTH]
+    return "" if name == "adapter_model" else name

@@ -1,0 +1,197 @@
+"""From a request's body to an adapter that can be called: received, checked, given room, stored, told.
+
+At each step something may end the process. What is left then: a folder of received files on a disk that is emptied at
+the next start, a reservation that runs out, an object without a row that the sweeper removes, a row that is published
+by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_library.catalogue.storing import known_object, settle
+from lora_library.cluster.publisher import Publisher
+from lora_library.database import Database
+from lora_library.model import Limits, Lora, NewVersion, Principal
+from lora_library.names import InvalidName, check_name, name_of_file, object_prefix
+from lora_library.problems import Problem
+from lora_library.quota import release, renew, reserve
+from lora_library.receiving.checking import BaseModels, Checked, arrange, check
+from lora_library.receiving.multipart import Form, Pace, receive
+from lora_library.stores.base import Store
+from lora_library.words import attributes_of, description_of, tags_of
+
+log = logging.getLogger(__name__)
+
+RESERVED_SECONDS = 600.0
+FORM_BYTES = 64 << 10  # what of a body may be something else than files
+OBJECT_NOTE = "meta.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an uploader says of an upload. None: what it had, or what the files say."""
+
+    name: str
+    base_model: str | None = None
+    tags: tuple[str, ...] | None = None
+    description: str | None = None
+    attributes: Mapping[str, Any] | None = None
+
+
+class Uploads:
+    """`work` is a folder of this process alone, with room for what is under way."""
+
+    def __init__(
+        self, database: Database, store: Store, publisher: Publisher, limits: Limits, base_models: BaseModels,
+        work: Path, *, at_once: int = 256, at_once_each: int = 16, pace: Pace | None = None,
+        publish_seconds: float = 10.0, clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._database, self._store, self._publisher = database, store, publisher
+        self._limits, self._base_models, self._work = limits, base_models, work
+        self._at_once, self._at_once_each, self._pace = at_once, at_once_each, pace or Pace()
+        self._publish_seconds, self._clock = publish_seconds, clock
+        self._under_way: Counter[str] = Counter()
+        self._checks = asyncio.Semaphore(2)  # they compute
+        self._puts = asyncio.Semaphore(8)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def empty_work(self) -> None:
+        """What an earlier process left."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        for each in self._work.iterdir():
+            shutil.rmtree(each, ignore_errors=True)
+
+    @property
+    def under_way(self) -> int:
+        return self._under_way.total()
+
+    async def receive(
+        self, principal: Principal, body: AsyncIterator[bytes], content_type: str, length: int | None
+    ) -> Lora:
+        """An upload as multipart/form-data. Raises Problem."""
+        if length is not None and length > self._limits.upload_bytes + (1 << 20):
+            raise Problem(
+                "FILE_TOO_LARGE", f"an upload may have {self._limits.upload_bytes} bytes, and this one has {length}",
+                maximum=self._limits.upload_bytes,
+            )  # fmt: skip
+        async with self.place(principal, max(0, (length or 0) - FORM_BYTES)) as (reservation, folder):
+            form = await receive(body, content_type, folder, self._limits.upload_bytes, self._pace)
+            wanted = wanted_of(form)
+            adapter = await asyncio.to_thread(arrange, form.files, folder, self._limits.upload_bytes)
+            return await self.keep(principal, adapter, wanted, reservation)
+
+    @contextlib.asynccontextmanager
+    async def place(self, principal: Principal, at_least_bytes: int = 0) -> AsyncIterator[tuple[str, Path]]:
+        """Room for one upload: its reservation, and a folder for its files. Raises Problem."""
+        subject = principal.subject
+        if self._under_way.total() >= self._at_once or self._under_way[subject] >= self._at_once_each:
+            raise Problem("TOO_MANY_UPLOADS", "too many uploads are under way: send it again in a moment")
+        self._under_way[subject] += 1
+        reservation = secrets.token_hex(16)
+        folder = self._work / reservation
+        kept = False
+        try:
+            await self._reserve(subject, reservation, at_least_bytes)
+            kept = True
+            folder.mkdir(parents=True)
+            renewing = asyncio.create_task(self._renew(reservation))
+            try:
+                yield reservation, folder
+            finally:
+                renewing.cancel()
+        finally:
+            self._under_way[subject] -= 1
+            if not self._under_way[subject]:
+                del self._under_way[subject]
+            await asyncio.shield(self._leave(reservation if kept else None, folder))
+
+    async def keep(self, principal: Principal, adapter: Path, wanted: Wanted, reservation: str) -> Lora:
+        """The adapter in a folder becomes one of the library. Raises Problem, StoreError."""
+        subject = principal.subject
+        async with self._checks:
+            checked = await asyncio.to_thread(check, adapter, self._base_models, wanted.base_model)
+        check_name(wanted.name, checked.base_model)
+        if not await known_object(self._database, subject, checked.fingerprint):
+            await self._reserve(subject, reservation, checked.size_bytes)
+            await self._put(subject, reservation, checked)
+        new = NewVersion(
+            wanted.name, checked.base_model, reservation, checked.fingerprint, checked.size_bytes, checked.files,
+            checked.described, wanted.tags, wanted.description, wanted.attributes,
+        )  # fmt: skip
+        lora = await settle(self._database, principal, new, self._limits, self._clock())
+        await self.tell(subject)
+        return lora
+
+    async def tell(self, subject: str) -> None:
+        """Store and cluster get to know; what takes longer, or fails, goes on afterwards."""
+        task = asyncio.create_task(self._publish(subject))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait({task}, timeout=self._publish_seconds)
+
+    async def finish(self) -> None:
+        """Wait for what is being told."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _publish(self, subject: str) -> None:
+        try:
+            await self._publisher.publish(subject)
+        except Exception as error:  # the sweeper tells it again
+            log.warning("an owner's adapters could not be published yet: %s: %s", type(error).__name__, error)
+
+    async def _put(self, subject: str, object_id: str, checked: Checked) -> None:
+        prefix = object_prefix(subject, object_id)
+        note = {
+            "owner": subject, "id": object_id, "fingerprint": checked.fingerprint, "size_bytes": checked.size_bytes,
+            "files": list(checked.files), "described": dict(checked.described), "created_at": self._clock(),
+        }  # fmt: skip
+        async with self._puts:
+            for file in checked.files:
+                await asyncio.to_thread(self._store.put_file, f"{prefix}/{file['path']}", checked.folder / file["path"])
+            await asyncio.to_thread(self._store.put, f"{prefix}/{OBJECT_NOTE}", json.dumps(note).encode())
+
+    async def _reserve(self, subject: str, reservation: str, size_bytes: int) -> None:
+        now = self._clock()
+        await reserve(
+            self._database, subject, reservation, size_bytes, self._limits, now=now, until=now + RESERVED_SECONDS
+        )
+
+    async def _renew(self, reservation: str) -> None:
+        while True:
+            await asyncio.sleep(RESERVED_SECONDS / 3)
+            with contextlib.suppress(Exception):  # it is tried again long before it runs out
+                await renew(self._database, reservation, self._clock() + RESERVED_SECONDS)
+
+    async def _leave(self, reservation: str | None, folder: Path) -> None:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if reservation is not None:
+            try:
+                await release(self._database, reservation)
+            except Exception as error:
+                log.warning("a reservation is left to run out: %s", type(error).__name__)
+
+
+def wanted_of(form: Form) -> Wanted:
+    """What the fields of an upload say. Raises Problem, InvalidName."""
+    name = form.one("name") or (name_of_file(form.files[0].name) if len(form.files) == 1 else "")
+    if not name:
+        raise InvalidName("give the adapter a name, with the field name")
+    tags = form.fields.get("tags[]", form.fields.get("tags"))
+    description, metadata = form.one("description"), form.one("metadata")
+    return Wanted(
+        check_name(name), form.one("base_model") or None, None if tags is None else tags_of(tags),
+        None if description is None else description_of(description),
+        None if metadata is None else attributes_of(metadata),
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Bounds on every request before any handler sees it, and what is said to browsers with each answer."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lora_library.metrics import METHODS, LibraryMetrics
+from lora_library.problems import Problem
+
+MOST_BYTES = 1 << 20  # of a body that is no upload
+SAID = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Bounds:
+    """ASGI middleware. Uploads have bounds of their own."""
+
+    def __init__(self, app: ASGIApp, metrics: LibraryMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        upload = scope["method"] == "POST" and scope["path"].endswith("/upload")
+        came = 0
+
+        async def bounded() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if not upload and came > MOST_BYTES:
+                raise Problem("REQUEST_TOO_LARGE", f"a body may have {MOST_BYTES} bytes here")
+            return message
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._metrics.requests.labels(method, str(message["status"])).inc()
+                headers = MutableHeaders(scope=message)
+                for name, value in SAID.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, bounded, counted)
