@@ -22,7 +22,7 @@ OTHERS = {
     "--all", "--all-extras", "--api-key", "--api-server-count", "--as", "--build-arg", "--cascade",
     "--certificate-identity-regexp", "--certificate-oidc-issuer", "--config", "--create-namespace",
     "--data-parallel-multi-port-external-lb", "--data-parallel-size", "--dir", "--enable-lora", "--extras",
-    "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless", "--image", "--install",
+    "--enable-sleep-mode", "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless", "--image", "--install",
     "--lora-target-modules", "--manifest-url", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model",
     "--no-annotate", "--no-header", "--no-hooks", "--overwrite", "--patch-file", "--port", "--prefix", "--previous",
     "--python-version", "--release", "--replicas", "--repo", "--reset-then-reuse-values", "--reuse-values",
