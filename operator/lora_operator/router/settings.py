@@ -34,7 +34,7 @@ class RouterSettings:
     routing_weights: str = option("", WEIGHTS_HELP)
     prefix_blocks: int = option(
         1_000_000, "how many blocks of 256 characters of prompts are remembered, of all pods together, so that "
-        "a prompt goes where its beginning is cached; a million take some 80 MB (0: off)", int,
+        "a prompt goes where its beginning is cached; a million take some 110 MB (0: off)", int,
     )  # fmt: skip
     session_header: str = option(
         "x-session-id", "header of requests through the picker that says which belong together (empty: none; a body's "
