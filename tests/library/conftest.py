@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of an empty database, of either kind."""
     if request.param == "sqlite":
-        return str(tmp_path / "library.db")
+        return str(tmp_path / "another.db")
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.database()
 
@@ -96,9 +97,15 @@ class Running:
         return sorted(each.key for each in self.parts.library.store.keys(""))
 
 
-@pytest.fixture
-async def library(tmp_path: Path) -> AsyncIterator[Running]:
-    async with built(settings_for(tmp_path)) as parts:
+@contextlib.asynccontextmanager
+async def served(folder: Path, **options: Any) -> AsyncIterator[Running]:
+    async with built(settings_for(folder, **options)) as parts:
         transport = ASGITransport(app=application(parts.library), raise_app_exceptions=False)
         async with AsyncClient(transport=transport, base_url="http://library") as client:
-            yield Running(parts, client, tmp_path)
+            yield Running(parts, client, folder)
+
+
+@pytest.fixture
+async def library(tmp_path: Path) -> AsyncIterator[Running]:
+    async with served(tmp_path) as running:
+        yield running

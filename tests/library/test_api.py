@@ -40,6 +40,9 @@ async def test_an_upload_is_answered_listed_described_and_read_back(library: Run
     assert await library.alice.call("GET", path) == (200, (adapter / "adapter_model.safetensors").read_bytes())
     _, quota = await library.alice.call("GET", "/api/loras/quota")
     assert (quota["used_bytes"], quota["adapters"], quota["warning"]) == (size, 1, None)
+    for key in library.stored:
+        library.parts.library.store.delete(key)
+    assert (await library.alice.call("GET", path))[1]["code"] == "STORE_UNAVAILABLE"
     assert (await library.alice.call("GET", "/api/user-loras"))[1]["total"] == 1
 
 

@@ -60,7 +60,7 @@ class S3Store:
 
     def read(self, key: str) -> Iterator[bytes]:
         place = {"Bucket": self._bucket, "Key": self._prefix + key}
-        with self._explained(key), self._client.get_object(**place)["Body"] as body:
+        with self._explained(key), contextlib.closing(self._client.get_object(**place)["Body"]) as body:
             yield from body.iter_chunks(BLOCK_BYTES)
 
     def keys(self, prefix: str) -> Iterator[StoredKey]:

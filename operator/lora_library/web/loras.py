@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -188,11 +188,12 @@ async def download(
     if found is None:
         raise not_found(f"{lora_id}/{file[:60]}")
     key = f"{object_prefix(lora.owner, kept[wanted].object_id)}/{found['path']}"
-    pieces: Iterator[bytes] = await asyncio.to_thread(library.store.read, key)
+    pieces = library.store.read(key)
+    first = await asyncio.to_thread(next, pieces, b"")  # what fails does so before an answer has begun
     await changing.note_download(library.database, principal, lora, file, library.clock())
     headers = {
         "Content-Length": str(found["size_bytes"]),
         "Content-Disposition": f'attachment; filename="{found["path"]}"',
         "ETag": f'"{found["sha256"]}"',
     }
-    return StreamingResponse(pieces, headers=headers, media_type="application/octet-stream")
+    return StreamingResponse(itertools.chain((first,), pieces), headers=headers, media_type="application/octet-stream")

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADER_SECONDS = 20.0
+HEADER_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 60
 CLOSE_SECONDS = 20
 
