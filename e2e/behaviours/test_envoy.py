@@ -32,9 +32,9 @@ def _envoy_is_there() -> None:
 
 
 @contextmanager
-def a_picker(world: World, kubeconfig: Path, *more: str) -> Iterator[tuple[int, Any]]:
-    """A router with an endpoint picker: the picker's port, and the process."""
-    port = free_port()
+def a_picker(world: World, kubeconfig: Path, *more: str, port: int = 0) -> Iterator[tuple[int, Any]]:
+    """A router with an endpoint picker: the picker's port (any if 0), and the process."""
+    port = port or free_port()
     flags = (
         "--picker-port",
         str(port),
@@ -55,11 +55,11 @@ def status_of(url: str, path: str, body: Any = None, **headers: str) -> tuple[in
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"} | headers)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.headers, json.loads(answer.read())
+            status, found, text = answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
-            text = error.read()
-        return error.code, error.headers, json.loads(text) if text.startswith(b"{") else text
+            status, found, text = error.code, error.headers, error.read()
+    return status, found, json.loads(text) if text.startswith(b"{") else text
 
 
 def lines_of(url: str, body: Any) -> tuple[str, list[str]]:

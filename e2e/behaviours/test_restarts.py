@@ -74,6 +74,7 @@ def test_when_pods_go_their_copies_move_to_those_that_are_left(worlds: Worlds) -
     world.kubectl("scale", "statefulset/vllm", "--replicas=1")
     body = world.wait("many", lambda status: assigned(status) == {"vllm-0": names})
     assert condition(body["status"], "Ready") == "True"
+    eventually(lambda: world.pods.pods(world.namespace) == ["vllm-0"], 60, ("the others are gone",))
     assert set(loads(world).values()) == {1}
     assert not unloads(world)
 

@@ -17,10 +17,13 @@ from .generation_api import GenerationApi
 from .journal import Journal
 from .lora_api import LoraApi
 from .metrics import Metrics
+from .other_tasks import OtherTasks
 from .registry import Refused, Registry
 from .replies import METHOD_NOT_ALLOWED, NOT_FOUND, as_error, as_json
 from .rust_frontend import RustRegistry
 from .status_api import StatusApi
+
+SCORES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score", "/pooling", "/classify")
 
 
 class Handler(Protocol):
@@ -54,11 +57,16 @@ class Application:
     def _make_routes(self, core: EngineCore, generation: GenerationApi, metrics: Metrics) -> dict[str, Route]:
         status = StatusApi(core, self.registry, metrics, self._journal)
         lora = LoraApi(core, self.registry, self._journal)
+        others = OtherTasks(core, self.registry)
         ping: dict[str, Handler] = {"GET": status.health, "POST": status.health}
         routes = {
             "/v1/models": Route("models", {"GET": status.models}),
             "/v1/completions": Route("completions", {"POST": generation.complete}),
             "/v1/chat/completions": Route("chat", {"POST": generation.chat}),
+            "/v1/embeddings": Route("other", {"POST": others.embed}),
+            "/v1/responses": Route("other", {"POST": others.respond}),
+            "/v1/audio/transcriptions": Route("other", {"POST": others.transcribe}),
+            **dict.fromkeys(SCORES, Route("other", {"POST": others.score})),
             "/health": Route("health", {"GET": status.health}),
             "/version": Route("version", {"GET": status.version}),
             "/metrics": Route("metrics", {"GET": status.metrics}),

@@ -105,6 +105,8 @@ LONGEST_AGO = 1 << 40  # in seconds since the epoch; times are told apart from 0
 class Adapter:
     """An adapter that should be available. `name` is what requests ask for; `version` identifies the weights.
 
+    `max_surge` is that of this adapter's updates; None: as the Policy says.
+
     `previous_pods` are the pods that are known to have held it last (by its published status, say): of the pods that
     are allowed, those are taken first, so that a copy comes back to where its files are. It never overrides a limit.
 
@@ -133,6 +135,7 @@ class Adapter:
     features: frozenset[str] = frozenset()
     previous_pods: frozenset[str] = frozenset()
     idle_since: int | None = None
+    max_surge: int | None = None
     effective_priority: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -55,7 +55,9 @@ def roll_out(allotment: Allotment, rollout: Rollout) -> None:
     if serving == 1:  # whatever is allowed: without an extra copy nothing would serve
         extra = min(budget, 1)
     else:
-        extra = 0 if failing or allotment.everywhere else rollout.max_surge - in_transition
+        own = allotment.adapter.max_surge
+        surge = rollout.max_surge if own is None else own
+        extra = 0 if failing or allotment.everywhere else surge - in_transition
     surging = [_surge(allotment, copy, rollout) for copy in left[: max(extra, 0)]]
     if any(surging) or (extra > 0 and _has_room_to_come(allotment)):
         takable = 0  # who has room to have one copy more does not have one less

@@ -69,6 +69,7 @@ def _check_adapter(adapter: Adapter) -> None:
         ("rank", adapter.rank),
         ("replicas", adapter.replicas),
         ("max_replicas", adapter.max_replicas or 0),
+        ("max_surge", adapter.max_surge or 0),
     ):
         if not isinstance(number, int) or number < 0:
             raise InvalidSnapshot(f"adapter {adapter.key!r} has {what} {number}; use a whole number, 0 or more")

@@ -155,3 +155,11 @@ def test_what_status_remembers_has_served_names() -> None:
     error = SourceError("NetworkError", "away", retryable=True)
     result = desired([resource], {resource.key: a_failing_source(resource, error)})
     assert sorted(result.adapters) == ["ns/la/team-a"]
+
+
+def test_the_surge_of_an_update_is_that_of_its_resource() -> None:
+    resources = [a_resource("usual"), a_resource("none", spec={"deploymentConfig": {"maxSurge": 0}})]
+    result = desired(resources, {one.key: a_source(one, found(one.name)) for one in resources})
+    assert {key: wanted.adapter.max_surge for key, wanted in result.adapters.items()} == {
+        "ns/usual/usual": 1, "ns/none/none": 0,
+    }  # fmt: skip

@@ -133,13 +133,13 @@ async def test_two_that_ask_at_the_same_time_do_not_both_get_it() -> None:
 
 async def test_writes_are_refused_once_the_lease_is_lost() -> None:
     async with two() as (api, clock, first, _):
-        api.kube.fence = first.check
+        kube = api.kube.fenced(first.check)
         await first.acquire()
-        await api.kube.create_event("ns", {"metadata": {}})
+        await kube.create_event("ns", {"metadata": {}})
         clock.now += 11.0
         with pytest.raises(KubeError, match="another may be acting"):
-            await api.kube.create_event("ns", {"metadata": {}})
-        assert (await api.kube.call("GET", PATH))["spec"]["holderIdentity"] == "a"  # reading is free
+            await kube.create_event("ns", {"metadata": {}})
+        assert (await kube.call("GET", PATH))["spec"]["holderIdentity"] == "a"  # reading is free
 
 
 async def test_a_right_that_is_missing_is_told_once_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:

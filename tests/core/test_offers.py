@@ -79,4 +79,4 @@ async def test_that_one_leaves_its_pods_is_told_at_once_when_it_is_deleted_and_o
         assert writes.waits == {"ns/a": (Priority.STATUS, 0.1)}
     names = [f"a{number}" for number in range(100)]
     async with offered(*names, incomplete=100, deleted=True) as writes:
-        assert set(writes.waits.values()) == {(Priority.PROGRESS, 5.0)}
+        assert set(writes.waits.values()) == {(Priority.PROGRESS, LONGEST_WAIT_SECONDS)}

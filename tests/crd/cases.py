@@ -258,6 +258,7 @@ DEPLOYMENT = [
     Case("maxReplicas is for Auto", {"deploymentConfig": {"replicaPolicy": "Auto", "replicas": 2, "maxReplicas": 2}}),
     *_values("deploymentConfig.maxReplicas", [], [3], "is for replicaPolicy Auto"),
     *_values("deploymentConfig.maxReplicas", [], [0, 2001], deploymentConfig={"replicaPolicy": "Auto"}),
+    *_values("deploymentConfig.maxSurge", [0, 1, 2000], [-1, 2001]),
     Case("replicas may not pass maxReplicas",
          {"deploymentConfig": {"replicaPolicy": "Auto", "replicas": 3, "maxReplicas": 2}},
          "spec.deploymentConfig.replicas", "may not be more than maxReplicas"),

@@ -93,6 +93,7 @@ def test_defaults_appear(resources: Resources) -> None:
     assert spec["deploymentConfig"] == {
         "replicas": 1,
         "replicaPolicy": "Fixed",
+        "maxSurge": 1,
         "loadOnStartup": True,
         "podSelector": {},
     }

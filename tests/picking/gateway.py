@@ -32,6 +32,7 @@ class Told:
     metadata: dict[str, Any] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
     ends: bool = False
+    removed: list[str] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
@@ -59,15 +60,19 @@ class Gateway:
     async def ask(
         self, body: Any = None, *, method: str = "POST", path: str = "/v1/completions", chunks: int = 1,
         headers: dict[str, str] | None = None, subset: Sequence[str] | str | None = None, namespace: str = "",
-        mode: str = "FULL_DUPLEX_STREAMED", trailers: bool = False,
+        mode: str = "FULL_DUPLEX_STREAMED", trailers: bool = False, token: Any = None,
+        more: Sequence[tuple[str, str]] = (),
     ) -> Told:  # fmt: skip
-        """`body` None: none follows; bytes go as they are. `namespace`: what the gateway's configuration names."""
+        """`token`: claims that Envoy has verified. `more`: headers, also several of one name.
+
+        `body` None: none follows; bytes go as they are. `namespace`: what the gateway's configuration names."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         first = ProcessingRequest()
         first.protocol_config.request_body_mode = BodySendMode.Value(mode)
         first.request_headers.end_of_stream = data is None
         length = {} if data is None else {"content-length": str(len(data))}
-        for key, value in ({":method": method, ":path": path} | JSON | length | (headers or {})).items():
+        said = {":method": method, ":path": path} | JSON | length | (headers or {})
+        for key, value in (*said.items(), *more):
             header = first.request_headers.headers.headers.add()
             header.key, header.raw_value = key, value.encode()
         if subset is not None:
@@ -75,6 +80,8 @@ class Gateway:
             first.metadata_context.filter_metadata["envoy.lb.subset_hint"].update(
                 {"x-gateway-destination-endpoint-subset": value}
             )
+        if token is not None:
+            first.metadata_context.filter_metadata["envoy.filters.http.jwt_authn"].update({"token": token})
         sent = [first, *(self._pieces(data, chunks, trailers) if data is not None else ())]
         return await self.talk(*sent, metadata={"x-lora-namespace": namespace} if namespace else {})
 
@@ -111,6 +118,7 @@ def _take(told: Told, answer: Any) -> None:
     if kind == "request_headers":
         changes = answer.request_headers.response.header_mutation.set_headers
         told.headers = {one.header.key: one.header.raw_value.decode() for one in changes}
+        told.removed = list(answer.request_headers.response.header_mutation.remove_headers)
         told.metadata = MessageToDict(answer.dynamic_metadata)
     elif kind == "request_body":
         sent = answer.request_body.response.body_mutation.streamed_response

@@ -38,7 +38,8 @@ async def test_a_request_goes_to_a_pod_that_holds_the_adapter_under_the_name_tha
     async with picking(a_fleet()) as it:
         told = await it.gateway.ask({"prompt": "hi", "model": "chat", "seed": 1})
         assert told.endpoint == "10.0.0.1:8000"
-        assert told.metadata == {"envoy.lb": {"x-gateway-destination-endpoint": "10.0.0.1:8000"}}
+        assert told.metadata["envoy.lb"] == {"x-gateway-destination-endpoint": "10.0.0.1:8000"}
+        assert told.metadata["lora-operator"] == {"model": "chat"}
         assert told.body == b'{"prompt": "hi", "model": "chat--1234", "seed": 1}'
         assert told.headers["content-length"] == str(len(told.body))
         assert (told.kinds, told.ends) == (["request_headers", "request_body"], True)
@@ -144,11 +145,11 @@ async def test_a_base_model_whose_pods_are_not_ready_is_unknown_until_they_are()
 
 async def test_a_request_without_a_body_goes_to_any_pod() -> None:
     async with picking(a_fleet_with_bases()) as it:
-        told = [await it.gateway.ask(method="GET", path="/v1/models") for _ in range(30)]
+        told = [await it.gateway.ask(method="GET", path="/version") for _ in range(30)]
         assert {one.endpoint for one in told} == {"10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000"}
         assert told[0].kinds == ["request_headers"]
     async with picking(Fleet()) as it:
-        assert (await it.gateway.ask(method="GET", path="/v1/models")).status == 503
+        assert (await it.gateway.ask(method="GET", path="/version")).status == 503
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,14 @@ class LifeRemembered(Life):
     def weights_change_in_a_fleet_at_rest(self) -> None:
         self.failures_are_due_again()
         self.come_to_rest()
-        used = {key for key, adapter in self.world.adapters.items() if not adapter.idle}
-        before = {key: len(places) for key, places in self.made.assignments.items() if places and key in used}
+        # a copy more than demand needs is kept while it is there, and not brought back once an update has replaced it
+        kept = {
+            key: one.replicas if one.replica_policy is ReplicaPolicy.AUTO else len(self.made.assignments[key])
+            for key, one in self.world.adapters.items()
+            if not one.idle
+        }
+        before = {key: min(kept[key], len(places)) for key, places in self.made.assignments.items() if key in kept}
+        before = {key: count for key, count in before.items() if count}
         for key in sorted(before)[::2]:
             adapter = self.world.adapters[key]
             self.world.adapters[key] = replace(adapter, version="v1" if adapter.version == "v2" else "v2")

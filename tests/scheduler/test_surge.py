@@ -124,3 +124,11 @@ def test_a_surge_into_a_fleet_without_room_for_a_neighbour_leaves_nothing_worse(
     world.pods = {pod.key: pod for pod in (*snapshot.pods, one_slot("p3"))}
     assert fewest_serving(world, Policy()) == 2
     assert world.serving("b") == 2
+
+
+@pytest.mark.parametrize(("own", "policy", "surges"), [(0, 1, 0), (1, 0, 1), (2, 1, 2), (None, 2, 2), (None, 0, 0)])
+def test_an_adapter_may_have_a_surge_of_its_own(own: int | None, policy: int, surges: int) -> None:
+    new = replace(NEW, replicas=3, max_surge=own)
+    pods = [*(holding(one_slot(f"p{n}"), OLD) for n in range(3)), *(one_slot(f"free{n}") for n in range(3))]
+    made = plan_for(new, *pods, policy=Policy(max_surge=policy))
+    assert len(loads(made)) == surges and len(unloads(made)) == (surges == 0)

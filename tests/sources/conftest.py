@@ -8,13 +8,16 @@ import pytest
 
 from e2e.stores.azure import AzureServer, AzuriteUnavailable
 from e2e.stores.s3 import S3Server
+from e2e.stores.s3.versity import VersityServer
 from lora_operator.sources.azure import AzureSource
 from lora_operator.sources.s3 import S3Source
+from tests.sources.s3_servers import VERSITY
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+    kind = VersityServer if VERSITY else S3Server
+    with kind(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 

@@ -20,6 +20,7 @@ from lora_operator.fetch.manifest import FetchFile, FetchManifest
 from lora_operator.sources import Credentials, Resolution, SourceError, s3_store
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
+from tests.sources.s3_servers import only_moto
 
 SECRET = Credentials(tuple(KEYS.items()))
 
@@ -112,6 +113,7 @@ class Sent(io.BytesIO):
         yield self.read()
 
 
+@only_moto
 @pytest.mark.parametrize("region", [None, "us-east-1"], ids=["no region", "a wrong region"])
 async def test_the_region_that_the_store_says_is_adopted(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, region: str | None
@@ -143,6 +145,7 @@ async def test_the_region_that_the_store_says_is_adopted(
     assert len(await downloaded(weights)) == weights.size_bytes
 
 
+@only_moto
 async def test_what_lies_deep_below_the_folders_of_adapters_is_not_listed_key_by_key(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ async def test_finds_one_adapter_at_the_prefix_named_after_it(bucket: Bucket) ->
     assert names(await bucket.resolved()) == [bucket.name]
 
 
+@only_moto
 async def test_lists_more_keys_than_one_page_holds(bucket: Bucket) -> None:
     bucket.put({f"many/a/{number:04}": b"" for number in range(2 * PAGE_KEYS)})
     bucket.put(adapter("many/z"))
@@ -213,6 +217,7 @@ async def test_knows_the_content_by_the_store_s_digest_or_else_by_its_tag(bucket
     assert (await bucket.resolved()).adapters[0].fingerprint == a.fingerprint
 
 
+@only_moto
 async def test_an_unchanged_bucket_is_listed_and_not_read(bucket: Bucket) -> None:
     bucket.put(adapter("adapters/a") | adapter("adapters/bad", peft_type="IA3"))
     first = await bucket.resolved("/adapters")
@@ -285,6 +290,7 @@ async def test_neither_log_nor_repr_shows_a_key_or_a_link(bucket: Bucket, caplog
     assert not any(secret in shown for secret in (*KEYS.values(), "X-Amz", "Signature", "Authorization"))
 
 
+@only_moto
 async def test_a_link_for_session_keys_does_not_outlive_them(bucket: Bucket) -> None:
     bucket.put(adapter("adapters/a"))
     secret = Credentials((*KEYS.items(), ("AWS_SESSION_TOKEN", "a-session")))
@@ -342,6 +348,7 @@ async def test_says_that_there_is_no_such_revision(bucket: Bucket) -> None:
     assert (caught.value.reason, caught.value.retryable) == ("RevisionNotFound", False)
 
 
+@only_moto
 async def test_a_public_bucket_needs_no_secret(bucket: Bucket) -> None:
     bucket.client.put_bucket_acl(Bucket=bucket.name, ACL="public-read")
     bucket.put(adapter("adapters/a"), ACL="public-read")

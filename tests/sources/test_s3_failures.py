@@ -16,6 +16,7 @@ from lora_operator.sources import Credentials, Resolution, SourceError, SourceRe
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import a_request
+from tests.sources.s3_servers import only_moto
 from tests.sources.scripted_store import Scripted, failure
 
 SECRET = Credentials((*KEYS.items(), ("AWS_SESSION_TOKEN", "session/token/of/the/example")))
@@ -228,6 +229,7 @@ def a_user(s3_server: S3Server) -> Iterator[dict[str, str]]:
     iam.close()
 
 
+@only_moto
 async def test_wrong_keys_and_missing_rights_at_a_store_that_checks_them(
     s3_server: S3Server, once: S3Source, caplog: pytest.LogCaptureFixture, a_user: dict[str, str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +19,13 @@ PAGE_KEYS = 20  # AWS lists 1,000 keys on a page: with fewer, tests turn pages w
 class S3Server:
     """Use as a context manager. `folder` takes the log."""
 
+    region = "us-east-1"
+
     def __init__(self, folder: Path) -> None:
-        self._process = StoreProcess(
+        self._process = self._start(folder)
+
+    def _start(self, folder: Path) -> StoreProcess:
+        return StoreProcess(
             "moto's server",
             lambda port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
             folder / "moto.log",
@@ -39,7 +45,7 @@ class S3Server:
         return botocore.session.Session().create_client(
             "s3",
             endpoint_url=self.endpoint,
-            region_name="us-east-1",
+            region_name=self.region,
             aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
             config=Config(s3={"addressing_style": "path"}),
@@ -47,7 +53,8 @@ class S3Server:
 
     def put(self, bucket: str, files: Mapping[str, bytes | Path]) -> None:
         """Store `files` by their keys, in a bucket that is made if there is none."""
-        self.client.create_bucket(Bucket=bucket)  # again is fine for its owner
+        with suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
+            self.client.create_bucket(Bucket=bucket)
         for key, content in files.items():
             self.client.put_object(
                 Bucket=bucket, Key=key, Body=content if isinstance(content, bytes) else content.read_bytes()

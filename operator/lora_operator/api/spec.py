@@ -174,6 +174,9 @@ class DeploymentConfig(Model):
     maxReplicas."""
     max_replicas: Annotated[int, Field(ge=1, le=2000, json_schema_extra={"format": "int32"})] | None = None
     """The most replicas of each adapter under replicaPolicy Auto."""
+    max_surge: Annotated[int, Field(ge=0, le=2000, json_schema_extra={"format": "int32"})] = 1
+    """How many replicas more than wanted an update of each adapter may have at a time, where other pods have the room;
+    then none has to be taken away first. The only replica that answers has that always."""
     load_on_startup: bool = True
     """False: the adapters are read and checked, and loaded when a router is asked for them; unused ones make room for
     others."""

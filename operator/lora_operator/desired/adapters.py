@@ -286,6 +286,7 @@ def _adapter(
         replicas=0 if idle else _replicas(deployment, demand, known, name),
         replica_policy=ReplicaPolicy.FIXED if idle else deployment.replica_policy,
         max_replicas=deployment.max_replicas,
+        max_surge=deployment.max_surge,
         selector=deployment.pod_selector.for_placement(),
         topology_key=scheduling.topology_key,
         demand=demand,

@@ -89,12 +89,11 @@ class Kube:
         return cls(client_of(configuration))
 
     def with_own_connections(self) -> Kube:
-        """Another client of the same API server, whose requests never wait behind, or on a connection of, this one's.
-        To be closed by its own."""
+        """Another client, to be closed by itself, whose requests never wait behind or on a connection of this one."""
         return Kube(client_of(self._client.configuration), refused=self.refused)
 
     def fenced(self, fence: Callable[[], None], back: Callable[[], None] = lambda: None) -> Kube:
-        """The same client, over the same connections, for one who has to lead to write."""
+        """The same connections, for one who has to lead to write."""
         return Kube(self._client, fence=fence, back=back, refused=self.refused)
 
     async def close(self) -> None:

@@ -41,6 +41,11 @@ class Bases:
         pools = self._named.get(name, {}) if name else {n: None for one in self._named.values() for n in one}
         return tuple(sorted(pools))
 
+    def names(self, namespace: str) -> tuple[str, ...]:
+        """Of all models that pods of this namespace serve; of any if it is empty."""
+        self._look()
+        return tuple(sorted(name for name, pools in self._named.items() if not namespace or namespace in pools))
+
     def choose(self, namespace: str, name: str, subset: frozenset[str] | None) -> str | None:
         """The address (ip:port) of a pod that serves the model now (any model if `name` is empty), out of `subset` if
         that is given; None if there is none."""

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_operator.picking.answers import Refusal, Route
+from lora_operator.picking.answers import Answer, Refusal, Route
 from lora_operator.picking.base_models import Bases
+from lora_operator.picking.model_list import ModelList
 from lora_operator.picking.request_headers import NAMESPACE_HEADER
-from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown
+from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown, not_found
 from lora_operator.router.entries import Entry
 from lora_operator.router.picker import NONE
 from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt
+from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.table import RoutingTable
 
 MOST_WAITING = 1000
 RETRY_SECONDS = 1
+MODEL = "model"  # by its public name, the one that answers
 OUTSIDE = "no pod that answers for {} is among the endpoints that the gateway allows"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """`model` is empty where the request has no body: any pod will do. `subset`: the endpoints that are allowed;
-    `prompt`: by which a pod that has its beginning in its cache is preferred."""
+    `prompt`: by which a pod that has its beginning in its cache is preferred; `owners`: whose adapters may be chosen,
+    None: everybody's."""
 
     model: str
     namespace: str
-    subset: frozenset[str] | None
+    subset: frozenset[str] | None = None
     prompt: Prompt = NO_PROMPT
+    owners: frozenset[str] | None = None
 
 
 class Choosing:
@@ -40,13 +45,16 @@ class Choosing:
         self._bases = bases
         self._wait_seconds = wait_seconds
         self._endpoints = endpoints
+        self._models = ModelList(table, bases)
 
     def at_once(self, question: Question) -> Route | Refusal | None:
         """As things are now; None where the adapter is loaded on demand: `in_time` waits for it."""
         if not question.model:
             return self._any(question)
         namespace = question.namespace or None
-        outcome = self._decider.choose(question.model, namespace, avoid=self._outside(question), prompt=question.prompt)
+        outcome = self._decider.choose(
+            question.model, namespace, avoid=self._outside(question), prompt=question.prompt, owners=question.owners
+        )
         if isinstance(outcome, Unknown) and not outcome.namespaces:
             served = self._base(question)
             if served is not None:
@@ -67,8 +75,22 @@ class Choosing:
             avoid=self._outside(question),
             wait_seconds=self._wait_seconds,
             prompt=question.prompt,
+            owners=question.owners,
         )
         return self._answer(question, outcome)
+
+    def models(self, question: Question) -> Answer | Refusal:
+        """All models, or the one that is named: as they are known, without asking for anything."""
+        if not self._table.loaded:
+            return _not_listed_yet()
+        if not question.model:
+            return self._models.all(question.namespace, question.owners)
+        try:
+            entry = find(self._table, question.model, question.namespace or None, question.owners)
+        except (AmbiguousAdapter, UnknownAdapter) as error:
+            found = self._models.base(question.model, question.namespace)
+            return found or _unknown(question, not_found(error))
+        return self._models.adapter(entry)
 
     def _answer(self, question: Question, outcome: Outcome) -> Route | Refusal:
         if isinstance(outcome, Chosen):
@@ -96,7 +118,7 @@ class Choosing:
             allowed = subset is None or other.address in subset
             if allowed and other.engine_name == first.engine_name and other.address not in addresses:
                 addresses.append(other.address)
-        return Route("adapter", tuple(addresses), first.engine_name)
+        return Route("adapter", tuple(addresses), first.engine_name, {MODEL: chosen.entry.name})
 
     def _outside(self, question: Question) -> frozenset[str]:
         """The pods of the adapter that are not allowed."""
@@ -115,8 +137,7 @@ class Choosing:
 
     def _any(self, question: Question) -> Route | Refusal:
         if not self._table.loaded:
-            text = "the API server has not been listed yet; ask another replica, or this one again"
-            return Refusal("not_loaded", 503, "NotListedYet", text, RETRY_SECONDS)
+            return _not_listed_yet()
         return self._base(question) or Refusal(
             "not_loaded", 503, "NoPods", "no pod serves any model here now", RETRY_SECONDS
         )
@@ -132,10 +153,15 @@ class Choosing:
             return None
         address = self._bases.choose(namespaces[0], name, question.subset)
         if address is not None:
-            return Route("base" if name else "any", (address,))
+            return Route("base", (address,), said={MODEL: name}) if name else Route("any", (address,))
         if question.subset is not None and self._bases.choose(namespaces[0], name, None) is not None:
             return Refusal("not_loaded", 503, "NoneAllowed", OUTSIDE.format(what), RETRY_SECONDS)
         return None
+
+
+def _not_listed_yet() -> Refusal:
+    text = "the API server has not been listed yet; ask another replica, or this one again"
+    return Refusal("not_loaded", 503, "NotListedYet", text, RETRY_SECONDS)
 
 
 def _unknown(question: Question, outcome: Unknown) -> Refusal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 from grpclib.exceptions import GRPCError
@@ -16,12 +17,15 @@ from grpclib.server import Stream
 from prometheus_client import CollectorRegistry
 
 from lora_operator.picking import answers
-from lora_operator.picking.answers import Refusal, Route
+from lora_operator.picking.answers import Answer, Refusal, Route
+from lora_operator.picking.callers import Callers
 from lora_operator.picking.choosing import Choosing, Question
 from lora_operator.picking.ext_proc_pb2 import BodySendMode, ProcessingRequest
+from lora_operator.picking.form_field import is_form, read_form
 from lora_operator.picking.messages import Messages
 from lora_operator.picking.metrics import PickerMetrics
 from lora_operator.picking.model_field import BadBody, Body, read_body
+from lora_operator.picking.model_list import asked_model
 from lora_operator.picking.request_body import Limits, Taken
 from lora_operator.picking.request_headers import NAMESPACE_HEADER, READING, Headers, read_headers, read_subset
 from lora_operator.router.picker import NONE
@@ -29,6 +33,7 @@ from lora_operator.router.prompt_blocks import MEMBERS, NO_PROMPT, prompt_of
 
 log = logging.getLogger(__name__)
 
+OWNER = "owner"  # as logs and limits of the gateway know it
 DUPLEX = BodySendMode.FULL_DUPLEX_STREAMED
 
 
@@ -37,11 +42,13 @@ class Exchange:
     `prompts`: whether they count; `session_header`: which requests belong together, by its value."""
 
     def __init__(
-        self, choosing: Choosing, namespace: str, limits: Limits, registry: CollectorRegistry, *,
+        self, choosing: Choosing, namespace: str, limits: Limits, registry: CollectorRegistry, callers: Callers, *,
         prompts: bool = False, session_header: str = "",
     ) -> None:  # fmt: skip
         self._members, self._session_header = MEMBERS if prompts else NONE, session_header
         self._choosing = choosing
+        self._callers = callers
+        self._removed = ("authorization",) if callers.take_credentials else ()
         self._namespace = namespace
         self._limits = limits
         self._requests = 0
@@ -78,11 +85,17 @@ class Exchange:
     async def _answer(self, first: Any, messages: Messages, taken: Taken) -> str:
         """What became of it, as the metrics call it."""
         headers = read_headers(first.request_headers, self._session_header)
+        namespace = self._namespace or messages.metadata(NAMESPACE_HEADER) or headers.namespace
+        caller = self._callers.of(headers, first.metadata_context)
+        if isinstance(caller, Refusal):
+            return await _say(messages, caller)
+        if headers.method in READING and (model := asked_model(headers.path)) is not None:
+            return await _say(messages, self._choosing.models(Question(model, namespace, owners=caller.owners)))
         refusal = _unusable(first, headers)
         if refusal is None and headers.has_body:
             refusal = await taken.take(messages)
         if refusal is not None:
-            return await _refuse(messages, refusal)
+            return await _say(messages, refusal)
         if headers.has_body and not taken.whole:
             return "unfinished"
         started = time.perf_counter()
@@ -90,29 +103,33 @@ class Exchange:
         raw = taken.body()
         if raw or headers.method not in READING:
             try:
-                body = read_body(raw, self._members)
+                form = is_form(headers.content_type)
+                body = read_form(raw, headers.content_type) if form else read_body(raw, self._members)
             except BadBody as error:
-                return await _refuse(messages, Refusal("bad", 400, "BadRequestError", str(error)))
-        namespace = self._namespace or messages.metadata(NAMESPACE_HEADER) or headers.namespace
+                return await _say(messages, Refusal("bad", 400, "BadRequestError", str(error)))
         prompt = prompt_of(body.members, headers.session) if body and self._members else NO_PROMPT
         subset = read_subset(first.metadata_context)
-        question = Question(body.model if body else "", namespace, subset, prompt)
+        question = Question(body.model if body else "", namespace, subset, prompt, caller.owners)
         answer = self._choosing.at_once(question)
         if answer is None:
             answer = await self._choosing.in_time(question)
         self._metrics.took(time.perf_counter() - started)
         if isinstance(answer, Refusal):
-            return await _refuse(messages, answer)
-        await messages.end(*_sent(headers, taken, answer, body, raw))
+            return await _say(messages, answer)
+        if caller.name:
+            answer = replace(answer, said={**answer.said, OWNER: caller.name})
+        await messages.end(*_sent(headers, taken, answer, body, raw, self._removed))
         return answer.kind
 
 
-def _sent(headers: Headers, taken: Taken, route: Route, body: Body | None, raw: bytes) -> list[Any]:
+def _sent(
+    headers: Headers, taken: Taken, route: Route, body: Body | None, raw: bytes, removed: tuple[str, ...]
+) -> list[Any]:
     data = raw
     if body is not None and route.engine_name and route.engine_name != body.model:
         data = body.with_model(route.engine_name)
     changed = headers.has_length and len(data) != len(raw)
-    sent = [answers.routed(route, len(data) if changed else None)]
+    sent = [answers.routed(route, len(data) if changed else None, removed)]
     if headers.has_body:
         sent.append(answers.body(data, ends=not taken.trailers))
     if taken.trailers:
@@ -120,9 +137,9 @@ def _sent(headers: Headers, taken: Taken, route: Route, body: Body | None, raw: 
     return sent
 
 
-async def _refuse(messages: Messages, refusal: Refusal) -> str:
-    await messages.end(answers.refused(refusal))
-    return refusal.kind
+async def _say(messages: Messages, said: Answer | Refusal) -> str:
+    await messages.end(answers.answered(said) if isinstance(said, Answer) else answers.refused(said))
+    return said.kind
 
 
 def _unusable(first: Any, headers: Headers) -> Refusal | None:

@@ -30,10 +30,11 @@ class Body:
     model: str
     spans: tuple[tuple[int, int], ...]
     members: Mapping[str, Any] = field(default_factory=dict)
+    is_json: bool = True
 
     def with_model(self, name: str) -> bytes:
         """The same body with another model, wherever it names one."""
-        said, at, parts = json.dumps(name).encode(), 0, []
+        said, at, parts = (json.dumps(name) if self.is_json else name).encode(), 0, []
         for start, end in self.spans:
             parts += [self.raw[at:start], said]
             at = end

@@ -15,13 +15,16 @@ MANAGING = frozenset({"load_lora_adapter", "unload_lora_adapter", "adapters"})
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """`namespace`: what the client or the gateway says, empty if nothing. `has_body`: whether one follows."""
+    """`namespace`: what the client or the gateway says, empty if nothing. `has_body`: whether one follows.
+    `content_type`, `authorization`: empty if there is none, or more than one."""
 
     method: str
     path: str
     namespace: str
     has_body: bool
     has_length: bool
+    content_type: str = ""
+    authorization: str = ""
     session: str = ""
 
     @property
@@ -34,6 +37,7 @@ class Headers:
 def read_headers(message: Any, session_header: str = "") -> Headers:
     """Of a `HttpHeaders` message. `session_header`: in lower case; empty: none."""
     method = path = namespace = session = ""
+    once: dict[str, list[str]] = {"content-type": [], "authorization": []}
     has_length = False
     for one in message.headers.headers:
         key = one.key
@@ -43,11 +47,14 @@ def read_headers(message: Any, session_header: str = "") -> Headers:
             path = _value(one)
         elif key == NAMESPACE_HEADER:
             namespace = _value(one)
-        elif key == session_header:
-            session = _value(one)
         elif key == "content-length":
             has_length = True
-    return Headers(method, path, namespace, not message.end_of_stream, has_length, session)
+        elif key in once:
+            once[key].append(_value(one))
+        if key == session_header:
+            session = _value(one)
+    single = (values[0] if len(values) == 1 else "" for values in once.values())
+    return Headers(method, path, namespace, not message.end_of_stream, has_length, *single, session)
 
 
 def read_subset(context: Any) -> frozenset[str] | None:

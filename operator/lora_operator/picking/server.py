@@ -23,6 +23,7 @@ from h2.settings import SettingCodes
 
 from lora_operator.informers.cache import Cluster
 from lora_operator.picking.base_models import Bases
+from lora_operator.picking.callers import Callers
 from lora_operator.picking.choosing import Choosing
 from lora_operator.picking.exchange import Exchange
 from lora_operator.picking.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
@@ -187,8 +188,9 @@ async def start_picker(settings: RouterSettings, api: RouterApi, table: RoutingT
         endpoints=settings.picker_endpoints,
     )  # fmt: skip
     limits = Limits(settings.picker_body_bytes)
+    callers = Callers(settings.picker_owner_claim, settings.picker_keys, settings.picker_shared_owners)
     exchange = Exchange(
-        choosing, settings.picker_namespace, limits, api.metrics.registry,
+        choosing, settings.picker_namespace, limits, api.metrics.registry, callers,
         prompts=api.picker.prefixes.on, session_header=settings.session_header.lower(),
     )  # fmt: skip
     server = PickerServer(exchange, api.decider.stop, drain_seconds=settings.picker_drain_seconds)

@@ -81,15 +81,15 @@ class Decider:
 
     def choose(
         self, name: str, namespace: str | None = None, policy: str = "", key: str = "",
-        avoid: frozenset[str] = NONE, prompt: Prompt = NO_PROMPT,
+        avoid: frozenset[str] = NONE, prompt: Prompt = NO_PROMPT, owners: frozenset[str] | None = None,
     ) -> Chosen | Refused | Unknown:  # fmt: skip
         """As things are now, without asking for anything to be loaded. `policy`: of `picker.NAMES`, empty for the one
-        that this router is set to; `avoid`: pods."""
+        that this router is set to; `avoid`: pods; `owners`: whose adapters may be chosen, None: everybody's."""
         if not self._table.loaded:
             text = "the API server has not been listed yet; ask another replica, or this one again"
             return Refused("table-not-loaded", "", text)
         try:
-            entry = find(self._table, name, namespace)
+            entry = find(self._table, name, namespace, owners)
         except (UnknownAdapter, AmbiguousAdapter) as error:
             return not_found(error)
         self.used((entry,))
@@ -105,6 +105,7 @@ class Decider:
     async def decide(
         self, name: str, namespace: str | None = None, policy: str = "", key: str = "",
         avoid: frozenset[str] = NONE, wait_seconds: float = 0.0, prompt: Prompt = NO_PROMPT,
+        owners: frozenset[str] | None = None,
     ) -> Outcome:  # fmt: skip
         """As `choose`; what is loaded on demand is asked for, and an endpoint waited for, at most `wait_seconds`.
 
@@ -114,7 +115,7 @@ class Decider:
         deadline = clock() + min(wait_seconds, MOST_WAIT_SECONDS)
         recorded = False
         while True:
-            outcome = self.choose(name, namespace, policy, key, avoid, prompt)
+            outcome = self.choose(name, namespace, policy, key, avoid, prompt, owners)
             entry = outcome.entry if isinstance(outcome, Refused) else None
             if entry is None or entry.endpoints:
                 return outcome

@@ -62,7 +62,13 @@ class Standing:
         return Entry(
             resource.namespace, name, resource.spec.base_model if resource.spec is not None else "", resource.name,
             endpoints, withheld, why.reason, why.message, is_on_demand(resource), why.given_up, self.about(name),
+            owner_of(resource),
         )  # fmt: skip
+
+
+def owner_of(resource: Resource) -> str:
+    """Without one that is named, its namespace owns it."""
+    return (resource.spec.owner if resource.spec is not None else None) or resource.namespace
 
 
 def standing(resource: Resource) -> Standing:

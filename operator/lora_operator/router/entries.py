@@ -57,6 +57,7 @@ class Entry:
     on_demand: bool = False  # it is loaded when somebody asks for it
     given_up: bool = False  # the operator has a reason not to load it, which waiting alone does not mend
     about: About | None = None  # None: nobody has said what it is for
+    owner: str = ""  # who may ask for it, where callers are known
 
     @property
     def key(self) -> tuple[str, str]:

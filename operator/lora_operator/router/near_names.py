@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
+from lora_operator.router.entries import Entry
 from lora_operator.router.table import RoutingTable
 
 MOST = 5
@@ -16,7 +17,14 @@ LONGEST = 200
 EXACT = 128
 
 
-def near_names(table: RoutingTable, name: str, namespace: str | None = None) -> tuple[str, ...]:
+def owned(entry: Entry, owners: frozenset[str] | None) -> bool:
+    """Whether it is of one of these; None is any."""
+    return owners is None or entry.owner in owners
+
+
+def near_names(
+    table: RoutingTable, name: str, namespace: str | None = None, owners: frozenset[str] | None = None
+) -> tuple[str, ...]:
     """At most five adapters of similar names, the most similar first, in whatever case they are written.
 
     Compared are the neighbours in the alphabet, and names that share a third of this one: where two letters are wrong,
@@ -27,6 +35,8 @@ def near_names(table: RoutingTable, name: str, namespace: str | None = None) -> 
     meant = SequenceMatcher(b=name.lower(), autojunk=False)
     quick: list[tuple[float, str]] = []
     for candidate in sorted(set(_candidates(table, name, namespace))):
+        if owners is not None and not _is_owned(table, candidate, namespace, owners):
+            continue
         meant.set_seq1(candidate.lower())
         if meant.real_quick_ratio() >= SIMILAR and (ratio := meant.quick_ratio()) >= SIMILAR:
             quick.append((-ratio, candidate))
@@ -37,6 +47,10 @@ def near_names(table: RoutingTable, name: str, namespace: str | None = None) -> 
         if (ratio := meant.ratio() if len(name) + len(candidate) <= EXACT else -upper) >= SIMILAR:
             found.append((-ratio, candidate))
     return tuple(candidate for _, candidate in sorted(found)[:MOST])
+
+
+def _is_owned(table: RoutingTable, name: str, namespace: str | None, owners: frozenset[str]) -> bool:
+    return any(owned(one, owners) for one in table.named(name) if namespace in (None, one.namespace))
 
 
 def _candidates(table: RoutingTable, name: str, namespace: str | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-MOST_BLOCKS = 1_000_000  # of all pods together: some 80 MB
+MOST_BLOCKS = 1_000_000  # of all pods together: some 110 MB
 MOST_OF_POD = 16_384  # 4 million characters, which is more than most engines have room for
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_operator.router.entries import Endpoint, Entry
-from lora_operator.router.near_names import near_names
+from lora_operator.router.near_names import near_names, owned
 from lora_operator.router.table import RoutingTable
 
 
@@ -53,20 +53,22 @@ def selected(entry: Entry, base_model: str | None, namespace: str | None) -> boo
     )
 
 
-def find(table: RoutingTable, name: str, namespace: str | None = None) -> Entry:
+def find(table: RoutingTable, name: str, namespace: str | None = None, owners: frozenset[str] | None = None) -> Entry:
     """The one adapter of this name; without a namespace, only if one namespace has it.
+
+    Where `owners` are given, adapters of others are as if they were not there.
 
     Raises:
         UnknownAdapter, AmbiguousAdapter
     """
     if namespace is not None:
         entry = table.get(namespace, name)
-        if entry is not None:
+        if entry is not None and owned(entry, owners):
             return entry
-        raise UnknownAdapter(name, namespace, near_names(table, name, namespace))
-    entries = [*table.named(name)]
+        raise UnknownAdapter(name, namespace, near_names(table, name, namespace, owners))
+    entries = [entry for entry in table.named(name) if owned(entry, owners)]
     if len(entries) == 1:
         return entries[0]
     if entries:
         raise AmbiguousAdapter(name, tuple(sorted(entry.namespace for entry in entries)))
-    raise UnknownAdapter(name, None, near_names(table, name))
+    raise UnknownAdapter(name, None, near_names(table, name, owners=owners))

@@ -34,7 +34,7 @@ class RouterSettings:
     routing_weights: str = option("", WEIGHTS_HELP)
     prefix_blocks: int = option(
         1_000_000, "how many blocks of 256 characters of prompts are remembered, of all pods together, so that "
-        "a prompt goes where its beginning is cached; a million take some 80 MB (0: off)", int,
+        "a prompt goes where its beginning is cached; a million take some 110 MB (0: off)", int,
     )  # fmt: skip
     session_header: str = option(
         "x-session-id", "header of requests through the picker that says which belong together (empty: none; a body's "
@@ -69,6 +69,14 @@ class RouterSettings:
     picker_endpoints: int = option(
         1, "most endpoints in an answer; more than one only for gateways that try them in turn", int, least=1, most=16
     )
+    picker_owner_claim: str = option(
+        "", "claim of the token that names the owner of the adapters that may be asked for; a gateway has verified the "
+        "token and shows it in the metadata of Envoy's jwt_authn, key `token` (default: everybody may ask for all)"
+    )  # fmt: skip
+    picker_keys: str = option(
+        "", "instead, folder of API keys: each file is named like an owner and has the owner's keys, one a line"
+    )
+    picker_shared_owners: tuple[str, ...] = option((), "owner whose adapters all may ask for (repeat)", tuple)
     picker_tls_cert: str = option("", "certificate that the picker shows, a PEM file that may be renewed in place")
     picker_tls_key: str = option("", "its private key, a PEM file")
     picker_self_signed: bool = option(
@@ -105,6 +113,8 @@ def _check_picker(settings: RouterSettings) -> None:
     except ImportError as error:
         text = f"--picker-port: a library is missing ({error}); install the extra: pip install 'lora-operator[envoy]'"
         raise SettingsError(text) from error
+    if settings.picker_owner_claim and settings.picker_keys:
+        raise SettingsError("--picker-owner-claim and --picker-keys: owners are known by one of them; give one")
     if settings.picker_port == settings.port:
         raise SettingsError(f"--picker-port: {settings.port} is the port of the router API; choose another")
     if bool(settings.picker_tls_cert) != bool(settings.picker_tls_key):

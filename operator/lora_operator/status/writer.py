@@ -94,14 +94,15 @@ class StatusWriter:
             return Priority.STATUS, 0.0  # Ready, or nothing to wait for
         before = {(item.pod, name) for item in resource.published.pod_assignments for name in item.adapters}
         after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
-        # of many that are deleted most are gone before anybody would get to read that
-        if before - after and (resource.deleted_at is None or max(len(self._writes), together) <= FEW):
+        many = max(len(self._writes), together if together > FEW else 0)
+        if resource.deleted_at is not None and many > FEW:  # most are gone before anybody would get to read that
+            return Priority.PROGRESS, max(self._quiet, LONGEST_WAIT_SECONDS)
+        if before - after:
             return Priority.STATUS, min(self._quiet, 0.1)
         # while loading goes on for long, its progress is told every second or so
         lately = now - self._written_at.get(resource.key, -PROGRESS_SECONDS)
         wait = self._quiet if lately >= PROGRESS_SECONDS else max(self._quiet, PROGRESS_SECONDS - lately)
         # where much is to be written, most of it is Ready before its progress would be told
-        many = max(len(self._writes), together if together > FEW else 0)
         return Priority.PROGRESS, max(wait, min(many / PROGRESS_PER_SECOND, LONGEST_WAIT_SECONDS))
 
     async def _write(self, key: str) -> None:
