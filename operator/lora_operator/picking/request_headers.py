@@ -53,8 +53,8 @@ def read_headers(message: Any, session_header: str = "") -> Headers:
             once[key].append(_value(one))
         if key == session_header:
             session = _value(one)
-    single = (values[0] if len(values) == 1 else "" for values in once.values())
-    return Headers(method, path, namespace, not message.end_of_stream, has_length, *single, session)
+    content_type, authorization = (values[0] if len(values) == 1 else "" for values in once.values())
+    return Headers(method, path, namespace, not message.end_of_stream, has_length, content_type, authorization, session)
 
 
 def read_subset(context: Any) -> frozenset[str] | None:
