@@ -17,6 +17,7 @@ from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
 BLOCK_BYTES = 1 << 20
 MOST_MEMBERS = 10_000
 MOST_DIRECTORY_BYTES = 8 << 20
+MOST_HEADER_BYTES = 1 << 20  # of a long name, or of attributes, in a tar
 # What is believed before the ratio of unpacked to packed bytes says "bomb": no weights are packed as well as that.
 RATIO_FREE_BYTES = 64 << 20
 MOST_RATIO = 100
@@ -87,7 +88,8 @@ def _tar(packed: IO[bytes], most_bytes: int) -> Iterator[tuple[str, int, IO[byte
     head = packed.read(2)
     packed.seek(0)
     # read forward only, so that nothing is unpacked twice; what is passed over counts too
-    with tarfile.open(fileobj=packed, mode="r|gz" if head == b"\x1f\x8b" else "r|") as archive:
+    mode = "r|gz" if head == b"\x1f\x8b" else "r|"
+    with tarfile.open(fileobj=packed, mode=mode, tarinfo=_Bounded) as archive:  # type: ignore[call-overload]
         members = total = 0
         for item in archive:
             members += 1
@@ -105,18 +107,31 @@ def _tar(packed: IO[bytes], most_bytes: int) -> Iterator[tuple[str, int, IO[byte
                 yield item.name, item.size, stream
 
 
+class _Bounded(tarfile.TarInfo):
+    """The library reads the headers of a member into memory as a whole, whatever size they announce: so look before.
+    A sparse file has a map beside, as long as it likes; no weights are stored like that."""
+
+    _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+             tarfile.SOLARIS_XHDTYPE)  # fmt: skip
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in self._LONG and self.size > MOST_HEADER_BYTES:
+            raise _invalid(f"a name or the attributes of a file in it have {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._proc_gnusparse_10()
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise _invalid("it has sparse files: pack it without --sparse")
+
+
 def _check_directory(packed: IO[bytes]) -> None:
-    """A zip's directory is read into memory as a whole: look at its announced size before that."""
-    packed.seek(0, 2)
-    size = packed.tell()
-    packed.seek(max(0, size - 65557))
-    tail = packed.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + 22:
+    """A zip's directory is read into memory as a whole: look at its announced size before that, as the library finds
+    it; a second look of our own could be shown another one."""
+    end = zipfile._EndRecData(packed)  # type: ignore[attr-defined]
+    if end is None:
         raise zipfile.BadZipFile("no end")
-    count = int.from_bytes(tail[at + 10 : at + 12], "little")
-    directory = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if count > MOST_MEMBERS or directory > MOST_DIRECTORY_BYTES:
+    if end[zipfile._ECD_ENTRIES_TOTAL] > MOST_MEMBERS or end[zipfile._ECD_SIZE] > MOST_DIRECTORY_BYTES:  # type: ignore[attr-defined]
         raise _invalid("it has too many files: pack one adapter")
     packed.seek(0)
 

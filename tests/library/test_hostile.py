@@ -1,0 +1,55 @@
+"""What somebody with a good token may try against the library and its other users."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from e2e.world.adapters import write_adapter
+from tests.library.conftest import Running
+
+
+def a_tar(adapter: Path, **extra: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for each in sorted(adapter.iterdir()):
+            archive.add(each, each.name)
+        odd = tarfile.TarInfo("odd")
+        odd.size = 512
+        odd.pax_headers = extra
+        archive.addfile(odd, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "extra", [{"comment": "x" * (2 << 20)}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}], ids=["long", "sparse"]
+)
+async def test_a_tar_cannot_have_headers_that_fill_the_memory(
+    library: Running, tmp_path: Path, extra: dict[str, str]
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", base_model="tiny")
+    for headers, wanted in ({"comment": "mine"}, 201), (extra, 400):
+        files = {"file": ("a.tar.gz", a_tar(adapter, **headers))}
+        status, body = await library.alice.call("POST", "/api/loras/upload", files=files, data={"name": "a"})
+        assert status == wanted, body
+    assert body["code"] == "INVALID_FILE_FORMAT"
+
+
+async def test_the_directory_of_a_zip_is_measured_where_it_is_read(library: Running, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for each in write_adapter(tmp_path / "adapter", base_model="tiny").iterdir():
+            archive.write(each, each.name)
+    whole = out.getvalue()
+    rest, end = whole[:-22], whole[-22:]
+    size, offset = struct.unpack("<LL", end[12:20])
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1_000_000, 1_000_000, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(rest), 1)
+    files = {"file": ("a.zip", rest + record + locator + end)}
+    status, body = await library.alice.call("POST", "/api/loras/upload", files=files, data={"name": "a"})
+    assert (status, body["code"]) == (400, "INVALID_FILE_FORMAT")
