@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_library.catalogue.storing import known_object, settle
+from lora_library.catalogue.storing import NotStored, known_object, settle
 from lora_library.cluster.publisher import Publisher
 from lora_library.database import Database
 from lora_library.model import Limits, Lora, NewVersion, Principal
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 RESERVED_SECONDS = 600.0
 FORM_BYTES = 64 << 10  # what of a body may be something else than files
+STEP_BYTES = 8 << 20  # of a body whose length is not known, until its room is taken
 OBJECT_NOTE = "meta.json"
 
 
@@ -87,10 +88,23 @@ class Uploads:
                 maximum=self._limits.upload_bytes,
             )  # fmt: skip
         async with self.place(principal, max(0, (length or 0) - FORM_BYTES)) as (reservation, folder):
-            form = await receive(body, content_type, folder, self._limits.upload_bytes, self._pace)
+            counted = self._counted(principal.subject, reservation, body, max(0, (length or 0) - FORM_BYTES))
+            form = await receive(counted, content_type, folder, self._limits.upload_bytes, self._pace)
             wanted = wanted_of(form)
             adapter = await asyncio.to_thread(arrange, form.files, folder, self._limits.upload_bytes)
             return await self.keep(principal, adapter, wanted, reservation)
+
+    async def _counted(
+        self, subject: str, reservation: str, body: AsyncIterator[bytes], reserved: int
+    ) -> AsyncIterator[bytes]:
+        """A body of which more comes than was said (or nothing was) takes its room as it comes. Raises Problem."""
+        came = 0
+        async for chunk in body:
+            came += len(chunk)
+            if came - FORM_BYTES > reserved + STEP_BYTES:
+                reserved = came - FORM_BYTES
+                await self._reserve(subject, reservation, reserved)
+            yield chunk
 
     @contextlib.asynccontextmanager
     async def place(self, principal: Principal, at_least_bytes: int = 0) -> AsyncIterator[tuple[str, Path]]:
@@ -123,14 +137,18 @@ class Uploads:
         async with self._checks:
             checked = await asyncio.to_thread(check, adapter, self._base_models, wanted.base_model)
         check_name(wanted.name, checked.base_model)
-        if not await known_object(self._database, subject, checked.fingerprint):
-            await self._reserve(subject, reservation, checked.size_bytes)
-            await self._put(subject, reservation, checked)
+        stored = not await known_object(self._database, subject, checked.fingerprint)
+        if stored:
+            await self._store_bytes(subject, reservation, checked)
         new = NewVersion(
             wanted.name, checked.base_model, reservation, checked.fingerprint, checked.size_bytes, checked.files,
             checked.described, wanted.tags, wanted.description, wanted.attributes,
         )  # fmt: skip
-        lora = await settle(self._database, principal, new, self._limits, self._clock())
+        try:
+            lora = await settle(self._database, principal, new, self._limits, self._clock(), stored=stored)
+        except NotStored:  # it was purged since
+            await self._store_bytes(subject, reservation, checked)
+            lora = await settle(self._database, principal, new, self._limits, self._clock())
         await self.tell(subject)
         return lora
 
@@ -150,6 +168,10 @@ class Uploads:
             await self._publisher.publish(subject)
         except Exception as error:  # the sweeper tells it again
             log.warning("an owner's adapters could not be published yet: %s: %s", type(error).__name__, error)
+
+    async def _store_bytes(self, subject: str, reservation: str, checked: Checked) -> None:
+        await self._reserve(subject, reservation, checked.size_bytes)
+        await self._put(subject, reservation, checked)
 
     async def _put(self, subject: str, object_id: str, checked: Checked) -> None:
         prefix = object_prefix(subject, object_id)

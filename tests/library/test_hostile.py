@@ -6,12 +6,15 @@ import io
 import struct
 import tarfile
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from e2e.world.adapters import write_adapter
-from tests.library.conftest import Running
+from lora_library import uploads
+from tests.library.conftest import Running, served
 
 
 def a_tar(adapter: Path, **extra: str) -> bytes:
@@ -53,3 +56,44 @@ async def test_the_directory_of_a_zip_is_measured_where_it_is_read(library: Runn
     files = {"file": ("a.zip", rest + record + locator + end)}
     status, body = await library.alice.call("POST", "/api/loras/upload", files=files, data={"name": "a"})
     assert (status, body["code"]) == (400, "INVALID_FILE_FORMAT")
+
+
+async def test_bytes_that_are_purged_while_they_come_again_are_stored_again(
+    library: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", base_model="tiny")
+    _, first = await library.alice.upload(adapter, "first")
+    known = uploads.known_object
+
+    async def then_purged(*given: Any) -> bool:
+        found = await known(*given)
+        await library.alice.call("DELETE", first["url"], params={"purge": True})
+        return found
+
+    monkeypatch.setattr(uploads, "known_object", then_purged)
+    status, second = await library.alice.upload(adapter, "second")
+    assert status == 201
+    status, _ = await library.alice.call("GET", f"{second['url']}/files/adapter_config.json")
+    assert status == 200
+    assert [key for key in library.stored if key.startswith("published/") and key.endswith("/adapter_config.json")]
+
+
+async def test_a_body_of_no_said_length_takes_no_more_room_than_the_quota_has(tmp_path: Path) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.safetensors"\r\n\r\n'
+        for _ in range(48):
+            sent += 1 << 20
+            yield bytes(1 << 20)
+        yield b"\r\n--x--\r\n"
+
+    async with served(tmp_path, quota_bytes=1 << 20) as library:
+        answer = await library.client.post(
+            "/api/loras/upload",
+            content=body(),
+            headers={"Authorization": "Bearer token-of-alice", "Content-Type": "multipart/form-data; boundary=x"},
+        )
+        assert (answer.status_code, answer.json()["code"]) == (413, "QUOTA_EXCEEDED")
+        assert sent <= 12 << 20

@@ -22,17 +22,24 @@ from lora_library.tables import LORAS, OBJECTS, OWNERS, REMOVALS, RESERVATIONS, 
 PART_SIZE = 200  # adapters in one LoraAdapter: spec and status of so many stay far below what an object may have
 
 
+class NotStored(Exception):
+    """Nothing has the bytes any more that an upload relied on."""
+
+
 async def known_object(database: Database, subject: str, fingerprint: str) -> bool:
     """Whether this owner has these very files already."""
     async with database.reading() as connection:
         return await _object(connection, subject, fingerprint) is not None
 
 
-async def settle(database: Database, principal: Principal, new: NewVersion, limits: Limits, now: float) -> Lora:
+async def settle(
+    database: Database, principal: Principal, new: NewVersion, limits: Limits, now: float, *, stored: bool = True
+) -> Lora:
     """The adapter with its new version. Its reservation is gone afterwards.
 
     Raises:
         Problem: QUOTA_EXCEEDED, or NAME_TAKEN by an adapter of another base model.
+        NotStored: not `stored` by this upload, since the owner had the same, which is gone.
     """
     subject = principal.subject
     async with database.writing() as connection:
@@ -53,6 +60,8 @@ async def settle(database: Database, principal: Principal, new: NewVersion, limi
             check_adapters(usage)
         object_id = await _object(connection, subject, new.fingerprint)
         if object_id is None:
+            if not stored:
+                raise NotStored
             check_bytes(usage, new.size_bytes)
             object_id = new.object_id
             await connection.execute(
