@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 
-from lora_operator.api.rules import OWNER
 from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
 
 MAX_NAME_LENGTH = 100  # leaves room for what engine names begin with
-DERIVED = re.compile(r"-x[0-9a-f]{16}\Z")
 _ODD = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _ENDINGS = (".safetensors", ".tar.gz", ".tgz", ".tar", ".zip")
 
@@ -23,17 +21,6 @@ class InvalidName(ValueError):
 
 def digest(text: str, length: int) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
-
-
-def owner_key(subject: str) -> str:
-    """`spec.owner` of a subject: the subject itself where that may be one, else a readable form of it with a digest.
-
-    No subject has another's: those that look as if they were derived are derived from, too.
-    """
-    if OWNER.min_length <= len(subject) <= OWNER.max_length and OWNER.fits(subject) and not DERIVED.search(subject):
-        return subject
-    readable = _ODD.sub("-", subject).strip("-_.")[:40].strip("-_.") or "user"
-    return f"{readable}-x{digest(subject, 16)}"
 
 
 def engine_name(subject: str, name: str) -> str:

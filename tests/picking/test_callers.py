@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.api.owner_names import owner_key
 from lora_operator.cli.main import parser
 from lora_operator.picking.callers import READ_SECONDS, ApiKeys
 from lora_operator.router.settings import from_arguments
@@ -95,6 +96,21 @@ async def test_a_verified_token_names_the_owner_and_headers_do_not() -> None:
         assert (await it.gateway.ask({"model": "diary"}, token=both)).metadata["lora-operator"]["owner"] == "alice,bob"
         for token in (None, {}, {"tenant": ""}, {"tenant": 7}, {"tenant": {"x": "alice"}}, {"sub": "alice"}):
             assert (await it.gateway.ask({"model": "sql"}, token=token, headers=forged)).status == 401
+
+
+async def test_whose_name_no_owner_can_have_is_known_by_a_derived_one_that_nobody_can_claim() -> None:
+    fleet, derived = a_fleet_of_owners(), owner_key("alice@example.com")
+    fleet.adapter("mails", {"vllm-0": {"mail": "mail"}}, namespace="a", owner=derived)
+    fleet.refresh()
+    async with picking(fleet, owner_claim="sub") as it:
+        told = await it.gateway.ask({"model": "mail"}, token={"sub": "alice@example.com"})
+        assert (told.model or "mail", told.metadata["lora-operator"]["owner"]) == ("mail", derived)
+        for claimed in (derived, "alice-example.com", "Alice@example.com"):
+            assert (await it.gateway.ask({"model": "mail"}, token={"sub": claimed})).status == 404
+        told = await it.gateway.ask(
+            {"model": "llama"}, token={"sub": "\u0430\u043b"}, headers={"x-lora-namespace": "a"}
+        )
+        assert told.metadata["lora-operator"]["owner"].startswith("user-x")
 
 
 def test_keys_are_read_again_and_weak_or_shared_ones_left_out(keys: Path, caplog: pytest.LogCaptureFixture) -> None:

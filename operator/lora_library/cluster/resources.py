@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora_library.model import ACTIVE, Lora
-from lora_library.names import digest, owner_key, published_prefix, resource_name, served_name
+from lora_library.names import digest, published_prefix, resource_name, served_name
+from lora_operator.api.owner_names import owner_key
 from lora_operator.api.v1alpha1 import API_VERSION, KIND
 from lora_operator.api.well_known import GROUP, REFRESH_ANNOTATION
 

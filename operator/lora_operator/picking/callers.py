@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_operator.api.owner_names import owner_key
 from lora_operator.picking.answers import Refusal
 from lora_operator.picking.request_headers import Headers
 
@@ -66,7 +67,8 @@ class Callers:
             return _unauthorized("the gateway has verified no token")
         value = token.struct_value.fields.get(self._claim)
         said = [] if value is None else [value.string_value, *(one.string_value for one in value.list_value.values)]
-        named = sorted({one for one in said if one})
+        # as the library writes them: what cannot be an owner's name has a derived one, which nobody can claim
+        named = sorted({owner_key(one) for one in said if one})
         if not named:
             return _unauthorized(f"the token has no claim {self._claim} that names an owner")
         return Caller(self._shared.union(named), ",".join(named))
