@@ -79,6 +79,14 @@ def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_
     assert "ClusterRole" not in of_library(rendered(tmp_path, settings=settings))
 
 
+def test_under_the_guard_of_owners_it_may_name_its_users(tmp_path: Path) -> None:
+    values = {"library": {"enabled": True, "settings": LEAST}, "ownerGuard": {"enabled": True}}
+    (role,) = of_library(template(OPERATOR, tmp_path, values))["Role"]
+    assert role["rules"][1:] == [
+        {"apiGroups": ["production-stack.vllm-project"], "resources": ["owners"], "verbs": ["use"]}
+    ]
+
+
 def test_without_a_store_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HelmError, match=r"library\.settings\.store"):
         rendered(tmp_path, settings={"tokenReview": True})
