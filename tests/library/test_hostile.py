@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from e2e.world.adapters import write_adapter
 from lora_library import uploads
+from lora_library.cluster.adapters import Adapters
+from lora_operator.kube.client import Kube
 from tests.library.conftest import Running, served
 
 
@@ -97,3 +100,19 @@ async def test_a_body_of_no_said_length_takes_no_more_room_than_the_quota_has(tm
         )
         assert (answer.status_code, answer.json()["code"]) == (413, "QUOTA_EXCEEDED")
         assert sent <= 12 << 20
+
+
+class CountedKube:
+    asked = 0
+
+    async def call(self, *_: Any, **__: Any) -> dict[str, Any]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return {"status": {}}
+
+
+async def test_a_long_list_asks_the_api_server_once_for_each_lora_adapter() -> None:
+    kube = CountedKube()
+    adapters = Adapters(cast(Kube, kube), "models")
+    found = await asyncio.gather(*(adapters.get(f"library-{n % 2}") for n in range(500)))
+    assert (kube.asked, len(found)) == (2, 500)

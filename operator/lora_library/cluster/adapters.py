@@ -22,7 +22,7 @@ class Adapters:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube = kube
         self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
-        self._read: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self._read: dict[str, tuple[float, asyncio.Task[Mapping[str, Any]]]] = {}
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def names_of(self, subject: str) -> set[str]:
@@ -47,15 +47,18 @@ class Adapters:
 
     async def get(self, name: str) -> Mapping[str, Any]:
         """Of a moment ago, for people; {} where there is none, or where it cannot be said."""
-        at, body = self._read.get(name, (0.0, {}))
-        if time.monotonic() - at < FRESH_SECONDS:
-            return body
+        asked_at, asked = self._read.get(name, (0.0, None))
+        if asked is None or time.monotonic() - asked_at >= FRESH_SECONDS:
+            while len(self._read) >= MOST_KEPT:
+                self._read.pop(next(iter(self._read)))
+            # one question for all who ask: a list shows hundreds of adapters of one LoraAdapter
+            asked = asyncio.create_task(self._ask(name))
+            self._read[name] = (time.monotonic(), asked)
+        return await asyncio.shield(asked)
+
+    async def _ask(self, name: str) -> Mapping[str, Any]:
         async with self._at_once:
             try:
-                body = await self._kube.call("GET", f"{self._path}/{name}")
+                return await self._kube.call("GET", f"{self._path}/{name}")
             except KubeError:
-                body = {}
-        while len(self._read) >= MOST_KEPT:
-            self._read.pop(next(iter(self._read)))
-        self._read[name] = (time.monotonic(), body)
-        return body
+                return {}
