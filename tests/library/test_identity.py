@@ -29,6 +29,8 @@ class Keys:
         self.private: dict[str, Any] = {}
         self.asked = 0
         self.down = False
+        self.came, self.goes = asyncio.Event(), asyncio.Event()
+        self.goes.set()
 
     def add(self, kid: str, *, elliptic: bool = False) -> None:
         self.private[kid] = (
@@ -42,6 +44,8 @@ class Keys:
 
     async def answer(self, _: web.Request) -> web.Response:
         self.asked += 1
+        self.came.set()
+        await self.goes.wait()
         if self.down:
             return web.Response(status=503)
         found = []
@@ -128,6 +132,36 @@ async def test_a_new_key_is_found_and_one_that_nobody_has_is_not_asked_for_each_
         with pytest.raises(Problem):
             await who.of(f"Bearer {stranger.sign('unknown')}")
     assert provider.asked == asked
+
+
+async def test_a_token_gives_no_group_of_kubernetes(keys: tuple[Keys, str]) -> None:
+    provider, address = keys
+    token = provider.sign(groups=["system:masters", "poets", "g" * 257, {"a": 1}])
+    found = await identity(address, admins="system:masters").of(f"Bearer {token}")
+    assert (found.groups, found.admin) == ({"poets"}, False)
+
+
+async def test_who_has_a_known_key_does_not_wait_for_those_with_none(
+    keys: tuple[Keys, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, address = keys
+    who = identity(address)
+    await who.of(f"Bearer {provider.sign()}")
+    monkeypatch.setattr(oidc, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(oidc, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(oidc, "ANSWER_SECONDS", 60.0)
+    provider.goes.clear()
+    stranger = Keys()
+    stranger.add("unknown")
+    provider.came.clear()
+    waiting = asyncio.create_task(who.of(f"Bearer {stranger.sign('unknown')}"))
+    async with asyncio.timeout(60):
+        await provider.came.wait()
+        assert (await who.of(f"Bearer {provider.sign()}")).subject == "alice"
+    assert not waiting.done()
+    provider.goes.set()
+    with pytest.raises(Problem):
+        await waiting
 
 
 async def test_while_the_provider_is_away_it_says_so_and_known_keys_go_on(keys: tuple[Keys, str]) -> None:

@@ -22,6 +22,8 @@ AGAIN_SECONDS = 15.0  # a key that is not known makes the keys be read again, bu
 ANSWER_SECONDS = 5.0
 MOST_BYTES = 1 << 20
 LEEWAY_SECONDS = 30
+KUBERNETES = "system:"
+MOST_GROUPS, GROUP_LENGTH = 500, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,19 @@ class Oidc:
     def _principal(self, claims: Mapping[str, Any]) -> Principal | None:
         subject, groups = claims.get(self._provider.subject_claim), claims.get(self._provider.groups_claim)
         # names of Kubernetes are Kubernetes' to give
-        if not isinstance(subject, str) or not subject or subject.startswith("system:"):
+        if not isinstance(subject, str) or not subject or subject.startswith(KUBERNETES):
             return None
-        listed = groups if isinstance(groups, list) else [groups] if isinstance(groups, str) else []
-        return Principal(self._provider.subject_prefix + subject, frozenset(str(each)[:256] for each in listed[:500]))
+        listed = groups if isinstance(groups, list) else [groups]
+        known = (each for each in listed[:MOST_GROUPS] if isinstance(each, str) and len(each) <= GROUP_LENGTH)
+        return Principal(
+            self._provider.subject_prefix + subject,
+            frozenset(each for each in known if not each.startswith(KUBERNETES)),
+        )
 
     async def _key(self, kid: object) -> jwt.PyJWK | None:
+        fresh = time.monotonic() - self._read_at <= KEPT_SECONDS
+        if (known := self._keys.get(str(kid))) is not None and (fresh or self._reading.locked()):
+            return known  # whoever comes with an unknown one waits for the provider alone
         async with self._reading:
             now = time.monotonic()
             stale = now - self._read_at > KEPT_SECONDS or str(kid) not in self._keys
