@@ -116,3 +116,17 @@ async def test_a_long_list_asks_the_api_server_once_for_each_lora_adapter() -> N
     adapters = Adapters(cast(Kube, kube), "models")
     found = await asyncio.gather(*(adapters.get(f"library-{n % 2}") for n in range(500)))
     assert (kube.asked, len(found)) == (2, 500)
+
+
+async def test_uploading_and_deleting_without_end_leaves_no_rows_without_end(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", base_model="tiny")
+    async with served(tmp_path, quota_adapters=2) as library:
+        made = []
+        for n in range(5):
+            _, body = await library.alice.upload(adapter, f"a{n}")
+            made.append(body["url"])
+            assert (await library.alice.call("DELETE", body["url"]))[0] == 204
+        _, page = await library.alice.call("GET", "/api/loras", params={"deleted": True})
+        assert {each["url"] for each in page["loras"]} == set(made[-2:])
+        assert len([key for key in library.stored if key.startswith("objects/")]) == 3
+        assert (await library.alice.call("POST", f"{made[-2]}/restore"))[0] == 200

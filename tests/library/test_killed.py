@@ -180,12 +180,12 @@ async def renamed(process: Process, lora: Lora, second: Path) -> None:
 
 
 async def deleted(process: Process, lora: Lora, second: Path) -> None:
-    await changing.remove(process.database, ALICE, lora.id, time.time())
+    await changing.remove(process.database, ALICE, lora.id, LIMITS, time.time())
     await process.uploads.tell("alice")
 
 
 async def purged(process: Process, lora: Lora, second: Path) -> None:
-    await changing.remove(process.database, ALICE, lora.id, time.time(), purge=True)
+    await changing.remove(process.database, ALICE, lora.id, LIMITS, time.time(), purge=True)
     await process.uploads.tell("alice")
     await process.sweeper.sweep()
 

@@ -72,7 +72,9 @@ async def change(database: Database, principal: Principal, lora_id: str, wanted:
         return await _now(connection, lora_id)
 
 
-async def remove(database: Database, principal: Principal, lora_id: str, now: float, *, purge: bool = False) -> None:
+async def remove(
+    database: Database, principal: Principal, lora_id: str, limits: Limits, now: float, *, purge: bool = False
+) -> None:
     """It is gone for everybody, and can be restored for a while; with `purge` it cannot. Raises Problem."""
     async with database.writing() as connection:
         await database.lock_owner(connection, principal.subject, now)
@@ -81,6 +83,7 @@ async def remove(database: Database, principal: Principal, lora_id: str, now: fl
         await connection.execute(
             update(LORAS).where(LORAS.c.id == lora_id).values(deleted_at=0.0 if purge else now, updated_at=now)
         )
+        await _keep_few_deleted(connection, principal.subject, limits, now)
         await changed(connection, row.owner)
         await _note(connection, "purge" if purge else "delete", principal, row, now)
 
@@ -113,6 +116,15 @@ async def forget_due(database: Database, subject: str, before: float, now: float
             await drop_unused_objects(connection, subject, now)
             await forget_bytes(connection, [index_key(subject, each) for each in ids], now)
         return len(ids)
+
+
+async def _keep_few_deleted(connection: AsyncConnection, subject: str, limits: Limits, now: float) -> None:
+    """As many as there may be adapters; whoever uploads and deletes without end would else leave rows without end."""
+    usage = await usage_of(connection, subject, limits, now)
+    deleted = select(LORAS.c.id).where(LORAS.c.owner == subject, LORAS.c.deleted_at > 0)
+    newest = deleted.order_by(LORAS.c.deleted_at.desc(), LORAS.c.id)
+    ids = (await connection.execute(newest.offset(max(usage.maximum_adapters, limits.quota_adapters)))).scalars()
+    await connection.execute(update(LORAS).where(LORAS.c.id.in_(list(ids))).values(deleted_at=0.0))
 
 
 async def note_download(database: Database, principal: Principal, lora: Lora, file: str, now: float) -> None:

@@ -160,7 +160,7 @@ async def change(lora_id: Id, changes: Changes, library: With, principal: Asking
 @ROUTES.delete("/{lora_id}", status_code=204)
 async def delete(lora_id: Id, library: With, principal: Asking, purge: bool = False) -> None:
     """Nobody can call it any more; it can be restored for some days. With `purge`, its files go at once."""
-    await changing.remove(library.database, principal, lora_id, library.clock(), purge=purge)
+    await changing.remove(library.database, principal, lora_id, library.limits, library.clock(), purge=purge)
     await library.uploads.tell(principal.subject)
 
 
