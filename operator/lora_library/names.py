@@ -10,6 +10,8 @@ import re
 
 from lora_operator.artifacts import InvalidAdapterName, valid_adapter_name
 
+# Of the digest of an owner: who may choose a name for themselves must not find one with another's digest.
+OWNER_DIGITS = 16
 MAX_NAME_LENGTH = 100  # leaves room for what engine names begin with
 _ODD = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _ENDINGS = (".safetensors", ".tar.gz", ".tgz", ".tar", ".zip")
@@ -30,26 +32,26 @@ def engine_name(subject: str, name: str) -> str:
 
 def served_name(subject: str) -> str:
     """`spec.servedName` of an owner's LoraAdapters."""
-    return f"u-{digest(subject, 12)}-{{name}}"
+    return f"u-{digest(subject, OWNER_DIGITS)}-{{name}}"
 
 
 def resource_name(subject: str, base_model: str, part: int) -> str:
     """The LoraAdapter with part `part` of what an owner has for a base model."""
-    return f"library-{digest(subject, 12)}-{digest(base_model, 8)}-{part}"
+    return f"library-{digest(subject, OWNER_DIGITS)}-{digest(base_model, 8)}-{part}"
 
 
 def published_prefix(subject: str, base_model: str, part: int) -> str:
     """Where the store has what that LoraAdapter names, one folder for each adapter."""
-    return f"published/{digest(subject, 16)}/{digest(base_model, 8)}/{part}"
+    return f"published/{digest(subject, OWNER_DIGITS)}/{digest(base_model, 8)}/{part}"
 
 
 def object_prefix(subject: str, object_id: str) -> str:
-    return f"objects/{digest(subject, 16)}/{object_id}"
+    return f"objects/{digest(subject, OWNER_DIGITS)}/{object_id}"
 
 
 def index_key(subject: str, lora_id: str) -> str:
     """The note from which the row of an adapter can be made again."""
-    return f"index/{digest(subject, 16)}/{lora_id}/meta.json"
+    return f"index/{digest(subject, OWNER_DIGITS)}/{lora_id}/meta.json"
 
 
 def check_name(name: str, base_model: str | None = None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from e2e.world.adapters import write_adapter
-from lora_library.names import engine_name
+from lora_library.names import engine_name, resource_name
 from tests.library.conftest import Running
 
 
@@ -261,6 +261,8 @@ async def test_without_a_good_token_nothing_is_answered(library: Running) -> Non
 def test_engine_names_of_two_subjects_differ_whatever_they_are_called() -> None:
     names = {engine_name(subject, "style") for subject in ("alice", "alice ", "Alice", "ali", "système", "")}
     assert len(names) == 6
+    # fewer digits could be tried until they are another's
+    assert {len(each.split("-")[1]) for each in (*names, resource_name("alice", "tiny", 0))} == {16}
 
 
 async def test_the_openapi_document_says_that_every_answer_may_be_a_problem(library: Running) -> None:

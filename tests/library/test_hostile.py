@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import struct
 import tarfile
 import zipfile
@@ -130,3 +131,24 @@ async def test_uploading_and_deleting_without_end_leaves_no_rows_without_end(tmp
         assert {each["url"] for each in page["loras"]} == set(made[-2:])
         assert len([key for key in library.stored if key.startswith("objects/")]) == 3
         assert (await library.alice.call("POST", f"{made[-2]}/restore"))[0] == 200
+
+
+async def test_half_a_character_in_the_files_breaks_no_answer(library: Running, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", base_model="tiny")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "tiny\ud800"}))
+    status, made = await library.alice.upload(adapter, "a", base_model="tiny")
+    if status == 201:
+        status, _ = await library.alice.call("GET", made["url"])
+    assert status in (200, 400)
+    weights = adapter / "adapter_model.safetensors"
+    raw = weights.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size]) | {"__metadata__": {"trigger_words": "\ud800", "ss_\udfff": "\ud800"}}
+    written = json.dumps(header).encode()
+    weights.write_bytes(len(written).to_bytes(8, "little") + written + raw[8 + size :])
+    config.write_text(config.read_text().replace("\\ud800", ""))
+    status, made = await library.alice.upload(adapter, "b", base_model="tiny")
+    if status == 201:
+        status, _ = await library.alice.call("GET", made["url"])
+    assert status in (200, 400), made

@@ -23,7 +23,7 @@ from lora_library.cluster.adapters import Adapters
 from lora_library.cluster.resources import Template, groups, resource
 from lora_library.database import Database
 from lora_library.model import Lora, Version
-from lora_library.names import digest, index_key, object_prefix, published_prefix
+from lora_library.names import OWNER_DIGITS, digest, index_key, object_prefix, published_prefix
 from lora_library.stores.base import Store, delete_below
 from lora_library.tables import LORAS, OWNERS
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
@@ -137,7 +137,7 @@ class Publisher:
     def _published(self, subject: str) -> dict[str, str]:
         """Folder -> object that it is a whole copy of, "" for none."""
         found: dict[str, str] = {}
-        for each in self._store.keys(f"published/{digest(subject, 16)}/"):
+        for each in self._store.keys(f"published/{digest(subject, OWNER_DIGITS)}/"):
             folder, _, name = each.key.rpartition("/")
             found.setdefault(folder, "")
             if name.startswith(MARKER):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora_library.model import ACTIVE, Lora
-from lora_library.names import digest, published_prefix, resource_name, served_name
+from lora_library.names import OWNER_DIGITS, digest, published_prefix, resource_name, served_name
 from lora_operator.api.owner_names import owner_key
 from lora_operator.api.v1alpha1 import API_VERSION, KIND
 from lora_operator.api.well_known import GROUP, REFRESH_ANNOTATION
@@ -32,7 +32,7 @@ class Template:
 
 
 def owner_label(subject: str) -> str:
-    return digest(subject, 16)
+    return digest(subject, OWNER_DIGITS)
 
 
 def groups(loras: Iterable[Lora]) -> dict[Group, list[Lora]]:

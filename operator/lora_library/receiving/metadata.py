@@ -16,8 +16,12 @@ _TRAINING = ("ss_", "modelspec.", "training")
 
 
 def described(found: Inspection, weights: Path) -> dict[str, Any]:
-    """JSON, bounded whatever the file holds."""
-    metadata = _metadata(weights)
+    """JSON, bounded whatever the file holds. Halves of characters, which no answer can have, are question marks."""
+    said = _said(found, _metadata(weights))
+    return dict(json.loads(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace")))
+
+
+def _said(found: Inspection, metadata: dict[str, str]) -> dict[str, Any]:
     return {
         "rank": found.rank,
         "lora_bytes": found.bytes,
