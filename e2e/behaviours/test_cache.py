@@ -65,7 +65,7 @@ def test_adapters_take_turns_on_a_small_disk_and_what_is_loaded_stays(world: Wor
     apply(world, "second", offer(world, store, "second", seed=5), replicas=1)
     status = world.wait("second", lambda status: bool(failed(status)))["status"]
     message = status["failedAdapters"][0]["message"]
-    assert message.startswith("CacheFull: ") and "no room for" in message and "in use" in message
+    assert "on the disk of the pod's agent" in message and "is free" in message
     make_way(world, "first", "second")
     assert not files(world, "first") and kept.stat().st_ino == same
     eventually(lambda: "Evicted" in [event["reason"] for event in world.events("first")], what=["an Event"])

@@ -58,7 +58,7 @@ class Cluster:
         """Remove what was installed, the fast way."""
         for release in json.loads(self.helm("list", "-A", "-o", "json")):
             self.helm("uninstall", release["name"], "-n", release["namespace"], "--no-hooks")
-        self.plane.kubectl("delete", "crd", "--all", "--timeout=60s")
+        self.plane.kubectl("delete", "crd", "--all", "--timeout=240s")
 
 
 @pytest.fixture(scope="module")

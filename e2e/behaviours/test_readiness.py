@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from e2e.behaviours.from_stores import apply, offer
-from e2e.behaviours.seen import listed
+from e2e.behaviours.seen import listed, metric
 from e2e.behaviours.traffic import engine_is_ready, is_ready, nobody_stops_being_ready, pod_once
 from e2e.behaviours.worlds import Worlds
 from e2e.demo.uploads import WebUpload
@@ -20,6 +20,11 @@ SILENCE = ("--silence-seconds", "6")
 QUICK = ("--probe-seconds", "0.3", "--probe-timeout", "0.5", "--hold-seconds", "1", "--gate-seconds", "2")
 PORT = "production-stack.vllm-project/port"
 NOWHERE = "9"  # where the operator finds nobody, while the kubelet finds the engine well
+
+
+def engines_are(world: World, state: str) -> None:
+    """Both, as the operator sees them."""
+    eventually(lambda: metric(world, "lora_operator_pods", state=state) == 2, what=["engines are", state])
 
 
 @pytest.mark.parametrize("native_sidecar", [False, True])
@@ -86,9 +91,9 @@ def test_an_operator_that_cannot_reach_engines_closes_no_pod_and_keeps_none_clos
     with nobody_stops_being_ready(world):
         # refused, then reset
         world.kubectl("annotate", "--overwrite", "pod/vllm-0", "pod/gated-0", f"{PORT}={NOWHERE}")
-        world.wait("sql", lambda status: not assigned(status))
+        engines_are(world, "Suspect")
         world.kubectl("annotate", "--overwrite", "pod/vllm-0", "pod/gated-0", f"{PORT}=8000")
-        world.wait("sql", lambda status: "vllm-0" in assigned(status))
+        engines_are(world, "Up")
         for pod in ("vllm-0", "gated-0"):
             world.engine(pod).fault(kind="drop", endpoint="models")
         far = {"port": NOWHERE}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from lora_operator.execution import load
+from lora_operator.vllm.client import EngineClient
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -47,6 +52,33 @@ async def test_an_adapter_whose_loads_kill_engines_does_not_get_to_kill_them_all
         await fleet.until(lambda: "died" in fleet.status("deadly")["failedAdapters"][0]["message"])
         fleet.apply("good", "good")
         await fleet.until(lambda: fleet.ready("good"))
+        assert len(_dead(fleet)) == 2
+
+
+async def test_a_version_waits_for_news_of_an_engine_that_may_be_dying_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, look_up = asyncio.Event(), EngineClient._look_up
+
+    async def late(*asked: Any) -> Any:
+        await told.wait()
+        return await look_up(*asked)
+
+    monkeypatch.setattr(EngineClient, "_look_up", late)
+    monkeypatch.setattr(load, "DEATH_SECONDS", 60.0)
+    async with a_fleet(tmp_path, pods=3, retry_seconds=60.0) as fleet:
+        for engine in fleet.engines.values():
+            engine.faults.add("crash", "load", name="deadly")
+        fleet.write("deadly")
+        fleet.apply("deadly", "deadly")
+        # one is dead, which prober and plan see before the load itself has failed
+        await fleet.until(lambda: len(_dead(fleet)) == 1 and len(list(fleet.ledger.loads())) == 2)
+        for _ in range(3):
+            await fleet.operator.loop.next_cycle()
+        assert sum(engine.journal.calls["load"] for engine in fleet.engines.values()) == 1
+        told.set()
+        await fleet.until(lambda: len(_dead(fleet)) == 2)
+        await fleet.settle()
         assert len(_dead(fleet)) == 2
 
 

@@ -104,7 +104,7 @@ def test_every_target_of_make_on_a_page_exists() -> None:
 def test_every_file_that_the_architecture_names_exists() -> None:
     files = {
         str(path.relative_to(ROOT))
-        for folder in ("operator", "scheduler", "tests", "helm")
+        for folder in ("operator", "scheduler", "tests", "helm", "e2e")
         for path in (ROOT / folder).rglob("*.py")
     }
     named = set(re.findall(r"`((?:\w+/)*\w+\.py)", PAGES["docs/architecture.md"]))

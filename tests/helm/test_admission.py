@@ -77,9 +77,9 @@ def test_the_operators_pods_are_as_restricted_as_can_be(
     plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     more = () if values is None else ("--values", str(OPERATOR / "ci" / values))
     pods = pods_of(template(OPERATOR, tmp_path, None, *more))
-    gateway = ["lora-operator-gateway"] if values == "everything.yaml" else []
+    optional = ["lora-operator-gateway", "lora-operator-library"] if values == "everything.yaml" else []
     assert [pod["metadata"]["name"] for pod in pods] == [
-        *gateway, "lora-operator", "lora-operator-router", "lora-operator-test", "lora-operator-let-go",
+        *optional, "lora-operator", "lora-operator-router", "lora-operator-test", "lora-operator-let-go",
     ]  # fmt: skip
     assert dry_run(plane, pods, namespace).count("(server dry run)") == len(pods)
 

@@ -149,7 +149,7 @@ def test_agents_beside_the_operator_have_a_token_too(tmp_path: Path) -> None:
 
 def test_every_setting_of_the_router_can_be_chosen(tmp_path: Path) -> None:
     chosen = all_settings(RouterSettings, render.ROUTER_GIVEN)
-    chosen |= {"pickerNamespace": "a"}  # one that is watched
+    chosen |= {"pickerNamespace": "a", "routingWeights": "own-resident=3"}  # one that is watched, one that there is
     values = {"router": {"settings": chosen, "port": 9999}, "watchNamespaces": ["a", "b"]}
     arguments = container(only(template(OPERATOR, tmp_path, values), "Deployment", "lora-operator-router"), "router")[
         "args"

@@ -221,7 +221,7 @@ class Walk:
 
     def failures_are_due_again(self) -> None:
         for key, pod in self.world.pods.items():
-            self.world.pods[key] = replace(pod, excluded={})
+            self.world.pods[key] = replace(pod, excluded={}, failed_lately=frozenset())
 
     def files_come_and_go(self) -> None:
         if pod := self._pod():

@@ -58,7 +58,7 @@ async def what_is_wrong_in_a_request_is_a_bad_request(t: Target) -> None:
 
 @cases("400 BadRequestError: a path that is absent, relative, or outside of the allowed prefixes")
 async def paths_outside_of_the_allowed_prefixes_are_refused(t: Target) -> None:
-    for path in ("/nowhere/at/all", "/etc", "./lora", t.fixture("lora") + "/../../../.."):
+    for path in ("/nowhere/at/all", "/etc", "./lora", t.fixture("lora") + "/.." * 30):
         t.expect(await t.load("a", path), *_REFUSED)
 
 

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 # between two questions to an engine that did not answer a load in time
 UNANSWERED_FIRST_SECONDS, UNANSWERED_LAST_SECONDS = 1.0, 30.0
+DEATH_SECONDS = 5.0  # within which a load breaks off whose engine accepts no connections any more
 
 
 class Loading:
@@ -60,8 +61,10 @@ class Loading:
                 await self._served_names.note(pod, adapter.name, adapter.version)
             log.debug("files of %s are there for %s after %.3f s", adapter.name, pod, time.monotonic() - started)
             async with self._on.concurrency.loading(self._on.engines.views.get(pod)):
+                await self._until_deaths_count(effect)
                 if (
-                    not still_runs(self._on.cluster, effect)
+                    self._on.failures.is_deadly(effect.adapter, effect.version, time.monotonic())
+                    or not still_runs(self._on.cluster, effect)
                     or not present(self._on.cluster, self._on.engines, pod)
                     or not self._on.in_force.wants_load(effect)
                 ):
@@ -95,6 +98,18 @@ class Loading:
         finally:
             self._on.engines.touch(pod)
             self._on.ledger.end(effect)
+
+    async def _until_deaths_count(self, effect: Effect) -> None:
+        """Where an engine refuses connections that was asked for the same version, it may have died of that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEATH_SECONDS):
+                while any(self._may_die_of(effect, other) for other in self._on.ledger.loads()):
+                    await asyncio.sleep(0.02)
+
+    def _may_die_of(self, effect: Effect, other: Effect) -> bool:
+        view = self._on.engines.views.get(other.pod)
+        same = (other.adapter, other.version) == (effect.adapter, effect.version)
+        return same and other.stage is Stage.LOADING and view is not None and view.refusals > 0
 
     async def _ask_to_load(self, effect: Effect, path: str, base_model: str) -> None:
         effect.stage = Stage.LOADING

@@ -177,6 +177,11 @@ class Failures:
         deaths[adapter, version] = (EVERYWHERE, failure)
         return failure
 
+    def is_deadly(self, adapter: str | None, version: str | None, now: float) -> bool:
+        """Whether it is kept off all pods, since engines have died while they were loading it."""
+        failure = self.get(adapter or "", version or "", EVERYWHERE, EVERYWHERE)
+        return failure is not None and failure.attempts > 1 and failure.next_at > now
+
     def clear(self, adapter: str, version: str, pod: str) -> None:
         """A load has succeeded on that pod."""
         for place in (pod, EVERYWHERE):
