@@ -103,7 +103,7 @@ class Loading:
         """Where an engine refuses connections that was asked for the same version, it may have died of that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DEATH_SECONDS):
-                while any(self._may_die_of(effect, other) for other in self._on.ledger.loads()):
+                while any(self._may_die_of(effect, other) for other in self._on.ledger.loads()):  # noqa: ASYNC110  # rare, and over in a moment
                     await asyncio.sleep(0.02)
 
     def _may_die_of(self, effect: Effect, other: Effect) -> bool:
