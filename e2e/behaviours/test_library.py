@@ -22,7 +22,7 @@ from e2e.world.forked import ForkedCommand
 from e2e.world.operator_process import free_port
 from e2e.world.rest import PATIENCE_SECONDS
 from e2e.world.world import eventually
-from lora_library.names import owner_key
+from lora_operator.api.owner_names import owner_key
 
 SECRET = "library-store"
 ALICE = "token-of-alice"

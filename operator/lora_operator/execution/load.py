@@ -103,13 +103,16 @@ class Loading:
         """Where an engine refuses connections that was asked for the same version, it may have died of that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DEATH_SECONDS):
-                while any(self._may_die_of(effect, other) for other in self._on.ledger.loads()):  # noqa: ASYNC110  # rare, and over in a moment
+                while self._may_be_deadly(effect):  # noqa: ASYNC110  rare, and over in a moment
                     await asyncio.sleep(0.02)
 
-    def _may_die_of(self, effect: Effect, other: Effect) -> bool:
-        view = self._on.engines.views.get(other.pod)
-        same = (other.adapter, other.version) == (effect.adapter, effect.version)
-        return same and other.stage is Stage.LOADING and view is not None and view.refusals > 0
+    def _may_be_deadly(self, effect: Effect) -> bool:
+        for other in self._on.ledger.loads():
+            view = self._on.engines.views.get(other.pod)
+            if (other.adapter, other.version) == (effect.adapter, effect.version) and other.stage is Stage.LOADING:
+                if view is not None and view.refusals:
+                    return True
+        return False
 
     async def _ask_to_load(self, effect: Effect, path: str, base_model: str) -> None:
         effect.stage = Stage.LOADING
