@@ -107,12 +107,10 @@ class Loading:
                     await asyncio.sleep(0.02)
 
     def _may_be_deadly(self, effect: Effect) -> bool:
-        for other in self._on.ledger.loads():
-            view = self._on.engines.views.get(other.pod)
-            if (other.adapter, other.version) == (effect.adapter, effect.version) and other.stage is Stage.LOADING:
-                if view is not None and view.refusals:
-                    return True
-        return False
+        asked = [other for other in self._on.ledger.loads() if other.stage is Stage.LOADING]
+        same = [other.pod for other in asked if (other.adapter, other.version) == (effect.adapter, effect.version)]
+        views = [self._on.engines.views.get(pod) for pod in same]
+        return any(view is not None and view.refusals > 0 for view in views)
 
     async def _ask_to_load(self, effect: Effect, path: str, base_model: str) -> None:
         effect.stage = Stage.LOADING
