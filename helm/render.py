@@ -54,7 +54,8 @@ ROUTER_GIVEN = frozenset({
     "picker_shared_owners",
 })  # fmt: skip
 LIBRARY_GIVEN = frozenset({
-    "port", "metrics_port", "namespace", "work_folder", "credentials_secret", "database", "kubeconfig", "cluster",
+    "port", "metrics_port", "namespace", "work_folder", "work_bytes", "credentials_secret", "database", "kubeconfig",
+    "cluster",
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
 OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})

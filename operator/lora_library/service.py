@@ -90,6 +90,7 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
         uploads = Uploads(
             database, store, publisher, limits, base_models_of(settings), Path(settings.work_folder),
             at_once=settings.uploads, at_once_each=settings.uploads_each, pace=Pace(settings.stall_seconds),
+            work_bytes=settings.work_bytes * 19 // 20,
         )  # fmt: skip
         stack.push_async_callback(uploads.finish)
         uploads.empty_work()

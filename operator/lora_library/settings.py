@@ -31,6 +31,7 @@ class LibrarySettings:
     store_region: str = option("", "the region of an S3 bucket")
     store_seen_at: str = option("", "the endpoint, or the folder, as the operator has it (default: the same)")
     work_folder: str = option("/tmp/lora-library", "a folder of this process alone for uploads under way")  # noqa: S108
+    work_bytes: int = option(0, "most bytes of that folder, less a twentieth to spare (0: no bound)", size)
     namespace: str = option("", "namespace of the LoraAdapters that are written (default: that of this pod)")
     cluster: bool = option(True, "write LoraAdapters; without, adapters are kept and nobody is told", bool)
     kubeconfig: str = option("", "kubeconfig file (default: the pod's own account, else the usual file)")

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from lora_library.problems import Problem
 from lora_library.quota import release, renew, reserve
 from lora_library.receiving.checking import BaseModels, Checked, arrange, check
 from lora_library.receiving.multipart import Form, Pace, receive
+from lora_library.receiving.room import Room
 from lora_library.stores.base import Store
 from lora_library.words import attributes_of, description_of, tags_of
 
@@ -57,12 +59,13 @@ class Uploads:
     def __init__(
         self, database: Database, store: Store, publisher: Publisher, limits: Limits, base_models: BaseModels,
         work: Path, *, at_once: int = 256, at_once_each: int = 16, pace: Pace | None = None,
-        publish_seconds: float = 10.0, clock: Callable[[], float] = time.time,
+        work_bytes: int = 0, publish_seconds: float = 10.0, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._database, self._store, self._publisher = database, store, publisher
         self._limits, self._base_models, self._work = limits, base_models, work
         self._at_once, self._at_once_each, self._pace = at_once, at_once_each, pace or Pace()
         self._publish_seconds, self._clock = publish_seconds, clock
+        self._room = Room(work_bytes)
         self._under_way: Counter[str] = Counter()
         self._checks = asyncio.Semaphore(2)  # they compute
         self._puts = asyncio.Semaphore(8)
@@ -91,7 +94,8 @@ class Uploads:
             counted = self._counted(principal.subject, reservation, body, max(0, (length or 0) - FORM_BYTES))
             form = await receive(counted, content_type, folder, self._limits.upload_bytes, self._pace)
             wanted = wanted_of(form)
-            adapter = await asyncio.to_thread(arrange, form.files, folder, self._limits.upload_bytes)
+            take = partial(self._room.take, reservation)
+            adapter = await asyncio.to_thread(arrange, form.files, folder, self._limits.upload_bytes, take)
             return await self.keep(principal, adapter, wanted, reservation)
 
     async def _counted(
@@ -101,6 +105,7 @@ class Uploads:
         came = 0
         async for chunk in body:
             came += len(chunk)
+            self._room.take(reservation, len(chunk))
             if came - FORM_BYTES > reserved + STEP_BYTES:
                 reserved = came - FORM_BYTES
                 await self._reserve(subject, reservation, reserved)
@@ -115,6 +120,7 @@ class Uploads:
         self._under_way[subject] += 1
         reservation = secrets.token_hex(16)
         folder = self._work / reservation
+        self._room.begin(reservation)
         kept = False
         try:
             await self._reserve(subject, reservation, at_least_bytes)
@@ -198,6 +204,7 @@ class Uploads:
 
     async def _leave(self, reservation: str | None, folder: Path) -> None:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._room.give_back(folder.name)  # which is its reservation's
         if reservation is not None:
             try:
                 await release(self._database, reservation)

@@ -102,7 +102,9 @@ def test_the_gateway_may_reach_engines_from_its_own_namespace() -> None:
         {},
         {
             "accessLog": True, "address": "::", "namespace": "team-a", "rateLimit": {"requests": 5},
-            "owners": {"jwt": {"issuer": "https://i.example.com", "jwksUri": "https://i.example.com:8443/keys"}},
+            "owners": {
+                "jwt": {"issuer": "https://i.example.com", "audiences": ["a"], "jwksUri": "https://i.example.com:8443/k"}
+            },
         },
     ],
     ids=["default", "everything"],
@@ -126,12 +128,13 @@ def test_owners_are_known_to_the_picker_as_the_gateway_verifies_them(tmp_path: P
     assert (got.picker_keys, got.picker_shared_owners) == ("/etc/gateway-keys", ("platform",))
     pod = only(keys, "Deployment", "lora-operator-router")["spec"]["template"]["spec"]
     assert pod["volumes"] == [{"name": "gateway-keys", "secret": {"secretName": "keys"}}]
-    jwt = {"issuer": "https://i.example.com", "jwks": '{"keys": []}', "claim": "tenant"}
+    jwt = {"issuer": "https://i.example.com", "audiences": ["a"], "jwks": '{"keys": []}', "claim": "tenant"}
     assert settings_of(rendered(tmp_path, owners={"jwt": jwt})).picker_owner_claim == "tenant"
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"owners": {"jwt": jwt, "keysSecret": "keys"}}, "set keysSecret or jwt"),
         ({"owners": {"jwt": {"issuer": "x"}}}, "neither jwksUri nor jwks"),
         ({"owners": {"jwt": jwt | {"issuer": ""}}}, "issuer is not set"),
+        ({"owners": {"jwt": jwt | {"audiences": []}}}, "whom tokens must be for"),
         ({"rateLimit": {"requests": 5}}, "how owners are known"),
     )
     for values, says in refused:

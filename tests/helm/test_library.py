@@ -49,6 +49,9 @@ def test_with_sqlite_there_is_one_and_its_database_outlives_a_release(tmp_path: 
     found = of_library(rendered(tmp_path))
     (claim,), (workload,) = found["PersistentVolumeClaim"], found["Deployment"]
     assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert "--work-bytes=20Gi" in container(workload, "library")["args"], (
+        "beyond the size of the disk the pod is evicted"
+    )
     assert (workload["spec"]["replicas"], workload["spec"]["strategy"]) == (1, {"type": "Recreate"})
     with pytest.raises(HelmError, match="SQLite is for one replica"):
         rendered(tmp_path, replicas=2)

@@ -152,3 +152,22 @@ async def test_half_a_character_in_the_files_breaks_no_answer(library: Running, 
     if status == 201:
         status, _ = await library.alice.call("GET", made["url"])
     assert status in (200, 400), made
+
+
+async def test_uploads_do_not_fill_the_disk_neither_as_they_come_nor_unpacked(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", base_model="tiny")
+    weights = (adapter / "adapter_model.safetensors").stat().st_size
+    packed = {"file": ("a.tar.gz", a_tar(adapter))}
+    size = len(packed["file"][1])
+    for most, sent, wanted in (
+        (weights // 2, "files", 429), (size + weights // 2, "archive", 429), (size + 4 * weights, "archive", 201),
+        (size + 4 * weights, "files", 201),
+    ):  # fmt: skip
+        (tmp_path / f"{most}-{sent}").mkdir()
+        async with served(tmp_path / f"{most}-{sent}", work_bytes=most * 20 // 19 + 1) as library:
+            for _ in range(6):  # what ended takes nothing
+                if sent == "files":
+                    status, _ = await library.alice.upload(adapter, "a")
+                else:
+                    status, _ = await library.alice.call("POST", "/api/loras/upload", files=packed)
+                assert status == wanted, (most, sent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -35,7 +35,9 @@ def kind_of(file: ReceivedFile) -> str | None:
     return None
 
 
-def unpack(file: ReceivedFile, kind: str, folder: Path, most_bytes: int) -> list[ReceivedFile]:
+def unpack(
+    file: ReceivedFile, kind: str, folder: Path, most_bytes: int, take: Callable[[int], None]
+) -> list[ReceivedFile]:
     """The files of an adapter in it, wherever in the archive they are. Blocking. Raises Problem."""
     taken: dict[str, ReceivedFile] = {}
     others: list[ReceivedFile] = []
@@ -51,20 +53,21 @@ def unpack(file: ReceivedFile, kind: str, folder: Path, most_bytes: int) -> list
             if size > left:
                 raise too_large(most_bytes) if size > most_bytes else _invalid("it unpacks to far more than it is")
             path = folder / f"unpacked-{len(taken)}"
-            written = _write(stream, path, min(left, size))
+            written = _write(stream, path, min(left, size), take)
             left -= written
             taken[last] = ReceivedFile(last, path, written)
     file.path.unlink()
     return [*taken.values(), *(each for each in others if each.name)]
 
 
-def _write(stream: IO[bytes], path: Path, most_bytes: int) -> int:
+def _write(stream: IO[bytes], path: Path, most_bytes: int, take: Callable[[int], None]) -> int:
     written = 0
     with path.open("xb") as out:
         while block := stream.read(BLOCK_BYTES):
             written += len(block)
             if written > most_bytes:
                 raise _invalid("it unpacks to more than it says")
+            take(len(block))
             out.write(block)
     return written
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,13 @@ class Checked:
     described: Mapping[str, Any]
 
 
-def arrange(files: Sequence[ReceivedFile], work: Path, most_bytes: int) -> Path:
-    """A folder with the adapter's two files under their own names. Blocking. Raises Problem (INVALID_FILE_FORMAT)."""
+def arrange(files: Sequence[ReceivedFile], work: Path, most_bytes: int, take: Callable[[int], None]) -> Path:
+    """A folder with the adapter's two files under their own names. `take`: room for what is unpacked. Blocking. Raises
+    Problem (INVALID_FILE_FORMAT), and what `take` raises."""
     if not files:
         raise Problem("INVALID_REQUEST", "no file came: send it as the part file")
     if len(files) == 1 and (kind := kind_of(files[0])):
-        files = unpack(files[0], kind, work, most_bytes)
+        files = unpack(files[0], kind, work, most_bytes, take)
     names = [_last(each.name) for each in files]
     for name, each in zip(names, files, strict=True):
         if name.lower().endswith(PICKLES) and WEIGHTS_FILE not in names:

@@ -153,22 +153,13 @@ def _zip_members(what: str, packed: BinaryIO, kind: str, wanted: frozenset[str],
 
 
 def _check_directory(what: str, packed: BinaryIO, limits: Limits) -> None:
-    """A zip's directory is read into memory as a whole: look at its announced size before that."""
-    size = packed.seek(0, os.SEEK_END)
-    packed.seek(max(0, size - (1 << 16) - 22 - 20))
-    tail = packed.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < 22:
+    """A zip's directory is read into memory as a whole: look at its announced size before that, where the library
+    finds it; a second look of our own could be shown another one."""
+    end = zipfile._EndRecData(packed)  # type: ignore[attr-defined]
+    if end is None:
         raise zipfile.BadZipFile
-    count, length = struct.unpack("<HL", tail[at + 10 : at + 16])
-    locator = tail[at - 20 : at] if at >= 20 else b""
-    if locator[:4] == b"PK\x06\x07":
-        packed.seek(struct.unpack("<Q", locator[8:16])[0])
-        record = packed.read(56)
-        if record[:4] != b"PK\x06\x06" or len(record) < 56:
-            raise zipfile.BadZipFile
-        count, length = struct.unpack("<QQ", record[32:48])
-    _bound(what, count, limits)
+    _bound(what, end[zipfile._ECD_ENTRIES_TOTAL], limits)  # type: ignore[attr-defined]
+    length = end[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
     if length > DIRECTORY_BYTES_MAX:
         raise _too_large(what, f"a directory of {length} bytes")
     packed.seek(0)

@@ -39,6 +39,9 @@ annotations:
 {{- if and .jwt.issuer (not $tokens) }}
 {{- fail "gateway.owners.jwt: issuer is set, and neither jwksUri nor jwks says by which keys its tokens are verified" }}
 {{- end }}
+{{- if and $tokens (not .jwt.audiences) }}
+{{- fail "gateway.owners.jwt.audiences: say whom tokens must be for; else those that people give to any other service would do" }}
+{{- end }}
 {{- if and $tokens .keysSecret }}
 {{- fail "gateway.owners: owners are known by API keys or by tokens; set keysSecret or jwt" }}
 {{- end }}
