@@ -13,6 +13,7 @@ MOST_TAGS = 32
 TAG_LENGTH = 64
 DESCRIPTION_LENGTH = 10_000
 ATTRIBUTES_BYTES = 64 << 10
+ATTRIBUTES_DEPTH = 32  # what writes answers has a limit too
 MOST_SHARES = 200
 PARTY_LENGTH = 512
 
@@ -58,8 +59,10 @@ def checked_attributes(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Problem("INVALID_REQUEST", 'metadata is a JSON object, such as {"run": "42"}')
     try:
+        if _deeper(found, ATTRIBUTES_DEPTH):
+            raise ValueError
         written = json.dumps(found, allow_nan=False)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Problem(
             "INVALID_REQUEST", "metadata has numbers that JSON does not know, or is nested too deeply"
         ) from None
@@ -85,6 +88,12 @@ def _plain(text: str, what: str, *, lines: bool = False) -> str:
     if any((ord(each) < 32 and each not in allowed) or 0xD800 <= ord(each) < 0xE000 for each in text):
         raise Problem("INVALID_REQUEST", f"{what} has characters that are no text")
     return text
+
+
+def _deeper(found: Any, levels: int) -> bool:
+    """Whether it is nested deeper than that."""
+    inside = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return levels < 0 or any(_deeper(each, levels - 1) for each in inside)
 
 
 def _has_surrogate(found: Any) -> bool:

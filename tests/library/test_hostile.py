@@ -171,3 +171,15 @@ async def test_uploads_do_not_fill_the_disk_neither_as_they_come_nor_unpacked(tm
                 else:
                     status, _ = await library.alice.call("POST", "/api/loras/upload", files=packed)
                 assert status == wanted, (most, sent)
+
+
+async def test_metadata_that_is_nested_deeper_than_an_answer_can_be_is_refused(
+    library: Running, tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", base_model="tiny")
+    for depth, wanted in ((32, 201), (300, 400), (950, 400)):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        status, made = await library.alice.upload(adapter, f"a{depth}", metadata=nested)
+        assert status == wanted, made
+        if status == 201:
+            assert (await library.alice.call("GET", made["url"]))[0] == 200
