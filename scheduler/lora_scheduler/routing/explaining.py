@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from random import Random
 
 from lora_scheduler.routing.index import Index
 from lora_scheduler.routing.model import Endpoint, RoutingRequest
@@ -26,6 +25,11 @@ class Candidate:
     score: Score
 
 
+class _NoDraws:
+    def random(self) -> float:
+        return 0.0
+
+
 def explain(
     index: Index, ask: RoutingRequest, *, now: float, weights: Weights = DEFAULT_WEIGHTS, most: int = MOST_CANDIDATES
 ) -> tuple[Candidate, ...]:
@@ -36,7 +40,7 @@ def explain(
     pool = index.pool(index.base_model(ask))
     if pool is None:
         return ()
-    question = Question(index, ask, Rules(weights=weights), pool, now, Random(0))
+    question = Question(index, ask, Rules(weights=weights), pool, now, _NoDraws())
     several = [question.allowed(index.holding(adapter)) for adapter in ask.adapters]
     slots = {slot.pod: slot for slots in (question.holders, *several) for slot in islice(slots, MOST_SCORED)}
     mean = max(question.mean(), 1.0)
