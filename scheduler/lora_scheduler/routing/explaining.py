@@ -25,11 +25,6 @@ class Candidate:
     score: Score
 
 
-class _NoDraws:
-    def random(self) -> float:
-        return 0.0
-
-
 def explain(
     index: Index, ask: RoutingRequest, *, now: float, weights: Weights = DEFAULT_WEIGHTS, most: int = MOST_CANDIDATES
 ) -> tuple[Candidate, ...]:
@@ -40,7 +35,7 @@ def explain(
     pool = index.pool(index.base_model(ask))
     if pool is None:
         return ()
-    question = Question(index, ask, Rules(weights=weights), pool, now, _NoDraws())
+    question = Question(index, ask, Rules(weights=weights), pool, now, None)
     several = [question.allowed(index.holding(adapter)) for adapter in ask.adapters]
     slots = {slot.pod: slot for slots in (question.holders, *several) for slot in islice(slots, MOST_SCORED)}
     mean = max(question.mean(), 1.0)

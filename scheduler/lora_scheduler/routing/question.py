@@ -26,12 +26,19 @@ class Question:
     """`holders`: pods that may be the answer and hold all that is asked for; none without it may be, while there are
     any, unless the request may load."""
 
-    __slots__ = ("ask", "chance", "holders", "index", "now", "pool", "rules")
+    __slots__ = ("_chance", "ask", "holders", "index", "now", "pool", "rules")
 
-    def __init__(self, index: Index, ask: RoutingRequest, rules: Rules, pool: Pool, now: float, chance: Chance) -> None:
+    def __init__(
+        self, index: Index, ask: RoutingRequest, rules: Rules, pool: Pool, now: float, chance: Chance | None
+    ) -> None:
         pool.refresh(now)
-        self.index, self.ask, self.rules, self.pool, self.now, self.chance = index, ask, rules, pool, now, chance
+        self.index, self.ask, self.rules, self.pool, self.now, self._chance = index, ask, rules, pool, now, chance
         self.holders = self._holders()
+
+    @property
+    def chance(self) -> Chance:
+        assert self._chance is not None  # it is for explaining, which draws nothing
+        return self._chance
 
     def draw(self, slots: Sequence[Slot], count: int) -> Sequence[Slot]:
         return draw(slots, count, self.chance)
