@@ -145,7 +145,7 @@ def _refuse_other_methods(config: Mapping[str, Any]) -> None:
     if _switch(config, "lora_bias"):
         _refuse(RefusedReason.BIAS_UNSUPPORTED, "has lora_bias: no engine applies it, train with lora_bias=False")
     saved = config.get("modules_to_save")
-    if saved and not (isinstance(saved, list) and all(name in _HEADS for name in saved)):
+    if saved and not (isinstance(saved, list) and all(isinstance(name, str) and name in _HEADS for name in saved)):
         _refuse(
             RefusedReason.MODULES_TO_SAVE_UNSUPPORTED,
             f"has modules_to_save={_show(saved)}: of whole modules only the head of a classifier is served (score or "
