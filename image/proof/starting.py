@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import yaml
 
@@ -145,7 +146,7 @@ def launched(start: Start, image: Built, directory: Path, plane: ControlPlane) -
     """The shipped container, on ports and with files of its own."""
     container = shipped_container(start.manifest, start.container)
     ports = free_ports(len(start.ports))
-    fields = {"metadata.namespace": NAMESPACE, "metadata.name": f"{start.name}-0"}
+    fields = {"metadata.namespace": NAMESPACE, "metadata.name": f"{start.name}-0", "metadata.uid": str(uuid4())}
     environment = {
         entry["name"]: entry.get("value") or fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
         for entry in container.get("env", [])
