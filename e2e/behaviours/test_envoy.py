@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +13,16 @@ import pytest
 
 from e2e.behaviours.client import digest_of
 from e2e.behaviours.folders import many
-from e2e.behaviours.test_routing import a_router, answers
+from e2e.behaviours.pickers import a_picker, envoy_or_skip, status_of
 from e2e.behaviours.worlds import Worlds
-from e2e.envoy import Envoy, EnvoyUnavailable, find_envoy
+from e2e.envoy import Envoy
 from e2e.world import EngineProbe, World
-from e2e.world.operator_process import free_port
-from e2e.world.world import BASE_MODEL, SYSTEM_NAMESPACE, assigned, condition, eventually
+from e2e.world.world import BASE_MODEL, assigned, condition, eventually
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _envoy_is_there() -> None:
-    try:
-        find_envoy()
-    except EnvoyUnavailable as error:
-        pytest.skip(f"there is no Envoy: {error}")
-
-
-@contextmanager
-def a_picker(world: World, kubeconfig: Path, *more: str, port: int = 0) -> Iterator[tuple[int, Any]]:
-    """A router with an endpoint picker: the picker's port (any if 0), and the process."""
-    port = port or free_port()
-    flags = (
-        "--picker-port",
-        str(port),
-        "--picker-self-signed",
-        "--picker-drain-seconds",
-        "0",
-        "--requests-namespace",
-        SYSTEM_NAMESPACE,
-    )
-    with a_router(world, kubeconfig, free_port(), *flags, *more) as (url, process):
-        eventually(lambda: answers(url), what=["the router answers"])
-        yield port, process
-
-
-def status_of(url: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
-    """Status, headers, and the body read as JSON where it is."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"} | headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            status, found, text = answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            status, found, text = error.code, error.headers, error.read()
-    return status, found, json.loads(text) if text.startswith(b"{") else text
+    envoy_or_skip()
 
 
 def lines_of(url: str, body: Any) -> tuple[str, list[str]]:

@@ -12,19 +12,16 @@ import pytest
 
 from e2e.behaviours.client import digest_of
 from e2e.behaviours.folders import many
-from e2e.behaviours.test_envoy import a_picker, status_of
+from e2e.behaviours.pickers import a_picker, envoy_or_skip, status_of
 from e2e.behaviours.worlds import Worlds
-from e2e.envoy import ChartGateway, EnvoyUnavailable, find_envoy
+from e2e.envoy import ChartGateway
 from e2e.world import World
 from e2e.world.world import BASE_MODEL, condition, eventually
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _envoy_is_there() -> None:
-    try:
-        find_envoy()
-    except EnvoyUnavailable as error:
-        pytest.skip(f"there is no Envoy: {error}")
+    envoy_or_skip()
 
 
 @contextmanager
