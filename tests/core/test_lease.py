@@ -59,6 +59,19 @@ async def test_the_first_leads_and_the_second_stands_by_and_says_so_once(caplog:
         assert (spec["holderIdentity"], spec["leaseTransitions"], spec["leaseDurationSeconds"]) == ("a", 1, 15)
 
 
+async def test_one_that_was_told_to_wait_for_less_waits_for_as_long_as_the_holder_may_act() -> None:
+    async with an_api_server() as api:
+        clock = Clock()
+        holder = Elector(api.kube, "ns", "lora-operator", "a", times=LeaseTimes(1.9, 1.3, 0.005), clock=clock)
+        hasty = Elector(api.kube, "ns", "lora-operator", "b", times=LeaseTimes(0.5, 0.3, 0.005), clock=clock)
+        await holder.acquire()
+        assert not await soon(hasty)
+        clock.now += 1.2
+        assert holder.held() and not await soon(hasty)
+        clock.now += 0.8
+        assert not holder.held() and await soon(hasty)
+
+
 async def test_one_that_ends_in_order_lets_the_next_begin_at_once() -> None:
     async with two() as (_, _, first, second):
         await first.acquire()

@@ -218,7 +218,21 @@ async def test_another_resource_of_the_name_is_left_alone_until_it_was_seen() ->
         assert desk.status == {}
         desk.cluster.adapters.put(another)
         await desk.idle()
+        assert desk.status == {}, "what is so of its predecessor is not so of it"
+        desk.offer(READY)
+        await desk.idle()
         assert desk.status["phase"] == "Ready"
+
+
+async def test_what_waits_to_be_said_of_one_is_never_said_of_the_next_of_its_name() -> None:
+    async with a_desk(quiet_seconds=0.05) as desk:
+        desk.offer(LOADING)
+        another = copy.deepcopy(desk.api.objects[PATH])
+        another["metadata"] |= {"uid": "another", "resourceVersion": "7"}
+        desk.api.put(PATH, another)
+        desk.cluster.adapters.put(another)
+        await desk.idle()
+        assert desk.written == 0 and desk.status == {}
 
 
 async def test_a_status_that_changes_while_it_waits_or_is_refused_is_written_once_with_the_newest() -> None:
