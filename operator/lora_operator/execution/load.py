@@ -101,15 +101,16 @@ class Loading:
 
     async def _until_deaths_count(self, effect: Effect) -> None:
         """Where an engine refuses connections that was asked for the same version, it may have died of that."""
+        if not self._may_be_deadly(effect):
+            return  # nearly always
         with suppress(TimeoutError):
             async with asyncio.timeout(DEATH_SECONDS):
                 while self._may_be_deadly(effect):  # noqa: ASYNC110  rare, and over in a moment
                     await asyncio.sleep(0.02)
 
     def _may_be_deadly(self, effect: Effect) -> bool:
-        asked = [other for other in self._on.ledger.loads() if other.stage is Stage.LOADING]
-        same = [other.pod for other in asked if (other.adapter, other.version) == (effect.adapter, effect.version)]
-        views = [self._on.engines.views.get(pod) for pod in same]
+        same = self._on.ledger.loads_of(effect.adapter, effect.version)
+        views = [self._on.engines.views.get(other.pod) for other in same if other.stage is Stage.LOADING]
         return any(view is not None and view.refusals > 0 for view in views)
 
     async def _ask_to_load(self, effect: Effect, path: str, base_model: str) -> None:
