@@ -74,7 +74,7 @@ class Desk:
         )
 
     async def until(self, done: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():  # noqa: ASYNC110 - what it waits for has no event
                 await asyncio.sleep(0.005)
 
