@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
@@ -18,7 +19,7 @@ from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read
 from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
 from lora_operator.sources.http_folder import WebFolders
-from lora_operator.sources.http_link_expiry import link_expiry
+from lora_operator.sources.http_links import link_to
 from lora_operator.sources.remote import asked_for, changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_threads import Threads
@@ -119,13 +120,8 @@ class HttpSource:
             return FetchManifest(found.name, found.fingerprint, (inline, linked))
 
     async def _link(self, client: HttpClient, url: str, file: RemoteFile) -> Link:
-        """Where the server leads whoever shows the token to another host, the bytes are had there without it."""
-        own, pinned, tag = client.authorization(url), pinned_headers(file), etag_of(file)
-        if own:
-            answer = await client.ask("GET", url, {"Range": "bytes=0-0"}, limit_bytes=1, whole=False)
-            if answer.status in (200, 206) and not client.authorization(answer.url):
-                return Link(answer.url, pinned, link_expiry(answer.url, self._clock()), tag)
-        return Link(url, own | pinned, tag=tag, shows_secret=bool(own))
+        link = await link_to(client, url, self._clock())
+        return replace(link, headers={**link.headers, **pinned_headers(file)}, tag=etag_of(file))
 
     def _client(self, request: SourceRequest) -> HttpClient:
         url = request.repository

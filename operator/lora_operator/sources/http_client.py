@@ -108,11 +108,13 @@ class HttpClient:
         limit_bytes: int,
         follow: bool = True,
         whole: bool = True,
+        anonymous: bool = False,
     ) -> Answer:
-        """One request and its answer. A body longer than `limit_bytes` is an error if it is wanted `whole`; otherwise
-        its beginning is returned and the rest left unread."""
+        """One request and its answer, without the Secret if `anonymous`. A body longer than `limit_bytes` is an error
+        if it is wanted `whole`; otherwise its beginning is returned and the rest left unread."""
+        opened = self.open(method, url, headers, follow, anonymous)
         try:
-            async with asyncio.timeout(self.patience.total_seconds), self.open(method, url, headers, follow) as answer:
+            async with asyncio.timeout(self.patience.total_seconds), opened as answer:
                 body = bytearray()
                 while len(body) < limit_bytes + whole and (part := await answer.content.read(_CHUNK_BYTES)):
                     body += part
@@ -137,7 +139,12 @@ class HttpClient:
 
     @asynccontextmanager
     async def open(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, follow: bool = True
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+        anonymous: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to one request, after redirects if they are to be followed, with its body still to be read."""
         assert self._session is not None, "use `async with`"
@@ -147,10 +154,11 @@ class HttpClient:
             while True:
                 parsed = _parsed(target)
                 self._rules.check(target)
+                own = {} if anonymous else self.authorization(target)
                 async with self._session.request(
                     method,
                     parsed,
-                    headers={"Accept-Encoding": "identity", **(headers or {}), **self.authorization(target)},
+                    headers={"Accept-Encoding": "identity", **(headers or {}), **own},
                     allow_redirects=False,
                     ssl=context_for(self._rules.ca_file),
                     proxy=proxy_for(target),
