@@ -14,8 +14,8 @@ from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.manifest import Archive, FetchFile, FetchManifest, Link
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
-from lora_operator.sources.credential_hosts import token_of
-from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read_archive, without_suffix
+from lora_operator.sources.credential_hosts import authorization_of
+from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, folder_of, read_archive, without_suffix
 from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
 from lora_operator.sources.http_folder import WebFolders
@@ -28,7 +28,7 @@ from lora_operator.sources.remote_troubles import Marked, merged, unchanged
 
 
 class HttpSource:
-    """Reads http and https URLs, with the Secret's `token` as a bearer token for the URL's own origin.
+    """Reads http and https URLs, with the Secret's `token`, or `username` and `password`, for the URL's own origin.
 
     `limits` are those that a fetch would have: what is larger is refused before. An archive has to be read within
     `archive_seconds`. `clock` gives Unix time.
@@ -57,8 +57,8 @@ class HttpSource:
             kind = archive_kind(url)
             if kind is not None:
                 return await self._resolve_archive(client, kind, request, previous)
-            web = WebFolders(client, self._limits.file_bytes)
-            folders, troubles = await web.find(url, _name_of(url), request)
+            web, folder = WebFolders(client, self._limits.file_bytes), folder_of(url)
+            folders, troubles = await web.find(folder, _name_of(folder), request)
             found = await resolve_folders(folders, web, request, previous, now=self._clock())
             return merged(found, troubles, request, previous, None)
 
@@ -89,7 +89,7 @@ class HttpSource:
     async def _archive(self, client: HttpClient, url: str) -> RemoteFile:
         archive = await look_at(client, url, _name_of(url), self._limits.archive_bytes)
         if archive is None:
-            raise refusal(url, 404, {}, has_token=client.has_token)
+            raise refusal(url, 404, {}, has_secret=client.has_secret)
         return archive
 
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchManifest:
@@ -106,7 +106,8 @@ class HttpSource:
                 source = Archive(link, kind, found.location, archive.size_bytes)
                 return FetchManifest(found.name, found.fingerprint, tuple(files), source)
             url = url_below(found.location, WEIGHTS_FILE)
-            if await look_at(client, url, WEIGHTS_FILE, self._limits.file_bytes) != weights:
+            now = await look_at(client, url, WEIGHTS_FILE, self._limits.file_bytes)
+            if now != weights and (now is None or weights.etag or now.by_time != weights):
                 raise changed(found.name)
             web = WebFolders(client, self._limits.file_bytes)
             try:
@@ -141,8 +142,7 @@ class HttpSource:
                 "credentials belong in credentialsSecretRef",
                 retryable=False,
             )
-        token = token_of(request, url)
-        return HttpClient(url, token, rules=self._rules, patience=self._patience)
+        return HttpClient(url, authorization_of(request, url), rules=self._rules, patience=self._patience)
 
 
 def _name_of(url: str) -> str:

@@ -57,15 +57,15 @@ class Answer:
 class HttpClient:
     """The connections of one round at one store. Use as an async context manager.
 
-    `home` is the URL that the user gave; `token`, if any, goes as a bearer token to its origin only. All methods raise
-    SourceError, for what happens on the way: what a status means is the caller's business (see `refusal`).
+    `home` is the URL that the user gave; `secret`, if any, is the header Authorization for its origin only. All methods
+    raise SourceError, for what happens on the way: what a status means is the caller's business (see `refusal`).
     """
 
     def __init__(
-        self, home: str, token: str | None = None, *, rules: HostRules | None = None, patience: Patience | None = None
+        self, home: str, secret: str | None = None, *, rules: HostRules | None = None, patience: Patience | None = None
     ) -> None:
         self._home = home
-        self._token = token
+        self._secret = secret
         self._rules = rules or HostRules()
         self.patience = patience or Patience()
         self._session: aiohttp.ClientSession | None = None
@@ -90,14 +90,14 @@ class HttpClient:
             await self._session.close()
 
     @property
-    def has_token(self) -> bool:
-        return self._token is not None
+    def has_secret(self) -> bool:
+        return self._secret is not None
 
     def authorization(self, url: str) -> dict[str, str]:
         """The header that may be sent to `url`: none, if it is elsewhere than the user said."""
-        if self._token is None or origin(url) != origin(self._home):
+        if self._secret is None or origin(url) != origin(self._home):
             return {}
-        return {"Authorization": f"Bearer {self._token}"}
+        return {"Authorization": self._secret}
 
     async def ask(
         self,
@@ -194,21 +194,23 @@ def shown(url: str) -> str:
     return repr(f"{parts.scheme}://{host}{parts.path}"[:300])
 
 
-def refusal(url: str, status: int, headers: Mapping[str, str], *, has_token: bool) -> SourceError:
+def refusal(url: str, status: int, headers: Mapping[str, str], *, has_secret: bool) -> SourceError:
     """What an answer with an error status means, for a store of which nothing else is known."""
     what = shown(url)
     if status == 401:
+        by_password = headers.get("www-authenticate", "").lower().startswith("basic")
+        keys = "keys 'username' and 'password'" if by_password else "key 'token'"
         advice = (
-            "the token is refused: put a valid one into the Secret's key 'token'"
-            if has_token
-            else "a token is needed: name a Secret with the key 'token' in credentialsSecretRef"
+            f"the Secret is refused: put valid credentials into its {keys}"
+            if has_secret
+            else f"credentials are needed: name a Secret with the {keys} in credentialsSecretRef"
         )
         return SourceError("AuthenticationFailed", f"{what}: {advice} (status 401)", retryable=False)
     if status == 403:
         return SourceError(
             "AccessDenied",
             f"{what}: access is denied (status 403): "
-            + ("let the token's owner read it" if has_token else "make it public, or name a Secret with a token"),
+            + ("let the Secret's owner read it" if has_secret else "make it public, or name a Secret"),
             retryable=False,
         )
     if status in (404, 410):

@@ -21,7 +21,7 @@ from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.manifest import FetchFile, FetchManifest
 from lora_operator.sources.base import Resolution, SourceError, SourceRequest
-from lora_operator.sources.credential_hosts import token_of
+from lora_operator.sources.credential_hosts import bearer_of
 from lora_operator.sources.http_client import Answer, HttpClient, Patience, origin, refusal
 from lora_operator.sources.http_links import link_to
 from lora_operator.sources.http_ranges import read_range
@@ -109,8 +109,8 @@ class HuggingFaceSource:
     @asynccontextmanager
     async def _hub(self, request: SourceRequest) -> AsyncIterator[_Hub]:
         endpoint = (request.endpoint or self._endpoint).rstrip("/")
-        token = token_of(request, endpoint, (self._endpoint,))
-        async with HttpClient(endpoint, token, rules=self._rules, patience=self._patience) as client:
+        secret = bearer_of(request, endpoint, (self._endpoint,))
+        async with HttpClient(endpoint, secret, rules=self._rules, patience=self._patience) as client:
             # the first import takes half a second
             sdk_module = await asyncio.to_thread(import_module, "lora_operator.sources.huggingface_sdk")
             sdk: HubSdk = sdk_module.HubSdk(client, endpoint, self._threads)
@@ -224,8 +224,8 @@ class _Hub:
 
     def _refusal(self, repository: str, answer: Answer) -> SourceError:
         if origin(answer.url) != origin(self._endpoint):
-            return refusal(answer.url, max(answer.status, 500), answer.headers, has_token=False)
-        return hub_refusal(repository, self._request.revision, answer, has_token=self._client.has_token)
+            return refusal(answer.url, max(answer.status, 500), answer.headers, has_secret=False)
+        return hub_refusal(repository, self._request.revision, answer, has_token=self._client.has_secret)
 
     def _no_hub(self) -> SourceError:
         return SourceError(

@@ -13,6 +13,7 @@ from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import forbidden_address, is_dns, wait_seconds
 from lora_operator.sources.remote_threads import timed_out
+from lora_operator.sources.s3_place import AddressedByHost
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _AGAIN = "it is asked again later"
@@ -59,6 +60,12 @@ _CODES: Mapping[str, tuple[str, str, bool]] = {
         "the object is in an archive class: restore it, or copy it to a class that can be read at once",
         False,
     ),
+    "SSE-C": (
+        "ObjectEncrypted",
+        "it is encrypted with a key that only its owner has (SSE-C): copy it without, or encrypted by the store itself "
+        "(SSE-S3, SSE-KMS)",
+        False,
+    ),
     "NoSuchVersion": ("RevisionNotFound", "there is no such version: correct revision, or leave it out", False),
 }
 _SAME = {
@@ -79,6 +86,12 @@ ELSEWHERE = frozenset(
     {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException",
      "301", "307"}
 )  # fmt: skip
+# what stores say that know buckets by the host's name alone: Aliyun, Tencent, Huawei, Volcengine
+BY_HOST_ONLY = frozenset(
+    {"SecondLevelDomainForbidden", "PathStyleDomainForbidden", "VirtualHostDomainRequired", "InvalidPathAccess"}
+)
+# the only word for it is in the sentence
+_OWN_KEY = "Server Side Encryption"
 
 
 def explained(error: Exception, shown: str) -> SourceError | AdapterRefused:
@@ -105,6 +118,14 @@ def _answered(error: Any, shown: str) -> SourceError | AdapterRefused:
         return AdapterRefused(
             RefusedReason.FILE_CHANGED, f"{shown} went or changed since it was listed: it is looked at again"
         )
+    if code in BY_HOST_ONLY:
+        return AddressedByHost(
+            "UnexpectedAnswer",
+            f"{shown}: the store wants the bucket in its host's name ({code}): give the endpoint without the bucket",
+            retryable=True,
+        )
+    if code == "InvalidRequest" and _OWN_KEY in str(said.get("Message", "")):
+        code = "SSE-C"
     if code in _CODES:
         reason, text, retryable = _CODES[code]
         return SourceError(reason, f"{shown}: {text}", retryable=retryable)
