@@ -10,18 +10,16 @@ import pytest
 
 from e2e.stores.azure import AzureServer, AzuriteUnavailable
 from e2e.stores.s3 import S3Server
-from e2e.stores.s3.versity import VersityServer
+from e2e.stores.s3.chosen import start_s3_server
 from lora_operator.sources import s3_store
 from lora_operator.sources.azure import AzureSource
 from lora_operator.sources.s3 import S3Source
 from tests.sources.bucket import Bucket
-from tests.sources.s3_servers import VERSITY
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    kind = VersityServer if VERSITY else S3Server
-    with kind(tmp_path_factory.mktemp("s3")) as server:
+    with start_s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 

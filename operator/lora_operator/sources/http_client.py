@@ -24,14 +24,9 @@ from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.pace import retry_after_seconds
 from lora_operator.fetch.problems import Hiccup, of_client
-from lora_operator.fetch.proxies import proxy_for
-from lora_operator.fetch.resolver import CheckedResolver
-from lora_operator.process.authorities import context_for
+from lora_operator.fetch.session import CheckedSession, known_problem, origin
 from lora_operator.sources.base import SourceError
 
-MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _CHUNK_BYTES = 64 << 10
 
 
@@ -68,18 +63,15 @@ class HttpClient:
         self._secret = secret
         self._rules = rules or HostRules()
         self.patience = patience or Patience()
-        self._session: aiohttp.ClientSession | None = None
+        self._session: CheckedSession | None = None
 
     async def __aenter__(self) -> Self:
-        patience = self.patience
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=CheckedResolver(self._rules), limit=16),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=patience.connect_seconds, sock_read=patience.idle_seconds
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),  # what one answer sets must not go along with another tenant's
-            auto_decompress=False,
-            trust_env=False,
+        self._session = CheckedSession(
+            self._rules,
+            connect_seconds=self.patience.connect_seconds,
+            head_seconds=self.patience.total_seconds,
+            idle_seconds=self.patience.idle_seconds,
+            connections=16,
         )
         return self
 
@@ -148,30 +140,21 @@ class HttpClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to one request, after redirects if they are to be followed, with its body still to be read."""
         assert self._session is not None, "use `async with`"
-        seen = {url}
-        target = url
+        what = self._shown(url)
+
+        def sent(target: URL) -> dict[str, str]:
+            return {**(headers or {}), **({} if anonymous else self.authorization(str(target)))}
+
         try:
-            while True:
-                parsed = _parsed(target)
-                self._rules.check(target)
-                own = {} if anonymous else self.authorization(target)
-                async with self._session.request(
-                    method,
-                    parsed,
-                    headers={"Accept-Encoding": "identity", **(headers or {}), **own},
-                    allow_redirects=False,
-                    ssl=context_for(self._rules.ca_file),
-                    proxy=proxy_for(target),
-                ) as answer:
-                    location = answer.headers.get("Location")
-                    if not follow or answer.status not in _REDIRECTS or location is None:
-                        yield answer
-                        return
-                    target = _next_hop(self._shown(url), target, location, seen)
-        except (FetchError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            problem = _of_client(self._shown(url), url, target, error)
+            async with await self._session.send(method, what, url, sent, follow=follow) as answer:
+                yield answer
+            return
+        except (FetchError, Hiccup) as error:
+            known = known_problem(error)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            known = known_problem(of_client(what, error))
         # outside of the handler: what was caught may carry a signed URL, and would be the context of this
-        raise problem
+        raise SourceError(known.reason, known.message, retryable=known.retryable)
 
     def _shown(self, url: str) -> str:
         """Elsewhere than the user said, a path may be part of a signature."""
@@ -179,12 +162,6 @@ class HttpClient:
             return shown(url) if origin(url) == origin(self._home) else shown(urljoin(url, "/"))
         except ValueError:
             return "the URL"
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def shown(url: str) -> str:
@@ -248,49 +225,6 @@ def modified_at(headers: Mapping[str, str]) -> float | None:
 
 def _plain(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers.items()}
-
-
-def _parsed(url: str) -> URL:
-    try:
-        urlsplit(url).port  # noqa: B018 - a port that is none is noticed only here
-        return URL(url, encoded=True)  # a signed URL must stay as it was signed
-    except ValueError:
-        raise aiohttp.InvalidURL("") from None
-
-
-def _next_hop(what: str, target: str, location: str, seen: set[str]) -> str:
-    try:
-        following = urljoin(target, location)
-        lowered = urlsplit(target).scheme == "https" and urlsplit(following).scheme == "http"
-    except ValueError:
-        raise aiohttp.InvalidURL("") from None
-    if lowered:
-        raise SourceError(
-            "ForbiddenRedirect",
-            f"{what}: the server leads from https to plain http: have it stay with https",
-            retryable=False,
-        )
-    if following in seen:
-        raise SourceError(
-            "RedirectLoop", f"{what}: the server leads round in circles: correct the URL", retryable=False
-        )
-    if len(seen) > MAX_REDIRECTS:
-        raise SourceError(
-            "RedirectLoop",
-            f"{what}: the server leads on more than {MAX_REDIRECTS} times: give the final URL",
-            retryable=False,
-        )
-    seen.add(following)
-    return following
-
-
-def _of_client(what: str, url: str, target: str, error: Exception) -> SourceError:
-    if not isinstance(error, aiohttp.InvalidURL) and origin(target) != origin(url):
-        what += f", which leads to {urlsplit(target).hostname!r},"
-    said = of_client(what, error)
-    known = said.error if isinstance(said, Hiccup) else said
-    message = known.message if what in known.message else f"{what}: {known.message}"
-    return SourceError(known.reason, message, retryable=known.retryable)
 
 
 def _check_encoding(answer: aiohttp.ClientResponse, what: str) -> None:

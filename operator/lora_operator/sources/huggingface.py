@@ -20,9 +20,10 @@ from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.manifest import FetchFile, FetchManifest
+from lora_operator.fetch.session import origin
 from lora_operator.sources.base import Resolution, SourceError, SourceRequest
 from lora_operator.sources.credential_hosts import bearer_of
-from lora_operator.sources.http_client import Answer, HttpClient, Patience, origin, refusal
+from lora_operator.sources.http_client import Answer, HttpClient, Patience, refusal
 from lora_operator.sources.http_links import link_to
 from lora_operator.sources.http_ranges import read_range
 from lora_operator.sources.huggingface_errors import HubRefused, hub_refusal
