@@ -208,7 +208,7 @@ lint-workflows:  ## actionlint on .github/workflows (needs Go)
 	.github/scripts/lint-workflows
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; CLUSTER=real (root)
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; S3_SERVER=versitygw; CLUSTER=real (root)
 	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: demo-down

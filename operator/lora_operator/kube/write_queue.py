@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from lora_operator.kube.client import TOO_MANY, KubeError
+from lora_operator.process.backoff import doubled
 
 log = logging.getLogger(__name__)
 
@@ -311,8 +312,7 @@ class Writes:
 
 def pause_after(failures: int, error: KubeError, jitter: float = 1.0) -> float:
     """Seconds to wait after a failure, where there were so many in a row before it."""
-    pause = FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 20)
-    return jitter * min(pause, AWAY_SECONDS if may_heal(error) else REFUSED_SECONDS)
+    return jitter * doubled(FIRST_PAUSE_SECONDS, failures, AWAY_SECONDS if may_heal(error) else REFUSED_SECONDS)
 
 
 def may_heal(error: KubeError) -> bool:

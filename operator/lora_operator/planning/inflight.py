@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lora_operator.process.backoff import doubled
+
 
 class Stage(StrEnum):
     """How far an effect has come."""
@@ -165,8 +167,8 @@ class Failures:
         here = self._known.setdefault(pod, {})
         before = here.get((adapter, version))
         attempts = before[1].attempts + 1 if before and before[0] == instance else 1
-        base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
-        delay = max(min(base, self._max) * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
+        base = doubled(self._first * (10 if slow else 1), attempts - 1, self._max)
+        delay = max(base * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
         passes_at = now + max(delay, self._max * (10 if slow else 1)) if passes else None
         failure = Failure(reason, message, attempts, now + delay, passes_at)
         here[adapter, version] = (instance, failure)
@@ -181,7 +183,7 @@ class Failures:
         deaths = self._known.setdefault(EVERYWHERE, {})
         before = deaths.get((adapter, version))
         attempts = before[1].attempts + 1 if before else 1
-        delay = min(self._first * 10 * 2 ** min(attempts - 2, 20), self._max) if attempts > 1 else 0.0
+        delay = doubled(self._first * 10, attempts - 2, self._max) if attempts > 1 else 0.0
         failure = Failure("EngineDied", message, attempts, now + delay * random.uniform(0.8, 1.2))
         deaths[adapter, version] = (EVERYWHERE, failure)
         return failure
