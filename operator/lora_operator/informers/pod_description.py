@@ -76,6 +76,7 @@ class PodDescription:
     named_by: Naming  # who says these names
     model: str | None  # what vLLM was given as the model, behind the names: a hub's name, or a path
     port: int
+    further_ports: tuple[int, ...]  # of servers of further data-parallel ranks, each of which has to hold an adapter
     scheme: Scheme
     memory_bytes: int | None
     max_loras: int
@@ -121,13 +122,14 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     max_loras, max_cpu_loras = limits.slots()
     names, named_by = limits.base_models()
     follower = named_by is not Naming.ANNOTATION and is_follower(command, labels)
+    ports = limits.ports()
     root, agent_port, enabled = limits.adapter_root(), limits.agent_port(containers), limits.lora_enabled()
     tag = _tag(text(container.get("image")) or "")
     if enabled is not None:
         lora_disabled = None if enabled else f"annotation {GROUP}/lora-enabled is false"
     else:
         lora_disabled = (
-            cannot_load(command, container_name)
+            cannot_load(command, container_name, ports)
             or refuses_paths(command, container, root)
             or files_are_lacking(command, pod, container, root, has_agent=agent_port is not None)
         )
@@ -162,7 +164,8 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         base_models=() if follower else names,
         named_by=named_by,
         model=command.model,
-        port=limits.port(),
+        port=ports[0],
+        further_ports=ports[1:],
         scheme=limits.scheme(),
         memory_bytes=limits.memory_bytes(),
         max_loras=max_loras,

@@ -30,6 +30,8 @@ from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
 # stands for the fingerprint of what somebody else loaded: no version of ours is like it
 STRANGER = "foreign"
+# stands for that of a version of ours that not every rank of a pod has: it has to go, and to be loaded again
+PARTIAL = "partial"
 
 SizeOf = Callable[[str, str], tuple[int, int] | None]
 NO_DISK = AgentDisk()
@@ -257,6 +259,8 @@ def _residents(
     residents: list[Resident] = []
     if view.keeps or view.state is EngineState.DOWN:
         for model in view.models:
+            if model.partial and (coming := under_way.get(model.name)) is not None and coming.is_load:
+                continue  # some ranks have loaded it already: it counts below
             effect = under_way.pop(model.name, None)
             unloading = effect is not None and effect.is_unload
             state = ResidentState.UNLOADING if unloading else ResidentState.LOADED
@@ -287,12 +291,12 @@ def _resident(
     fair_share = (pod.memory_bytes or 0) // max(pod.max_cpu_loras, 1)
     if ours is None:
         return Resident(model.name, fair_share, pod.max_lora_rank, None, None, state, owned=False)
-    wanted = desired.by_name(pod.namespace, ours.name)
+    wanted, version = desired.by_name(pod.namespace, ours.name), PARTIAL if ours.partial else ours.fingerprint
     if wanted is None:
         owned = (pod.namespace, ours.name) not in desired.protected
         known = observed.sizes(ours.name, ours.fingerprint) or (fair_share, pod.max_lora_rank)
-        return Resident(model.name, known[0], known[1], None, ours.fingerprint, state, owned)
+        return Resident(model.name, known[0], known[1], None, version, state, owned)
     size, rank = wanted.adapter.bytes, wanted.adapter.rank
     if ours.fingerprint != wanted.adapter.version:
         size, rank = observed.sizes(ours.name, ours.fingerprint) or (size, rank)
-    return Resident(model.name, size, rank, wanted.adapter.key, ours.fingerprint, state, owned=True)
+    return Resident(model.name, size, rank, wanted.adapter.key, version, state, owned=True)
