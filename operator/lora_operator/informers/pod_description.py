@@ -87,6 +87,7 @@ class PodDescription:
     api_key_ref: ApiKeyRef | None
     prefix_caching: bool
     target_modules: frozenset[str] | None  # to which alone the engine applies adapters; None for all
+    honoured_features: frozenset[str]  # of adapters, which its engine serves whatever its release is known for
     caches_by_name: bool  # more of it than the prefix cache is keyed by an adapter's name alone
     may_sleep: bool  # its engine can be told to sleep, and then says so
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
@@ -176,6 +177,7 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         api_key_ref=_api_key(command, container),
         prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
         target_modules=limits.target_modules(),
+        honoured_features=limits.honoured_features(),
         caches_by_name=bool(command.switch("enable-tower-connector-lora")),
         may_sleep=may_sleep(command),
         opted_in=labels.get(POD_LABEL) == "enabled",

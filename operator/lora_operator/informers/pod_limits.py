@@ -182,17 +182,15 @@ class Limits:
     def target_modules(self) -> frozenset[str] | None:
         """The modules to which the engine applies adapters; None for all, or where it is not known."""
 
-        def parse(text: str) -> frozenset[str]:
-            names = frozenset(filter(None, (name.strip() for name in text.split(","))))
-            if not names or len(text) > 4096 or not text.isprintable():
-                raise ValueError
-            return names
-
-        annotated = self._annotation("lora-target-modules", parse, "names of modules with commas between them, or *")
+        annotated = self._annotation("lora-target-modules", _names, "names of modules with commas between them, or *")
         if annotated is not None:
             return None if "*" in annotated else annotated
         words = self._command.options.get("lora-target-modules", ())
         return frozenset(words) if words and not any(map(is_hidden, words)) else None
+
+    def honoured_features(self) -> frozenset[str]:
+        """Features of adapters that the engine serves, whatever its release is known for."""
+        return self._annotation("lora-features", _names, "names of features with commas between them") or frozenset()
 
     def scheme(self) -> Scheme:
         """How the engine is spoken to: the annotation, vLLM's own certificate, or how the kubelet speaks to it."""
@@ -246,6 +244,13 @@ def _ports(text: str) -> tuple[int, ...]:
     if not begin <= end < begin + RANKS_MAX or text.endswith("-"):
         raise ValueError
     return tuple(range(begin, end + 1))
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(filter(None, (name.strip() for name in text.split(","))))
+    if not names or len(text) > 4096 or not text.isprintable():
+        raise ValueError
+    return names
 
 
 def _short(value: str) -> str:

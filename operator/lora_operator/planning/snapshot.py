@@ -89,6 +89,16 @@ class Common:
                     known[adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in wrong))
         return known
 
+    def unsupported_by(self, release: str, honoured: frozenset[str]) -> Mapping[str, tuple[Reason, str]]:
+        """The same for an engine of which a person says that it honours these features."""
+        found = self.unsupported(release)
+        if not honoured:
+            return found
+        wrong = {
+            adapter.key for adapter in self._featured if unsupported_features(release, adapter.features - honoured)
+        }
+        return {key: reason for key, reason in found.items() if key in wrong}
+
     def left_out(self, modules: frozenset[str] | None) -> Mapping[str, tuple[Reason, str]]:
         """The adapters of which an engine that adapts only these modules would leave something out, by key."""
         if modules is None:
@@ -130,7 +140,7 @@ def pod_of(
     failed_lately: set[str] = set()
     if view.state is EngineState.UP:
         excluded.update(common.left_out(pod.target_modules))
-        excluded.update(common.unsupported(view.release))
+        excluded.update(common.unsupported_by(view.release, pod.honoured_features))
         for name in pod.base_models:
             if (clash := desired.by_name(pod.namespace, name)) is not None:
                 excluded[clash.adapter.key] = (Reason.NAME_TAKEN, f"{name!r} is the name of its base model")
