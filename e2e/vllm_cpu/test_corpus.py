@@ -45,14 +45,20 @@ class Bench:
         if self.server is None or self.server.exit_code() is not None:
             self.close()
             more = [*ARGUMENTS[Kind.USUAL], "--model", str(self.folder / "model")]
-            self.server = Server(RELEASE, more, environment_of(Kind.USUAL, Frontend.PYTHON))
-            self.server.start()
-            self.server.wait_healthy()
+            server = Server(RELEASE, more, environment_of(Kind.USUAL, Frontend.PYTHON))
+            server.start()
+            try:
+                server.wait_healthy()
+            except BaseException:
+                server.stop()
+                raise
+            self.server = server
         return self.server
 
     def close(self) -> None:
         if self.server is not None:
             self.server.stop()
+        self.server = None
 
 
 @pytest.fixture(scope="module")
