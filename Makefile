@@ -148,6 +148,10 @@ test-cluster-vllm: setup get-programs  ## Real vLLM in pods of real nodes, adapt
 test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*
 
+.PHONY: test-vllm-corpus
+test-vllm-corpus: setup  ## What inspection says of strangers' adapters, proved on real vLLM, RELEASE=0.32.0
+	$(BIN)/python -m e2e.vllm_cpu corpus --release $(RELEASE)
+
 .PHONY: test-vllm
 test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository); FRONTEND=rust
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE) $(if $(FRONTEND),--frontend $(FRONTEND))

@@ -115,7 +115,7 @@ class Unloading:
             view.state is EngineState.UP
             and pod != effect.pod
             and pod.partition("/")[0] == namespace
-            and any(public_name(model.name) == name for model in view.models)
+            and any(public_name(model.name) == name and not model.partial for model in view.models)
             for pod, view in self._on.engines.views.items()
         )
 
