@@ -46,7 +46,7 @@ def build_own_images() -> OwnImages:
     Raises:
         ImageError: they cannot be built; the message says what is missing or went wrong.
     """
-    version = digest((*IMAGE_SOURCES, *PACKAGES, *SIMULATOR_SOURCES), EXTRAS)
+    version = digest((*IMAGE_SOURCES, *PACKAGES, *SIMULATOR_SOURCES), extras=EXTRAS)
     images = OwnImages(DIRECTORY / f"own-{version}.tar", _names(SIMULATOR_IMAGE, version)[1])
     if not images.archive.is_file():
         base = _image()
@@ -58,7 +58,7 @@ def build_own_images() -> OwnImages:
 
 def _image() -> Path:
     """The operator's image alone, with the packages that there were when it was built."""
-    archive = DIRECTORY / f"image-{digest(IMAGE_SOURCES, EXTRAS)}.tar"
+    archive = DIRECTORY / f"image-{digest(IMAGE_SOURCES, extras=EXTRAS)}.tar"
     if not archive.is_file():
         if absent := missing(BUILDERS):
             raise ImageError(absent)
@@ -74,7 +74,7 @@ def _names(image: str, version: str) -> list[str]:
     return [image, f"{image.partition(':')[0]}:{version}"]
 
 
-def digest(sources: Sequence[str], extras: str = "", root: Path = ROOT) -> str:
+def digest(sources: Sequence[str], root: Path = ROOT, *, extras: str = "") -> str:
     """Of the names and contents of what goes into an image, and of its build argument."""
     total = hashlib.sha256(extras.encode())
     for path in _files(sources, root):

@@ -73,7 +73,8 @@ class Installation:
         repository, _, tag = self.image.partition(":")
         values: Json = {"image": {"repository": repository, "tag": tag}, "agentToken": {"namespaces": [TEAM]}}
         if "\ngateway:" in (self.charts / "lora-operator" / "values.yaml").read_text():
-            return values | {"gateway": {"enabled": True}}
+            # users here have a connection for each request: what ends needs only to leave the Service first
+            return values | {"gateway": {"enabled": True, "preStopSeconds": 10}}
         return values | {"adapterVolume": {"enabled": False}}  # as charts from before 0.1.0 have to be told
 
     def there(self) -> list[str]:
@@ -131,6 +132,7 @@ class Installation:
         self.kube.run("wait", "--for=delete", "pod", "-l", selector, "--timeout=180s", namespace=SYSTEM)
 
     def _offer_adapters(self) -> None:
+        self.kube.run("delete", f"pod/{STORE}", "--ignore-not-found", "--grace-period=0", "--force", namespace=TEAM)
         self.kube.apply(*store_objects(self.directory / "adapters", {"lora-operator.dev/asking": "true"}))
         self.kube.run("wait", "--for=condition=Ready", f"pod/{STORE}", "--timeout=120s", namespace=TEAM)
 

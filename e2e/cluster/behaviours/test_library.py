@@ -14,6 +14,7 @@ from e2e.cluster.behaviours.installation import GATEWAY, OPERATOR_RELEASE, SYSTE
 from e2e.cluster.behaviours.page import run
 from e2e.cluster.sample import BASE_MODEL, TEAM
 from e2e.world.adapters import write_adapter
+from e2e.world.rest import GROUP
 from e2e.world.world import eventually
 
 SECRET = "library-store"
@@ -69,6 +70,12 @@ def address(installed: Installation, service: str) -> str:
     return f"http://{found['clusterIP']}:{found['ports'][0]['port']}"
 
 
+def written(installed: Installation) -> list[str]:
+    """The LoraAdapters of the library."""
+    listed = installed.kube.rest.get(f"{GROUP}/namespaces/{TEAM}/loraadapters")["items"]
+    return [name for one in listed if (name := str(one["metadata"]["name"])).startswith("library-")]
+
+
 def test_user_uploads_an_adapter_is_answered_by_it_and_deletes_it(library: Installation, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "mine", base_model=BASE_MODEL, seed=41)
     given = {
@@ -86,6 +93,4 @@ def test_user_uploads_an_adapter_is_answered_by_it_and_deletes_it(library: Insta
     eventually(lambda: f"weights={digest_of(adapter)}" in asked()[1], 120, what=("the gateway answers", made["model"]))
     run(library.kube, DELETE, variables=given)
     eventually(lambda: asked()[0] == "404", 120, what=("nobody is answered by it any more",))
-    collection = f"/apis/production-stack.vllm-project/v1alpha1/namespaces/{TEAM}/loraadapters"
-    names = [one["metadata"]["name"] for one in library.kube.rest.get(collection)["items"]]
-    assert not [name for name in names if name.startswith("library-")], names
+    eventually(lambda: not written(library), 120, what=("its LoraAdapter is gone",))

@@ -97,7 +97,7 @@ def test_certificate_is_renewed_by_an_upgrade_and_no_pod_comes_without_an_agent_
         hooked.upgrade_operator("--wait", "--timeout", "300s", **WEBHOOK)
         assert shown_certificates(hooked) == before, "an upgrade before half of its life is over keeps it"
         hooked.kube.rest.patch(secret, {"metadata": {"annotations": {RENEW_AT: str(int(time.time()) - 1)}}})
-        hooked.upgrade_operator("--wait", "--timeout", "300s", **WEBHOOK)
+        hooked.upgrade_operator("--wait", "--timeout", "300s", "--force-conflicts", **WEBHOOK)  # with this very test
         eventually(
             lambda: len(shown := shown_certificates(hooked)) == 1 and shown.isdisjoint(before),
             KUBELET_SECONDS,
