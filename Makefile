@@ -266,6 +266,7 @@ controlplane-down: setup  ## Stop them
 cluster: setup  ## A real cluster of two nodes on this machine, with our images in it, for use by hand (root, no Docker); NODES=2
 	@$(BIN)/python -m e2e.cluster up $(if $(NODES),--nodes $(NODES))
 	@$(BIN)/python -m e2e.cluster load
+	@$(BIN)/python -m e2e.cluster sample
 
 .PHONY: cluster-down
 cluster-down: setup  ## End it, and remove whatever a cluster has left on this machine
