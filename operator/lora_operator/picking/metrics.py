@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 PREFIX = "lora_operator_picker_"
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0, 10.0, 60.0)
 RESULTS = (
-    "adapter", "base", "any", "models", "unknown", "ambiguous", "not_loaded", "loading", "too_many", "bad", "too_large",
-    "unauthorized", "forbidden", "unfinished", "misconfigured", "defect",
+    "adapter", "base", "fallback", "any", "models", "unknown", "ambiguous", "not_loaded", "loading", "too_many", "bad",
+    "too_large", "unauthorized", "forbidden", "unfinished", "misconfigured", "defect",
 )  # fmt: skip
 
 

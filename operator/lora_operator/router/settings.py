@@ -69,6 +69,13 @@ class RouterSettings:
     picker_endpoints: int = option(
         1, "most endpoints in an answer; more than one only for gateways that try them in turn", int, least=1, most=16
     )
+    picker_auto_model: str = option(
+        "auto", "model that stands for a choice: the request is answered by the adapter that it is for by its text, as "
+        "spec.selection of LoraAdapters says, unless something really has this name (empty: none)",
+    )  # fmt: skip
+    picker_auto_default: str = option(
+        "", "model that answers such a request where no adapter fits (default: their base model, if all have one)"
+    )
     picker_owner_claim: str = option(
         "", "claim of the token that names the owner of the adapters that may be asked for; a gateway has verified the "
         "token and shows it in the metadata of Envoy's jwt_authn, key `token` (default: everybody may ask for all)"

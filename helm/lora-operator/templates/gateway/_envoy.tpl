@@ -94,6 +94,7 @@ static_resources:
           route_config:
             response_headers_to_add:
             - {header: {key: x-lora-model, value: "%DYNAMIC_METADATA(lora-operator:model)%"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
+            - {header: {key: x-lora-selected, value: "%DYNAMIC_METADATA(lora-operator:selected)%"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
             - {header: {key: x-lora-fallback, value: "%DYNAMIC_METADATA(lora-operator:fallback)%"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
             virtual_hosts:
             - name: all
