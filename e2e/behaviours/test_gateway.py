@@ -87,8 +87,8 @@ def test_the_client_of_openai_finds_every_adapter_behind_one_address(
         auto = client.chat.completions.with_raw_response.create(model="auto", messages=messages, max_tokens=3)
         assert said(auto.parse().choices[0].message.content)["weights"] == weights
         assert (auto.headers["x-lora-model"], auto.headers["x-lora-selected"]) == ("sql", "sql")
-        stream = client.completions.create(model="auto", prompt="Some SQL, please", max_tokens=3, stream=True)
-        assert said("".join(chunk.choices[0].text for chunk in stream))["weights"] == weights
+        texts = client.completions.create(model="auto", prompt="Some SQL, please", max_tokens=3, stream=True)
+        assert said("".join(chunk.choices[0].text for chunk in texts))["weights"] == weights
         none = client.completions.with_raw_response.create(model="auto", prompt="hello there", max_tokens=3)
         assert said(none.parse().choices[0].text)["adapter"] == "base"
         assert (none.headers["x-lora-model"], none.headers.get("x-lora-selected")) == (BASE_MODEL, None)

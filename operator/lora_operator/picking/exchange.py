@@ -127,22 +127,18 @@ class Exchange:
         if caller.name or question.selected:
             more = {OWNER: caller.name, SELECTED: question.selected}
             answer = replace(answer, said={**answer.said, **{name: value for name, value in more.items() if value}})
-        await messages.end(*_sent(headers, taken, answer, body, raw, self._removed))
+        await messages.end(*_sent(headers, answer, body, raw, self._removed))
         return answer.kind
 
 
-def _sent(
-    headers: Headers, taken: Taken, route: Route, body: Body | None, raw: bytes, removed: tuple[str, ...]
-) -> list[Any]:
+def _sent(headers: Headers, route: Route, body: Body | None, raw: bytes, removed: tuple[str, ...]) -> list[Any]:
     data = raw
     if body is not None and route.engine_name and route.engine_name != body.model:
         data = body.with_model(route.engine_name)
     changed = headers.has_length and len(data) != len(raw)
     sent = [answers.routed(route, len(data) if changed else None, removed)]
     if headers.has_body:
-        sent.append(answers.body(data, ends=not taken.trailers))
-    if taken.trailers:
-        sent.append(answers.trailers())
+        sent.append(answers.body(data))
     return sent
 
 

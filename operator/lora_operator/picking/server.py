@@ -135,8 +135,8 @@ class _Protocol(H2Protocol):
             self.processor.close("Protocol error")
 
     def hang_up(self) -> None:
-        """Say so first: then it is no broken connection to the gateway."""
-        if not self.connection.is_closing():
+        """Say so first: then it is no broken connection to the gateway. One whose TLS has not begun knows of none."""
+        if getattr(self, "connection", None) is not None and not self.connection.is_closing():
             self.connection._connection.close_connection()
             self.connection.flush()
             self.connection.close()

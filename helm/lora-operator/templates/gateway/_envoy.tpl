@@ -5,6 +5,7 @@ goes. docs/gateway.md explains what is closed and why.
 {{- define "gateway.envoy" -}}
 {{- $gateway := .Values.gateway }}
 {{- $owners := $gateway.owners }}
+node: {id: gateway, cluster: gateway}  # without it Envoy reads no certificate from a file
 admin:
   address: {socket_address: {address: 127.0.0.1, port_value: 9901}}
 overload_manager:
