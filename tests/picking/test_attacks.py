@@ -1,4 +1,4 @@
-"""What clients may try at the chart's Envoy: to say who they are, where a request goes, or to keep it busy with nothing."""
+"""What clients may try at the chart's Envoy: to say who they are or where a request goes, or to keep it busy."""
 
 from __future__ import annotations
 

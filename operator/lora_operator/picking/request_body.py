@@ -64,7 +64,7 @@ class Taken:
                 # an Envoy that may try again sends the body twice if trailers follow it; engines read none
                 text = "trailers came behind the body; send the request without"
                 return Refusal("bad", 400, "BadRequestError", text)
-            elif kind == "request_body":
+            if kind == "request_body":
                 chunk = message.request_body.body
                 self._chunks.append(chunk)
                 self._size += len(chunk)
