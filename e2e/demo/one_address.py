@@ -32,7 +32,8 @@ def ask_one_address(stage: Stage) -> str:
     screen = stage.screen
     screen.say(
         "The operator's chart brings a gateway along: an Envoy that asks a router where each request goes. Here are "
-        "both, with the configuration that `--set gateway.enabled=true` gives. Clients of OpenAI's API need to know it alone."
+        "both, with the configuration that `--set gateway.enabled=true` gives. It is all that clients of OpenAI's API "
+        "need to know."
     )
     with ExitStack() as last:
         launcher = Launcher(detached=False)
