@@ -46,6 +46,7 @@ async def test_who_waited_in_vain_for_an_adapter_on_demand_is_answered_by_its_ba
         fleet = a_fleet(fallback, names=("poet",), on_demand=True)
         async with picking(fleet, asking=asking, wait_seconds=0.1) as it:
             told = await it.gateway.ask({"model": "poet"})
+            await it.served.until_metric('lora_operator_picker_seconds_count{start="cold"} 1.0')
             if fallback == "None":
                 assert (told.status, told.error["type"]) == (503, "LoadOnDemand")
             else:

@@ -119,9 +119,10 @@ class Exchange:
                 return await _say(messages, resolved)
             question = resolved
         answer = self._choosing.at_once(question)
+        waited = answer is None
         if answer is None:
             answer = await self._choosing.in_time(question)
-        self._metrics.took(time.perf_counter() - started)
+        self._metrics.took(time.perf_counter() - started, waited=waited)
         if isinstance(answer, Refusal):
             return await _say(messages, answer)
         if caller.name or question.selected:
