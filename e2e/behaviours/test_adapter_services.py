@@ -80,8 +80,7 @@ def test_an_adapters_service_leads_to_the_pods_that_have_it_and_to_no_other(worl
     allow(world)
     theirs = {"spec": {"ports": [{"port": 1}], "selector": {"app": "theirs"}}, "metadata": {"name": "lora-chat"}}
     world.kubectl("create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "Service", **theirs}))
-    flags = ("--adapter-services", "ClusterIP", "--base-model-maps", "keep")
-    world.start_operator(*flags)
+    world.start_operator("--adapter-services", "ClusterIP", "--base-model-maps", "keep", "--mark-pods")
     for seed, name in enumerate(("sql", "chat")):
         world.adapter(name, seed=seed)
         world.apply(name, name, deployment={"replicas": 2})
@@ -119,6 +118,11 @@ def test_an_adapters_service_leads_to_the_pods_that_have_it_and_to_no_other(worl
     # of which base model adapters are, in the form of llm-d's payload processor
     told = world.rest.get(f"/api/v1/namespaces/{world.namespace}/configmaps/lora-sql")
     assert told["data"] == {"baseModel": "tiny", "adapters": '- "sql"\n'}
+
+    # pods are marked by what their engines list, which wakes production-stack's router
+    pods = world.rest.get(f"/api/v1/namespaces/{world.namespace}/pods")["items"]
+    marks = {(p["metadata"].get("annotations") or {}).get("production-stack.vllm-project/models") for p in pods}
+    assert len(marks - {None, ""}) >= 2
 
     # they go with their LoraAdapter, become others by choice, and are removed by choice
     world.rest.delete(f"{world.collection}/chat")

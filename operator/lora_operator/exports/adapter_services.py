@@ -14,8 +14,6 @@ from lora_operator.kube.write_queue import Priority, Writes
 from lora_operator.router.entries import Entry
 from lora_operator.router.table import RoutingTable
 
-TAKEN = "ServiceNameTaken"
-
 
 class AdapterServices:
     """See `exports.exports.Export`. `style`: ClusterIP or Headless; None: there should be none, and what is left of
@@ -105,7 +103,7 @@ class AdapterServices:
     def _name_taken(self, key: str) -> None:
         if (found := self._of(key)) is not None:
             self._recorder.emit(
-                found[1], "Warning", TAKEN,
+                found[1], "Warning", "ServiceNameTaken",
                 f"adapter {found[0].name} has no Service: there is a {key.partition('/')[2]} of somebody else, "
                 "which is left alone; rename that, or the adapter",
             )  # fmt: skip
