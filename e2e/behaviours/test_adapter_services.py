@@ -133,5 +133,8 @@ def test_an_adapters_service_leads_to_the_pods_that_have_it_and_to_no_other(worl
     eventually(lambda: service(world, "lora-sql").get("spec", {}).get("clusterIP") == "None")
     eventually(lambda: len(addresses(world, "lora-sql")) == 1)
     world.stop_operator()
+    world.start_operator("--adapter-services", "ClusterIP", "--base-model-maps", "keep")
+    eventually(lambda: service(world, "lora-sql").get("spec", {}).get("clusterIP", "None") != "None")
+    world.stop_operator()
     world.start_operator("--adapter-services", "remove", "--base-model-maps", "remove")
     eventually(lambda: exported(world) == [])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lora_operator.exports.services import HEADLESS, export_name, service, service_of, slice_name, slices
+from lora_operator.exports.services import HEADLESS, export_name, service, service_of, slice_name, slice_names, slices
 from lora_operator.informers.exported import says
 from lora_operator.router.entries import Endpoint, Entry, Why, Withheld
 
@@ -64,13 +64,14 @@ def test_pods_are_in_a_slice_for_each_family_and_port_and_only_where_they_answer
         "lora-sql-ipv4-9000": ["10.0.0.2"],
         "lora-sql-ipv6-8000": ["fd00::3"],
     }
-    assert {service_of(name) for name in made} == {"lora-sql"}
+    assert {service_of(name) for name in made} == {"lora-sql"} and made.keys() == slice_names(entry)
     assert slice_name("lora-sql", "10.0.0.9", 8000) in made
 
 
 def test_more_pods_than_a_slice_holds_are_in_several() -> None:
     ends = [Endpoint(f"p{n}", f"10.0.{n // 250}.{n % 250}:8000", "sql") for n in range(1001)]
     made = slices(an_entry(*ends), "u", lambda key: None)
+    assert made.keys() == slice_names(an_entry(*ends))
     assert {name: len(body["endpoints"]) for name, body in made.items()} == {
         "lora-sql-ipv4-8000": 1000,
         "lora-sql-ipv4-8000-1": 1,

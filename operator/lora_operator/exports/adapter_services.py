@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from lora_operator.exports.own_objects import Json, OwnObjects
-from lora_operator.exports.services import SERVICES, SLICES, export_name, service, service_of, slice_name, slices
+from lora_operator.exports.services import (
+    SERVICES,
+    SLICES,
+    export_name,
+    service,
+    service_of,
+    slice_name,
+    slice_names,
+    slices,
+)
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.records import Resource
 from lora_operator.kube.client import Kube
@@ -32,7 +41,9 @@ class AdapterServices:
             kube, SERVICES, namespaces, writes, self._service, taken=self._name_taken, seen=self._look_at_slices,
             relist_seconds=relist_seconds,
         )  # fmt: skip
-        self._slices = OwnObjects(kube, SLICES, namespaces, writes, self._slice, relist_seconds=relist_seconds)
+        self._slices = OwnObjects(
+            kube, SLICES, namespaces, writes, self._slice, after=self._services, relist_seconds=relist_seconds
+        )
         self.objects = (self._services, self._slices)
 
     def look(self, before: Entry | None, after: Entry | None) -> None:
@@ -40,16 +51,17 @@ class AdapterServices:
         entry = after or before
         if entry is None or self._style is None:
             return
+        if before is not None and after is not None and _leads_to(before) == _leads_to(after):
+            return
         key = f"{entry.namespace}/{export_name(entry.name)}"
         if after is None:
             self._names.pop(key, None)
         else:
             self._names[key] = entry.name
         self._services.look(key)
-        lost = {*(before.endpoints if before else ())} - {*(after.endpoints if after else ())}
-        found = {name for one in (before, after) if one is not None for name in slices(one, "", self._cluster.pods.get)}
-        for name in found:
-            self._slices.look(f"{entry.namespace}/{name}", Priority.WITHDRAWAL if lost else Priority.STATUS)
+        fewer = before is not None and (after is None or len(after.endpoints) < len(before.endpoints))
+        for name in {name for one in (before, after) if one is not None for name in slice_names(one)}:
+            self._slices.put(f"{entry.namespace}/{name}", Priority.WITHDRAWAL if fewer else Priority.STATUS)
 
     async def flush(self, pod: str, name: str) -> None:
         """Wait until it is written that the pod does not answer for the adapter. Raises KubeError."""
@@ -92,13 +104,8 @@ class AdapterServices:
         """A Service of ours has come or gone."""
         found = self._of(service)
         if found is not None:
-            namespace = found[0].namespace
-            self._look(f"{namespace}/{name}" for name in slices(found[0], "", self._cluster.pods.get))
-        self._look(item.key for item in list(self._slices.there.values()) if _is_of(item.key, service))
-
-    def _look(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self._slices.look(key)
+            for name in slice_names(found[0]):
+                self._slices.look(f"{found[0].namespace}/{name}")
 
     def _name_taken(self, key: str) -> None:
         if (found := self._of(key)) is not None:
@@ -109,6 +116,5 @@ class AdapterServices:
             )  # fmt: skip
 
 
-def _is_of(slice_key: str, service_key: str) -> bool:
-    namespace, _, name = slice_key.partition("/")
-    return f"{namespace}/{service_of(name)}" == service_key
+def _leads_to(entry: Entry) -> tuple[object, ...]:
+    return entry.endpoints, entry.resource

@@ -69,12 +69,14 @@ def of_adapter(namespace: str, name: str, resource: str, uid: str) -> dict[str, 
 
 class OwnObjects:
     """`wanted` says what an object (by key) should be, None where there should be none; `look` at a key when that may
-    have changed. `taken` is told of a key that somebody else's object has. Nothing is written before `synced`."""
+    have changed. `taken` is told of a key that somebody else's object has, `seen` of one that has come
+    or gone. Nothing is written before it is known what there is, of those that it comes `after` as well."""
 
     def __init__(
         self, kube: Kube, kind: Kind, namespaces: tuple[str, ...], writes: Writes,
         wanted: Callable[[str], Json | None], *, relist_seconds: float,
         taken: Callable[[str], None] = lambda key: None, seen: Callable[[str], None] = lambda key: None,
+        after: OwnObjects | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
         self.there: Cache[ExportedObject] = Cache(_read)
@@ -83,6 +85,7 @@ class OwnObjects:
         self._wanted = wanted
         self._taken = taken
         self._seen = seen
+        self._after = after
         self._informers = [
             Informer(kube, scope, self.there, changed=self._changed, left=self._left, relist_seconds=relist_seconds)
             for scope in kind.scopes(namespaces)
@@ -90,7 +93,8 @@ class OwnObjects:
 
     @property
     def _synced(self) -> bool:
-        return all(informer.synced.is_set() for informer in self._informers)
+        others = self._after is None or self._after._synced
+        return others and all(informer.synced.is_set() for informer in self._informers)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -108,6 +112,11 @@ class OwnObjects:
     def look(self, key: str, priority: Priority = Priority.STATUS) -> None:
         """Have the object written if it is not as it should be."""
         if self._synced and not self._is_right(key):
+            self.put(key, priority)
+
+    def put(self, key: str, priority: Priority) -> None:
+        """The same without comparing it now, which costs what the object is long."""
+        if self._synced:
             self._writes.put((self.kind.kind, key), partial(self._write, key), priority)
 
     async def flush(self, key: str) -> None:
@@ -116,7 +125,9 @@ class OwnObjects:
 
     def _is_right(self, key: str) -> bool:
         wanted, there = self._wanted(key), self.there.get(key)
-        return there is None if wanted is None else there is not None and says(there.body, wanted)
+        if wanted is None or there is None:
+            return wanted is there is None
+        return says(there.body, wanted) and _may_become(there.body, wanted)
 
     def _changed(self, key: str) -> None:
         self.look(key)

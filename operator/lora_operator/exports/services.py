@@ -7,8 +7,8 @@ request here knows no other.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from lora_operator.api.derived_names import derived_name
@@ -41,13 +41,23 @@ def export_name(name: str) -> str:
 
 def slice_name(service: str, address: str, port: int) -> str:
     """The first slice of a Service for addresses like this one."""
-    return f"{service}-ipv{ip_address(address).version}-{port}"
+    return f"{service}-{_family(address).lower()}-{port}"
 
 
 def service_of(slice_name: str) -> str:
     """The Service that a slice of ours is called for; empty if it is none."""
     found = _SLICE.fullmatch(slice_name)
     return found[1] if found else ""
+
+
+def slice_names(entry: Entry) -> set[str]:
+    """Of an adapter's slices, as `slices` names them."""
+    name, counts = export_name(entry.name), Counter[str]()
+    for end in entry.endpoints:
+        if end.engine_name == entry.name:
+            host, _, port = end.address.rpartition(":")
+            counts[slice_name(name, host, int(port))] += 1
+    return {_part(first, start) for first, count in counts.items() for start in range(0, count, MOST_ENDPOINTS)}
 
 
 def service(entry: Entry, uid: str, style: str) -> Json:
@@ -69,13 +79,12 @@ def slices(entry: Entry, uid: str, pods: Callable[[str], PodRecord | None]) -> M
             continue
         host, _, port = end.address.rpartition(":")
         address = host.strip("[]")
-        place = (slice_name(name, address, int(port)), f"IPv{ip_address(address).version}", int(port))
+        place = (slice_name(name, address, int(port)), _family(address), int(port))
         record = pods(f"{entry.namespace}/{end.pod}")
         places.setdefault(place, []).append(_endpoint(address, entry.namespace, end.pod, record))
     for (first, family, number), endpoints in places.items():
         for start in range(0, len(endpoints), MOST_ENDPOINTS):
-            part = f"-{start // MOST_ENDPOINTS}" if start else ""
-            metadata = of_adapter(entry.namespace, first + part, entry.resource, uid)
+            metadata = of_adapter(entry.namespace, _part(first, start), entry.resource, uid)
             metadata["labels"] = {
                 "kubernetes.io/service-name": name, "endpointslice.kubernetes.io/managed-by": "lora-operator",
             }  # fmt: skip
@@ -96,6 +105,14 @@ def _endpoint(address: str, namespace: str, pod: str, record: PodRecord | None) 
         if record.pod.node:
             found["nodeName"] = record.pod.node
     return found
+
+
+def _part(first: str, start: int) -> str:
+    return f"{first}-{start // MOST_ENDPOINTS}" if start else first
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def _fits(name: str) -> bool:
