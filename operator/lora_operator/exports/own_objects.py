@@ -126,7 +126,7 @@ class OwnObjects:
     def _is_right(self, key: str) -> bool:
         wanted, there = self._wanted(key), self.there.get(key)
         if wanted is None or there is None:
-            return wanted is there is None
+            return wanted is None and there is None
         return says(there.body, wanted) and _may_become(there.body, wanted)
 
     def _changed(self, key: str) -> None:
