@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lora_operator.api.well_known import GROUP
+from lora_operator.api.well_known import GROUP, VERSION
 from lora_operator.informers.cache import Cache
 from lora_operator.informers.exported import ExportedObject, says
 from lora_operator.informers.informer import Informer
@@ -63,7 +63,7 @@ class Kind:
 
 def of_adapter(namespace: str, name: str, resource: str, uid: str) -> dict[str, Any]:
     """Metadata of an object that goes with a LoraAdapter."""
-    owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "LoraAdapter", "name": resource, "uid": uid}
+    owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "LoraAdapter", "name": resource, "uid": uid}
     return {"name": name, "namespace": namespace, "ownerReferences": [owner]}
 
 
