@@ -47,6 +47,7 @@ GIVEN = frozenset({
     "adapter_root", "namespaces", "agent_token_file", "health_port", "metrics_port", "router_port",
     "lease_name", "lease_namespace", "requests_namespace", "kubeconfig", "ca_file",
     "injection_port", "injection_tls_cert", "injection_tls_key", "injected_parts",
+    "adapter_services", "base_model_maps",
 })  # fmt: skip
 ROUTER_GIVEN = frozenset({
     "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",

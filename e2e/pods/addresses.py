@@ -15,6 +15,9 @@ from typing import IO
 # 127.0.0.0/16 has the addresses that everything else on a machine uses
 SECOND_BYTES = range(16, 250)
 FIRST_POD = 2
+# nobody's; unlike loopback addresses the API server takes them in EndpointSlices.
+# They work where `ip route add local 198.18.0.0/16 dev lo` was said
+ROUTED = ipaddress.IPv4Network("198.18.0.0/15")
 NODE_BLOCK = 254  # 127.x.254.n are the nodes'
 
 
@@ -87,8 +90,8 @@ def _checked(subnet: str) -> ipaddress.IPv4Network:
         network = ipaddress.IPv4Network(subnet)
     except ValueError as error:
         raise AddressError(f"subnet {subnet!r}: {error}; give one like 127.20.0.0/16") from error
-    if network.prefixlen != 16 or not network.is_loopback:
-        raise AddressError(f"subnet {subnet!r} is not a /16 of 127.0.0.0/8; give one like 127.20.0.0/16")
+    if network.prefixlen != 16 or not (network.is_loopback or network.subnet_of(ROUTED)):
+        raise AddressError(f"subnet {subnet!r} is not a /16 of 127.0.0.0/8 or {ROUTED}; give one like 127.20.0.0/16")
     return network
 
 

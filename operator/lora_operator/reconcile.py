@@ -21,7 +21,7 @@ from lora_operator.delivery.sizes import Sizes
 from lora_operator.desired.adapters import Desired, DesiredResource
 from lora_operator.desired.expand import Expansions
 from lora_operator.desired.quota_enforcement import enforce_quotas
-from lora_operator.engines.liveness import instance_of
+from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.engines.prober import Engines
 from lora_operator.engines.served_names import ServedNames, names_of_model
@@ -130,6 +130,7 @@ class Reporters:
     scaling: ScalingEvents
     metrics: Metrics
     early: EarlyStatus = _nobody
+    marks: Callable[[Mapping[str, PodRecord], Mapping[str, EngineView]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +324,9 @@ class Reconciler:
         with self._isolation.around("the routing table"):
             await self.reporters.early(inputs, contents)
         await self._offers.offer(inputs, resources, self._isolation)
+        if self.reporters.marks is not None:
+            with self._isolation.around("marks on pods"):
+                self.reporters.marks(pods, views)
         # as they were: who was deleted since is still among those that want something
         self.actors.finalizers.update(resources.values(), desired, pods, views, work.ledger, held)
         with self._isolation.around("telling what demand did"):

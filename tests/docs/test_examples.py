@@ -30,6 +30,10 @@ OTHERS = {
     "--served-model-name", "--server-side", "--set", "--show-labels", "--shutdown-timeout", "--since", "--ssl-certfile",
     "--ssl-keyfile", "--strict", "--subresource", "--tag", "--tail", "--take-ownership", "--target", "--timeout",
     "--type", "--uds", "--universal",
+    # of the routers of others
+    "--enable-igw", "--k8s-label-selector", "--k8s-namespace", "--k8s-port", "--k8s-watcher-timeout-seconds",
+    "--policy", "--restart", "--rm", "--routing-logic", "--selector", "--service-discovery",
+    "--service-discovery-namespace", "--service-discovery-port",
 }  # fmt: skip
 NO_METRICS = {"lora_operator_unknown"}  # what Envoy's log says
 

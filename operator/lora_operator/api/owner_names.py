@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
+from lora_operator.api.derived_names import derived_name
 from lora_operator.api.rules import OWNER
 
-_DERIVED = re.compile(r"-x[0-9a-f]{16}\Z")
 _ODD = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
 
 def owner_key(subject: str) -> str:
     """`spec.owner` of a subject: the subject itself where that may be one, else a readable form of it with a digest.
 
-    No subject has another's: those that look as if they were derived are derived from, too.
+    No subject has another's.
     """
-    if OWNER.min_length <= len(subject) <= OWNER.max_length and OWNER.fits(subject) and not _DERIVED.search(subject):
-        return subject
-    readable = _ODD.sub("-", subject).strip("-_.")[:40].strip("-_.") or "user"
-    digest = hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{readable}-x{digest[:16]}"
+    return derived_name(subject, _may_be, _ODD.sub("-", subject), otherwise="user")
+
+
+def _may_be(subject: str) -> bool:
+    return OWNER.min_length <= len(subject) <= OWNER.max_length and OWNER.fits(subject)

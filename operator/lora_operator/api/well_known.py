@@ -11,6 +11,7 @@ REFRESH_ANNOTATION = f"{GROUP}/refresh"
 KEYWORDS_ANNOTATION = f"{GROUP}/keywords"
 PIN_ANNOTATION = f"{GROUP}/pinned"
 SERVED_ANNOTATION = f"{GROUP}/served-versions"
+MODELS_ANNOTATION = f"{GROUP}/models"
 GATE = f"{GROUP}/adapters-loaded"
 POD_LABEL = f"{GROUP}/lora"
 ROUTER_PORT = 8082

@@ -12,7 +12,8 @@ from lora_operator.status.writer import StatusWriter
 
 
 class Withdrawals:
-    """`next_cycle` returns when a cycle that began after the call has ended: what it offers leaves the adapter out."""
+    """`next_cycle` returns when a cycle that began after the call has ended: what it offers leaves the adapter out.
+    `exported` is called with pod and adapter, and returns when what else is made of it says so."""
 
     def __init__(
         self,
@@ -20,11 +21,13 @@ class Withdrawals:
         endpoints: EndpointWriter,
         publisher: StatusWriter,
         next_cycle: Callable[[], Awaitable[None]],
+        exported: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._holdings = holdings
         self._endpoints = endpoints
         self._publisher = publisher
         self._next_cycle = next_cycle
+        self._exported = exported
 
     async def withdraw(self, pod: str, name: str) -> bool:
         """Have it written that the pod does not hold the adapter; whether anybody may have been told that it does.
@@ -35,5 +38,9 @@ class Withdrawals:
         if not resources and not self._endpoints.says(pod, name):
             return False
         await self._next_cycle()
-        await asyncio.gather(self._endpoints.flush(pod), *(self._publisher.flush(key) for key in sorted(resources)))
+        await asyncio.gather(
+            self._endpoints.flush(pod),
+            self._exported(pod, name),
+            *(self._publisher.flush(key) for key in sorted(resources)),
+        )
         return True

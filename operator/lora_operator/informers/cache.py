@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from lora_operator.informers.endpoints import PodEndpoint, Shared
+from lora_operator.informers.exported import ExportedObject
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.informers.records import (
     Json,
@@ -24,7 +25,7 @@ from lora_operator.informers.records import (
     version_of,
 )
 
-T = TypeVar("T", Resource, PodRecord, PodEndpoint)
+T = TypeVar("T", Resource, PodRecord, PodEndpoint, ExportedObject)
 
 GONE_REMEMBERED = 10_000
 OLD_ANSWERS_SECONDS = 30.0  # longer than any request of ours may take

@@ -14,6 +14,7 @@ from lora_operator.api.well_known import (
     FINALIZER,
     GATE,
     KEYWORDS_ANNOTATION,
+    MODELS_ANNOTATION,
     PIN_ANNOTATION,
     REFRESH_ANNOTATION,
     SERVED_ANNOTATION,
@@ -83,6 +84,7 @@ class PodRecord:
     gated: bool
     gate_open: bool
     gate_for: str = ""  # the container for which it was opened (PodDescription.container_mark), if that is said
+    models_mark: str = ""  # see `lora_operator.exports.pod_marks`
 
 
 def key_of(body: Json) -> str:
@@ -141,6 +143,7 @@ def read_pod(body: Json, defaults: PodDefaults) -> PodRecord:
         gated=any(gate.get("conditionType") == GATE for gate in gates),
         gate_open=opened is not None,
         gate_for=opened_for[1] if opened_for else "",
+        models_mark=annotations.get(MODELS_ANNOTATION) or "",
     )
 
 

@@ -23,6 +23,11 @@ from lora_operator.execution.finalizers import Finalizers
 from lora_operator.execution.readiness_gates import ReadinessGates
 from lora_operator.execution.served_versions import ServedNames
 from lora_operator.execution.withdrawals import Withdrawals
+from lora_operator.exports.adapter_services import AdapterServices
+from lora_operator.exports.base_models import CONFIG_MAPS, BaseModelMaps
+from lora_operator.exports.exports import Export, Exports
+from lora_operator.exports.pod_marks import PodMarks
+from lora_operator.exports.services import SERVICES, SLICES
 from lora_operator.informers.api_keys import ApiKeys
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.credentials import SourceCredentials
@@ -35,10 +40,12 @@ from lora_operator.kube.client import Kube
 from lora_operator.kube.events import Recorder
 from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.kube.own_writes import OwnWrites
+from lora_operator.kube.preconditions import Right
 from lora_operator.kube.write_queue import Writes
 from lora_operator.planning.inflight import Failures, Ledger
 from lora_operator.reconcile import Actors, InFlight, Observers, Reporters
 from lora_operator.router.serving import Router
+from lora_operator.router.table import RoutingTable
 from lora_operator.settings.operator import Settings, SettingsError, placement_policy, quotas_of
 from lora_operator.sources import sources_by_type
 from lora_operator.status.drift import Drift
@@ -152,6 +159,35 @@ def observers(on: Foundations, engines: Engines, sources: Resolver, sizes: Sizes
     )
 
 
+def rights_to_export(settings: Settings) -> list[Right]:
+    """What `exports` takes."""
+    modes = ((settings.adapter_services, (SERVICES, SLICES)), (settings.base_model_maps, (CONFIG_MAPS,)))
+    return [
+        right
+        for mode, kinds in modes
+        for kind in (kinds if mode != "none" else ())
+        for right in kind.rights(settings.namespaces, kept=mode != "remove")
+    ]
+
+
+def exports(on: Foundations, router: Router | None) -> Exports:
+    """What is exported of a router's table; nothing without one."""
+    settings, found = on.settings, list[Export]()
+    table = router.table if router is not None else RoutingTable()
+    common = {"relist_seconds": settings.relist_seconds}
+    if settings.adapter_services != "none":
+        style = None if settings.adapter_services == "remove" else settings.adapter_services
+        found.append(
+            AdapterServices(
+                on.kube, on.cluster, table, on.writes, on.recorder, settings.namespaces, style=style, **common
+            )
+        )
+    if settings.base_model_maps != "none":
+        kept = settings.base_model_maps == "keep"
+        found.append(BaseModelMaps(on.kube, on.cluster, on.writes, settings.namespaces, kept=kept, **common))
+    return Exports(table, found)
+
+
 def reporters(on: Foundations, router: Router | None) -> Reporters:
     """What says how things are. A router in this process hears it before the API server does."""
     quiet = on.settings.status_quiet_seconds
@@ -162,6 +198,7 @@ def reporters(on: Foundations, router: Router | None) -> Reporters:
         endpoints=EndpointWriter(on.kube, on.cluster, on.writes, on.metrics, on.changed, own_writes=on.own_writes),
         scaling=ScalingEvents(on.recorder),
         metrics=on.metrics,
+        marks=PodMarks(on.kube, on.cluster, on.writes).offer if on.settings.mark_pods else None,
     )
     return written if router is None else replace(written, early=router.ahead)
 

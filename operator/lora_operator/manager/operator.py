@@ -62,7 +62,8 @@ class Operator:
                 settings.namespaces,
                 own_namespace(settings.requests_namespace),
                 own_namespace(settings.lease_namespace) if elector is not None else "",
-            ),
+            )
+            + builders.rights_to_export(settings),
             healed=partial(self._writes.again, refused=True),
         )
         self._following = Following(
@@ -110,7 +111,10 @@ class Operator:
         self.files = builders.files(on, engines, sources, work)
         observers = builders.observers(on, engines, sources, Sizes(self.files.store, self._mark), self._router)
         reporters = builders.reporters(on, self._router)
-        withdrawals = Withdrawals(observers.holdings, reporters.endpoints, reporters.status, self._next_cycle)
+        self._exports = builders.exports(on, self._router)
+        withdrawals = Withdrawals(
+            observers.holdings, reporters.endpoints, reporters.status, self._next_cycle, self._exports.flush
+        )
         return Reconciler(
             observers,
             builders.actors(on, observers, work, self.files, withdrawals),
@@ -208,6 +212,7 @@ class Operator:
                 tasks += watching, looking
                 tasks.append(asyncio.create_task(self.loop.run(), name="planning loop"))
                 tasks += self._router.tasks if self._router is not None else ()
+                tasks.append(asyncio.create_task(self._exports.run(), name="exports"))
                 tasks.append(asyncio.create_task(self.files.look_after(), name="sweep"))
                 log.info(
                     "started: %d LoraAdapters, %d pods, adapter volume %s", len(self.cluster.adapters),

@@ -202,6 +202,20 @@ class Settings:
     injected_parts: str = option(
         "", "JSON file with the agent and the volumes that the webhook puts into pods, as the chart writes it"
     )
+    adapter_services: str = option(
+        "none", "keep a Service with EndpointSlices for each adapter, of the pods that have it: ClusterIP or Headless; "
+        "remove: delete those that there are. Needs --router-port, and rights that the chart gives with its value "
+        "adapterServices", choices=("none", "ClusterIP", "Headless", "remove"),
+    )  # fmt: skip
+    base_model_maps: str = option(
+        "none", "keep: a ConfigMap for each LoraAdapter that says of which base model its adapters are, as llm-d's "
+        "payload processor reads it; remove: delete those that there are. Needs --router-port, and rights that the "
+        "chart gives with its value baseModelMaps", choices=("none", "keep", "remove"),
+    )  # fmt: skip
+    mark_pods: bool = option(
+        False, "note on pods, in the annotation production-stack.vllm-project/models, a digest of the adapters that "
+        "their engines list: production-stack's router asks an engine again when its pod changes", bool,
+    )  # fmt: skip
     load_seconds: float = option(
         1.0, "with --router-port: time between two looks at an engine's metrics, from which picks know how busy each "
         "pod is (0: off)", float, most=4.0,
@@ -270,6 +284,9 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         for flag in ("injection_tls_cert", "injection_tls_key", "injected_parts"):
             if not getattr(settings, flag):
                 raise SettingsError(f"--injection-port: the webhook needs --{flag.replace('_', '-')} too")
+    for flag in ("adapter_services", "base_model_maps"):
+        if getattr(settings, flag) != "none" and not settings.router_port:
+            raise SettingsError(f"--{flag.replace('_', '-')}: it is made of the routing table, and needs --router-port")
     for entry in settings.base_model_configs:
         if "=" not in entry:
             raise SettingsError(f"--base-model-config: {entry!r} is not NAME=PATH")
