@@ -65,11 +65,12 @@ def shapes_of(case: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def adapters() -> tuple[list[Adapter], list[str]]:
-    """Those that the suite's model can show, and the names of the others."""
+    """Those that the suite's model can show, and the names of the others with the reason."""
     shown, others = [], []
     for number, case in enumerate(yaml.safe_load(CORPUS.read_text())):
-        if not all(_OF_LLAMA.fullmatch(path) for path in case["modules"]) or _NOT_HERE & set(case.get("features", ())):
-            others.append(case["what"])
+        of_llama = all(_OF_LLAMA.fullmatch(path) for path in case["modules"])
+        if "unproved" in case or not of_llama or _NOT_HERE & set(case.get("features", ())):
+            others.append(f"{case['what']}: {case.get('unproved', 'for another architecture')}")
             continue
         resized = case | {"modules": {path: _resized(path, sizes) for path, sizes in case["modules"].items()}}
         config = json.loads((HERE / "adapters" / "lora" / CONFIG).read_text()) | {"r": 4, "lora_alpha": 8}

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         line = serve_command(chosen.release, [*ARGUMENTS[Kind.USUAL], "--host", "127.0.0.1", *further])
         os.execve(line[0], line, environment(chosen.release, environment_of(Kind.USUAL, chosen.frontend)))
     suite = str(REPOSITORY / "e2e" / "vllm_cpu" / f"test_{'corpus' if chosen.what == 'corpus' else 'contract'}.py")
-    line = [sys.executable, "-m", "pytest", suite, "-o", "timeout=600", *further]
+    line = [sys.executable, "-m", "pytest", suite, "-o", "timeout=1800", *further]
     env = {
         **os.environ,
         "LORA_OPERATOR_VLLM_RELEASE": chosen.release,

@@ -69,7 +69,7 @@ async def _launch(arguments: Sequence[str], extra: Mapping[str, str]) -> tuple[i
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=900,
         )
     except subprocess.TimeoutExpired:
         return 0, "it started"

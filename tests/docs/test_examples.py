@@ -21,7 +21,8 @@ from tests.docs.pages import PAGES, ROOT, code_of
 OTHERS = {
     "--all", "--all-extras", "--api-key", "--api-server-count", "--as", "--build-arg", "--cascade",
     "--certificate-identity-regexp", "--certificate-oidc-issuer", "--config", "--create-namespace",
-    "--data-parallel-multi-port-external-lb", "--data-parallel-size", "--dir", "--enable-lora", "--extras",
+    "--data-parallel-multi-port-external-lb", "--data-parallel-size", "--data-parallel-size-local",
+    "--dir", "--enable-lora", "--extras",
     "--enable-sleep-mode", "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless",
     "--image", "--install",
     "--lora-target-modules", "--manifest-url", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lora_operator.informers.pod_description import PodDefaults, PodDescription, describe
@@ -28,10 +28,12 @@ ENV = st.lists(
     st.fixed_dictionaries({"name": st.sampled_from("ABC"), "value": TEXTS | st.just("$(A)$(B)$(C)") | JSON}), max_size=6
 )
 KEYS = [
-    f"{GROUP}/{name}" for name in ("port", "max-loras", "lora-memory", "adapter-root", "base-model", "max-cpu-loras")
+    f"{GROUP}/{name}"
+    for name in ("port", "max-loras", "lora-memory", "lora-features", "adapter-root", "base-model", "max-cpu-loras")
 ]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(
     command=LISTS,
     args=LISTS,
