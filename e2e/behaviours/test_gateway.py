@@ -46,7 +46,7 @@ def test_the_client_of_openai_finds_every_adapter_behind_one_address(
 ) -> None:
     # an old release: it has to be given each version of an adapter under a name of its own
     world = worlds(2, release="0.28.0", max_cpu_loras=4)
-    weights = publish(world, "sql", 1)
+    weights = publish(world, "sql", 1, selection={"keywords": ["users", "sql"]})
     lazies = many(world, 2)
     lazy = lazies[0]
     world.apply("many", "many", deployment={"loadOnStartup": False})
@@ -58,7 +58,7 @@ def test_the_client_of_openai_finds_every_adapter_behind_one_address(
         a_client(gateway.url) as client,
     ):
         models = {model.id: model for model in client.models.list()}
-        assert set(models) == {BASE_MODEL, "sql", *lazies}
+        assert set(models) == {BASE_MODEL, "sql", *lazies, "auto"}
         assert (models["sql"].parent, models[BASE_MODEL].parent) == (BASE_MODEL, None)  # type: ignore[attr-defined]
         assert (models["sql"].on_demand, models[lazy].on_demand) == (False, True)  # type: ignore[attr-defined]
         assert client.models.retrieve("sql").owned_by == world.namespace
@@ -82,6 +82,29 @@ def test_the_client_of_openai_finds_every_adapter_behind_one_address(
         assert said(text)["weights"] == weights
         for path in ("/v1/rerank", "/v1/score", "/pooling"):
             assert said(status_of(gateway.url, path, {"model": "sql"})[2]["results"][0]["said"])["weights"] == weights
+
+        # chosen by what is said
+        auto = client.chat.completions.with_raw_response.create(model="auto", messages=messages, max_tokens=3)
+        assert said(auto.parse().choices[0].message.content)["weights"] == weights
+        assert (auto.headers["x-lora-model"], auto.headers["x-lora-selected"]) == ("sql", "sql")
+        texts = client.completions.create(model="auto", prompt="Some SQL, please", max_tokens=3, stream=True)
+        assert said("".join(chunk.choices[0].text for chunk in texts))["weights"] == weights
+        none = client.completions.with_raw_response.create(model="auto", prompt="hello there", max_tokens=3)
+        assert said(none.parse().choices[0].text)["adapter"] == "base"
+        assert (none.headers["x-lora-model"], none.headers.get("x-lora-selected")) == (BASE_MODEL, None)
+
+        # one that nobody may load: refused, or answered by its base model
+        request = {"model": "old", "prompt": "hello", "max_tokens": 3}
+        unused = {"loadOnStartup": False, "replicas": 0}
+        publish(world, "old", 7, deployment=unused)
+        eventually(lambda: status_of(gateway.url, "/v1/models/old")[0] == 200, what=["old is known"])
+        status, headers, body = status_of(gateway.url, "/v1/completions", request)
+        assert (status, headers["Retry-After"], body["error"]["code"]) == (503, "1", 503)
+        world.apply("old", "old", deployment=unused, fallback="BaseModel")
+        eventually(lambda: status_of(gateway.url, "/v1/completions", request)[0] == 200, what=["the base answers"])
+        _, headers, body = status_of(gateway.url, "/v1/completions", request)
+        assert said(body["choices"][0]["text"])["adapter"] == "base"
+        assert (headers["x-lora-model"], headers["x-lora-fallback"]) == (BASE_MODEL, "ScaledToZero")
 
         # loaded by the first who asks for it
         lazily = client.chat.completions.create(model=lazy, messages=messages, max_tokens=3)

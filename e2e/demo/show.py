@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from e2e.demo.one_address import ask_one_address
 from e2e.demo.placing import ask, declare
 from e2e.demo.refusing import delete, refuse
 from e2e.demo.repairing import delete_pod, kill_container, unload_by_hand
@@ -30,6 +31,7 @@ STEPS = (
     Step("An adapter is unloaded by hand", unload_by_hand),
     Step("An adapter gets new weights", update),
     Step("What cannot be served is refused", refuse),
+    Step("One address answers for all", ask_one_address),
 )
 LAST_STEPS = (Step("LoraAdapters are deleted", delete),)
 

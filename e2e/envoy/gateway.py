@@ -22,16 +22,18 @@ SYSTEM = "lora-operator-system"
 class ChartGateway:
     """`with ChartGateway(picker_port, directory) as gateway:` answers at `gateway.url` as the chart's pods do.
 
-    `values`: of the chart's `gateway`. `files`: what the pods have mounted, by its path there.
+    `values`: of the chart's `gateway`; `chart`: others of its values. `files`: what the pods have mounted, by its path
+    there.
     """
 
     def __init__(
         self, picker_port: int, directory: Path, values: Mapping[str, Any] | None = None, *,
-        files: Mapping[str, Path] | None = None, tls: bool = False,
+        files: Mapping[str, Path] | None = None, chart: Mapping[str, Any] | None = None, tls: bool = False,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._picker_port = picker_port
         self._values = dict(values or {})
+        self._chart = dict(chart or {})
         self._files = dict(files or {})
         self._scheme = "https" if tls else "http"
 
@@ -39,7 +41,7 @@ class ChartGateway:
         self._directory.mkdir(parents=True, exist_ok=True)
         program = find_envoy()
         self.metrics_port, admin = free_ports(2)
-        texts = rendered(self._directory, self._values)
+        texts = rendered(self._directory, self._values, self._chart)
 
         def command(port: int) -> list[str | Path]:
             config = on_loopback(texts["envoy.yaml"], port, self.metrics_port, admin, self._picker_port)
@@ -74,10 +76,10 @@ class ChartGateway:
         return found
 
 
-def rendered(directory: Path, gateway: Mapping[str, Any]) -> dict[str, str]:
+def rendered(directory: Path, gateway: Mapping[str, Any], chart: Mapping[str, Any]) -> dict[str, str]:
     """The gateway's ConfigMap, as the chart gives it for these values. Raises HelmError."""
     file = directory / "values.json"
-    values = {"image": {"repository": "none"}, "gateway": {"enabled": True, **gateway}}
+    values = {"image": {"repository": "none"}, "gateway": {"enabled": True, **gateway}, **chart}
     file.write_text(json.dumps(values))
     text = run_helm(
         "template", "lora-operator", str(CHART), "--namespace", SYSTEM, "--values", str(file),

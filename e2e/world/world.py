@@ -166,8 +166,9 @@ class World:
         source: Mapping[str, object] | None = None,
         deployment: Mapping[str, object] | None = None,
         scheduling: Mapping[str, object] | None = None,
+        **spec: object,
     ) -> Json:
-        """A LoraAdapter of a folder under the source folder."""
+        """A LoraAdapter of a folder under the source folder. `spec`: what else it says."""
         return {
             "apiVersion": "production-stack.vllm-project/v1alpha1",
             "kind": "LoraAdapter",
@@ -177,6 +178,7 @@ class World:
                 "adapterSource": {"type": "local", "repository": str(self.source / path)} | dict(source or {}),
                 "deploymentConfig": dict(deployment or {}),
                 "schedulingConfig": dict(scheduling or {}),
+                **spec,
             },
         }
 

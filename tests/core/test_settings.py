@@ -34,6 +34,7 @@ def test_switches_can_be_turned_off() -> None:
         (("--base-model-config", "nonsense"), {}, "NAME=PATH"),
         ((), {"LORA_OPERATOR_HEALTH_PORT": "eighty"}, "LORA_OPERATOR_HEALTH_PORT"),
         ((), {"LORA_OPERATOR_LOG_FORMAT": "xml"}, "json, console"),
+        (("--routing-weights", "heat=1"), {}, "there is no weight .heat."),
         ((), {"LORA_OPERATOR_VERSIONED_NAMES": "maybe"}, "true nor false"),
         (("--probe-seconds", "nan"), {}, "--probe-seconds"),
         (("--load-timeout", "0"), {}, "--load-timeout: 0.0 cannot be used; give 0.1 or more"),

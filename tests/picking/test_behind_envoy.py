@@ -42,8 +42,10 @@ async def tell(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def a_gateway(tmp_path: Path, values: dict[str, Any], **picker: Any) -> AsyncIterator[tuple[str, Any]]:
-    """Its URL, and a client. `mine` is alice's, `theirs` bob's; a pod has both."""
+async def a_gateway(
+    tmp_path: Path, values: dict[str, Any], mounted: dict[str, Any] | None = None, **picker: Any
+) -> AsyncIterator[tuple[str, Any]]:
+    """Its URL, and a client. `mine` is alice's, `theirs` bob's; a pod has both. `mounted`: of ChartGateway."""
     runner = web.AppRunner(app := web.Application(client_max_size=1 << 30))
     app.router.add_route("*", "/{tail:.*}", tell)
     await runner.setup()
@@ -56,7 +58,7 @@ async def a_gateway(tmp_path: Path, values: dict[str, Any], **picker: Any) -> As
     fleet.refresh()
     try:
         async with picking(fleet, self_signed=True, **picker) as it:
-            gateway = ChartGateway(it.server.port, tmp_path / "gateway", values)
+            gateway = ChartGateway(it.server.port, tmp_path / "gateway", values, **(mounted or {}))
             await asyncio.to_thread(gateway.__enter__)
             try:
                 async with aiohttp.ClientSession() as session:

@@ -63,7 +63,7 @@ class Fleet:
         selection: Json | None = None, keywords: str = "",
         on_demand: bool = False, asked: tuple[str, ...] = (), source_ready: bool = True, replicas: int = 1,
         noted: list[Any] | None = None,
-        owner: str = "",
+        owner: str = "", fallback: str = "",
     ) -> None:  # fmt: skip
         """`pods`: pod -> {adapter: engine name}; the pod's address is that of the cluster. `asked`: wanted now.
         `noted`: in place of what status would say of `adapters`."""
@@ -99,7 +99,7 @@ class Fleet:
         deployment = {"loadOnStartup": not on_demand, "replicas": replicas}
         spec = {"baseModel": base_model, "adapterSource": source, "deploymentConfig": deployment}
         spec |= {} if selection is None else {"selection": selection}
-        spec |= {"owner": owner} if owner else {}
+        spec |= ({"owner": owner} if owner else {}) | ({"fallback": fallback} if fallback else {})
         self.cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
 
     def endpoint(self, pod: str, held: Mapping[str, tuple[str, str]], namespace: str = NAMESPACE) -> None:

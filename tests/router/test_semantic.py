@@ -89,7 +89,7 @@ async def selector(model: SentenceModel) -> AsyncIterator[Selector]:
 
 
 async def select(selector: Selector, text: str, method: Method = Method.SEMANTIC) -> Selected:
-    return await selector.select(text, "llama", None, method, None)
+    return await selector.select(text, selector.among("llama", None), method)
 
 
 async def test_questions_find_the_adapter_that_they_are_for(selector: Selector) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lora_operator.router.routing_rules import rules_of
 from lora_operator.settings.options import SettingsError
+from lora_operator.settings.routing_rules import rules_of
 from lora_scheduler.routing import Rules, Weights
 from tests.router.fleet import Fleet, a_fleet
 from tests.router.serving import served

@@ -41,6 +41,13 @@ class SelectorOperator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
+class Fallback(StrEnum):
+    """What answers requests for an adapter that no pod answers for."""
+
+    NONE = "None"
+    BASE_MODEL = "BaseModel"
+
+
 class _MemoryQuantity:
     """An int-or-string of Kubernetes that is a positive amount of memory."""
 
@@ -274,5 +281,8 @@ class LoraAdapterSpec(Model):
     """Priority, preemption, memory and spread."""
     selection: SelectionConfig | None = None
     """What requests the adapters are for. Routers choose by it when they are given a text instead of an adapter."""
+    fallback: Fallback = Fallback.NONE
+    """What becomes of requests through the gateway for an adapter that no pod answers for, and that is not loaded in
+    time. None: they are refused. BaseModel: the base model answers, and the header x-lora-fallback says why."""
     owner: Annotated[str, words.OWNER] | None = None
     """Whose quota, if that owner has one, the adapters count for beside the namespace's."""

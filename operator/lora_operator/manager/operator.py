@@ -29,6 +29,7 @@ from lora_operator.reconcile import InFlight, Reconciler, Rules
 from lora_operator.router.cluster_informers import Following
 from lora_operator.router.serving import Router
 from lora_operator.settings.operator import Settings, placement_policy
+from lora_operator.settings.routing_rules import rules_of
 from lora_operator.telemetry.metrics import Metrics
 from lora_operator.telemetry.server import serve_health, serve_metrics
 from lora_operator.tracing.collector import tracing_to
@@ -79,6 +80,8 @@ class Operator:
                 watches=self._following,
                 lacks=self._needs.why,
                 effects=work.ledger.on,
+                rules=rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights),
+                prefix_blocks=settings.prefix_blocks,
             )
             if settings.router_port
             else None

@@ -13,11 +13,11 @@ from lora_operator.kube.own_namespace import own_namespace
 from lora_operator.kube.preconditions import Preconditions, rights_to_answer
 from lora_operator.process.components import supervise
 from lora_operator.router.cluster_informers import Following
-from lora_operator.router.routing_rules import rules_of
 from lora_operator.router.semantic import Semantic
 from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings
 from lora_operator.router.streams import StreamLimits
+from lora_operator.settings.routing_rules import rules_of
 
 log = logging.getLogger(__name__)
 

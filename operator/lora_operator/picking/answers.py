@@ -63,18 +63,11 @@ def routed(route: Route, length: int | None, removed: Sequence[str] = ()) -> Pro
     return answer
 
 
-def body(data: bytes, *, ends: bool) -> ProcessingResponse:
-    """The request's body. `ends`: no trailers follow."""
+def body(data: bytes) -> ProcessingResponse:
+    """The whole of the request's body."""
     answer = ProcessingResponse()
     sent = answer.request_body.response.body_mutation.streamed_response
-    sent.body, sent.end_of_stream = data, ends
-    return answer
-
-
-def trailers() -> ProcessingResponse:
-    """The request's trailers, as they are."""
-    answer = ProcessingResponse()
-    answer.request_trailers.SetInParent()
+    sent.body, sent.end_of_stream = data, True
     return answer
 
 

@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from lora_operator.picking.answers import Answer, Refusal, Route
+from lora_operator.picking.automatic import Automatic
 from lora_operator.picking.base_models import Bases
 from lora_operator.picking.model_list import ModelList
+from lora_operator.picking.question import Question
 from lora_operator.picking.request_headers import NAMESPACE_HEADER
 from lora_operator.router.deciding import Chosen, Decider, Loading, Outcome, Refused, Unknown, not_found
 from lora_operator.router.entries import Entry
 from lora_operator.router.picker import NONE
-from lora_operator.router.prompt_blocks import NO_PROMPT, Prompt
 from lora_operator.router.queries import AmbiguousAdapter, UnknownAdapter, find
 from lora_operator.router.table import RoutingTable
 
 MOST_WAITING = 1000
 RETRY_SECONDS = 1
 MODEL = "model"  # by its public name, the one that answers
+SELECTED = "selected"  # the adapter that was chosen by what the request says
+FALLBACK = "fallback"  # why a base model answers for an adapter
 OUTSIDE = "no pod that answers for {} is among the endpoints that the gateway allows"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """`model` is empty where the request has no body: any pod will do. `subset`: the endpoints that are allowed;
-    `prompt`: by which a pod that has its beginning in its cache is preferred; `owners`: whose adapters may be chosen,
-    None: everybody's."""
-
-    model: str
-    namespace: str
-    subset: frozenset[str] | None = None
-    prompt: Prompt = NO_PROMPT
-    owners: frozenset[str] | None = None
 
 
 class Choosing:
     """`endpoints`: how many addresses an answer may have, of pods that all know the adapter by the same name."""
 
     def __init__(
-        self, table: RoutingTable, decider: Decider, bases: Bases, *, wait_seconds: float = 0.0, endpoints: int = 1
-    ) -> None:
+        self, table: RoutingTable, decider: Decider, bases: Bases, automatic: Automatic, *, wait_seconds: float = 0.0,
+        endpoints: int = 1,
+    ) -> None:  # fmt: skip
         self._table = table
         self._decider = decider
         self._bases = bases
         self._wait_seconds = wait_seconds
         self._endpoints = endpoints
-        self._models = ModelList(table, bases)
+        self._automatic = automatic
+        self._models = ModelList(table, bases, automatic)
+
+    async def resolved(self, question: Question, members: Mapping[str, Any]) -> Question | Refusal:
+        """With the model that is meant, where the request leaves the choice to us."""
+        return await self._automatic.resolve(question, members) if self._table.loaded else question
 
     def at_once(self, question: Question) -> Route | Refusal | None:
         """As things are now; None where the adapter is loaded on demand: `in_time` waits for it."""
@@ -88,7 +86,7 @@ class Choosing:
         try:
             entry = find(self._table, question.model, question.namespace or None, question.owners)
         except (AmbiguousAdapter, UnknownAdapter) as error:
-            found = self._models.base(question.model, question.namespace)
+            found = self._models.other(question)
             return found or _unknown(question, not_found(error))
         return self._models.adapter(entry)
 
@@ -97,6 +95,19 @@ class Choosing:
             return self._route(question, outcome)
         if isinstance(outcome, Unknown):
             return _unknown(question, outcome)
+        return self._instead(question, outcome) or self._refusal(question, outcome)
+
+    def _instead(self, question: Question, outcome: Loading | Refused) -> Route | None:
+        """The base model of an adapter that no pod answers for, where its LoraAdapter wants that."""
+        entry = outcome.entry
+        if entry is None or not entry.falls_back or entry.endpoints:
+            return None
+        base = self._base(replace(question, model=entry.base_model, namespace=entry.namespace))
+        if not isinstance(base, Route):
+            return None
+        return replace(base, kind="fallback", said={**base.said, FALLBACK: outcome.reason or "NotLoaded"})
+
+    def _refusal(self, question: Question, outcome: Loading | Refused) -> Refusal:
         if isinstance(outcome, Loading):
             text = f"adapter {outcome.entry.name} is being loaded and did not come in time: {outcome.message}"
             return Refusal("loading", 503, outcome.reason or "Loading", text, outcome.retry_after_seconds)
@@ -153,7 +164,7 @@ class Choosing:
             return None
         address = self._bases.choose(namespaces[0], name, question.subset)
         if address is not None:
-            return Route("base", (address,), said={MODEL: name}) if name else Route("any", (address,))
+            return Route("base", (address,), name, {MODEL: name}) if name else Route("any", (address,))
         if question.subset is not None and self._bases.choose(namespaces[0], name, None) is not None:
             return Refusal("not_loaded", 503, "NoneAllowed", OUTSIDE.format(what), RETRY_SECONDS)
         return None

@@ -19,13 +19,14 @@ from prometheus_client import CollectorRegistry
 from lora_operator.picking import answers
 from lora_operator.picking.answers import Answer, Refusal, Route
 from lora_operator.picking.callers import Callers
-from lora_operator.picking.choosing import Choosing, Question
+from lora_operator.picking.choosing import SELECTED, Choosing
 from lora_operator.picking.ext_proc_pb2 import BodySendMode, ProcessingRequest
 from lora_operator.picking.form_field import is_form, read_form
 from lora_operator.picking.messages import Messages
 from lora_operator.picking.metrics import PickerMetrics
 from lora_operator.picking.model_field import BadBody, Body, read_body
 from lora_operator.picking.model_list import asked_model
+from lora_operator.picking.question import Question
 from lora_operator.picking.request_body import Limits, Taken
 from lora_operator.picking.request_headers import NAMESPACE_HEADER, READING, Headers, read_headers, read_subset
 from lora_operator.router.picker import NONE
@@ -39,13 +40,15 @@ DUPLEX = BodySendMode.FULL_DUPLEX_STREAMED
 
 class Exchange:
     """`namespace`: the only one that is served; empty: gateway or client name it, or names are clear without.
-    `prompts`: whether they count; `session_header`: which requests belong together, by its value."""
+    `prompts`: whether they count; `session_header`: which requests belong together, by its value; `automatic`: the
+    model that stands for a choice, empty if none does."""
 
     def __init__(
         self, choosing: Choosing, namespace: str, limits: Limits, registry: CollectorRegistry, callers: Callers, *,
-        prompts: bool = False, session_header: str = "",
+        prompts: bool = False, session_header: str = "", automatic: str = "",
     ) -> None:  # fmt: skip
-        self._members, self._session_header = MEMBERS if prompts else NONE, session_header
+        self._members, self._session_header = MEMBERS if prompts or automatic else NONE, session_header
+        self._prompts, self._automatic = prompts, automatic
         self._choosing = choosing
         self._callers = callers
         self._removed = ("authorization",) if callers.take_credentials else ()
@@ -107,33 +110,36 @@ class Exchange:
                 body = read_form(raw, headers.content_type) if form else read_body(raw, self._members)
             except BadBody as error:
                 return await _say(messages, Refusal("bad", 400, "BadRequestError", str(error)))
-        prompt = prompt_of(body.members, headers.session) if body and self._members else NO_PROMPT
+        prompt = prompt_of(body.members, headers.session) if body and self._prompts else NO_PROMPT
         subset = read_subset(first.metadata_context)
         question = Question(body.model if body else "", namespace, subset, prompt, caller.owners)
+        if body is not None and question.model == self._automatic:
+            resolved = await self._choosing.resolved(question, body.members)
+            if isinstance(resolved, Refusal):
+                return await _say(messages, resolved)
+            question = resolved
         answer = self._choosing.at_once(question)
+        waited = answer is None
         if answer is None:
             answer = await self._choosing.in_time(question)
-        self._metrics.took(time.perf_counter() - started)
+        self._metrics.took(time.perf_counter() - started, waited=waited)
         if isinstance(answer, Refusal):
             return await _say(messages, answer)
-        if caller.name:
-            answer = replace(answer, said={**answer.said, OWNER: caller.name})
-        await messages.end(*_sent(headers, taken, answer, body, raw, self._removed))
+        if caller.name or question.selected:
+            more = {OWNER: caller.name, SELECTED: question.selected}
+            answer = replace(answer, said={**answer.said, **{name: value for name, value in more.items() if value}})
+        await messages.end(*_sent(headers, answer, body, raw, self._removed))
         return answer.kind
 
 
-def _sent(
-    headers: Headers, taken: Taken, route: Route, body: Body | None, raw: bytes, removed: tuple[str, ...]
-) -> list[Any]:
+def _sent(headers: Headers, route: Route, body: Body | None, raw: bytes, removed: tuple[str, ...]) -> list[Any]:
     data = raw
     if body is not None and route.engine_name and route.engine_name != body.model:
         data = body.with_model(route.engine_name)
     changed = headers.has_length and len(data) != len(raw)
     sent = [answers.routed(route, len(data) if changed else None, removed)]
     if headers.has_body:
-        sent.append(answers.body(data, ends=not taken.trailers))
-    if taken.trailers:
-        sent.append(answers.trailers())
+        sent.append(answers.body(data))
     return sent
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from lora_operator.picking.answers import Answer
+from lora_operator.picking.automatic import Automatic
 from lora_operator.picking.base_models import Bases
+from lora_operator.picking.question import Question
 from lora_operator.router.entries import Entry
 from lora_operator.router.lines import dumped
 from lora_operator.router.near_names import owned
@@ -33,7 +35,8 @@ def asked_model(path: str) -> str | None:
 class ModelList:
     """Over one table, and the pods that serve base models."""
 
-    def __init__(self, table: RoutingTable, bases: Bases) -> None:
+    def __init__(self, table: RoutingTable, bases: Bases, automatic: Automatic) -> None:
+        self._automatic = automatic
         self._table = table
         self._bases = bases
         self._created = int(time.time())
@@ -49,6 +52,8 @@ class ModelList:
             adapters = {entry.name for entry in entries}
             models = [self._base(name) for name in bases if name not in adapters]
             models += [self._adapter(entry) for entry in entries]
+            if self._automatic.offered(namespace, owners):
+                models.append(self._chosen())
             written = self._written[key] = dumped({"object": "list", "data": models})
             if len(self._written) > KEPT:
                 self._written.popitem(last=False)
@@ -59,9 +64,13 @@ class ModelList:
         """One of them, also where no pod can have it: then with the reason."""
         return Answer("models", dumped(self._adapter(entry)))
 
-    def base(self, name: str, namespace: str) -> Answer | None:
-        """None if no pod serves it."""
-        return Answer("models", dumped(self._base(name))) if name in self._bases.names(namespace) else None
+    def other(self, question: Question) -> Answer | None:
+        """What is no adapter and can be asked for all the same: a base model that a pod serves, or a choice."""
+        if question.model in self._bases.names(question.namespace):
+            return Answer("models", dumped(self._base(question.model)))
+        if question.model == self._automatic.name and self._automatic.offered(question.namespace, question.owners):
+            return Answer("models", dumped(self._chosen()))
+        return None
 
     def _entries(self, namespace: str, owners: frozenset[str] | None) -> Iterator[Entry]:
         for entry in self._table.after((namespace, "") if namespace else None):
@@ -77,6 +86,9 @@ class ModelList:
 
     def _base(self, name: str) -> dict[str, Any]:
         return self._model(name, "vllm", None) | {"on_demand": False, "loaded": True}
+
+    def _chosen(self) -> dict[str, Any]:
+        return self._model(self._automatic.name, "lora-operator", None) | {"on_demand": False, "loaded": True}
 
     def _model(self, name: str, owner: str, parent: str | None) -> dict[str, Any]:
         head = {"id": name, "object": "model", "created": self._created, "owned_by": owner}

@@ -33,15 +33,14 @@ class Limits:
 
 
 class Taken:
-    """What has come of a body. `whole`: all of it; `trailers`: they ended it."""
+    """What has come of a body. `whole`: all of it."""
 
-    __slots__ = ("_chunks", "_limits", "_size", "trailers", "whole")
+    __slots__ = ("_chunks", "_limits", "_size", "whole")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._chunks: list[bytes] = []
         self._size = 0
-        self.trailers = False
         self.whole = False
 
     async def take(self, messages: Messages) -> Refusal | None:
@@ -62,8 +61,10 @@ class Taken:
                 return None
             kind = message.WhichOneof("request")
             if kind == "request_trailers":
-                self.whole = self.trailers = True
-            elif kind == "request_body":
+                # an Envoy that may try again sends the body twice if trailers follow it; engines read none
+                text = "trailers came behind the body; send the request without"
+                return Refusal("bad", 400, "BadRequestError", text)
+            if kind == "request_body":
                 chunk = message.request_body.body
                 self._chunks.append(chunk)
                 self._size += len(chunk)

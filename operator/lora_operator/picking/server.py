@@ -22,6 +22,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from lora_operator.informers.cache import Cluster
+from lora_operator.picking.automatic import Automatic
 from lora_operator.picking.base_models import Bases
 from lora_operator.picking.callers import Callers
 from lora_operator.picking.choosing import Choosing
@@ -134,8 +135,8 @@ class _Protocol(H2Protocol):
             self.processor.close("Protocol error")
 
     def hang_up(self) -> None:
-        """Say so first: then it is no broken connection to the gateway."""
-        if not self.connection.is_closing():
+        """Say so first: then it is no broken connection to the gateway. One whose TLS has not begun knows of none."""
+        if getattr(self, "connection", None) is not None and not self.connection.is_closing():
             self.connection._connection.close_connection()
             self.connection.flush()
             self.connection.close()
@@ -183,8 +184,13 @@ class _Processor:
 
 async def start_picker(settings: RouterSettings, api: RouterApi, table: RoutingTable, cluster: Cluster) -> PickerServer:
     """Beside a router API whose table is there. On any free port if `picker_port` is 0. Raises ServeError."""
+    bases = Bases(cluster, api.picker)
+    automatic = Automatic(
+        settings.picker_auto_model, settings.picker_auto_default, table, bases, api.selector,
+        lambda method, found: api.metrics.selected(method, adapter=found),
+    )  # fmt: skip
     choosing = Choosing(
-        table, api.decider, Bases(cluster, api.picker), wait_seconds=settings.picker_wait_seconds,
+        table, api.decider, bases, automatic, wait_seconds=settings.picker_wait_seconds,
         endpoints=settings.picker_endpoints,
     )  # fmt: skip
     limits = Limits(settings.picker_body_bytes)
@@ -192,6 +198,7 @@ async def start_picker(settings: RouterSettings, api: RouterApi, table: RoutingT
     exchange = Exchange(
         choosing, settings.picker_namespace, limits, api.metrics.registry, callers,
         prompts=api.picker.prefixes.on, session_header=settings.session_header.lower(),
+        automatic=settings.picker_auto_model,
     )  # fmt: skip
     server = PickerServer(exchange, api.decider.stop, drain_seconds=settings.picker_drain_seconds)
     transport = Transport(settings.picker_tls_cert, settings.picker_tls_key, settings.picker_self_signed)

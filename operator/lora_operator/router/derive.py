@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from lora_operator.api.spec import Fallback
 from lora_operator.informers.endpoints import Contents
 from lora_operator.informers.holdings import Place
 from lora_operator.informers.records import PodRecord, Resource
@@ -62,7 +63,7 @@ class Standing:
         return Entry(
             resource.namespace, name, resource.spec.base_model if resource.spec is not None else "", resource.name,
             endpoints, withheld, why.reason, why.message, is_on_demand(resource), why.given_up, self.about(name),
-            owner_of(resource),
+            owner_of(resource), resource.spec is not None and resource.spec.fallback is Fallback.BASE_MODEL,
         )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class Entry:
     given_up: bool = False  # the operator has a reason not to load it, which waiting alone does not mend
     about: About | None = None  # None: nobody has said what it is for
     owner: str = ""  # who may ask for it, where callers are known
+    falls_back: bool = False  # where no pod answers for it, its base model may
 
     @property
     def key(self) -> tuple[str, str]:

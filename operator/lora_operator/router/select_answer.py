@@ -6,10 +6,10 @@ from typing import Any
 
 from lora_operator.router.deciding import Chosen, Decider, Refused
 from lora_operator.router.problems import Problem
+from lora_operator.router.request_text import said
 from lora_operator.router.selecting import Method, NoModel, Selected, Selector
-from lora_operator.router.wire import Message, SelectRequest
+from lora_operator.router.wire import SelectRequest
 from lora_operator.router.worker import Busy
-from lora_scheduler.routing.selection import MOST_CHARACTERS
 
 RETRY_SECONDS = 1
 
@@ -19,9 +19,10 @@ async def selected(selector: Selector, asked: SelectRequest) -> Selected:
     method = Method(asked.method)
     if method is Method.SEMANTIC and (asked.threshold or 0.0) > 1.0:
         raise Problem("bad-request", f"threshold is {asked.threshold:g}; method semantic has scores of at most 1")
-    text = asked.text if asked.text is not None else text_of(asked.messages or [])
+    chat = ((one.role, one.text) for one in reversed(asked.messages or ()))
+    text = asked.text if asked.text is not None else said(chat)
     try:
-        return await selector.select(text, asked.base_model, asked.namespace, method, asked.threshold)
+        return await selector.select(text, selector.among(asked.base_model, asked.namespace), method, asked.threshold)
     except NoModel as error:
         what = "this router has no embedding model: start it with --embedding-model, or ask for method keywords"
         raise Problem("bad-request", what) from error
@@ -51,14 +52,3 @@ def select_json(found: Selected, asked: SelectRequest, decider: Decider, version
     elif isinstance(where, Refused):
         answer |= {"reason": where.reason, "message": where.message}
     return answer
-
-
-def text_of(messages: list[Message]) -> str:
-    """What the user said, the newest first: of a long conversation the oldest is what does not count."""
-    said: list[str] = []
-    length = 0
-    for message in reversed(messages):
-        if message.role == "user" and length < MOST_CHARACTERS:
-            said.append(message.text)
-            length += len(said[-1])
-    return "\n".join(said)

@@ -46,16 +46,19 @@ class Selector:
         self._reading = Worker("keywords")
         self._embedding = Worker("embedding")
 
-    async def select(
-        self, text: str, base_model: str, namespace: str | None, method: Method, threshold: float | None
-    ) -> Selected:
+    def among(
+        self, base_model: str | None, namespace: str | None, owners: frozenset[str] | None = None
+    ) -> Subjects:  # fmt: skip
+        """Whatever says what it is for, of these; None: of all."""
+        return self._topics.of(base_model, namespace, owners)
+
+    async def select(self, text: str, subjects: Subjects, method: Method, threshold: float | None = None) -> Selected:
         """With `auto`, `threshold` is that of the keywords.
 
         Raises:
             NoModel: `semantic` was asked for, and no model is there.
             Busy: too many are being compared already.
         """
-        subjects = self._topics.of(base_model, namespace)
         if method is Method.SEMANTIC:
             return await self._by_meaning(subjects, text, threshold)
         least = KEYWORD_THRESHOLD if threshold is None else threshold

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from lora_operator.api.well_known import ROUTER_PORT
-from lora_operator.router.routing_rules import POLICY_HELP, POLICY_NAMES, THRESHOLD_HELP, WEIGHTS_HELP, rules_of
 from lora_operator.settings.options import HOST_HELP, SettingsError, option, read_options, size
+from lora_operator.settings.routing_rules import (
+    POLICY_HELP,
+    POLICY_NAMES,
+    PREFIX_BLOCKS,
+    PREFIX_HELP,
+    THRESHOLD_HELP,
+    WEIGHTS_HELP,
+    rules_of,
+)
 
 ENVIRONMENT_PREFIX = "LORA_ROUTER_"
 
@@ -32,10 +40,7 @@ class RouterSettings:
     routing_policy: str = option("lora-affinity", POLICY_HELP, choices=POLICY_NAMES)
     routing_threshold: float = option(0.999, THRESHOLD_HELP, float, most=1.0)
     routing_weights: str = option("", WEIGHTS_HELP)
-    prefix_blocks: int = option(
-        1_000_000, "how many blocks of 256 characters of prompts are remembered, of all pods together, so that "
-        "a prompt goes where its beginning is cached; a million take some 110 MB (0: off)", int,
-    )  # fmt: skip
+    prefix_blocks: int = option(PREFIX_BLOCKS, PREFIX_HELP, int)
     session_header: str = option(
         "x-session-id", "header of requests through the picker that says which belong together (empty: none; a body's "
         "prompt_cache_key and user do so as well)",
@@ -68,6 +73,13 @@ class RouterSettings:
     )
     picker_endpoints: int = option(
         1, "most endpoints in an answer; more than one only for gateways that try them in turn", int, least=1, most=16
+    )
+    picker_auto_model: str = option(
+        "auto", "model that stands for a choice: the request is answered by the adapter that it is for by its text, as "
+        "spec.selection of LoraAdapters says, unless something really has this name (empty: none)",
+    )  # fmt: skip
+    picker_auto_default: str = option(
+        "", "model that answers such a request where no adapter fits (default: their base model, if all have one)"
     )
     picker_owner_claim: str = option(
         "", "claim of the token that names the owner of the adapters that may be asked for; a gateway has verified the "

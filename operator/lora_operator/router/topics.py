@@ -1,4 +1,4 @@
-"""What adapters are for, by base model, in step with the table and arranged so that a text can be compared with all."""
+"""What adapters are for, in step with the table and arranged so that a text can be compared with all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lora_scheduler.routing import Catalogue, Topic, problem_of
 
 log = logging.getLogger(__name__)
 
-ARRANGED = 100  # pairs of base model and namespace that are kept arranged
+ARRANGED = 100  # choices of base model, namespace and owners that are kept arranged
 TOLD = 10_000
 
 
@@ -24,6 +24,8 @@ class Subject:
 
     namespace: str
     name: str
+    base_model: str
+    owner: str
     about: About
 
     @property
@@ -32,7 +34,7 @@ class Subject:
 
 
 class Subjects:
-    """Those of one base model, at one time. Never changed, so that threads may read it."""
+    """Those that may be chosen, at one time. Never changed, so that threads may read it."""
 
     def __init__(self, items: tuple[Subject, ...]) -> None:
         self.items = items
@@ -44,29 +46,50 @@ class Subjects:
         return Catalogue(Topic(one.key, tuple(_fit(one)), one.about.priority) for one in self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class _Among:
+    """Which adapters; None is any."""
+
+    base_model: str | None
+    namespace: str | None
+    owners: frozenset[str] | None
+
+    def __contains__(self, one: Subject | None) -> bool:
+        return (
+            one is not None
+            and self.base_model in (None, one.base_model)
+            and self.namespace in (None, one.namespace)
+            and (self.owners is None or one.owner in self.owners)
+        )
+
+
 class Topics:
     """Follows the table. One event loop."""
 
     def __init__(self, table: RoutingTable) -> None:
         self._table = table
         self._seen = 0
-        self._known: dict[str, dict[Key, About]] = {}  # by base model
-        self._arranged: OrderedDict[tuple[str, str | None], Subjects] = OrderedDict()
+        self._known: dict[str, dict[Key, Subject]] = {}  # by owner
+        self._arranged: OrderedDict[_Among, Subjects] = OrderedDict()
         self._told: set[tuple[str, str]] = set()
         table.listen(self._follow)
         self._follow()
 
-    def of(self, base_model: str, namespace: str | None) -> Subjects:
-        """The adapters of a base model, of one namespace or of all. The same object until one of them changes."""
-        where = (base_model, namespace)
-        found = self._arranged.get(where)
+    def of(
+        self, base_model: str | None, namespace: str | None, owners: frozenset[str] | None = None
+    ) -> Subjects:  # fmt: skip
+        """The adapters of a base model, a namespace and these owners; None: of all. The same object until one of them
+        changes."""
+        among = _Among(base_model, namespace, owners)
+        found = self._arranged.get(among)
         if found is None:
-            known = sorted(self._known.get(base_model, {}).items())
-            found = Subjects(tuple(Subject(*key, about) for key, about in known if namespace in (None, key[0])))
-            self._arranged[where] = found
+            groups = self._known.values() if owners is None else [self._known.get(one, {}) for one in owners]
+            known = (subject for group in groups for subject in group.values() if subject in among)
+            found = Subjects(tuple(sorted(known, key=lambda one: (one.namespace, one.name))))
+            self._arranged[among] = found
             if len(self._arranged) > ARRANGED:
                 self._arranged.popitem(last=False)
-        self._arranged.move_to_end(where)
+        self._arranged.move_to_end(among)
         return found
 
     def _follow(self) -> None:
@@ -82,24 +105,19 @@ class Topics:
             self._change(change.before, change.after)
 
     def _change(self, before: Entry | None, after: Entry | None) -> None:
-        old = (before.base_model, before.about) if before is not None and before.about is not None else None
-        new = (after.base_model, after.about) if after is not None and after.about is not None else None
+        old, new = _subject(before), _subject(after)
         if old == new:
             return
-        if before is not None and old is not None:
-            known = self._known.get(before.base_model, {})
-            known.pop(before.key, None)
+        if old is not None:
+            known = self._known.get(old.owner, {})
+            known.pop((old.namespace, old.name), None)
             if not known:
-                self._known.pop(before.base_model, None)
-            self._forget(before.base_model)
-        if after is not None and after.about is not None:
-            self._known.setdefault(after.base_model, {})[after.key] = after.about
-            self._forget(after.base_model)
-            self._warn(after, after.about)
-
-    def _forget(self, base_model: str) -> None:
-        for where in [where for where in self._arranged if where[0] == base_model]:
-            del self._arranged[where]
+                self._known.pop(old.owner, None)
+        if after is not None and new is not None:
+            self._known.setdefault(new.owner, {})[after.key] = new
+            self._warn(after, new.about)
+        for among in [among for among in self._arranged if old in among or new in among]:
+            del self._arranged[among]
 
     def _warn(self, entry: Entry, about: About) -> None:
         """An annotation is looked at by nobody else."""
@@ -111,6 +129,12 @@ class Topics:
             if problem:
                 self._told.add(said)
                 log.warning("keyword %.100r of LoraAdapter %s is left out: it %s", keyword, said[0], problem)
+
+
+def _subject(entry: Entry | None) -> Subject | None:
+    if entry is None or entry.about is None:
+        return None
+    return Subject(entry.namespace, entry.name, entry.base_model, entry.owner, entry.about)
 
 
 def _fit(subject: Subject) -> Iterator[str]:

@@ -22,6 +22,15 @@ from lora_operator.settings.options import (
     read_options,
     size,
 )
+from lora_operator.settings.routing_rules import (
+    POLICY_HELP,
+    POLICY_NAMES,
+    PREFIX_BLOCKS,
+    PREFIX_HELP,
+    THRESHOLD_HELP,
+    WEIGHTS_HELP,
+    rules_of,
+)
 from lora_scheduler import Policy
 from lora_scheduler.policies import POLICIES
 
@@ -197,6 +206,10 @@ class Settings:
         1.0, "with --router-port: time between two looks at an engine's metrics, from which picks know how busy each "
         "pod is (0: off)", float, most=4.0,
     )  # fmt: skip
+    routing_policy: str = option("lora-affinity", f"with --router-port: {POLICY_HELP}", choices=POLICY_NAMES)
+    routing_threshold: float = option(0.999, f"with --router-port, {THRESHOLD_HELP}", float, most=1.0)
+    routing_weights: str = option("", f"with --router-port: {WEIGHTS_HELP}")
+    prefix_blocks: int = option(PREFIX_BLOCKS, f"with --router-port: {PREFIX_HELP}", int)
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
     otlp_endpoint: str = option("", ENDPOINT_HELP)
@@ -248,6 +261,7 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
     if not all(settings.namespaces):
         raise SettingsError("--namespace: a namespace's name is empty; leave the flag out to watch all namespaces")
     quotas_of(settings)
+    rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights)
     try:
         check_ca_file(settings.ca_file)
     except ValueError as error:

@@ -21,7 +21,7 @@ from lora_operator.cache.victims import Why
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.kube.client import Kube
-from lora_operator.picking.metrics import RESULTS, PickerMetrics
+from lora_operator.picking.metrics import RESULTS, STARTS, PickerMetrics
 from lora_operator.planning.expected_load import MODELS_MAX, OTHERS
 from lora_operator.process.event_loop import Blocks
 from lora_operator.router.api import RouterApi
@@ -107,6 +107,7 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("router_score", "by"): _named("match", "pick"),
         ("router_selections_total", "chosen"): _named("adapter", "base"),
         ("picker_requests_total", "result"): _named(*RESULTS),
+        ("picker_seconds", "start"): _named(*STARTS),
         ("library_uploads_total", "result"): Values(
             frozenset({"ok", *CODES}), text="`ok` or a [code](library.md#the-api) of a problem"
         ),

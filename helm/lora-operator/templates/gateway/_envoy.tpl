@@ -5,6 +5,7 @@ goes. docs/gateway.md explains what is closed and why.
 {{- define "gateway.envoy" -}}
 {{- $gateway := .Values.gateway }}
 {{- $owners := $gateway.owners }}
+node: {id: gateway, cluster: gateway}  # without it Envoy reads no certificate from a file
 admin:
   address: {socket_address: {address: 127.0.0.1, port_value: 9901}}
 overload_manager:
@@ -94,6 +95,7 @@ static_resources:
           route_config:
             response_headers_to_add:
             - {header: {key: x-lora-model, value: "%DYNAMIC_METADATA(lora-operator:model)%"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
+            - {header: {key: x-lora-selected, value: "%DYNAMIC_METADATA(lora-operator:selected)%"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
             - {header: {key: x-lora-fallback, value: "%DYNAMIC_METADATA(lora-operator:fallback)%"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
             virtual_hosts:
             - name: all

@@ -13,6 +13,11 @@ WEIGHTS_HELP = (
     "what counts how much in policy weighted, in explain and in POST /v1/match, for example "
     "own-resident=10,shared-resident=5,free-slot=1,prefix=5,queue-depth=10; what is not named keeps that value"
 )
+PREFIX_BLOCKS = 1_000_000
+PREFIX_HELP = (
+    "how many blocks of 256 characters of prompts are remembered, of all pods together, so that a prompt goes where "
+    "its beginning is cached; a million take some 110 MB (0: off)"
+)
 POLICY_NAMES = tuple(sorted(POLICIES))
 _NAMES = {item.name.replace("_", "-"): item.name for item in fields(Weights)}
 
