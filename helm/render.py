@@ -55,7 +55,7 @@ ROUTER_GIVEN = frozenset({
 })  # fmt: skip
 LIBRARY_GIVEN = frozenset({
     "port", "metrics_port", "namespace", "work_folder", "work_bytes", "credentials_secret", "database", "kubeconfig",
-    "cluster",
+    "cluster", "requests_namespace",
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
 OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})

@@ -102,7 +102,6 @@ class Lora:
     current: int
     pinned: bool
     size_bytes: int
-    usage_count: int
     last_used_at: float | None
     created_at: float
     updated_at: float

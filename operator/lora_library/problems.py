@@ -17,6 +17,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "UNKNOWN_BASE_MODEL": (400, "No such base model"),
     "UNAUTHENTICATED": (401, "Who you are is not known"),
     "FORBIDDEN": (403, "This is for administrators"),
+    "CROSS_SITE": (403, "Asked by another web site"),
     "NOT_FOUND": (404, "No such path"),
     "LORA_NOT_FOUND": (404, "No such adapter"),
     "METHOD_NOT_ALLOWED": (405, "Not with this method"),

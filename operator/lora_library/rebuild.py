@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _COPIED = (
     "id", "owner", "name", "base_model", "part", "description", "attributes", "state", "current", "pinned",
-    "created_at", "updated_at", "deleted_at", "usage_count", "last_used_at",
+    "created_at", "updated_at", "deleted_at", "last_used_at",
 )  # fmt: skip
 
 

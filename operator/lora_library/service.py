@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lora_library.cluster.adapters import Adapters
 from lora_library.cluster.publisher import Publisher
 from lora_library.cluster.resources import Template
+from lora_library.cluster.uses import Uses
 from lora_library.database import Database
 from lora_library.identity.oidc import Oidc, Provider
 from lora_library.identity.token_file import TokenFile
@@ -82,6 +83,9 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
             stack.push_async_callback(kube.close)
         namespace = own_namespace(settings.namespace)
         adapters = Adapters(kube, namespace) if kube is not None and settings.cluster else None
+        uses = None
+        if kube is not None and settings.cluster:
+            uses = Uses(kube, database, namespace, own_namespace(settings.requests_namespace))
         template = Template(
             namespace, settings.credentials_secret, settings.base_model_check, pairs(settings.pod_selectors)
         )
@@ -95,7 +99,10 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
         stack.push_async_callback(uploads.finish)
         uploads.empty_work()
         identity = Identity(_verifiers(settings, kube), frozenset(settings.admin_groups))
-        library = Library(database, store, uploads, identity, limits, LibraryMetrics(), adapters)
+        library = Library(
+            database, store, uploads, identity, limits, LibraryMetrics(), adapters,
+            tuple(base_model_files(settings.base_models)), uses, settings.gateway,
+        )  # fmt: skip
         sweeper = Sweeper(
             database, store, publisher, limits, period_seconds=settings.sweep_seconds,
             audit_seconds=settings.audit_days * 86400,
@@ -136,15 +143,17 @@ async def run_library(settings: LibrarySettings, stop: asyncio.Event) -> None:
             raise ServeError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         server = Server(application(parts.library))
         serving = asyncio.create_task(server.run_on(port), name="web server")
-        sweeping = asyncio.create_task(parts.sweeper.run(), name="sweeper")
+        components = [serving, asyncio.create_task(parts.sweeper.run(), name="sweeper")]
+        if (uses := parts.library.uses) is not None:
+            components.append(asyncio.create_task(uses.run(), name="reader of uses"))
         stopping = asyncio.create_task(stop.wait(), name="stop flag")
         log.info("library on port %d", settings.port)
-        done, _ = await asyncio.wait((serving, sweeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((*components, stopping), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
-        for task in (sweeping, stopping):
+        for task in (*components[1:], stopping):
             task.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-        supervise((serving, sweeping), done)
+        supervise(components, done)
 
 
 def base_models_of(settings: LibrarySettings) -> BaseModels:

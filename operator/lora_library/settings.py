@@ -34,6 +34,10 @@ class LibrarySettings:
     work_bytes: int = option(0, "most bytes of that folder, less a twentieth to spare (0: no bound)", size)
     namespace: str = option("", "namespace of the LoraAdapters that are written (default: that of this pod)")
     cluster: bool = option(True, "write LoraAdapters; without, adapters are kept and nobody is told", bool)
+    requests_namespace: str = option(
+        "", "as of `lora-operator run`: namespace of the ConfigMap lora-operator-requests, which says when adapters "
+        "were used (default: that of this pod, else lora-operator-system)",
+    )  # fmt: skip
     kubeconfig: str = option("", "kubeconfig file (default: the pod's own account, else the usual file)")
     credentials_secret: str = option("", "Secret of that namespace by which the operator reads the store")
     pod_selectors: tuple[str, ...] = option((), "label=value of the pods that may hold adapters (repeat)", tuple)
@@ -45,6 +49,9 @@ class LibrarySettings:
         "Name", "Name refuses adapters that were trained on a model of another name, unless shapes are known; Skip "
         "takes them", choices=("Name", "Skip"),
     )  # fmt: skip
+    gateway: str = option(
+        "", "where people call adapters, for the examples of the web page, such as https://llm.example.com"
+    )
     token_file: str = option("", "for development: a JSON file of tokens and whose they are")
     oidc_issuer: str = option("", "issuer of the OpenID tokens that are taken")
     oidc_audience: str = option("", "audience that those tokens must be for")

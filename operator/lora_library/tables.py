@@ -75,8 +75,7 @@ LORAS = Table(
     Column("current", Integer, nullable=False),  # number of the version that is served
     Column("pinned", Boolean, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),  # of the current version
-    Column("usage_count", BigInteger, nullable=False),
-    Column("last_used_at", Float),
+    Column("last_used_at", Float),  # as far as it is known
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     Column("deleted_at", Float),

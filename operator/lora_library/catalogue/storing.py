@@ -101,7 +101,7 @@ async def _adapter(connection: AsyncConnection, subject: str, new: NewVersion, n
             engine_name=engine_name(subject, new.name),
             part=await free_part(connection, subject, new.base_model), description=new.description or "",
             attributes=dict(new.attributes or {}), state=new.state, current=0, pinned=False,
-            size_bytes=new.size_bytes, usage_count=0, created_at=now, updated_at=now,
+            size_bytes=new.size_bytes, created_at=now, updated_at=now,
         )
     )  # fmt: skip
     return lora_id

@@ -194,7 +194,7 @@ def _note(lora: Lora, versions: list[Version]) -> Mapping[str, Any]:
     """What `rebuild` makes the rows of."""
     fields = (
         "id", "owner", "name", "base_model", "part", "description", "attributes", "state", "current", "pinned",
-        "created_at", "updated_at", "deleted_at", "tags", "shared_with", "usage_count", "last_used_at",
+        "created_at", "updated_at", "deleted_at", "tags", "shared_with", "last_used_at",
     )  # fmt: skip
     return {
         **{name: getattr(lora, name) for name in fields},

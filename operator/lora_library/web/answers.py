@@ -46,8 +46,10 @@ class Summary(Uploaded):
     description: str
     updated_at: datetime
     deleted_at: datetime | None = None
-    usage_count: int
+    usage_count: int | None = None
+    """Requests; null: not known."""
     last_used_at: datetime | None = None
+    """Null: no use is known."""
     pinned: bool
     shared_with: Sharing | None = None
     """For its owner alone."""
@@ -126,7 +128,6 @@ def _summary(lora: Lora, shown: Shown, *, own: bool) -> dict[str, Any]:
         "description": lora.description,
         "updated_at": moment(lora.updated_at),
         "deleted_at": None if lora.deleted_at is None else moment(lora.deleted_at),
-        "usage_count": lora.usage_count,
         "last_used_at": None if lora.last_used_at is None else moment(lora.last_used_at),
         "pinned": lora.pinned,
         "shared_with": sharing(lora) if own else None,

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from lora_library.cluster.adapters import Adapters
 from lora_library.cluster.resources import Shown, shown
+from lora_library.cluster.uses import Uses
 from lora_library.database import Database
 from lora_library.identity.verifying import Identity
 from lora_library.metrics import LibraryMetrics
@@ -32,6 +33,9 @@ class Library:
     limits: Limits
     metrics: LibraryMetrics
     adapters: Adapters | None = None
+    base_models: tuple[str, ...] = ()  # that adapters may be for; none: any
+    uses: Uses | None = None
+    gateway: str = ""  # where people call adapters, for examples
     clock: Callable[[], float] = time.time
 
     async def shown(self, lora: Lora) -> Shown:
@@ -41,12 +45,13 @@ class Library:
         return shown(await self.adapters.get(resource_name(lora.owner, lora.base_model, lora.part)), lora.engine_name)
 
 
-def library_of(request: Request) -> Library:
+async def library_of(request: Request) -> Library:
+    """Asynchronous, though it waits for nothing: what is not would be run in a thread."""
     return cast(Library, request.app.state.library)
 
 
 async def principal_of(request: Request) -> Principal:
-    return await library_of(request).identity.of(request.headers.get("Authorization"))
+    return await (await library_of(request)).identity.of(request.headers.get("Authorization"))
 
 
 async def admin_of(request: Request) -> Principal:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lora_library.catalogue import changing, owners, reading
 from lora_library.names import object_prefix
 from lora_library.problems import Problem, not_found
-from lora_library.web import answers
+from lora_library.web import answers, listing
 from lora_library.web.context import Asking, With
 from lora_library.words import checked_attributes, clean_tags, description_of, parties_of
 
@@ -37,18 +36,6 @@ FORM = {
         "metadata": {"type": "string", "description": "a JSON object, kept as it is"},
     },
 }
-
-
-class Sort(StrEnum):
-    CREATED_AT = "created_at"
-    NAME = "name"
-    SIZE = "size"
-    USAGE = "usage"
-
-
-class Order(StrEnum):
-    ASC = "asc"
-    DESC = "desc"
 
 
 class Changes(BaseModel):
@@ -106,32 +93,9 @@ async def upload(request: Request, response: Response, library: With, principal:
 
 
 @ROUTES.get("")
-async def find(
-    library: With,
-    principal: Asking,
-    search: Annotated[str, Query(max_length=200)] = "",
-    tags: Annotated[list[str] | None, Query(max_length=32)] = None,
-    base_model: Annotated[str, Query(max_length=253)] = "",
-    sort: Sort = Sort.CREATED_AT,
-    order: Order = Order.DESC,
-    limit: Annotated[int, Query(ge=1, le=reading.MOST)] = 50,
-    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    deleted: bool = False,
-    mine: bool = False,
-) -> answers.Page:
+async def find(library: With, principal: Asking, asked: Annotated[listing.ListQuery, Query()]) -> answers.Page:
     """Adapters that you may call: your own, and what is shared with you. `deleted`: yours that can be restored."""
-    for text in (search, base_model, *(tags or ())):
-        if "\0" in text:
-            raise Problem("INVALID_REQUEST", "a NUL character is in nobody's text")
-    wanted = tuple(tag for each in tags or () for tag in each.split(",") if tag)[:32]
-    listing = reading.Listing(search, wanted, base_model, sort.value, order is Order.DESC, limit, offset, deleted, mine)
-    found, total = await reading.find(library.database, principal, listing)
-    states = await asyncio.gather(*(library.shown(each) for each in found))
-    loras = [
-        answers.summary(lora, shown, own=lora.owner == principal.subject)
-        for lora, shown in zip(found, states, strict=True)
-    ]
-    return answers.Page(loras=loras, total=total, limit=limit, offset=offset)
+    return await listing.page(library, principal, asked)
 
 
 @ROUTES.get("/quota")
