@@ -8,8 +8,9 @@ import random
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import Table, insert
 
 from bench.figures import Figure
 from bench.router.clients import load
@@ -72,7 +73,7 @@ def _list(user: str) -> bytes:
     ).encode()
 
 
-def _lora(number: int, owner: str, name: str) -> dict[str, object]:
+def _lora(number: int, owner: str, name: str) -> dict[str, Any]:
     return {
         "id": f"{number:032x}", "owner": owner, "name": name, "base_model": BASE_MODEL,
         "engine_name": engine_name(owner, name), "part": 0, "description": "", "attributes": {}, "state": "active",
@@ -91,7 +92,7 @@ async def _fill(path: Path) -> None:
         for each in range(EACH)
     ]
     ids = [str(each["id"]) for each in loras]
-    rows = {
+    rows: dict[Table, list[dict[str, Any]]] = {
         OWNERS: [{"subject": owner, "created_at": 1e9} for owner in owners],
         OBJECTS: [
             {"id": each["id"], "owner": each["owner"], "fingerprint": each["id"], "size_bytes": 50 << 20,
@@ -111,7 +112,7 @@ async def _fill(path: Path) -> None:
 def _full() -> object:
     """A LoraAdapter with as many adapters as one may have, of long names."""
     loras = [
-        Lora(**_lora(number, "user@example.com", f"{number:03}" + "x" * 97)) for number in range(PART_SIZE)  # type: ignore[arg-type]
+        Lora(**_lora(number, "user@example.com", f"{number:03}" + "x" * 97)) for number in range(PART_SIZE)
     ]  # fmt: skip
     ((group, members),) = groups(loras).items()
     source = {"type": "s3", "repository": "bucket/loras/" + "published/" * 3}

@@ -29,7 +29,7 @@ async function open(one) {
 async function refresh() {
   if (!me) return;
   try {
-    const [known] = await Promise.all([call("GET", "/quota"), list.load(), suggestUnused(me, open)]);
+    const [known] = await Promise.all([call("GET", "/quota"), list.load(undefined, true), suggestUnused(me, open)]);
     quota.show(known);
   } catch (error) {
     if (error.status === 401) askForToken("the token is no longer taken: paste another");

@@ -26,6 +26,7 @@ export function adaptersOf(files, limits) {
     const size = group.files.reduce((sum, file) => sum + file.size, 0);
     const problem = wrong(group, size, limits);
     if (problem) return { adapters: [], problem };
+    group.files.sort((a, b) => (a.name < b.name ? -1 : 1));
     adapters.push({ ...group, size });
   }
   const problem = files.length && !adapters.length ? `there is no adapter among these files: choose ${NEEDED.join(" and ")}, or an archive with both` : "";

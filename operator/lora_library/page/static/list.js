@@ -43,7 +43,7 @@ export class List {
   }
 
   // Of pages that are asked for faster than they come, only the last is shown.
-  async load(offset = this.offset) {
+  async load(offset = this.offset, quiet = false) {
     const asked = ++this.asked;
     const { search, tags, base_model, state, whose } = Object.fromEntries(Object.entries(FIELDS).map(([name, id]) => [name, byId(id).value.trim()]));
     const query = new URLSearchParams({ sort: this.sort, order: this.order, limit: PAGE, offset });
@@ -59,7 +59,7 @@ export class List {
     }
     if (asked !== this.asked) return;
     if (!page.loras.length && page.total && offset) {
-      await this.load(Math.floor((page.total - 1) / PAGE) * PAGE);
+      await this.load(Math.floor((page.total - 1) / PAGE) * PAGE, quiet);
       return;
     }
     byId("list-problem").textContent = "";
@@ -67,6 +67,7 @@ export class List {
     this.rows = page.loras;
     this.total = page.total;
     this.#show([search, tags, base_model, state, whose].some(Boolean));
+    if (!quiet) say(plural(this.total, "adapter"));
   }
 
   choose(id) {
@@ -90,7 +91,6 @@ export class List {
     byId("next").disabled = this.offset + this.rows.length >= this.total;
     byId("page-words").textContent = this.rows.length ? `${count(this.offset + 1)} to ${count(this.offset + this.rows.length)} of ${count(this.total)}` : "";
     if (focused) this.focus(focused);
-    say(plural(this.total, "adapter"));
   }
 
   #row(one) {
