@@ -64,7 +64,7 @@ def _find(principal: Principal, listing: Listing, connection: Connection) -> tup
 async def get(database: Database, principal: Principal, lora_id: str, *, own: bool = False) -> Lora:
     """One that is not deleted. Raises Problem (LORA_NOT_FOUND), for what is another's too; with `own` also for what is
     only shared."""
-    allowed = LORAS.c.owner == principal.subject if own else _visible(principal)
+    allowed = LORAS.c.owner == principal.subject if own else visible(principal)
     query = select(LORAS).where(LORAS.c.id == lora_id, allowed, LORAS.c.deleted_at.is_(None))
     found = await database.read(partial(_read, query, principal))
     if not found:
@@ -75,7 +75,7 @@ async def get(database: Database, principal: Principal, lora_id: str, *, own: bo
 async def by_name(database: Database, principal: Principal, owner: str, name: str) -> Lora | None:
     """The one that `owner` calls so, if the principal may see it."""
     query = select(LORAS).where(
-        LORAS.c.owner == owner, LORAS.c.name == name, _visible(principal), LORAS.c.deleted_at.is_(None)
+        LORAS.c.owner == owner, LORAS.c.name == name, visible(principal), LORAS.c.deleted_at.is_(None)
     )
     found = await database.read(partial(_read, query, principal))
     return found[0] if found else None
@@ -83,6 +83,12 @@ async def by_name(database: Database, principal: Principal, owner: str, name: st
 
 def _read(query: Select[Any], principal: Principal, connection: Connection) -> list[Lora]:
     return their_own(connection, connection.execute(query).mappings().all(), principal)
+
+
+async def owner_of(database: Database, lora_id: str) -> str | None:
+    """Whoever asks: for administrators."""
+    async with database.reading() as connection:
+        return (await connection.execute(select(LORAS.c.owner).where(LORAS.c.id == lora_id))).scalar_one_or_none()
 
 
 async def versions(database: Database, lora_id: str) -> list[Version]:
@@ -96,23 +102,28 @@ async def versions_in(connection: AsyncConnection, loras: Sequence[str]) -> list
 
 def _versions(loras: Sequence[str], connection: Connection) -> list[Version]:
     query = (
-        select(VERSIONS, OBJECTS.c.fingerprint, OBJECTS.c.size_bytes, OBJECTS.c.files, OBJECTS.c.described)
+        select(
+            VERSIONS, OBJECTS.c.fingerprint, OBJECTS.c.size_bytes, OBJECTS.c.files, OBJECTS.c.described,
+            OBJECTS.c.state, OBJECTS.c.verdict,
+        )
         .join(OBJECTS, OBJECTS.c.id == VERSIONS.c.object)
         .where(VERSIONS.c.lora.in_(loras))
         .order_by(VERSIONS.c.number.desc())
-    )
+    )  # fmt: skip
     return [
         Version(
             row.number, row.created_at, row.created_by, row.object, row.fingerprint, row.size_bytes,
-            tuple(row.files), row.described,
+            tuple(row.files), row.described, row.card, row.state, row.verdict,
         )
         for row in connection.execute(query)
     ]  # fmt: skip
 
 
-async def with_their_own(connection: AsyncConnection, rows: Iterable[Any]) -> list[Lora]:
+async def with_their_own(
+    connection: AsyncConnection, rows: Iterable[Any], principal: Principal | None = None
+) -> list[Lora]:
     """Loras of rows, with tags and shares."""
-    return await connection.run_sync(their_own, list(rows))
+    return await connection.run_sync(their_own, list(rows), principal)
 
 
 def their_own(connection: Connection, rows: Sequence[Any], principal: Principal | None = None) -> list[Lora]:
@@ -166,6 +177,6 @@ def _pattern(text: str) -> str:
     return "%" + text.replace("/", "//").replace("%", "/%").replace("_", "/_") + "%"
 
 
-def _visible(principal: Principal) -> ColumnElement[bool]:
+def visible(principal: Principal) -> ColumnElement[bool]:
     shared = select(SHARES.c.lora).where(SHARES.c.party.in_(principal.parties()))
     return or_(LORAS.c.owner == principal.subject, LORAS.c.id.in_(shared))

@@ -82,7 +82,8 @@ def resource(
     }
 
 
-STATES = ("Unknown", "OnDemand", "Loaded", "Failed")
+UNKNOWN = "Unknown"
+STATES = (UNKNOWN, "OnDemand", "Loaded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)

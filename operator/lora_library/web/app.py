@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from lora_library.names import InvalidName
 from lora_library.problems import DOCUMENTED, Problem
 from lora_library.stores.base import StoreError
-from lora_library.web import admin, loras, me, page
+from lora_library.web import admin, hub, hub_commits, loras, me, page, resumable
 from lora_library.web.bounds import Bounds
 from lora_library.web.context import Library
 from lora_library.web.refusing import problem_response
@@ -37,6 +37,9 @@ def application(library: Library) -> FastAPI:
     for prefix, shown in (("/api/loras", True), ("/api/user-loras", False)):
         app.include_router(me.ROUTES, prefix=prefix, tags=["adapters"], include_in_schema=shown)
         app.include_router(loras.ROUTES, prefix=prefix, tags=["adapters"], include_in_schema=shown)
+        app.include_router(resumable.ROUTES, prefix=f"{prefix}/uploads", tags=["uploads"], include_in_schema=shown)
+    for router in (hub.ROUTES, hub_commits.ROUTES):
+        app.include_router(router, include_in_schema=False)
     app.include_router(admin.ROUTES, prefix="/api/admin/loras", tags=["administration"])
     app.include_router(page.ROUTES)
     _probes(app, library)

@@ -24,8 +24,9 @@ async def redirect() -> Response:
     return Response(status_code=308, headers=HEADERS | {"Location": "library/"})
 
 
-@ROUTES.get("/library/{file:path}")
-async def file(file: str, request: Request) -> Response:
+@ROUTES.get("/library/")
+@ROUTES.get("/library/{file}")
+async def file(request: Request, file: str = "") -> Response:
     found = _files().get(file)
     if found is None:
         raise Problem("NOT_FOUND", "the web page has no such file; open /library/")
