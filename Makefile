@@ -148,6 +148,10 @@ test-cluster-vllm: setup get-programs  ## Real vLLM in pods of real nodes, adapt
 test-%: setup  ## The tests in tests/%, for example: make test-crd
 	$(PYTEST) tests/$*
 
+.PHONY: test-vllm-corpus
+test-vllm-corpus: setup  ## What inspection says of strangers' adapters, proved on real vLLM, RELEASE=0.32.0
+	$(BIN)/python -m e2e.vllm_cpu corpus --release $(RELEASE)
+
 .PHONY: test-vllm
 test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0 (installs it outside of the repository); FRONTEND=rust
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE) $(if $(FRONTEND),--frontend $(FRONTEND))
@@ -208,7 +212,7 @@ lint-workflows:  ## actionlint on .github/workflows (needs Go)
 	.github/scripts/lint-workflows
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; CLUSTER=real (root)
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; S3_SERVER=versitygw; CLUSTER=real (root)
 	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: demo-down
@@ -262,6 +266,7 @@ controlplane-down: setup  ## Stop them
 cluster: setup  ## A real cluster of two nodes on this machine, with our images in it, for use by hand (root, no Docker); NODES=2
 	@$(BIN)/python -m e2e.cluster up $(if $(NODES),--nodes $(NODES))
 	@$(BIN)/python -m e2e.cluster load
+	@$(BIN)/python -m e2e.cluster sample
 
 .PHONY: cluster-down
 cluster-down: setup  ## End it, and remove whatever a cluster has left on this machine

@@ -33,6 +33,18 @@ def _done(world: World, kind: str) -> Counter[tuple[str, str]]:
     )
 
 
+def most_at_once(world: World) -> int:
+    """The most adapters that the present container of any pod has had at a time."""
+    most = 0
+    for engine in world.engines().values():
+        names: set[str] = set()
+        for event in engine.events():
+            if event["event"] in ("load", "unload") and event["status"] == 200:
+                (names.add if event["event"] == "load" else names.discard)(event["name"])
+                most = max(most, len(names))
+    return most
+
+
 def listed(world: World) -> dict[str, list[str]]:
     """Pod -> names of the adapters that its engine lists, sorted; pods without any are left out."""
     names = {pod: sorted(engine.models()) for pod, engine in world.engines().items()}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from e2e.behaviours.routers import a_router, ready
-from e2e.behaviours.seen import listed, log_of
+from e2e.behaviours.seen import listed, loads, log_of, most_at_once
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
 from e2e.faults import FaultProxy
@@ -95,7 +95,7 @@ def test_an_operator_whose_connections_break_goes_on_with_what_is_there(
 ) -> None:
     worlds = Worlds(plane, tmp_path, through)
     try:
-        world = worlds(2)
+        world = worlds(2, max_loras=1, max_cpu_loras=1)  # no room for both
         for index, name in enumerate(("goes", "comes")):
             world.adapter(name, seed=index)
         world.apply("goes", "goes", deployment={"replicas": 2})
@@ -106,6 +106,7 @@ def test_an_operator_whose_connections_break_goes_on_with_what_is_there(
         world.wait_ready("comes")
         world.wait_gone("goes")
         assert listed(world) == {"vllm-0": ["comes"], "vllm-1": ["comes"]}
+        assert most_at_once(world) == 1 and set(loads(world).values()) == {1}, "over no limit, and nothing twice"
         proxy.heal()
         assert world.operator is not None
         world.operator.wait_ready()

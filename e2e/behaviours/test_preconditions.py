@@ -64,6 +64,11 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         for url in (ready, router):
             until_said(url, "older version, without spec.selection: apply")
             assert NO_RIGHTS not in said(url)
+        # it is not ready, so that a roll-out stops; what is there is looked after with what the old one can say
+        world.adapter("early")
+        world.apply("early", "early")
+        world.wait_ready("early")
+        world.kubectl("delete", "la", "early", "--timeout=60s")
         define(world, shipped)
         of_pods = "the CustomResourceDefinition loraendpoints.production-stack.vllm-project is missing"
         until_said(ready, of_pods)

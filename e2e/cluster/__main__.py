@@ -1,4 +1,4 @@
-"""`python -m e2e.cluster up | down | load | status | env | build`."""
+"""`python -m e2e.cluster up | down | load | sample | status | env | build`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.envoy_image import ENVOY_IMAGE, load_envoy
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.existing import load_into_existing
 from e2e.cluster.layout import API_PORT
 from e2e.cluster.leftovers import remove, traces
 from e2e.cluster.own_images import OPERATOR_IMAGE, SIMULATOR_IMAGE, build_own_images
 from e2e.cluster.programs import find_programs
+from e2e.cluster.sample import write_sample
 from e2e.controlplane.errors import ControlPlaneError
 from e2e.controlplane.existing import existing_kubeconfig, existing_kubectl, existing_url
 from e2e.controlplane.versions import KUBERNETES_VERSION, cache_root
 
 DEFAULT_DIRECTORY = Path(".run/cluster")
+SAMPLE_DIRECTORY = Path(".run/sample")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         ("up", _up, "start it and leave it running"),
         ("down", _down, "end it, and remove whatever clusters have left that do not run any more; logs stay"),
         ("load", _load, "import images into every node"),
+        ("sample", _sample, "write values and a manifest by which the charts can be tried on it"),
         ("status", _status, "say what is there; the exit code is 0 if all of it runs, else 3"),
-        ("env", _env, 'print what the shell needs to use kubectl on it: eval "$(python -m e2e.cluster env)"'),
+        ("env", _env, 'print what the shell needs for kubectl and helm on it: eval "$(python -m e2e.cluster env)"'),
         ("build", _build, "only get the programs, and say where they are"),
     ):
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -62,12 +66,17 @@ def _parser() -> argparse.ArgumentParser:
         if name == "up":
             command.add_argument("--nodes", type=int, default=2, help="how many (default: %(default)s)")
             command.add_argument("--port", type=int, default=API_PORT, help="of the API server (default: %(default)s)")
+        if name == "sample":
+            command.add_argument(
+                "--to", type=Path, default=SAMPLE_DIRECTORY, help="the folder that they go into (default: %(default)s)"
+            )
         if name == "down":
             command.add_argument("--all", action="store_true", help="end those of all other folders too")
         if name == "load":
             command.add_argument(
                 "images", nargs="*", type=Path, metavar="FILE",
-                help=f"as docker save writes it; default: {OPERATOR_IMAGE} and {SIMULATOR_IMAGE}, which are built here",
+                help=f"as docker save writes it; default: {OPERATOR_IMAGE} and {SIMULATOR_IMAGE}, which are built "
+                "here, and Envoy, which the gateway needs, where nodes reach no registry",
             )  # fmt: skip
     return parser
 
@@ -98,7 +107,7 @@ def _load(chosen: argparse.Namespace) -> int:
             raise ClusterError(f"{archive}: no such file; an image is a file as docker save writes it")
     kubeconfig = existing_kubeconfig(os.environ)
     cluster = None if kubeconfig else _running(chosen.dir)
-    name = ""
+    name, own = "", None
     if not archives:
         own = build_own_images()
         archives, name = [own.archive], own.name
@@ -109,6 +118,16 @@ def _load(chosen: argparse.Namespace) -> int:
         else:
             cluster.load(archive, name)
         print(f"{archive} loaded in {time.monotonic() - started:.0f} s")
+    if cluster and own:
+        load_envoy(cluster, own)
+        print(f"{ENVOY_IMAGE} loaded")
+    return 0
+
+
+def _sample(chosen: argparse.Namespace) -> int:
+    for file, what in write_sample(chosen.to).items():
+        print(f"{file}: {what}")
+    print("docs/one-machine.md has the commands that take them")
     return 0
 
 

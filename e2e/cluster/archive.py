@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.cluster.errors import ImageError
 from e2e.controlplane.versions import target
 
 
@@ -69,6 +70,31 @@ def write_archive(images: Sequence[Image], to: Path) -> None:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     part.replace(to)
+
+
+def read_image(archive: Path, name: str, scratch: Path) -> tuple[list[Layer], dict[str, Any]]:
+    """The layers and the `config` part of one image of an archive that `write_archive` has written.
+
+    The layers are unpacked into `scratch`.
+
+    Raises:
+        ImageError: it has no such image.
+    """
+    with tarfile.open(archive) as tar:
+
+        def read(member: str) -> Any:
+            file = tar.extractfile(member)
+            assert file is not None
+            return json.load(file)
+
+        image = next((one for one in read("manifest.json") if name in one["RepoTags"]), None)
+        if image is None:
+            raise ImageError(f"{archive} has no image {name}")
+        layers = []
+        for member in image["Layers"]:
+            tar.extract(member, scratch, filter="data")
+            layers.append(Layer(scratch / member, Path(member).parent.name))
+        return layers, dict(read(image["Config"])["config"])
 
 
 def write_program_image(name: str, programs: Mapping[str, Path], to: Path) -> None:

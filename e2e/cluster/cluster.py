@@ -37,6 +37,7 @@ from e2e.cluster.servers import (
     scheduler_command,
 )
 from e2e.controlplane.credentials import ec_private_key_pem, write_kubeconfig
+from e2e.controlplane.helm import find_helm
 from e2e.controlplane.plane import run_kubectl
 from e2e.controlplane.processes import free_ports, tail
 
@@ -80,7 +81,7 @@ class Cluster:
         directory = directory.absolute()
         check_machine()
         find_room(directory, api_port)  # before minutes are spent on programs
-        programs = find_programs()
+        programs = find_programs() | {"helm": find_helm()}  # that for whoever uses it
         cluster = cls(Layout(directory, find_room(directory, api_port), api_port))
         remove(directory)  # data of an old one that nothing holds any more
         try:

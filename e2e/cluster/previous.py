@@ -8,17 +8,14 @@ are hardly matters to a cluster, and its own would be downloaded and built for m
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import tarfile
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from e2e.cluster.archive import Image, Layer, layer_of_files, write_archive
-from e2e.cluster.errors import ImageError
+from e2e.cluster.archive import Image, layer_of_files, read_image, write_archive
 from e2e.cluster.own_images import OPERATOR_IMAGE, OwnImages
 from image.proof.building import ROOT
 
@@ -55,7 +52,7 @@ class Previous:
         """
         name = f"{PREVIOUS_IMAGE.partition(':')[0]}:previous-{self.revision[:12]}"
         with tempfile.TemporaryDirectory(dir=to.parent) as scratch:
-            base, config = _image_of(own.archive, OPERATOR_IMAGE, Path(scratch))
+            base, config = read_image(own.archive, OPERATOR_IMAGE, Path(scratch))
             top = layer_of_files(self._program(Path(scratch, "source")), Path(scratch, "top.tar"))
             environment = dict(entry.split("=", 1) for entry in config.get("Env") or ())
             environment["PATH"] = f"/{PLACE}/bin:{environment['PATH']}"
@@ -84,25 +81,6 @@ class Previous:
     def _unpack(self, directory: Path, *paths: str) -> None:
         with tarfile.open(fileobj=io.BytesIO(_git("archive", self.revision, *paths))) as tar:
             tar.extractall(directory, filter="data")
-
-
-def _image_of(archive: Path, name: str, scratch: Path) -> tuple[list[Layer], dict[str, Any]]:
-    """The layers and the `config` part of one image of an archive that `write_archive` has written."""
-    with tarfile.open(archive) as tar:
-
-        def read(member: str) -> Any:
-            file = tar.extractfile(member)
-            assert file is not None
-            return json.load(file)
-
-        image = next((one for one in read("manifest.json") if name in one["RepoTags"]), None)
-        if image is None:
-            raise ImageError(f"{archive} has no image {name}")
-        layers = []
-        for member in image["Layers"]:
-            tar.extract(member, scratch, filter="data")
-            layers.append(Layer(scratch / member, Path(member).parent.name))
-        return layers, dict(read(image["Config"])["config"])
 
 
 def _git(*arguments: str) -> bytes:

@@ -84,7 +84,11 @@ def prompt() -> list[int]:
 
 def difference(adapter: str, tokens: list[int], logprobs: list[float]) -> str | None:
     """How an engine's answer differs from peft's with `adapter` ("" is the base); None where it does not."""
-    expected = _answers()["answers"][adapter]
+    return differs(_answers()["answers"][adapter], tokens, logprobs)
+
+
+def differs(expected: dict[str, Any], tokens: list[int], logprobs: list[float]) -> str | None:
+    """The same for one answer of peft's."""
     if "refused" in expected:
         return f"peft does not take it: {expected['refused']}"
     rows = zip(expected["tokens"], expected["logprobs"], expected["margins"], tokens, logprobs, strict=True)

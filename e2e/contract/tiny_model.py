@@ -22,13 +22,13 @@ _SENTENCES = [
 ]
 
 
-def make_model(folder: Path) -> LlamaForCausalLM:
+def make_model(folder: Path, layers: int = 2) -> LlamaForCausalLM:
     """Write model and tokenizer into `folder` and return the model (float32, evaluation mode)."""
     config = LlamaConfig(
         vocab_size=512,
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,

@@ -14,21 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.cluster.behaviours.asking import asking
-from e2e.cluster.behaviours.installation import (
-    ADAPTER,
-    ENGINES,
-    OPERATOR_RELEASE,
-    PODS_RELEASE,
-    ROUTER,
-    STATEFULSET,
-    SYSTEM,
-    TEAM,
-    Installation,
-)
+from e2e.cluster.behaviours.installation import OPERATOR_RELEASE, PODS_RELEASE, STATEFULSET, SYSTEM, WAYS, Installation
 from e2e.cluster.behaviours.kube import Kube, is_ready
 from e2e.cluster.behaviours.users import container
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.own_images import build_own_images
+from e2e.cluster.sample import ADAPTER, TEAM
 from e2e.controlplane.errors import ControlPlaneError
 from e2e.demo.screen import Screen
 from e2e.world import WaitError
@@ -78,7 +68,7 @@ def _show(installed: Installation, screen: Screen, keep: bool) -> None:
         screen.output(kube.run(*arguments, namespace=namespace))
 
     screen.title("1. Two nodes, with the images of the operator and of a simulated vLLM")
-    kube.load(build_own_images())
+    kube.load_own()
     first = min(node["metadata"]["name"] for node in kube.rest.get("/api/v1/nodes")["items"])
     kube.run("label", "--overwrite", "node", first, "lora-operator.dev/asking=true")
     run("get", "nodes", "-o", "wide")
@@ -97,12 +87,12 @@ def _show(installed: Installation, screen: Screen, keep: bool) -> None:
     installed.wait_adapter(ADAPTER)
     run("get", "loraadapters", "-o", "wide", namespace=TEAM)
 
-    screen.title("4. An engine is killed with SIGKILL while users ask, through a Service and through the router")
+    screen.title("4. An engine is killed with SIGKILL while users ask, through Service, router and gateway")
     pod = installed.wait_pods(2)[1]
     before = container(pod, "vllm")
     assert kube.cluster is not None
     node = next(one for one in kube.cluster.nodes() if one.layout.name == pod["spec"]["nodeName"])
-    with asking(kube, TEAM, ADAPTER, ENGINES, ROUTER) as outcomes:
+    with asking(kube, TEAM, ADAPTER, WAYS) as outcomes:
         node.kill_container(before["containerID"].rpartition("/")[2])
         kube.wait(
             TEAM, pod["metadata"]["name"],
@@ -114,7 +104,7 @@ def _show(installed: Installation, screen: Screen, keep: bool) -> None:
     run("get", "pods", namespace=TEAM)
 
     screen.title("5. A rolling update: each new pod takes requests once it holds its adapters")
-    with asking(kube, TEAM, ADAPTER, ENGINES, ROUTER) as outcomes:
+    with asking(kube, TEAM, ADAPTER, WAYS) as outcomes:
         run("rollout", "restart", f"statefulset/{STATEFULSET}", namespace=TEAM)
         installed.wait_rolled()
         installed.wait_adapter(ADAPTER)

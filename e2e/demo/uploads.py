@@ -10,10 +10,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from e2e.controlplane.errors import BinariesError
 from e2e.demo.errors import CannotStart
 from e2e.stores.azure import ACCOUNT, KEY, AzureServer, AzuriteUnavailable
 from e2e.stores.hub import LocalHub, Repository
-from e2e.stores.s3 import KEYS, S3Server
+from e2e.stores.s3 import KEYS
+from e2e.stores.s3.chosen import s3_server_name, start_s3_server
 from e2e.stores.store_process import StoreError
 from e2e.stores.web import WebStore
 
@@ -70,13 +72,14 @@ class ServedInThread:
 
 
 class S3Upload:
-    """moto's server."""
+    """moto's server, or the one that S3_SERVER names."""
 
-    title = "an S3 bucket (moto's server)"
     secret: Mapping[str, str] = KEYS
 
     def __init__(self, folder: Path) -> None:
-        self.server = S3Server(folder)
+        name = s3_server_name()
+        self.title = f"an S3 bucket ({name})"
+        self.server = start_s3_server(folder, name)
         self.server.client.create_bucket(Bucket=BUCKET)
 
     def put(self, path: str, files: Mapping[str, bytes]) -> None:
@@ -180,7 +183,7 @@ def open_store(kind: str, directory: Path) -> Upload:
     """Start a store of this kind, with its log in `directory`. Raises CannotStart."""
     try:
         return UPLOADS[kind](directory)
-    except (AzuriteUnavailable, StoreError) as error:
+    except (AzuriteUnavailable, BinariesError, StoreError, ValueError) as error:
         raise CannotStart(f"the store cannot be started: {error}; or choose another: STORE=s3, STORE=hf") from error
 
 

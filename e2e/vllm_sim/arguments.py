@@ -48,6 +48,7 @@ class Settings:
     parallel_loads: bool
     seconds_per_token: float
     ignored: tuple[str, ...]
+    ranks: int = 1  # servers, on ports one after the other
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,6 +79,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     v.add_argument("--enable-prompt-tokens-details", action="store_true")
     v.add_argument("--api-key", nargs="+", default=[])
     v.add_argument("--api-server-count", type=int, default=1)
+    v.add_argument("--data-parallel-multi-port-external-lb", action="store_true", help="as a process only: a server\n"
+                   "for each of --data-parallel-size-local, on ports one after the other")  # fmt: skip
+    v.add_argument("--data-parallel-size-local", type=int, default=1)
     s = p.add_argument_group("the simulator's own")
     s.add_argument("--release", default="0.32.0", help="the release of vLLM to play (default 0.32.0)")
     s.add_argument("--sim-bind", default=None, help="listen here, whatever --host says (default: --host, or loopback)")
@@ -140,6 +144,7 @@ def parse_arguments(args: Sequence[str], env: Mapping[str, str], *, description:
         parallel_loads=ns.sim_parallel_loads,
         seconds_per_token=ns.sim_seconds_per_token,
         ignored=tuple(unknown),
+        ranks=ns.data_parallel_size_local if ns.data_parallel_multi_port_external_lb else 1,
     )
 
 

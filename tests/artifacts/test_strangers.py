@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.contract.corpus import shapes_of
 from lora_operator.artifacts import AdapterRefused, Inspection, RefusedReason, inspect
-from tests.artifacts.written_adapter import Shape, config_of, write_adapter
+from tests.artifacts.written_adapter import config_of, write_adapter
 
 FOLDER = Path(__file__).parent / "strangers"
 
@@ -19,17 +20,6 @@ FOLDER = Path(__file__).parent / "strangers"
 def cases(name: str, label: str) -> list[Any]:
     found = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     return [pytest.param(case, id=label.format_map(case)) for case in found]
-
-
-def shapes_of(case: dict[str, Any]) -> dict[str, Shape]:
-    prefix, ending = case.get("prefix", "base_model.model."), case.get("ending", ".weight")
-    shapes: dict[str, Shape] = {prefix + name: tuple(shape) for name, shape in case.get("whole", {}).items()}
-    for template, (inputs, outputs, *rank) in case["modules"].items():
-        for layer in case.get("layers", range(3)) if "{}" in template else (0,):
-            path, r = prefix + template.format(layer), rank[0] if rank else 4
-            shapes[f"{path}.lora_A{ending}"] = (r, inputs)
-            shapes[f"{path}.lora_B{ending}"] = (outputs, r)
-    return shapes
 
 
 def verdict(folder: Path, **options: Any) -> Inspection | RefusedReason:

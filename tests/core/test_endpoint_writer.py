@@ -16,6 +16,7 @@ from lora_operator.informers.pod_description import PodDefaults
 from lora_operator.kube import write_queue as writes
 from lora_operator.kube.client import KubeError
 from lora_operator.kube.write_queue import Writes
+from lora_operator.status import endpoint_writer
 from lora_operator.status.endpoint_writer import WRITE, EndpointWriter
 from lora_operator.telemetry.metrics import Metrics
 from tests.core.api_server import ApiServer, an_api_server
@@ -281,7 +282,7 @@ async def test_two_pods_that_swap_adapters_do_not_wait_for_each_other() -> None:
 async def test_many_pods_that_give_up_what_others_got_leave_those_room_to_be_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(writes, "FLUSH_SECONDS", 600.0)  # nobody goes on because a time is over
+    monkeypatch.setattr(endpoint_writer, "FLUSH_SECONDS", 600.0)  # nobody goes on because a time is over
     pods = 3 * writes.AT_A_TIME
     async with a_desk(pods=2 * pods) as desk:
         old, new = [f"p{n}" for n in range(pods)], [f"p{n}" for n in range(pods, 2 * pods)]

@@ -113,7 +113,12 @@ async def test_behind_a_network_that_stays_broken_a_pod_is_given_up_and_taken_ba
         assert within_limits(fleet)
 
 
-@pytest.mark.parametrize("spoil", [silence, half_open, refuse])
+def cut(proxy: FaultProxy) -> None:
+    """What is open, before another byte of an answer; new connections work."""
+    proxy.truncate(0)
+
+
+@pytest.mark.parametrize("spoil", [*FAULTS, FaultProxy.reset, cut])
 async def test_a_load_that_the_network_swallows_keeps_its_room_until_the_engine_was_asked_again(
     spoil: Callable[[FaultProxy], None], tmp_path: Path
 ) -> None:

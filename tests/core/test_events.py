@@ -23,7 +23,7 @@ async def a_recorder(api: ApiServer) -> AsyncIterator[Recorder]:
     queue = Writes()
     try:
         yield Recorder(api.kube, queue)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not queue.idle:  # noqa: ASYNC110 - what it waits for has no event
                 await asyncio.sleep(0.005)
     finally:

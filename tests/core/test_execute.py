@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from lora_operator.execution import unload as unloading
 from lora_operator.kube import write_queue as writes
 from lora_operator.planning.inflight import EVERYWHERE, Stage
+from lora_operator.vllm.engine_state import EngineState
 from tests.core.fleet import Fleet, a_fleet
 
 
@@ -152,8 +154,12 @@ async def test_what_routers_cannot_be_told_of_stays_loaded(
         await fleet.until(lambda: fleet.listed() == fleet.assigned("la") and len(fleet.listed()) == 1)
 
 
-async def test_a_surplus_copy_stays_when_the_other_one_dies_in_the_last_moment(tmp_path: Path) -> None:
-    async with a_fleet(tmp_path, pods=2, withdraw_seconds=0.3) as fleet:
+async def test_a_surplus_copy_stays_when_the_other_one_dies_in_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = asyncio.Event()
+    monkeypatch.setattr(unloading.Unloading, "_until_routers_let_go", lambda self, effect: go.wait())
+    async with a_fleet(tmp_path, pods=2) as fleet:
         fleet.write("sql")
         fleet.apply("la", "sql", replicas=2)
         await fleet.until(lambda: fleet.ready("la"))
@@ -162,6 +168,8 @@ async def test_a_surplus_copy_stays_when_the_other_one_dies_in_the_last_moment(t
         (staying,) = fleet.assigned("la")
         (leaving,) = {"p0", "p1"} - {staying}
         await fleet.engines[staying].kill()
+        await fleet.until(lambda: fleet.view(staying).state is not EngineState.UP)
+        go.set()
         await fleet.until(lambda: fleet.ready("la") and list(fleet.assigned("la")) == [leaving])
         await fleet.settle()
         assert "unload" not in fleet.engines[leaving].journal.calls

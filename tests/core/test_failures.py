@@ -120,3 +120,16 @@ def test_what_goes_on_soon_ends_unless_it_failed_before_or_waits_for_routers() -
     assert ledger.goes_on()
     load.stage = Stage.UNANSWERED
     assert not ledger.goes_on()
+
+
+def test_the_loads_of_one_version_are_found_without_those_of_others() -> None:
+    ledger = Ledger()
+    effects = [
+        Effect(pod, name, Stage.FETCHING, f"ns/la/{name}", "v1", 1, 8, LIFE) for name in "ab" for pod in ("p0", "p1")
+    ]
+    assert all(ledger.begin(effect) for effect in effects) and not ledger.begin(effects[0])
+    assert list(ledger.loads_of("ns/la/a", "v1")) == effects[:2] and list(ledger.loads()) == effects
+    for effect in effects[:2]:
+        effect.stage = Stage.UNANSWERED
+        ledger.end(effect)
+    assert list(ledger.loads()) == effects[2:] and not list(ledger.loads_of("ns/la/a", "v1")) and len(ledger) == 2

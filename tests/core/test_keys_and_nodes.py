@@ -49,7 +49,7 @@ async def api_keys() -> AsyncIterator[tuple[ApiServer, ApiKeys]]:
 
 
 async def until(done: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not done():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.005)
 

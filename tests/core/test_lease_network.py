@@ -69,7 +69,7 @@ async def test_an_api_server_that_is_away_for_longer_than_the_deadline_costs_the
         proxy.block = True
         proxy.silence()
         with pytest.raises(LeaseLost):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await elector.keep()
 
 
@@ -79,7 +79,7 @@ async def test_who_cannot_release_it_ends_all_the_same() -> None:
         await elector.acquire()
         proxy.block = True
         proxy.silence()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await elector.release()
         assert not elector.held() and api.objects[f"{LEASES}/lora-operator"]["spec"]["holderIdentity"] == "a"
 

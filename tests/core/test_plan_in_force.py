@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lora_operator.execution import unload as unloading
 from lora_operator.kube.lease import LeaseLost
 from lora_operator.planning.inflight import Stage
 from lora_operator.sources import FoundAdapter
+from lora_operator.vllm.answers import EngineModel, Frontend
 from lora_operator.vllm.client import Endpoint, LoadOutcome
 from lora_operator.vllm.errors import EngineTimeout, EngineUnreachable
 from tests.core.fleet import ADAPTERS, Fleet, a_fleet
@@ -140,6 +142,29 @@ async def test_a_connection_that_fails_is_no_answer_to_a_load_that_may_still_hap
         fleet.apply("la", "sql")
         await fleet.until(lambda: fleet.ready("la"))
         assert len(under_way) == 3 and all(effect is under_way[0] for effect in under_way)
+
+
+async def test_loads_that_a_rust_frontend_never_answers_are_tried_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "UNANSWERED_FIRST_SECONDS", 0.01)
+    async with a_fleet(tmp_path, pods=1) as fleet:
+        client, asked = fleet.actors.executor._on.client, []
+        models = client.models
+
+        async def of_rust(endpoint: Endpoint) -> tuple[EngineModel, ...]:
+            return tuple([replace(model, frontend=Frontend.RUST) for model in await models(endpoint)])
+
+        async def silent(endpoint: Endpoint, name: str, path: str) -> LoadOutcome:
+            asked.append(name)
+            raise EngineTimeout(str(endpoint), "POST /v1/load_lora_adapter", 0.1)
+
+        monkeypatch.setattr(client, "models", of_rust)
+        monkeypatch.setattr(client, "load", silent)
+        fleet.write("sql")
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: len(asked) > loading.UNANSWERED_MOST + 1 and not len(fleet.ledger))
+        assert fleet.failed("la")
 
 
 async def test_an_adapter_whose_load_is_not_answered_is_served_by_another_pod(tmp_path: Path) -> None:

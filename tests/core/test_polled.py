@@ -36,7 +36,7 @@ async def test_where_no_answer_came_it_is_read_again_before_long(monkeypatch: py
     monkeypatch.setattr(polled, "UNANSWERED_SECONDS", 0.01)
     desk = Desk(KubeError(0, "the connection broke"), KubeError(0, "and the next one"))
     desk._follow()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while WHERE not in desk.polled.values:  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.005)
     assert desk.reads == 3 and not desk.polled.errors

@@ -57,7 +57,7 @@ class Desk:
         self.publisher.offer(self.resource, what, asyncio.get_running_loop().time())
 
     async def until(self, done: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():  # noqa: ASYNC110 - what it waits for has no event
                 await asyncio.sleep(0.005)
 
@@ -218,10 +218,28 @@ async def test_another_resource_of_the_name_is_left_alone_until_it_was_seen() ->
         assert desk.status == {}
         desk.cluster.adapters.put(another)
         await desk.idle()
+        assert desk.status == {}, "what is so of its predecessor is not so of it"
+        desk.offer(READY)
+        await desk.idle()
         assert desk.status["phase"] == "Ready"
 
 
-async def test_a_status_that_changes_while_it_waits_or_is_refused_is_written_once_with_the_newest() -> None:
+async def test_what_waits_to_be_said_of_one_is_never_said_of_the_next_of_its_name() -> None:
+    async with a_desk(quiet_seconds=0.05) as desk:
+        desk.offer(LOADING)
+        another = copy.deepcopy(desk.api.objects[PATH])
+        another["metadata"] |= {"uid": "another", "resourceVersion": "7"}
+        desk.api.put(PATH, another)
+        desk.cluster.adapters.put(another)
+        await desk.idle()
+        assert desk.written == 0 and desk.status == {}
+
+
+async def test_a_status_that_changes_while_it_waits_or_is_refused_is_written_once_with_the_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(writes, "REFUSED_SECONDS", 3600.0)
     async with a_desk(quiet_seconds=0.0) as desk:
         desk.api.refuse = [422]
         desk.offer(LOADING)
@@ -230,6 +248,8 @@ async def test_a_status_that_changes_while_it_waits_or_is_refused_is_written_onc
             desk.offer(given(a_state(copies=0, moving=True, wanted=number + 1)))
             await asyncio.sleep(0)
         desk.offer(READY)
+        assert desk.written == 1
+        desk.writes.again(refused=True)
         await desk.idle()
         assert desk.status["phase"] == "Ready" and desk.written == 2
 

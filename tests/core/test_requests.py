@@ -42,7 +42,7 @@ class Watched:
         return sorted(name for _, name in self.requests.asked)
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():
                 self.news.clear()
                 if not done():

@@ -45,7 +45,7 @@ class Desk:
         self.resolver.sync_targets(resources)
 
     async def until(self, done: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():  # noqa: ASYNC110 - what it waits for has no event
                 await asyncio.sleep(0.005)
 

@@ -124,6 +124,21 @@ def test_what_a_release_gets_wrong_is_refused_there() -> None:
     assert not one_pod(record, an_engine(record), features=()).excluded
 
 
+def test_what_a_person_says_that_an_engine_serves_is_not_refused_there() -> None:
+    record = a_pod(annotations={"lora-features": "fused_experts, rank_pattern"})
+    view = an_engine(record, release="0.28.0")
+    assert not one_pod(record, view, features=("rank_pattern",)).excluded
+    other = one_pod(record, view, features=("rank_pattern", "alpha_pattern"))
+    assert "lora-features" in other.excluded["ns/la/sql"][1]
+
+
+def test_what_only_some_ranks_have_takes_room_and_has_to_go() -> None:
+    record = a_pod()
+    (resident,) = one_pod(record, an_engine(record, replace(ours("sql"), partial=True))).residents
+    assert (resident.adapter, resident.owned) == ("ns/la/sql", True)
+    assert resident.version not in (V1, None)
+
+
 def test_a_failed_load_excludes_the_pair_until_it_is_due_again() -> None:
     record = a_pod()
     resource = a_resource()

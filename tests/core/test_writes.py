@@ -36,7 +36,7 @@ class Desk:
         return write
 
     async def until(self, done: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not done():  # noqa: ASYNC110 - what it waits for has no event
                 await asyncio.sleep(0.002)
 
@@ -264,7 +264,7 @@ async def test_the_end_is_bounded_whatever_hangs_or_pauses_and_who_waits_is_told
         desk.put("behind it")
         waits = asyncio.create_task(desk.queue.tried(("thing", "behind it")))
         await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await desk.queue.stop(0.05)
             with pytest.raises(KubeError, match="the operator ends"):
                 await waits
@@ -299,3 +299,14 @@ async def test_who_waits_is_told_when_nothing_is_answered_any_more(monkeypatch: 
         desk.put("behind it")
         with pytest.raises(KubeError, match="thing of behind it could not be written"):
             await desk.queue.flush(("thing", "behind it"))
+
+
+async def test_what_is_refused_for_the_same_reason_again_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writes, "FIRST_PAUSE_SECONDS", 0.001)
+    async with a_desk() as desk:
+        desk.errors["a"] = [KubeError(404, "no such CRD")] * 3 + [KubeError(403, "no right")] * 2
+        desk.put("a")
+        await desk.until(lambda: desk.queue.idle)
+        assert (caplog.text.count("no such CRD"), caplog.text.count("no right")) == (1, 1)

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import ssl
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,8 @@ async def test_a_file_of_authorities_that_changes_is_read_again(tls_case: Case, 
     assert tls_case.whole
 
 
-def test_sdks_believe_theirs_and_ours(certificate: Path) -> None:
+def test_sdks_believe_theirs_and_ours(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     bundle = bundle_for(str(certificate))
     assert bundle is not None
     client = Surroundings(str(certificate)).client(None, aws_access_key_id="a", aws_secret_access_key="b")
@@ -98,6 +100,17 @@ def test_sdks_believe_theirs_and_ours(certificate: Path) -> None:
     known = Path(bundle).read_text()
     assert certificate.read_text().strip() in known and Path(certifi.where()).read_text().strip() in known
     assert bundle_for("") is None
+
+
+def test_what_sdks_believe_lies_in_one_file_however_often_a_process_starts(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    copy = certificate.with_name("copy.pem")
+    shutil.copyfile(certificate, copy)
+    bundles = [bundle_for(str(certificate)), bundle_for(str(copy))]
+    assert [str(path) for path in temporary.iterdir()] == bundles[:1] == bundles[1:]
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

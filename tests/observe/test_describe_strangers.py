@@ -48,6 +48,7 @@ def test_a_pod_of_somebody_elses_is_understood_or_unknown(case: dict[str, Any]) 
     assert list(pod.base_models) == says["names"]
     assert pod.lora_enabled is says["lora"], pod.lora_disabled
     assert [pod.port, pod.scheme] == [says.get("port", 8000), says.get("scheme", "http")]
+    assert [pod.port, *pod.further_ports] == says.get("ports", [pod.port])
     assert pod.container == says.get("container", case["container"]["name"])
     assert "model" not in says or pod.model == says["model"]
     assert pod.max_loras == says.get("max_loras", 1)

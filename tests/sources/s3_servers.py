@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-VERSITY = os.environ.get("S3_SERVER") == "versitygw"
+from e2e.stores.s3.chosen import s3_server_name
+
+VERSITY = s3_server_name() == "versitygw"
 only_moto = pytest.mark.skipif(VERSITY, reason="plays what only moto can be told to do: pages, ACLs, users, its log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,6 +163,30 @@ async def test_locates_no_version_that_was_replaced(store: WebStore) -> None:
         store.files[path] = before
 
 
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+async def test_a_url_of_one_of_the_two_files_stands_for_their_folder(store: WebStore, file: str) -> None:
+    (found,) = (await resolved(store, f"/loras/one/{file}")).adapters
+    assert found == (await resolved(store)).adapters[0] and found.name == "one"
+    order = await HttpSource().locate(a_request("http", store.url(f"/loras/one/{file}")), found)
+    assert [link.url for link in order.links] == [store.url(f"/loras/one/{WEIGHTS}")]
+
+
+async def test_a_server_that_wants_a_password_gets_it_and_is_the_only_one(store: WebStore) -> None:
+    store.login = "reader:pass word:with a colon"
+    secret = Credentials((("username", "reader"), ("password", "pass word:with a colon")), hosts=("127.0.0.1",))
+    (found,) = (await resolved(store, credentials=secret)).adapters
+    order = await HttpSource().locate(a_request("http", store.url("/loras/one"), credentials=secret), found)
+    assert order.shows_secret and "pass" not in repr(order)
+    for given in (None, Credentials((("username", "reader"), ("password", "hidden")))):
+        error = await refused(store, credentials=given)
+        assert error.reason == "AuthenticationFailed" and "'username' and 'password'" in error.message
+        assert "hidden" not in str(error)
+    error = await refused(store, credentials=replace(secret, hosts=("elsewhere.example",)))
+    assert error.reason == "CredentialsForOtherHost"
+    error = await refused(store, credentials=Credentials((("password", "hidden"),)))
+    assert error.reason == "CredentialsIncomplete" and "hidden" not in error.message
+
+
 async def test_links_of_an_open_server_show_no_secret(store: WebStore) -> None:
     (found,) = (await resolved(store)).adapters
     assert not (await HttpSource().locate(a_request("http", store.url("/loras/one")), found)).shows_secret
@@ -245,7 +270,7 @@ async def test_names_what_is_wrong_with_the_server(store: WebStore, name: str) -
 
 @pytest.mark.parametrize(
     ("path", "advice"),
-    [("/x.tar.xz", "pack it as .tar.gz"), ("/x.7z", "pack it as"), (f"/loras/one/{WEIGHTS}", "name the folder")],
+    [("/x.tar.xz", "pack it as .tar.gz"), ("/x.7z", "pack it as"), ("/loras/one/model.safetensors", "name the folder")],
 )
 async def test_what_is_neither_folder_nor_archive_is_said_with_what_to_do(
     store: WebStore, path: str, advice: str

@@ -237,17 +237,6 @@ async def test_puts_small_weights_that_git_itself_holds_into_the_order(hub: Loca
     assert order.files[1].inline == files[WEIGHTS]
 
 
-async def test_gives_the_token_to_nobody_where_the_hub_signs_no_links(
-    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lora_operator.sources.huggingface.MAX_INLINE_BYTES", 100)
-    put(hub, "org/my-lora", adapter(), large_suffixes=())
-    (found,) = (await resolved(hub, "org/my-lora", credentials=OWN)).adapters
-    with pytest.raises(SourceError) as caught:
-        await located(hub, found, "org/my-lora", credentials=OWN)
-    assert (caught.value.reason, caught.value.retryable) == ("NoSignedLink", False)
-
-
 async def test_locates_the_same_content_after_further_commits_and_refuses_other_content(hub: LocalHub) -> None:
     put(hub, "org/my-lora", adapter())
     (found,) = (await resolved(hub, "org/my-lora")).adapters

@@ -3,76 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import secrets
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import pytest
-from botocore.awsrequest import AWSResponse, HeadersDict
-from yarl import URL
 
-from e2e.stores.s3 import KEYS, PAGE_KEYS, S3Server
-from lora_operator.fetch.manifest import FetchFile, FetchManifest
-from lora_operator.sources import Credentials, Resolution, SourceError, s3_store
+from e2e.stores.s3 import KEYS, PAGE_KEYS
+from lora_operator.sources import Credentials, SourceError, s3_store
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import CONFIG, WEIGHTS, a_request, adapter
+from tests.sources.bucket import SECRET, Bucket, downloaded, names
 from tests.sources.s3_servers import only_moto
-
-SECRET = Credentials(tuple(KEYS.items()))
-
-
-@dataclass
-class Bucket:
-    """A bucket of its own for one test."""
-
-    name: str
-    server: S3Server
-    source: S3Source
-
-    @property
-    def client(self) -> Any:
-        return self.server.client
-
-    def put(self, files: Mapping[str, bytes], **how: Any) -> None:
-        for key, body in files.items():
-            self.client.put_object(Bucket=self.name, Key=key, Body=body, **how)
-
-    async def resolved(
-        self, place: str = "", previous: Resolution | None = None, *, source: S3Source | None = None, **changes: Any
-    ) -> Resolution:
-        return await (source or self.source).resolve(self.request(place, **changes), previous)
-
-    def request(self, place: str = "", **changes: Any) -> Any:
-        given = {"endpoint": self.server.endpoint, "credentials": SECRET, "region": "us-east-1"} | changes
-        return a_request("s3", f"{self.name}{place}", **given)
-
-    async def located(self, found: Any, **changes: Any) -> FetchManifest:
-        return await self.source.locate(self.request("/adapters", **changes), found)
-
-
-@pytest.fixture
-def bucket(s3_server: S3Server, s3_source: S3Source) -> Bucket:
-    name = f"bucket-{secrets.token_hex(6)}"
-    s3_server.client.create_bucket(Bucket=name)
-    return Bucket(name, s3_server, s3_source)
-
-
-async def downloaded(file: FetchFile) -> bytes:
-    """What anybody who has the link gets."""
-    assert file.link is not None
-    url = URL(file.link.url, encoded=True)
-    async with aiohttp.ClientSession() as session, session.get(url, headers=file.link.headers) as answer:
-        answer.raise_for_status()
-        assert answer.headers["ETag"].strip('"') == file.link.tag
-        return await answer.read()
-
-
-def names(resolution: Resolution) -> list[str]:
-    return [found.name for found in resolution.adapters]
 
 
 async def test_objects_that_say_how_they_were_uploaded_are_taken_as_they_are(bucket: Bucket) -> None:
@@ -83,81 +25,12 @@ async def test_objects_that_say_how_they_were_uploaded_are_taken_as_they_are(buc
     assert len(await downloaded(weights)) == weights.size_bytes
 
 
-async def test_objects_without_etags_are_told_apart_by_the_time_of_their_change(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_etags(http_response: Any, parsed: Any, **_: Any) -> None:
-        parsed.pop("ETag", None)
-        for item in parsed.get("Contents", ()):
-            item.pop("ETag", None)
-
-    made = s3_store.Surroundings.client
-
-    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
-        told = made(self, *arguments, **settings)
-        told.meta.events.register("after-call.s3", without_etags)
-        return told
-
-    monkeypatch.setattr(s3_store.Surroundings, "client", client)
-    bucket.put(adapter("adapters/alpaca"))
-    resolution = await bucket.resolved("/adapters")
-    assert names(resolution) == ["alpaca"] and not resolution.broken
-    manifest = await bucket.located(resolution.adapters[0])
-    assert manifest.files[1].link is not None and manifest.files[1].link.tag == ""
-
-
-class Sent(io.BytesIO):
-    """A body as the SDK reads it."""
-
-    def stream(self, **_: Any) -> Iterator[bytes]:
-        yield self.read()
-
-
-@only_moto
-@pytest.mark.parametrize("region", [None, "us-east-1"], ids=["no region", "a wrong region"])
-async def test_the_region_that_the_store_says_is_adopted(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, region: str | None
-) -> None:
-    said = (
-        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong region</Message><Region>site-1</Region></Error>"
-    )
-
-    def only_its_region(request: Any, **_: Any) -> Any:
-        signed = str(request.headers.get("Authorization") or request.url)
-        if "/site-1/s3/" in signed:
-            return None
-        body = b"" if request.method == "HEAD" else said.encode()
-        return AWSResponse(request.url, 400, HeadersDict({"content-type": "application/xml"}), Sent(body))
-
-    made = s3_store.Surroundings.client
-
-    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
-        told = made(self, *arguments, **settings)
-        told.meta.events.register_first("before-send.s3", only_its_region)
-        return told
-
-    monkeypatch.setattr(s3_store.Surroundings, "client", client)
-    bucket.put(adapter("adapters/alpaca"))
-    resolution = await bucket.resolved("/adapters", region=region)
-    assert names(resolution) == ["alpaca"]
-    weights = (await bucket.located(resolution.adapters[0], region=region)).files[1]
-    assert weights.link is not None and "site-1" in weights.link.url
-    assert len(await downloaded(weights)) == weights.size_bytes
-
-
 @only_moto
 async def test_what_lies_deep_below_the_folders_of_adapters_is_not_listed_key_by_key(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, at_sdk: Callable[[str, Callable[..., Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    made = s3_store.Surroundings.client
-
-    def client(self: Any, *arguments: Any, **settings: Any) -> Any:
-        told = made(self, *arguments, **settings)
-        told.meta.events.register("before-parameter-build.s3.ListObjectsV2", lambda params, **_: asked.append(params))
-        return told
-
-    monkeypatch.setattr(s3_store.Surroundings, "client", client)
+    at_sdk("before-parameter-build.s3.ListObjectsV2", lambda params, **_: asked.append(params))
     monkeypatch.setattr(s3_store, "FLAT_KEYS", 4)
     for name in ("alpaca", "code", "sql"):
         bucket.put(adapter(f"adapters/{name}"))
@@ -356,6 +229,22 @@ async def test_a_public_bucket_needs_no_secret(bucket: Bucket) -> None:
     weights = (await bucket.located(found, credentials=None)).files[1]
     assert weights.link is not None and weights.link.expires_at is None and "?" not in weights.link.url
     assert len(await downloaded(weights)) == found.files[1].size_bytes
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("/adaptrs", "/ has no 'adaptrs', but the folders 'adapters', …"),
+        ("/adapters/2024/x", "adapters/ has no '2024', but the folders 'alpaca', 'zebra'"),
+        ("", "/ has the folders 'adapters', 'other'"),
+        ("/other/deep", "other/deep/ has the folders 'er'"),
+    ],
+)
+async def test_what_there_is_near_a_mistyped_prefix_is_said(bucket: Bucket, place: str, hint: str) -> None:
+    bucket.put(adapter("adapters/alpaca") | adapter("adapters/zebra") | {"other/deep/er/model.bin": b"x"})
+    resolution = await bucket.resolved(place)
+    assert (resolution.adapters, resolution.broken) == ((), ())
+    assert hint in resolution.hint and resolution.hint.startswith(f"s3://{bucket.name}/")
 
 
 async def test_a_bucket_is_read_through_a_proxy_where_the_environment_names_one(

@@ -49,6 +49,7 @@ def said(code: str, extra: str = "") -> str:
         (403, said("InvalidAccessKeyId"), {}, "AuthenticationFailed", False, "AWS_ACCESS_KEY_ID"),
         (403, said("SignatureDoesNotMatch"), {}, "AuthenticationFailed", False, "AWS_SECRET_ACCESS_KEY"),
         (400, said("InvalidToken"), {}, "AuthenticationFailed", False, "AWS_SESSION_TOKEN"),
+        (403, said("InvalidTokenId"), {}, "AuthenticationFailed", False, "AWS_SESSION_TOKEN"),
         (400, said("ExpiredToken"), {}, "CredentialsExpired", False, "fresh keys"),
         (403, said("RequestTimeTooSkewed"), {}, "ClockSkew", True, "NTP"),
         (

@@ -182,3 +182,10 @@ def test_the_simulator_and_the_table_agree_on_every_release(release: str) -> Non
     assert played.honours_patterns == quirks.honours_patterns
     assert played.refuses_base_name == (quirks.base_name_collision is BaseNameCollision.REFUSED)
     assert played.base_name_shadows == (quirks.base_name_collision is not BaseNameCollision.UNREACHABLE)
+
+
+async def test_an_engine_without_lora_is_told_apart_by_what_to_do(client: EngineClient) -> None:
+    simulator = await serve([flag for flag in FLAGS if flag != "--enable-lora"], UPDATING)
+    with pytest.raises(LoadRefused, match="has to be started with --enable-lora"):
+        await client.load(endpoint_of(simulator), "a", GOOD)
+    await simulator.stop()

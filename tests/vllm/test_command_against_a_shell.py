@@ -130,6 +130,7 @@ def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("eval '{}'".format, inner.filter(lambda text: "'" not in text)),
         st.builds("eval {}".format, st.one_of(words, runs)),
         st.builds('eval "{} $@"'.format, runs.filter(lambda text: not {*text} & {*"\"'\\\\"})),
+        st.builds('eval "{} \\\n  ${} \\\n  $@"'.format, runs.filter(lambda text: not {*text} & {*"\"'\\\\"}), names),
         st.builds("bash -c '{}' n {}".format, inner.filter(lambda text: "'" not in text), arguments),
         st.builds("cat <<EOF\n{}\nEOF".format, inner.filter(lambda text: "EOF" not in text)),
     )

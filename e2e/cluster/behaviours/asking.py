@@ -1,10 +1,10 @@
-"""Users who ask for an adapter all the while: one pod that goes through a Service, and one through a router."""
+"""Users who ask for an adapter all the while: a pod for each way, be it a Service, a router or the gateway."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,6 @@ from e2e.cluster.behaviours.kube import Kube
 from e2e.cluster.own_images import SIMULATOR_IMAGE
 
 SCRIPT = Path(__file__).with_name("in_pod.py")
-WAYS = ("service", "router")
 CONFIG = "asking"
 
 
@@ -33,18 +32,18 @@ class Outcome:
 
 
 @contextmanager
-def asking(kube: Kube, namespace: str, adapter: str, engines: str, router: str) -> Iterator[dict[str, Outcome]]:
-    """Ask until the block ends; the outcomes by way are complete after it."""
-    outcomes = {way: Outcome() for way in WAYS}
-    names = [f"pod/asking-{way}" for way in WAYS]
+def asking(kube: Kube, namespace: str, adapter: str, ways: Mapping[str, str]) -> Iterator[dict[str, Outcome]]:
+    """Ask until the block ends, each way at its address; the outcomes by way are complete after it."""
+    outcomes = {way: Outcome() for way in ways}
+    names = [f"pod/asking-{way}" for way in ways]
     _remove(kube, namespace, [*names, f"configmap/{CONFIG}"])
     kube.run("create", "configmap", CONFIG, f"--from-file=in_pod.py={SCRIPT}", namespace=namespace)
-    for way in WAYS:
-        kube.apply(client_pod(way, namespace, ["/asking/in_pod.py", way, adapter, engines, router]))
+    for way, address in ways.items():
+        kube.apply(client_pod(way, namespace, ["/asking/in_pod.py", way, adapter, address]))
     kube.run("wait", "--for=condition=Ready", *names, "--timeout=120s", namespace=namespace)
     try:
         yield outcomes
-        for way in WAYS:
+        for way in ways:
             _finish(kube, namespace, f"asking-{way}", outcomes[way])
     finally:
         _remove(kube, namespace, names)

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster.behaviours.asking import Outcome
-from e2e.cluster.behaviours.installation import ADAPTER, Installation
+from e2e.cluster.behaviours.installation import Installation
 from e2e.cluster.behaviours.kube import Kube
+from e2e.cluster.behaviours.page import ROOT, commands, run
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import UnfitMachineError
-from e2e.cluster.own_images import build_own_images
 from e2e.cluster.preflight import check_machine
+from e2e.cluster.sample import ADAPTER, write_sample
 from e2e.controlplane.existing import existing_kubeconfig
 
 DIRECTORY = Path(__file__).parents[3] / ".run" / "cluster"
@@ -42,7 +43,7 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
 @pytest.fixture(scope="session")
 def images(kube: Kube) -> Iterator[Kube]:
     """The cluster, with the operator's and the simulator's images on its nodes, and one node that users ask from."""
-    kube.load(build_own_images())
+    kube.load_own()
     node = min(node["metadata"]["name"] for node in kube.rest.get("/api/v1/nodes")["items"])
     kube.run("label", "--overwrite", "node", node, "lora-operator.dev/asking=true")
     yield kube
@@ -50,12 +51,29 @@ def images(kube: Kube) -> Iterator[Kube]:
 
 
 @pytest.fixture(scope="session")
-def installed(images: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Both charts, and one adapter that is Ready on both pods."""
+def empty(images: Kube, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Nothing of ours is installed."""
     made = Installation(images, tmp_path_factory.mktemp("charts"))
     if images.cluster is None and (there := made.there()):
         pytest.exit(f"namespace {' and '.join(there)} would be removed by these tests: use another cluster")
     made.uninstall()  # what a run left that was killed
+    return made
+
+
+@pytest.fixture(scope="session")
+def page(empty: Installation) -> str:
+    """What the commands of docs/one-machine.md print, which install both charts. (A Service has no address for others
+    on kind, where this machine has no route to it.)"""
+    if empty.kube.cluster is None:
+        pytest.skip("this machine has no route to the Services of that cluster")
+    write_sample(ROOT / ".run" / "sample")
+    return run(empty.kube, commands("docs/one-machine.md", "try"))
+
+
+@pytest.fixture(scope="session")
+def installed(empty: Installation) -> Iterator[Installation]:
+    """Both charts, and one adapter that is Ready on both pods."""
+    made = empty
     made.install()
     made.declare(ADAPTER, replicas=2)
     made.wait_adapter(ADAPTER)

@@ -1,9 +1,10 @@
 """Runs in a pod of the cluster: asks for an adapter all the while, and says at the end what came of it.
 
-    python3 in_pod.py WAY ADAPTER ENGINES ROUTER
+    python3 in_pod.py WAY ADAPTER ADDRESS
 
-WAY is "service" (whichever pod the Service leads to) or "router" (the pod that the router API picks). A new connection
-for each request, as from many users. After SIGTERM it prints one JSON line. The standard library alone.
+WAY is "service" (ADDRESS leads to whichever pod), "gateway" (to the right one), or "router" (ADDRESS is the router API,
+which says to which). A new connection for each request, as from many users. After SIGTERM it prints one JSON line. The
+standard library alone.
 """
 
 from __future__ import annotations
@@ -53,21 +54,20 @@ def post(address: str, path: str, body: object) -> tuple[int, str]:
         connection.close()
 
 
-def ask(way: str, adapter: str, engines: str, router: str, asked: Asked) -> None:
-    where, model, whom = engines, adapter, "engine"
+def ask(way: str, adapter: str, address: str, asked: Asked) -> None:
+    where, model, whom = address, adapter, "engine" if way == "service" else way
     try:
         if way == "router":
-            whom = "router"
-            status, text = post(router, "/v1/pick", {"adapter": adapter})
+            status, text = post(address, "/v1/pick", {"adapter": adapter})
             if status != 200:
-                asked.no(f"router: HTTP {status} {reason(text)}", router)
+                asked.no(f"router: HTTP {status} {reason(text)}", address)
                 return
             picked = json.loads(text)
             where, model, whom = picked["address"], picked.get("engineName") or adapter, "engine"
         wanted = {"model": model, "prompt": "a prompt that is long enough", "max_tokens": 4, "temperature": 0}
         status, text = post(where, "/v1/completions", wanted)
         if status != 200:
-            asked.no(f"engine: HTTP {status} {reason(text)}", where)
+            asked.no(f"{whom}: HTTP {status} {reason(text)}", where)
             return
         asked.ok(json.loads(text)["choices"][0]["text"].partition("weights=")[2].partition(" ")[0] or "?")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -82,7 +82,7 @@ def reason(text: str) -> str:
         return ""
 
 
-def main(way: str, adapter: str, engines: str, router: str) -> None:
+def main(way: str, adapter: str, address: str) -> None:
     ended = False
 
     def end(*_: object) -> None:
@@ -93,7 +93,7 @@ def main(way: str, adapter: str, engines: str, router: str) -> None:
     asked = Asked()
     print("asking", flush=True)
     while not ended:
-        ask(way, adapter, engines, router, asked)
+        ask(way, adapter, address, asked)
         time.sleep(PAUSE_SECONDS)
     print(
         json.dumps(

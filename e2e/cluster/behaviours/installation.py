@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Sequence
@@ -10,24 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.behaviours.kube import Kube, is_ready
-from e2e.cluster.own_images import OPERATOR_IMAGE, SIMULATOR_IMAGE
-from e2e.world.adapters import MODEL_CONFIG, write_adapter
+from e2e.cluster.own_images import OPERATOR_IMAGE
+from e2e.cluster.sample import BASE_MODEL, STORE, TEAM, a_lora_adapter, pods_values, store_objects
 from e2e.world.rest import GROUP, Json
 
 ROOT = Path(__file__).parents[3]
 SYSTEM = "lora-operator-system"
-TEAM = "team-a"
 OPERATOR_RELEASE = "lora-operator"
 PODS_RELEASE = "vllm"
-BASE_MODEL = "tiny"
-STORE = "store"
-ADAPTER = "sql"
-ADAPTERS = (ADAPTER, "poet")  # what the store has
-DISK = "64Mi"  # of each pod, for adapters
 PODS = f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={PODS_RELEASE}"
 STATEFULSET = f"{PODS_RELEASE}-{BASE_MODEL}"
 ENGINES = f"{STATEFULSET}.{TEAM}.svc.cluster.local:8000"
 ROUTER = f"{OPERATOR_RELEASE}-router.{SYSTEM}.svc.cluster.local:8082"
+GATEWAY = f"{OPERATOR_RELEASE}-gateway.{SYSTEM}.svc.cluster.local:80"
+# how users ask: through the pods' Service, a router that they ask first, or the gateway
+WAYS = {"service": ENGINES, "router": ROUTER, "gateway": GATEWAY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +37,8 @@ class Installation:
 
     def install(self) -> None:
         """The commands of docs/install.md."""
-        kube = self.kube
         self.install_operator()
         self._offer_adapters()
-        kube.apply(config_map("model", {"config.json": json.dumps(MODEL_CONFIG).encode()}))
         self.upgrade_pods("--wait", "--timeout", "300s")
 
     def install_operator(self, pod_security: str = "baseline", **more: object) -> None:
@@ -77,11 +71,11 @@ class Installation:
 
     def operator_values(self) -> Json:
         repository, _, tag = self.image.partition(":")
-        return {
-            "image": {"repository": repository, "tag": tag},
-            "agentToken": {"namespaces": [TEAM]},
-            "adapterVolume": {"enabled": False},  # as charts from before 0.1.0 have to be told
-        }
+        values: Json = {"image": {"repository": repository, "tag": tag}, "agentToken": {"namespaces": [TEAM]}}
+        if "\ngateway:" in (self.charts / "lora-operator" / "values.yaml").read_text():
+            # users here have a connection for each request: what ends needs only to leave the Service first
+            return values | {"gateway": {"enabled": True, "preStopSeconds": 10}}
+        return values | {"adapterVolume": {"enabled": False}}  # as charts from before 0.1.0 have to be told
 
     def there(self) -> list[str]:
         """Which of the namespaces that this installs into are there already."""
@@ -100,19 +94,7 @@ class Installation:
 
         `deployment` is more of its deploymentConfig.
         """
-        usual = {"adapterSource": {"type": "http", "repository": f"http://{STORE}.{TEAM}.svc:8000/{name}/"}}
-        self.kube.apply(
-            {
-                "apiVersion": "production-stack.vllm-project/v1alpha1",
-                "kind": "LoraAdapter",
-                "metadata": {"name": name, "namespace": namespace},
-                "spec": {
-                    "baseModel": BASE_MODEL,
-                    **(source or usual),
-                    "deploymentConfig": {"replicas": replicas, **deployment},
-                },
-            }
-        )
+        self.kube.apply(a_lora_adapter(name, replicas, namespace, source, **deployment))
 
     def wait_adapter(self, name: str, condition: str = "Ready", timeout: int = 180, namespace: str = TEAM) -> None:
         self.kube.run(
@@ -150,10 +132,8 @@ class Installation:
         self.kube.run("wait", "--for=delete", "pod", "-l", selector, "--timeout=180s", namespace=SYSTEM)
 
     def _offer_adapters(self) -> None:
-        for seed, name in enumerate(ADAPTERS):
-            folder = write_adapter(self.directory / "adapters" / name, base_model=BASE_MODEL, seed=seed)
-            self.kube.apply(config_map(f"adapter-{name}", {file.name: file.read_bytes() for file in folder.iterdir()}))
-        self.kube.apply(*store_objects())
+        self.kube.run("delete", f"pod/{STORE}", "--ignore-not-found", "--grace-period=0", "--force", namespace=TEAM)
+        self.kube.apply(*store_objects(self.directory / "adapters", {"lora-operator.dev/asking": "true"}))
         self.kube.run("wait", "--for=condition=Ready", f"pod/{STORE}", "--timeout=120s", namespace=TEAM)
 
     def _values(self, name: str, values: Json) -> Path:
@@ -162,69 +142,7 @@ class Installation:
         return file
 
 
-def pods_values(image: str = OPERATOR_IMAGE) -> Json:
-    """my-models.yaml, with the simulator where vLLM would need a GPU."""
-    return {
-        "models": [{"name": BASE_MODEL, "model": "/model", "servedModelName": BASE_MODEL, "replicas": 2}],
-        "modelDefaults": {
-            "image": SIMULATOR_IMAGE,
-            "gpus": 0,
-            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-            "loraConfig": {"maxLoras": 2, "maxCpuLoras": 4, "maxLoraRank": 16, "memory": "1Gi"},
-            "volumes": [{"name": "model", "configMap": {"name": "model"}}],
-            "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
-        },
-        "delivery": {
-            "kind": "podDisk",
-            "size": DISK,
-            "cacheBytes": "32Mi",
-            "agent": {"image": image},
-        },
-    }
-
-
 def namespace(name: str, pod_security: str) -> dict[str, object]:
     """As strict as the page says that the pods of each chart can bear."""
     labels = {"pod-security.kubernetes.io/enforce": pod_security}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
-def config_map(name: str, files: dict[str, bytes]) -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": TEAM},
-        "binaryData": {key: base64.b64encode(content).decode() for key, content in files.items()},
-    }
-
-
-def store_objects() -> list[dict[str, object]]:
-    """A web server with the adapter's files, as a pod and its Service."""
-    labels = {"app": STORE}
-    container = {
-        "name": STORE,
-        "image": SIMULATOR_IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-m", "http.server", "8000", "--directory", "/files"],
-        "ports": [{"containerPort": 8000}],
-        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
-        "volumeMounts": [{"name": name, "mountPath": f"/files/{name}"} for name in ADAPTERS],
-    }
-    pod: dict[str, object] = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": STORE, "namespace": TEAM, "labels": labels},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "nodeSelector": {"lora-operator.dev/asking": "true"},
-            "containers": [container],
-            "volumes": [{"name": name, "configMap": {"name": f"adapter-{name}"}} for name in ADAPTERS],
-        },
-    }
-    service: dict[str, object] = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": STORE, "namespace": TEAM},
-        "spec": {"selector": labels, "ports": [{"port": 8000}]},
-    }
-    return [pod, service]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.envoy_image import load_envoy
 from e2e.cluster.existing import load_into_existing
-from e2e.cluster.own_images import OwnImages
+from e2e.cluster.own_images import OwnImages, build_own_images
 from e2e.controlplane.existing import existing_kubectl
 from e2e.controlplane.helm import run_helm
 from e2e.controlplane.plane import run_kubectl
@@ -53,11 +54,18 @@ class Kube:
         return run_helm(*arguments, kubeconfig=self.kubeconfig)
 
     def load(self, images: OwnImages) -> None:
-        """Put the operator's and the simulator's on every node."""
+        """Put them on every node."""
         if self.cluster is None:
             load_into_existing(images.archive)
         else:
             self.cluster.load(images.archive, images.name)
+
+    def load_own(self) -> None:
+        """Put the operator's and the simulator's images on every node, and Envoy's where no registry gives it."""
+        own = build_own_images()
+        self.load(own)
+        if self.cluster is not None:
+            load_envoy(self.cluster, own)
 
     def pods(self, namespace: str, selector: str) -> list[Json]:
         listed = self.rest.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)

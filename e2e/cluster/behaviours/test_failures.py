@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from e2e.cluster.behaviours.installation import ADAPTER, SYSTEM, TEAM, Installation
+from e2e.cluster.behaviours.installation import SYSTEM, Installation
 from e2e.cluster.behaviours.kube import is_ready
 from e2e.cluster.behaviours.users import Table, container, users
 from e2e.cluster.node import Node
+from e2e.cluster.sample import ADAPTER, TEAM
 from e2e.controlplane.errors import KubectlError
 from e2e.world.rest import Json
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 import pytest
 
 from e2e.cluster.behaviours.asking import asking
-from e2e.cluster.behaviours.installation import (
-    ADAPTER,
-    ENGINES,
-    OPERATOR_RELEASE,
-    ROUTER,
-    STATEFULSET,
-    SYSTEM,
-    TEAM,
-    Installation,
-)
+from e2e.cluster.behaviours.installation import OPERATOR_RELEASE, STATEFULSET, SYSTEM, WAYS, Installation
 from e2e.cluster.behaviours.kube import is_ready
 from e2e.cluster.behaviours.users import Table, container, users
 from e2e.cluster.parts import Parts
+from e2e.cluster.sample import ADAPTER, TEAM
 
 
 def test_adapter_is_ready_on_both_pods_and_answers_through_service_and_router(
@@ -70,7 +62,7 @@ def test_what_is_ready_stays_so_without_an_operator_and_a_new_pod_becomes_ready_
     installed.scale_operator(0)
     installed.wait_no_operator()
     try:
-        with asking(installed.kube, TEAM, ADAPTER, ENGINES, ROUTER) as outcomes:
+        with asking(installed.kube, TEAM, ADAPTER, WAYS) as outcomes:
             installed.kube.run("delete", "pod", lost["metadata"]["name"], namespace=TEAM)
             new = installed.kube.wait(
                 TEAM, lost["metadata"]["name"],
@@ -80,7 +72,7 @@ def test_what_is_ready_stays_so_without_an_operator_and_a_new_pod_becomes_ready_
             now = installed.kube.wait(TEAM, kept["metadata"]["name"], bool)
             assert now["metadata"]["uid"] == kept["metadata"]["uid"] and is_ready(now)
         table["no operator, a pod deleted"] = outcomes
-        assert outcomes["router"].answered.total() > 0
+        assert outcomes["router"].answered.total() > 0 and outcomes["gateway"].answered.total() > 0
     finally:
         installed.scale_operator(2)
     installed.wait_adapter(ADAPTER)

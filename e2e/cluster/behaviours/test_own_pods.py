@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.cluster.behaviours.installation import BASE_MODEL, TEAM, Installation
+from e2e.cluster.behaviours.installation import Installation
 from e2e.cluster.own_images import SIMULATOR_IMAGE
+from e2e.cluster.sample import BASE_MODEL, TEAM
 from e2e.world.rest import Json
 
 NAME = "own"
@@ -42,11 +43,22 @@ def a_deployment(label: str) -> Json:
     }
 
 
-@pytest.fixture
-def own(installed: Installation) -> Iterator[Installation]:
+@pytest.fixture(scope="module", params=["policy", "webhook"])
+def injecting(request: pytest.FixtureRequest, installed: Installation) -> Iterator[Installation]:
+    """By this way alone."""
+    kinds = installed.kube.run("api-resources", "-o", "name")
+    if request.param == "policy" and "mutatingadmissionpolicies" not in kinds:
+        pytest.skip("this cluster has no MutatingAdmissionPolicy")
+    installed.upgrade_operator("--wait", "--timeout", "300s", agentInjection={"by": request.param})
     yield installed
-    installed.kube.run("delete", f"deployment/{NAME}", f"loraadapter/{ADAPTER}", "--ignore-not-found", namespace=TEAM)
-    installed.kube.run("wait", "--for=delete", "pod", "-l", f"app={NAME}", "--timeout=180s", namespace=TEAM)
+    installed.upgrade_operator("--wait", "--timeout", "300s")
+
+
+@pytest.fixture
+def own(injecting: Installation) -> Iterator[Installation]:
+    yield injecting
+    injecting.kube.run("delete", f"deployment/{NAME}", f"loraadapter/{ADAPTER}", "--ignore-not-found", namespace=TEAM)
+    injecting.kube.run("wait", "--for=delete", "pod", "-l", f"app={NAME}", "--timeout=180s", namespace=TEAM)
 
 
 def test_pod_with_the_label_alone_gets_an_agent_and_adapters(own: Installation) -> None:

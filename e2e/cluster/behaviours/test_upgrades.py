@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.behaviours.installation import ADAPTER, OPERATOR_RELEASE, PODS_RELEASE, SYSTEM, TEAM, Installation
+from e2e.cluster.behaviours.installation import OPERATOR_RELEASE, PODS_RELEASE, SYSTEM, WAYS, Installation
 from e2e.cluster.behaviours.users import Table, container, users
 from e2e.cluster.own_images import DIRECTORY, OPERATOR_IMAGE, build_own_images
 from e2e.cluster.previous import PREVIOUS_IMAGE, Previous
+from e2e.cluster.sample import ADAPTER, TEAM
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,10 @@ def previous(installed: Installation, tmp_path_factory: pytest.TempPathFactory) 
     installed.wait_adapter(ADAPTER)
 
 
+# a release may be older than the gateway
+OLD_WAYS = {way: address for way, address in WAYS.items() if way != "gateway"}
+
+
 def image_of_agents(installed: Installation) -> set[str]:
     return {container(pod, "agent")["image"].rpartition("/")[2] for pod in installed.wait_pods(2)}
 
@@ -50,21 +55,21 @@ def test_upgrade_from_the_previous_release_and_rollback(
 ) -> None:
     kube = installed.kube
     assert image_of_agents(previous) == {PREVIOUS_IMAGE}
-    with users(installed, table, "helm upgrade of the operator"):
+    with users(installed, table, "helm upgrade of the operator", OLD_WAYS):
         installed.upgrade_operator("--wait", "--timeout", "300s")
         installed.wait_adapter(ADAPTER)
     before = {pod["metadata"]["uid"] for pod in installed.pods()}
-    with users(installed, table, "helm upgrade of the vLLM pods"):
+    with users(installed, table, "helm upgrade of the vLLM pods", OLD_WAYS):
         orphan_statefulset(installed)
         installed.upgrade_pods()
         installed.wait_rolled()
         installed.wait_adapter(ADAPTER)
     assert before.isdisjoint(pod["metadata"]["uid"] for pod in installed.pods())
     assert image_of_agents(installed) == {OPERATOR_IMAGE}
-    with users(installed, table, "helm rollback of the operator"):
+    with users(installed, table, "helm rollback of the operator", OLD_WAYS):
         kube.helm("rollback", OPERATOR_RELEASE, "-n", SYSTEM, "--wait", "--timeout", "300s")
         installed.wait_adapter(ADAPTER)
-    with users(installed, table, "helm rollback of the vLLM pods"):
+    with users(installed, table, "helm rollback of the vLLM pods", OLD_WAYS):
         orphan_statefulset(installed)
         kube.helm("rollback", PODS_RELEASE, "-n", TEAM)
         installed.wait_rolled()

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from e2e.cluster.behaviours import s3 as store
 from e2e.cluster.behaviours.conftest import images, kube, table
-from e2e.cluster.behaviours.installation import ADAPTER, TEAM, Installation
+from e2e.cluster.behaviours.installation import Installation
 from e2e.cluster.behaviours.kube import Kube
 from e2e.cluster.own_images import DIRECTORY
-from e2e.cluster.real_vllm import engines, store
+from e2e.cluster.real_vllm import engines
+from e2e.cluster.sample import ADAPTER, TEAM
 from e2e.contract.target import ADAPTERS
 from e2e.vllm_cpu.install import install
 

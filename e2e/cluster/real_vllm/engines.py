@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from e2e.cluster.archive import Image, layer_of_files, write_archive
-from e2e.cluster.behaviours.installation import BASE_MODEL
 from e2e.cluster.own_images import OPERATOR_IMAGE, OwnImages
+from e2e.cluster.sample import BASE_MODEL
 from e2e.vllm_cpu.places import environment, model_folder, python
 from e2e.vllm_cpu.server import OFFLINE
 from e2e.world.rest import Json

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import requests
 
-from e2e.cluster.behaviours.installation import ADAPTER, BASE_MODEL, STATEFULSET, TEAM, Installation
+from e2e.cluster.behaviours.installation import STATEFULSET, Installation
 from e2e.cluster.behaviours.users import Table, container, users
 from e2e.cluster.real_vllm.conftest import START_SECONDS
+from e2e.cluster.sample import ADAPTER, BASE_MODEL, TEAM
 from e2e.world.rest import Json
 
 

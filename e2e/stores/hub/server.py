@@ -40,6 +40,9 @@ class LocalHub:
 
     `tokens` are the valid ones; `script` holds answers for the next requests at the API, used up one by one; what has
     `link_seconds` passed since it was signed is refused. `page_entries` is how much a page of a list has.
+
+    Other hubs than the first differ: one that `tells_first` answers HEAD by itself (200, marks without quotes) and only
+    leads GET on; one that `gives_all` leads nobody on and sends large files itself, to who may see them.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LocalHub:
         self.seen: list[Seen] = []
         self.link_seconds = 3600.0
         self.page_entries = PAGE_ENTRIES
+        self.tells_first = self.gives_all = False
         self._clock = clock
         self._key = b"signs the links"
         self._runners: list[web.AppRunner] = []
@@ -73,7 +77,8 @@ class LocalHub:
                 web.get("/api/models", self._models),
                 web.get("/api/models/{org}/{repo}", self._model),
                 web.get("/api/models/{org}/{repo}/revision/{revision:[^/]+}", self._model),
-                web.get("/api/models/{org}/{repo}/tree/{revision:[^/]+}", self._tree),
+                web.get("/api/models/{org}/{repo}/tree/{revision:[^/]+}{end:/?}", self._tree),
+                web.post("/api/models/{org}/{repo}/paths-info/{revision:[^/]+}", self._paths),
                 web.get("/{org}/{repo}/resolve/{revision:[^/]+}/{path:.+}", self._file),
             ]
         )
@@ -148,6 +153,14 @@ class LocalHub:
             request, entries + [blob.as_json(path, xet=repository.xet) for path, blob in sorted(tree.items())]
         )
 
+    async def _paths(self, request: web.Request) -> web.StreamResponse:
+        found = self._found(request)
+        if isinstance(found, web.StreamResponse):
+            return found
+        repository, commit = found
+        tree, wanted = repository.commits[commit], map(str, (await request.post()).getall("paths", []))
+        return web.json_response([tree[path].as_json(path, xet=repository.xet) for path in wanted if path in tree])
+
     async def _file(self, request: web.Request) -> web.StreamResponse:
         found = self._found(request)
         if isinstance(found, web.StreamResponse):
@@ -160,7 +173,10 @@ class LocalHub:
             status = 401 if _token(request) is None else 403
             return refused(status, "GatedRepo", f"Access to model {repository.name} is restricted.")
         headers = {"X-Repo-Commit": commit, "ETag": f'"{blob.mark}"'}
-        if not blob.large:
+        if self.tells_first and request.method == "HEAD":
+            told = {"X-Repo-Commit": commit, "X-Linked-ETag": blob.mark, "ETag": blob.mark}
+            return web.Response(headers=told | {"Content-Length": str(len(blob.content))})
+        if self.gives_all or not (blob.large or self.tells_first):
             return ranged(request, blob.content, headers)
         return web.Response(
             status=302,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,13 @@ class Asked:
 
 
 class WebStore(FaultyStore):
-    """`token`: what everybody has to show, None for open doors. `faults` are by path; without `knows_head`, 405."""
+    """`token`: what everybody has to show, or `login` as "user:password", None for open doors. `faults` are by path;
+    without `knows_head`, 405."""
 
     def __init__(self, files: Mapping[str, bytes | Path], *, token: str | None = None, knows_head: bool = True) -> None:
         super().__init__(files)
         self.token = token
+        self.login: str | None = None
         self.knows_head = knows_head
         self.faults: dict[str, Fault] = {}
         self.requests: list[Asked] = []
@@ -40,6 +43,8 @@ class WebStore(FaultyStore):
         self.requests.append(Asked(request.method, request.path, shown))
         if self.token is not None and shown != f"Bearer {self.token}":
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+        if self.login is not None and shown != f"Basic {b64encode(self.login.encode()).decode()}":
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="files"'})
         if request.method == "HEAD" and not self.knows_head:
             return web.Response(status=405)
         if request.path in self.faults:

@@ -231,7 +231,7 @@ def _expand(
         text = (
             f"found {len(wanted)} adapter{'' if len(wanted) == 1 else 's'}"
             if wanted or rejected
-            else _nothing_found(spec)
+            else _nothing_found(spec, view.resolution.hint)
         )
         doubts = [f"{item.name}: {doubt}" for item in view.resolution.adapters for doubt in item.inspection.doubts]
         if doubts:
@@ -247,13 +247,14 @@ def _as_served(adapters: Iterable[FoundAdapter], template: str | None) -> Iterab
     return [replace(item, name=served_as(template, item.name)) for item in adapters]
 
 
-def _nothing_found(spec: LoraAdapterSpec) -> str:
+def _nothing_found(spec: LoraAdapterSpec, hint: str) -> str:
     """Told with the selection, as mostly that is what is wrong."""
     source = spec.adapter_source
     chosen = {"pattern": source.pattern, "prefix": source.prefix, "adapters": ", ".join(source.adapters or ())}
     by = " and ".join(f"{field} {value!r}" for field, value in chosen.items() if value)
     what = f"no adapter there is selected by {by}" if by else "there is no adapter"
-    return f"{what}: an adapter is a folder with adapter_config.json and adapter_model.safetensors"
+    also = f"; {hint}" if hint else ""
+    return f"{what}: an adapter is a folder with adapter_config.json and adapter_model.safetensors{also}"
 
 
 def _adapter(

@@ -17,6 +17,7 @@ class OurModel:
     engine_name: str
     name: str
     fingerprint: str
+    partial: bool = False  # not every rank of the pod has it: it takes room, and nobody can be sent there
 
 
 @lru_cache(maxsize=32_768)  # asked again for every model of an engine whenever one of them changes
@@ -27,4 +28,4 @@ def our_model(model: EngineModel, adapter_root: str) -> OurModel | None:
         parsed = parse_root(model.root, model.root.rstrip("/").rsplit("/", 2)[0] or "/")
     if parsed is None or public_name(model.name) != parsed[0]:
         return None
-    return OurModel(model.name, parsed[0], parsed[1])
+    return OurModel(model.name, parsed[0], parsed[1], model.partial)

@@ -171,7 +171,8 @@ class Engines:
         if key not in self._records:
             raise EngineUnreachable(key, f"pod {key} is gone", refused=True)
         pod = self._records[key].pod
-        return Endpoint(pod.ip or "", pod.port, self._keys.get(key), secure=pod.scheme is Scheme.HTTPS)
+        secure = pod.scheme is Scheme.HTTPS
+        return Endpoint(pod.ip or "", pod.port, self._keys.get(key), secure=secure, further_ports=pod.further_ports)
 
     def touch(self, key: str) -> None:
         """An effect of ours begins or ends: a probe under way is not to be believed."""

@@ -103,6 +103,8 @@ class Finalizers:
         resource, wanted = self._cluster.adapters.get(key), self._wanted.get(key)
         if resource is None or wanted is None or resource.finalized == wanted:
             return
+        if wanted is (resource.deleted_at is not None):  # it has the name of the one that this was decided for
+            return
         patch = self._kube.add_finalizer if wanted else self._kube.remove_finalizer
         with self._own_writes.writing((LORA_ADAPTER, key)) as own:
             try:

@@ -21,6 +21,7 @@ from lora_operator.kube.client import KubeError
 from lora_operator.kube.lease import LeaseLost
 from lora_operator.planning.inflight import Effect, Stage
 from lora_operator.sources import SourceError
+from lora_operator.vllm.answers import Frontend
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import (
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # between two questions to an engine that did not answer a load in time
 UNANSWERED_FIRST_SECONDS, UNANSWERED_LAST_SECONDS = 1.0, 30.0
+# after so many, one that never lists a load whose client gave up (the Rust frontend) is let be for longer and longer
+UNANSWERED_MOST = 4
 DEATH_SECONDS = 5.0  # within which a load breaks off whose engine accepts no connections any more
 
 
@@ -101,15 +104,16 @@ class Loading:
 
     async def _until_deaths_count(self, effect: Effect) -> None:
         """Where an engine refuses connections that was asked for the same version, it may have died of that."""
+        if not self._may_be_deadly(effect):
+            return  # nearly always
         with suppress(TimeoutError):
             async with asyncio.timeout(DEATH_SECONDS):
                 while self._may_be_deadly(effect):  # noqa: ASYNC110  rare, and over in a moment
                     await asyncio.sleep(0.02)
 
     def _may_be_deadly(self, effect: Effect) -> bool:
-        asked = [other for other in self._on.ledger.loads() if other.stage is Stage.LOADING]
-        same = [other.pod for other in asked if (other.adapter, other.version) == (effect.adapter, effect.version)]
-        views = [self._on.engines.views.get(pod) for pod in same]
+        same = self._on.ledger.loads_of(effect.adapter, effect.version)
+        views = [self._on.engines.views.get(other.pod) for other in same if other.stage is Stage.LOADING]
         return any(view is not None and view.refusals > 0 for view in views)
 
     async def _ask_to_load(self, effect: Effect, path: str, base_model: str) -> None:
@@ -135,7 +139,7 @@ class Loading:
         An engine takes requests about one name in turn: what it answers to a later one comes after the earlier. It is
         asked to load once more while that is wanted, else to forget the name.
         """
-        pod, pause = effect.pod, UNANSWERED_FIRST_SECONDS
+        pod, pause, silences = effect.pod, UNANSWERED_FIRST_SECONDS, 0
         while not self._on.stopping.is_set():
             effect.stage = Stage.UNANSWERED
             self._on.engines.touch(pod)
@@ -164,6 +168,10 @@ class Loading:
                 except EngineError as error:
                     if not isinstance(error, (EngineTimeout, EngineUnreachable)):
                         return  # an answer
+                    silences += isinstance(error, EngineTimeout)
+                    if silences >= UNANSWERED_MOST and any(base.frontend is Frontend.RUST for base in view.bases):
+                        self._load_failed(effect, error)
+                        return
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._on.stopping.wait()

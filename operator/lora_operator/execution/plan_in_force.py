@@ -39,7 +39,7 @@ class InForce:
         namespace = effect.pod.partition("/")[0]
         wanted = self.desired.by_name(namespace, public_name(effect.engine_name)) if self.desired else None
         model = view.listed(effect.engine_name)
-        if wanted is None or wanted.adapter.version != effect.version or model is None:
+        if wanted is None or wanted.adapter.version != effect.version or model is None or model.partial:
             return False
         twins = any(other.root == model.root and other.name != model.name for other in view.models)
         return not twins and effect.pod in self.assignments.get(wanted.adapter.key, ())

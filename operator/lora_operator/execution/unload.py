@@ -14,6 +14,7 @@ from lora_operator.execution.presence import fields, present, still_runs
 from lora_operator.kube.client import KubeError
 from lora_operator.kube.lease import LeaseLost
 from lora_operator.planning.inflight import Effect, Stage
+from lora_operator.process.backoff import doubled
 from lora_operator.vllm.engine_state import EngineState
 from lora_operator.vllm.errors import EngineError, RuntimeUpdatingDisabled
 from lora_operator.vllm.quirks import public_name
@@ -114,7 +115,7 @@ class Unloading:
             view.state is EngineState.UP
             and pod != effect.pod
             and pod.partition("/")[0] == namespace
-            and any(public_name(model.name) == name for model in view.models)
+            and any(public_name(model.name) == name and not model.partial for model in view.models)
             for pod, view in self._on.engines.views.items()
         )
 
@@ -122,7 +123,7 @@ class Unloading:
         """Pause before it is planned again: an engine that keeps refusing is asked less and less often."""
         pod, key = effect.pod, (effect.instance, effect.engine_name)
         attempts = self._on.ledger.failed_unloads[key] = self._on.ledger.failed_unloads.get(key, 0) + 1
-        pause = min(2.0 ** (attempts - 1), AGAIN_SECONDS)
+        pause = doubled(1.0, attempts - 1, AGAIN_SECONDS)
         reason = str(getattr(error, "reason", "InternalError"))
         self._on.metrics.unload(unload.cause.value, reason)
         self._on.tracing.failed(reason)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from lora_operator.fetch.limits import Limits
+from lora_operator.process.backoff import doubled
 
 BURST_SECONDS = 0.1
 
@@ -34,9 +35,8 @@ def backoff_seconds(failures: int, asked_seconds: float | None, limits: Limits) 
 
     With jitter, so that what failed together does not come back together.
     """
-    own = min(limits.backoff_seconds * 2.0 ** (failures - 1), limits.backoff_max_seconds)
-    jittered = own * random.uniform(0.5, 1.0)
-    return max(jittered, asked_seconds or 0.0)
+    own = doubled(limits.backoff_seconds, failures - 1, limits.backoff_max_seconds)
+    return max(own * random.uniform(0.5, 1.0), asked_seconds or 0.0)
 
 
 def retry_after_seconds(header: str | None) -> float | None:

@@ -19,43 +19,30 @@ from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.manifest import Link
 from lora_operator.fetch.meter import Meter
 from lora_operator.fetch.pace import Bandwidth, retry_after_seconds
-from lora_operator.fetch.problems import Hiccup, of_client, of_status
-from lora_operator.fetch.proxies import proxy_for
-from lora_operator.fetch.resolver import CheckedResolver
-from lora_operator.process.authorities import context_for
+from lora_operator.fetch.problems import of_status
+from lora_operator.fetch.session import CheckedSession, origin
 
 T = TypeVar("T")
 
 DISK_THREADS = 4
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_DRAINED_BYTES = 64 << 10
 
 
 class Transport:
     """Made inside of a running event loop. `tls` None: the system's authorities, and those of the rules."""
 
     def __init__(self, rules: HostRules, limits: Limits, meter: Meter, tls: ssl.SSLContext | None = None) -> None:
-        self.rules = rules
-        self._tls = tls
         self.limits = limits
         self.meter = meter
         self.bandwidth = Bandwidth(limits.bytes_per_second)
         self.slots = asyncio.Semaphore(limits.connections)
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="fetch")
-        self._session = aiohttp.ClientSession(
-            # `slots` limit the requests; names are asked for anew, so that a check holds for what is connected to
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                limit_per_host=0,
-                use_dns_cache=False,
-                resolver=CheckedResolver(rules),
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", "User-Agent": "lora-operator"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=256 << 10,
+        # `slots` limit the requests
+        self._session = CheckedSession(
+            rules,
+            connect_seconds=limits.connect_seconds,
+            head_seconds=limits.connect_seconds + limits.stall_seconds,
+            redirects=limits.redirects,
+            tls=tls,
         )
 
     async def close(self) -> None:
@@ -87,7 +74,13 @@ class Transport:
     @asynccontextmanager
     async def get(self, what: str, link: Link, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a GET, 200 or 206, after redirects. `what` names the file. Raises FetchError and Hiccup."""
-        response = await self._follow(what, link, headers)
+        response = await self._session.send(
+            "GET",
+            f"{what}: {_host_in(link.url)}",
+            link.url,
+            # those of the link are for the first host's eyes
+            lambda url: {**(link.headers if origin(str(url)) == origin(link.url) else {}), **headers},
+        )
         try:
             what = f"{what}: {host_of(response.url)}"
             if response.status not in (200, 206):
@@ -101,75 +94,15 @@ class Transport:
         finally:
             response.close()
 
-    async def _follow(self, what: str, link: Link, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        url, own = _parsed(what, link.url), link.headers
-        seen = {url}
-        self._check(what, url)
-        for _ in range(self.limits.redirects + 1):
-            response = await self._ask(f"{what}: {host_of(url)}", url, {**own, **headers})
-            if response.status not in _REDIRECTS:
-                return response
-            location = response.headers.get("Location", "")
-            response.close()
-            target = url.join(_parsed(what, location))
-            self._check(what, target)
-            if target.origin() != url.origin():
-                own = {}  # they are for the first host's eyes
-            if url.scheme == "https" and target.scheme != "https":
-                raise FetchError(
-                    "ForbiddenRedirect",
-                    f"{what}: {host_of(url)} redirects from https to {target.scheme[:20]}: correct the link",
-                    retryable=False,
-                )
-            url = target
-            if url in seen:
-                break
-            seen.add(url)
-        raise FetchError(
-            "RedirectLoop",
-            f"{what}: {host_of(url)} redirects in circles or more than {self.limits.redirects} times: correct the link",
-            retryable=False,
-        )
 
-    def _check(self, what: str, url: URL) -> None:
-        problem: FetchError | Hiccup
-        try:
-            return self.rules.check(str(url))
-        except FetchError as error:
-            problem = of_client(what, error)
-        raise problem
-
-    async def _ask(self, what: str, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        problem: FetchError | Hiccup
-        try:
-            async with asyncio.timeout(self.limits.connect_seconds + self.limits.stall_seconds):
-                tls = context_for(self.rules.ca_file) if self._tls is None else self._tls
-                response = await self._session.get(
-                    url, headers=headers, allow_redirects=False, ssl=tls, proxy=proxy_for(str(url))
-                )
-                if response.status in _REDIRECTS and (response.content_length or 0) <= _DRAINED_BYTES:
-                    await response.read()  # so that the connection can be used again
-                return response
-        except (aiohttp.ClientError, OSError, ValueError, FetchError) as error:
-            problem = of_client(what, error)
-        # outside of the handler: what was caught may carry the URL, and would be the context of this
-        raise problem
+def _host_in(url: str) -> str:
+    try:
+        return host_of(URL(url, encoded=True))
+    except ValueError:
+        return "?"
 
 
 def host_of(url: URL) -> str:
     """What may be shown of a URL."""
     host = url.host or "?"
     return host if url.is_default_port() else f"{host}:{url.port}"
-
-
-def _parsed(what: str, text: str) -> URL:
-    """As it stands: a signature covers its very spelling."""
-    url = None
-    try:
-        url = URL(text, encoded=True)
-        url.port  # noqa: B018 - a port that is none is noticed only here
-    except ValueError:
-        url = None
-    if url is None:
-        raise FetchError("ForbiddenUrl", f"{what} was given by a URL that is none: correct it", retryable=False)
-    return url

@@ -76,6 +76,7 @@ class PodDescription:
     named_by: Naming  # who says these names
     model: str | None  # what vLLM was given as the model, behind the names: a hub's name, or a path
     port: int
+    further_ports: tuple[int, ...]  # of servers of further data-parallel ranks, each of which has to hold an adapter
     scheme: Scheme
     memory_bytes: int | None
     max_loras: int
@@ -86,6 +87,7 @@ class PodDescription:
     api_key_ref: ApiKeyRef | None
     prefix_caching: bool
     target_modules: frozenset[str] | None  # to which alone the engine applies adapters; None for all
+    honoured_features: frozenset[str]  # of adapters, which its engine serves whatever its release is known for
     caches_by_name: bool  # more of it than the prefix cache is keyed by an adapter's name alone
     may_sleep: bool  # its engine can be told to sleep, and then says so
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
@@ -121,13 +123,14 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     max_loras, max_cpu_loras = limits.slots()
     names, named_by = limits.base_models()
     follower = named_by is not Naming.ANNOTATION and is_follower(command, labels)
+    ports = limits.ports()
     root, agent_port, enabled = limits.adapter_root(), limits.agent_port(containers), limits.lora_enabled()
     tag = _tag(text(container.get("image")) or "")
     if enabled is not None:
         lora_disabled = None if enabled else f"annotation {GROUP}/lora-enabled is false"
     else:
         lora_disabled = (
-            cannot_load(command, container_name)
+            cannot_load(command, container_name, ports)
             or refuses_paths(command, container, root)
             or files_are_lacking(command, pod, container, root, has_agent=agent_port is not None)
         )
@@ -162,7 +165,8 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         base_models=() if follower else names,
         named_by=named_by,
         model=command.model,
-        port=limits.port(),
+        port=ports[0],
+        further_ports=ports[1:],
         scheme=limits.scheme(),
         memory_bytes=limits.memory_bytes(),
         max_loras=max_loras,
@@ -173,6 +177,7 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         api_key_ref=_api_key(command, container),
         prefix_caching=command.switch("enable-prefix-caching") is not False or command.open_ended,
         target_modules=limits.target_modules(),
+        honoured_features=limits.honoured_features(),
         caches_by_name=bool(command.switch("enable-tower-connector-lora")),
         may_sleep=may_sleep(command),
         opted_in=labels.get(POD_LABEL) == "enabled",

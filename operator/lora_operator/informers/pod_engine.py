@@ -7,11 +7,12 @@ is expected only explains a silence: an engine that answers all the same is used
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_operator.api.well_known import GROUP
 from lora_operator.informers.loose_json import listing, mapping, text
+from lora_operator.informers.pod_ports import A_PORT_FOR_EACH_RANK
 from lora_operator.vllm.command import EngineCommand
 from lora_operator.vllm.hidden import is_hidden
 from lora_operator.vllm.quirks import parse_release
@@ -27,12 +28,12 @@ SEVERAL_SERVERS_SINCE = (0, 16, 0)
 _SHOWN = 60
 _OVERRULE = f'if it can all the same, say so in the annotation {GROUP}/lora-enabled: "true"'
 # With these every node or rank has an API server of its own.
-_OWN_SERVERS = ("data-parallel-hybrid-lb", "data-parallel-external-lb", "data-parallel-multi-port-external-lb")
+_OWN_SERVERS = ("data-parallel-hybrid-lb", "data-parallel-external-lb", A_PORT_FOR_EACH_RANK)
 
 
-def cannot_load(command: EngineCommand, container: str) -> str | None:
+def cannot_load(command: EngineCommand, container: str, ports: Sequence[int]) -> str | None:
     """Why the engine loads no adapters, where the pod shows that for certain; what the image may set is left for the
-    engine to say."""
+    engine to say. `ports`: where its servers are known to listen."""
     enabled = command.switch("enable-lora")
     overrule = f'if it has it all the same, say so in the annotation {GROUP}/lora-enabled: "true"'
     if (enabled is False and not command.open_ended) or (enabled is None and command.visible):
@@ -41,11 +42,11 @@ def cannot_load(command: EngineCommand, container: str) -> str | None:
     if updating is False:
         value = command.environment.values[RUNTIME_UPDATING][:_SHOWN]
         return f"container {container!r} has {RUNTIME_UPDATING}={value!r}; set it to True, or {overrule}"
-    if command.switch("data-parallel-multi-port-external-lb"):
+    if command.switch(A_PORT_FOR_EACH_RANK) and len(ports) == 1:
         return (
             f"container {container!r} runs one server for each data-parallel rank, each on a port of its own "
-            "(--data-parallel-multi-port-external-lb), and adapters would be loaded on the first alone; leave "
-            f"the option out and set --api-server-count 1, or run one pod for each rank; {_OVERRULE}"
+            f"(--{A_PORT_FOR_EACH_RANK}), and the pod does not show how many; write --data-parallel-size-local as a "
+            f"number, or say all ports in the annotation {GROUP}/port, such as {ports[0]}-{ports[0] + 7}; {_OVERRULE}"
         )
     return None
 

@@ -15,7 +15,7 @@ from lora_operator.api.endpoint import Scheme
 from lora_operator.api.quantity import parse_quantity
 from lora_operator.api.well_known import GROUP
 from lora_operator.informers.loose_json import listing, mapping, text
-from lora_operator.informers.pod_ports import engine_port, is_probed_by_tls
+from lora_operator.informers.pod_ports import RANKS_MAX, engine_port, is_probed_by_tls, ranks
 from lora_operator.vllm.command import EngineCommand
 from lora_operator.vllm.hidden import is_hidden, shown
 
@@ -89,6 +89,10 @@ class Limits:
         annotated = self._annotation(annotation, parse, expected)
         if annotated is not None:
             return annotated
+        return self._argument(annotation, option, default, most)
+
+    def _argument(self, annotation: str, option: str, default: int, most: int) -> int:
+        expected, parse = _expected(most), _whole(most)
         if option not in self._command.options:
             return default
         value = self._command.value(option)
@@ -106,15 +110,20 @@ class Limits:
             )
             return default
 
-    def port(self) -> int:
-        """Where the command line does not show it, what the kubelet's probes and the container's ports do."""
+    def ports(self) -> tuple[int, ...]:
+        """One for each server: the annotation's, or vLLM's argument, or where that does not show it, what the kubelet's
+        probes and the container's ports do; with those of further ranks behind it."""
+        expected = (
+            f"{_expected(PORT_MAX)}, or a range such as 8200-8207 (one server for each rank, {RANKS_MAX} at most)"
+        )
+        annotated = self._annotation("port", _ports, expected)
+        if annotated is not None and len(annotated) > 1:
+            return annotated
         value = self._command.value("port")
         unseen = is_hidden(value) if value is not None else not self._command.visible
-        shown_by_pod = engine_port(self._container) if unseen else None
-        if shown_by_pod is None:
-            return self.number("port", "port", self._defaults.port, PORT_MAX)
-        annotated = self._annotation("port", _whole(PORT_MAX), _expected(PORT_MAX))
-        return annotated if annotated is not None else shown_by_pod
+        first = annotated[0] if annotated else engine_port(self._container) if unseen else None
+        first = first or self._argument("port", "port", self._defaults.port, PORT_MAX)
+        return tuple(range(first, min(first + (ranks(self._command) or 1), PORT_MAX + 1)))
 
     def base_models(self) -> tuple[tuple[str, ...], Naming]:
         """The names that requests for the base model may use, and who says so."""
@@ -173,17 +182,15 @@ class Limits:
     def target_modules(self) -> frozenset[str] | None:
         """The modules to which the engine applies adapters; None for all, or where it is not known."""
 
-        def parse(text: str) -> frozenset[str]:
-            names = frozenset(filter(None, (name.strip() for name in text.split(","))))
-            if not names or len(text) > 4096 or not text.isprintable():
-                raise ValueError
-            return names
-
-        annotated = self._annotation("lora-target-modules", parse, "names of modules with commas between them, or *")
+        annotated = self._annotation("lora-target-modules", _names, "names of modules with commas between them, or *")
         if annotated is not None:
             return None if "*" in annotated else annotated
         words = self._command.options.get("lora-target-modules", ())
         return frozenset(words) if words and not any(map(is_hidden, words)) else None
+
+    def honoured_features(self) -> frozenset[str]:
+        """Features of adapters that the engine serves, whatever its release is known for."""
+        return self._annotation("lora-features", _names, "names of features with commas between them") or frozenset()
 
     def scheme(self) -> Scheme:
         """How the engine is spoken to: the annotation, vLLM's own certificate, or how the kubelet speaks to it."""
@@ -228,6 +235,22 @@ def _whole(most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    first, _, last = text.partition("-")
+    begin = _whole(PORT_MAX)(first)
+    end = _whole(PORT_MAX)(last) if last else begin
+    if not begin <= end < begin + RANKS_MAX or text.endswith("-"):
+        raise ValueError
+    return tuple(range(begin, end + 1))
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(filter(None, (name.strip() for name in text.split(","))))
+    if not names or len(text) > 4096 or not text.isprintable():
+        raise ValueError
+    return names
 
 
 def _short(value: str) -> str:

@@ -1,5 +1,5 @@
-"""On which port an engine listens, where its command line does not tell: by the kubelet's probes of its container, and
-the ports that this names. Pure."""
+"""On which ports an engine listens: how many servers its command line asks for, and where it does not tell, what the
+kubelet's probes of its container and the ports that this names do. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_operator.informers.loose_json import listing, mapping, text
+from lora_operator.vllm.command import EngineCommand
+
+# With it vLLM runs a server for each local rank, on ports one after the other (read: 0.33).
+A_PORT_FOR_EACH_RANK = "data-parallel-multi-port-external-lb"
+RANKS_MAX = 64  # on one pod
 
 _PROBES = ("readinessProbe", "startupProbe", "livenessProbe")
 _OWN_PATHS = ("/health", "/v1/models", "/ping", "/version")
@@ -31,6 +36,15 @@ def engine_port(container: Mapping[str, Any]) -> int | None:
         return named[0]
     numbers = {number for _, number in _named(container)}
     return numbers.pop() if len(numbers) == 1 else None
+
+
+def ranks(command: EngineCommand) -> int | None:
+    """How many servers the engine has, each on a port of its own; None where the command line does not tell."""
+    if not command.switch(A_PORT_FOR_EACH_RANK):
+        return 1
+    local = command.value("data-parallel-size-local") or command.value("dpl") or ""
+    count = int(local) if local.isascii() and local.isdigit() and len(local) < 4 else 0
+    return count if 1 <= count <= RANKS_MAX else None
 
 
 def is_probed_by_tls(container: Mapping[str, Any]) -> bool:

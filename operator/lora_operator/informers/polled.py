@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Generic, TypeVar
 
 from lora_operator.kube.client import KubeError
+from lora_operator.process.backoff import doubled
 
 UNANSWERED_SECONDS = 0.5  # the first pause where no answer came; it doubles up to that after a refusal
 
@@ -95,7 +96,7 @@ class Polled(Generic[T]):
             self._unanswered.pop(where, None)
             return self._retry_seconds
         before = self._unanswered[where] = self._unanswered.get(where, -1) + 1
-        return min(UNANSWERED_SECONDS * 2.0 ** min(before, 20), self._retry_seconds)
+        return doubled(UNANSWERED_SECONDS, before, self._retry_seconds)
 
 
 def why(error: KubeError | ValueError, kind: str) -> str:

@@ -21,6 +21,7 @@ from lora_operator.artifacts.base_name import UNKNOWN_MODEL
 from lora_operator.fetch.manifest import FetchManifest
 from lora_operator.informers.credentials import CredentialState
 from lora_operator.informers.records import Resource
+from lora_operator.process.backoff import doubled
 from lora_operator.sources import Credentials, FoundAdapter, Resolution, Source, SourceError, SourceRequest
 from lora_operator.sources.selection import passes
 
@@ -222,7 +223,7 @@ class Resolver:
         interval = max(self._interval, len(self._tasks) / CHECKS_PER_SECOND)
         if error is not None:
             # beyond the interval, too: a source that fails for long costs more than one that answers
-            seconds = min(interval * SLOWEST, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16))
+            seconds = doubled(FIRST_RETRY_SECONDS, failures - 1, interval * SLOWEST)
             wished = min(error.retry_after_seconds or 0.0, MOST_PATIENT_SECONDS)
             return max(seconds, wished) * random.uniform(1.0, 1.1)
         if resolution is not None and resolution.recheck_after_seconds is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -174,7 +175,8 @@ class Elector:
             spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
         spec |= {
             "holderIdentity": self.identity,
-            "leaseDurationSeconds": max(int(self._times.duration), 1),
+            # in whole seconds, and never fewer than what we count on: others may have been told to wait for less
+            "leaseDurationSeconds": math.ceil(self._times.duration),
             "renewTime": stamp,
         }
         self._written = await self._put(body)

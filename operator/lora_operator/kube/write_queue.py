@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from lora_operator.kube.client import TOO_MANY, KubeError
+from lora_operator.process.backoff import doubled
 
 log = logging.getLogger(__name__)
 
@@ -301,16 +302,17 @@ class Writes:
     def _failed(self, key: Key, item: _Item, error: KubeError) -> None:
         now = asyncio.get_running_loop().time()
         pause = pause_after(item.failures, error, random.uniform(0.8, 1.2))
+        known = item.error is not None and str(item.error) == str(error)  # where a CRD is missing, of each pod for long
         item.failures, item.error, item.due, item.retry_at = item.failures + 1, error, now, now + pause
         if error.status == TOO_MANY:
             self._closed_until = now + min(max(error.retry_after_seconds, FIRST_PAUSE_SECONDS), AWAY_SECONDS)
-        log.warning("%s of %s was not written, again in %.1f s: %s", *key, pause, error)
+        level = logging.DEBUG if known else logging.WARNING
+        log.log(level, "%s of %s was not written, again in %.1f s: %s", *key, pause, error)
 
 
 def pause_after(failures: int, error: KubeError, jitter: float = 1.0) -> float:
     """Seconds to wait after a failure, where there were so many in a row before it."""
-    pause = FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 20)
-    return jitter * min(pause, AWAY_SECONDS if may_heal(error) else REFUSED_SECONDS)
+    return jitter * doubled(FIRST_PAUSE_SECONDS, failures, AWAY_SECONDS if may_heal(error) else REFUSED_SECONDS)
 
 
 def may_heal(error: KubeError) -> bool:

@@ -49,6 +49,7 @@ from lora_operator.telemetry.metrics import Metrics
 from lora_operator.tracing import Tracing
 from lora_operator.vllm.client import EngineClient, Timeouts
 from lora_operator.vllm.engine_tls import engine_tls
+from lora_operator.vllm.ranks import RanksClient
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def engine_client(settings: Settings, session: ClientSession) -> EngineClient:
     """The client for all engines. CAs are read once the first engine speaks TLS: that takes a while."""
     timeouts = Timeouts(probe=settings.probe_timeout, load=settings.load_timeout, unload=settings.unload_timeout)
     tls = cache(partial(engine_tls, settings.ca_file, verify=settings.engine_tls_verify))
-    return EngineClient(session, timeouts=timeouts, tls=tls)
+    return RanksClient(session, timeouts=timeouts, tls=tls)
 
 
 def in_flight(settings: Settings) -> InFlight:

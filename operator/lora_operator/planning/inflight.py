@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lora_operator.process.backoff import doubled
+
 
 class Stage(StrEnum):
     """How far an effect has come."""
@@ -58,7 +60,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._effects: dict[str, dict[str, Effect]] = {}  # by pod, by engine name
-        self._loads: dict[tuple[str, str], Effect] = {}  # those that began as loads
+        # those that began as loads, by adapter and version
+        self._loads: dict[tuple[str | None, str | None], dict[tuple[str, str], Effect]] = {}
         self.failed_unloads: dict[tuple[str, str], int] = {}
 
     def __len__(self) -> int:
@@ -71,14 +74,18 @@ class Ledger:
             return False
         here[effect.engine_name] = effect
         if effect.reads_files:
-            self._loads[effect.pod, effect.engine_name] = effect
+            same = self._loads.setdefault((effect.adapter, effect.version), {})
+            same[effect.pod, effect.engine_name] = effect
         return True
 
     def end(self, effect: Effect) -> None:
         here = self._effects.get(effect.pod, {})
         if here.get(effect.engine_name) is effect:
             del here[effect.engine_name]
-            self._loads.pop((effect.pod, effect.engine_name), None)
+            same = self._loads.get((effect.adapter, effect.version), {})
+            same.pop((effect.pod, effect.engine_name), None)
+            if not same:
+                self._loads.pop((effect.adapter, effect.version), None)
             if not here:
                 del self._effects[effect.pod]
 
@@ -87,12 +94,16 @@ class Ledger:
 
     def loads(self) -> Iterator[Effect]:
         """All loads that are under way, or may still happen."""
-        return iter(self._loads.values())
+        return (effect for same in self._loads.values() for effect in same.values())
+
+    def loads_of(self, adapter: str | None, version: str | None) -> Iterator[Effect]:
+        """Those of one version. There may be thousands of others."""
+        return iter(self._loads.get((adapter, version), {}).values())
 
     def goes_on(self) -> bool:
         """Whether something is under way that soon ends, so that more news of the kind follows. An unload that has
         failed before waits for long."""
-        return any(effect.is_load for effect in self._loads.values()) or any(
+        return any(effect.is_load for effect in self.loads()) or any(
             effect.stage is Stage.UNLOADING and (effect.instance, name) not in self.failed_unloads
             for here in self._effects.values()
             for name, effect in here.items()
@@ -156,8 +167,8 @@ class Failures:
         here = self._known.setdefault(pod, {})
         before = here.get((adapter, version))
         attempts = before[1].attempts + 1 if before and before[0] == instance else 1
-        base = self._first * (10 if slow else 1) * 2 ** min(attempts - 1, 20)
-        delay = max(min(base, self._max) * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
+        base = doubled(self._first * (10 if slow else 1), attempts - 1, self._max)
+        delay = max(base * random.uniform(0.8, 1.2), min(wished_seconds, 3600.0))
         passes_at = now + max(delay, self._max * (10 if slow else 1)) if passes else None
         failure = Failure(reason, message, attempts, now + delay, passes_at)
         here[adapter, version] = (instance, failure)
@@ -172,7 +183,7 @@ class Failures:
         deaths = self._known.setdefault(EVERYWHERE, {})
         before = deaths.get((adapter, version))
         attempts = before[1].attempts + 1 if before else 1
-        delay = min(self._first * 10 * 2 ** min(attempts - 2, 20), self._max) if attempts > 1 else 0.0
+        delay = doubled(self._first * 10, attempts - 2, self._max) if attempts > 1 else 0.0
         failure = Failure("EngineDied", message, attempts, now + delay * random.uniform(0.8, 1.2))
         deaths[adapter, version] = (EVERYWHERE, failure)
         return failure

@@ -30,6 +30,8 @@ from lora_scheduler import Pod, Reason, Resident, ResidentState, Snapshot
 
 # stands for the fingerprint of what somebody else loaded: no version of ours is like it
 STRANGER = "foreign"
+# stands for that of a version of ours that not every rank of a pod has: it has to go, and to be loaded again
+PARTIAL = "partial"
 
 SizeOf = Callable[[str, str], tuple[int, int] | None]
 NO_DISK = AgentDisk()
@@ -87,6 +89,16 @@ class Common:
                     known[adapter.key] = (Reason.UNSUPPORTED_BY_ENGINE, "; ".join(why for _, why in wrong))
         return known
 
+    def unsupported_by(self, release: str, honoured: frozenset[str]) -> Mapping[str, tuple[Reason, str]]:
+        """The same for an engine of which a person says that it honours these features."""
+        found = self.unsupported(release)
+        if not honoured:
+            return found
+        wrong = {
+            adapter.key for adapter in self._featured if unsupported_features(release, adapter.features - honoured)
+        }
+        return {key: reason for key, reason in found.items() if key in wrong}
+
     def left_out(self, modules: frozenset[str] | None) -> Mapping[str, tuple[Reason, str]]:
         """The adapters of which an engine that adapts only these modules would leave something out, by key."""
         if modules is None:
@@ -128,7 +140,7 @@ def pod_of(
     failed_lately: set[str] = set()
     if view.state is EngineState.UP:
         excluded.update(common.left_out(pod.target_modules))
-        excluded.update(common.unsupported(view.release))
+        excluded.update(common.unsupported_by(view.release, pod.honoured_features))
         for name in pod.base_models:
             if (clash := desired.by_name(pod.namespace, name)) is not None:
                 excluded[clash.adapter.key] = (Reason.NAME_TAKEN, f"{name!r} is the name of its base model")
@@ -257,6 +269,8 @@ def _residents(
     residents: list[Resident] = []
     if view.keeps or view.state is EngineState.DOWN:
         for model in view.models:
+            if model.partial and (coming := under_way.get(model.name)) is not None and coming.is_load:
+                continue  # some ranks have loaded it already: it counts below
             effect = under_way.pop(model.name, None)
             unloading = effect is not None and effect.is_unload
             state = ResidentState.UNLOADING if unloading else ResidentState.LOADED
@@ -287,12 +301,12 @@ def _resident(
     fair_share = (pod.memory_bytes or 0) // max(pod.max_cpu_loras, 1)
     if ours is None:
         return Resident(model.name, fair_share, pod.max_lora_rank, None, None, state, owned=False)
-    wanted = desired.by_name(pod.namespace, ours.name)
+    wanted, version = desired.by_name(pod.namespace, ours.name), PARTIAL if ours.partial else ours.fingerprint
     if wanted is None:
         owned = (pod.namespace, ours.name) not in desired.protected
         known = observed.sizes(ours.name, ours.fingerprint) or (fair_share, pod.max_lora_rank)
-        return Resident(model.name, known[0], known[1], None, ours.fingerprint, state, owned)
+        return Resident(model.name, known[0], known[1], None, version, state, owned)
     size, rank = wanted.adapter.bytes, wanted.adapter.rank
     if ours.fingerprint != wanted.adapter.version:
         size, rank = observed.sizes(ours.name, ours.fingerprint) or (size, rank)
-    return Resident(model.name, size, rank, wanted.adapter.key, ours.fingerprint, state, owned=True)
+    return Resident(model.name, size, rank, wanted.adapter.key, version, state, owned=True)

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import ssl
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -47,6 +50,13 @@ def _context(ca_file: str, version: tuple[int, int]) -> ssl.SSLContext:
 def _bundle(ca_file: str, version: tuple[int, int]) -> str:
     import certifi  # what botocore and requests have by themselves
 
+    text = Path(certifi.where()).read_text() + "\n" + Path(ca_file).read_text()
+    digest = hashlib.sha256(text.encode()).hexdigest()
     with tempfile.NamedTemporaryFile("w", prefix="authorities-", suffix=".pem", delete=False) as made:
-        made.write(Path(certifi.where()).read_text() + "\n" + Path(ca_file).read_text())
+        made.write(text)
+    # one file for each content, however often this starts; where another user holds its name, a new one has to do
+    shared = Path(made.name).with_name(f"authorities-{os.getuid()}-{digest[:32]}.pem")
+    with suppress(PermissionError):
+        Path(made.name).replace(shared)
+        return str(shared)
     return made.name

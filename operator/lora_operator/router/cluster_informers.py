@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lora_operator.informers.cache import Cluster
+from lora_operator.informers.engine_signs import serves_a_model
 from lora_operator.informers.informer import CHECK_SECONDS, Informer
-from lora_operator.informers.pod_description import PodDefaults, describe
 from lora_operator.informers.records import Resource
 from lora_operator.informers.scopes import Scope, adapter_scopes, endpoint_scopes, one_pod, pod_scopes, selector_of
 from lora_operator.kube.client import Json, Kube, KubeError
@@ -167,7 +167,7 @@ class Following:
             if scope not in self._pods:
                 informer = self._pods[scope] = Informer(
                     self._kube, scope, self._cluster.pods, changed=lambda _: self._changed(), left=self._pod_left,
-                    relist_seconds=self._relist_seconds, keep=_serves_a_model if scope.engines else lambda _: True,
+                    relist_seconds=self._relist_seconds, keep=serves_a_model if scope.engines else lambda _: True,
                 )  # fmt: skip
                 if scope.name:  # which has just left another's sight
                     informer.keys.add(f"{scope.namespace}/{scope.name}")
@@ -294,7 +294,3 @@ def _is_refused(informer: Informer[Any]) -> bool:
 def _heard_at(informer: Informer[Any]) -> float:
     """Monotonic. A new one is given the time to say something."""
     return informer.made_at if informer.heard_at is None else informer.heard_at
-
-
-def _serves_a_model(body: Json) -> bool:
-    return bool(describe(body, PodDefaults()).base_models)

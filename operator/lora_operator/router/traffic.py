@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lora_operator.process.backoff import doubled
 from lora_operator.vllm.answers import Endpoint as EngineAddress
 from lora_operator.vllm.client import EngineClient, Timeouts, new_session
 from lora_operator.vllm.errors import EngineError
@@ -170,7 +171,7 @@ class Loads:
 
     def _fail(self, one: _Watched, now: float, result: str) -> None:
         one.failures += 1
-        pause = min(self.period_seconds * 2 ** min(one.failures, 10), max(SLOWEST_SECONDS, self.period_seconds))
+        pause = doubled(self.period_seconds, one.failures, max(SLOWEST_SECONDS, self.period_seconds))
         one.due = now + pause * self._dice.uniform(*JITTER)
         self._counted(result)
 

@@ -146,8 +146,8 @@ class Settings:
     )
     secrets_to_agents: bool = option(
         False,
-        "send agents the token of an http source, or the SAS of an azure one, where the store gives files to nobody "
-        "else; off: such adapters are refused on pods with an agent (SecretNotForAgents)",
+        "send agents the token of an http or huggingface source, or the SAS of an azure one, where the store gives "
+        "files to nobody else; off: such adapters are refused on pods with an agent (SecretNotForAgents)",
         bool,
     )
     deny_private: bool = option(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from azure.core import exceptions as sdk
 
-from lora_operator.artifacts import AdapterRefused, RefusedReason
+from lora_operator.artifacts import AdapterRefused
 from lora_operator.sources.base import SourceError
-from lora_operator.sources.remote_connections import forbidden_address, is_dns, wait_seconds
-from lora_operator.sources.remote_threads import timed_out
+from lora_operator.sources.remote_connections import forbidden_address, is_dns
+from lora_operator.sources.store_errors import CLOCK_SKEW, Meaning, answered, gone, meant, unasked
 
-_WORD = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
-_AGAIN = "it is asked again later"
 _GONE = frozenset({"BlobNotFound", "ResourceNotFound", "ConditionNotMet", "InvalidRange"})
 _SLOW = frozenset({"ServerBusy", "TooManyRequests"})
 _RIGHTS = "allow the SAS or the identity to list the container and to read its blobs (Storage Blob Data Reader)"
 
-# code -> (reason, what it means and what to do, retryable)
-_CODES: Mapping[str, tuple[str, str, bool]] = {
+_CODES: Mapping[str, Meaning] = {
     "ContainerNotFound": ("ContainerNotFound", "there is no such container: correct the repository", False),
     "ContainerBeingDeleted": ("ContainerNotFound", "the container is being deleted: name another one", False),
     "ContainerDisabled": ("AccessDenied", "the container is disabled: enable it", False),
@@ -73,22 +69,16 @@ _DETAILS = (
     ),
     (
         ("Request date header too old", "The Date header in the request is incorrect"),
-        ("ClockSkew", "the operator's clock and the store's differ too much: set both by NTP", True),
+        CLOCK_SKEW,
     ),
 )
 
 
 def explained(error: Exception, shown: str) -> SourceError | AdapterRefused:
     """`shown` names what was asked, for people. AdapterRefused is for a blob that went or changed meanwhile."""
-    forbidden = forbidden_address(error)
-    if forbidden is not None:
-        return SourceError(forbidden.reason, f"{shown}: {forbidden.message}", retryable=forbidden.retryable)
-    if isinstance(error, (sdk.ServiceRequestTimeoutError, sdk.ServiceResponseTimeoutError)):
-        return timed_out(shown)
-    if isinstance(error, sdk.HttpResponseError) and error.status_code:
+    if isinstance(error, sdk.HttpResponseError) and error.status_code and forbidden_address(error) is None:
         return _answered(error, shown)
-    reason, text, retryable = _unanswered(error)
-    return SourceError(reason, f"{shown}: {text}", retryable=retryable)
+    return unasked(error, shown, _kind(error))
 
 
 def _answered(error: sdk.HttpResponseError, shown: str) -> SourceError | AdapterRefused:
@@ -96,45 +86,25 @@ def _answered(error: sdk.HttpResponseError, shown: str) -> SourceError | Adapter
     code = str(getattr(code, "value", code))
     status = int(error.status_code or 0)
     if code in _GONE or (status in (404, 412, 416) and code not in _CODES):
-        return AdapterRefused(
-            RefusedReason.FILE_CHANGED, f"{shown} went or changed since it was listed: it is looked at again"
-        )
+        return gone(shown)
     if code == "AuthenticationFailed":
         said = str(error.message)
-        for words, (reason, text, retryable) in _DETAILS:
+        for words, meaning in _DETAILS:
             if any(word in said for word in words):
-                return SourceError(reason, f"{shown}: {text}", retryable=retryable)
-    if code in _CODES:
-        reason, text, retryable = _CODES[code]
-        return SourceError(reason, f"{shown}: {text}", retryable=retryable)
-    if code in _SLOW or status == 429:
-        headers = getattr(error.response, "headers", None) or {}
-        return SourceError(
-            "Throttled",
-            f"{shown}: the store asks for fewer requests: {_AGAIN}",
-            retryable=True,
-            retry_after_seconds=wait_seconds(headers.get("Retry-After")),
-        )
-    what = f"{code if _WORD.fullmatch(code) else 'no code'}, status {status}"
-    if status >= 500 and status != 501:
-        return SourceError("SourceUnavailable", f"{shown}: the store fails ({what}): {_AGAIN}", retryable=True)
-    if status in (401, 403):
-        return SourceError("AccessDenied", f"{shown}: access is denied ({what}): {_RIGHTS}", retryable=False)
-    return SourceError(
-        "UnexpectedAnswer", f"{shown}: the store refuses the request ({what}): check the repository", retryable=False
-    )
+                return meant(meaning, shown)
+    headers = getattr(error.response, "headers", None) or {}
+    return answered(shown, code, status, headers.get("Retry-After"), _CODES, _SLOW, "check the repository", _RIGHTS)
 
 
-def _unanswered(error: Exception) -> tuple[str, str, bool]:
-    """`error` is never quoted: it may hold a URL or a header."""
+def _kind(error: Exception) -> str:
+    if isinstance(error, (sdk.ServiceRequestTimeoutError, sdk.ServiceResponseTimeoutError)):
+        return "time"
     said = f"{error} {error.__cause__}"
     if "SSL" in said or "certificate" in said.lower():
-        return "TlsFailed", "no trusted TLS connection: give the store a certificate that the operator trusts", False
+        return "tls"
     if is_dns(error):
-        return "HostNotFound", "the host is not known to DNS: correct account or endpoint, or repair DNS", True
+        return "name"
     if isinstance(error, sdk.ClientAuthenticationError):
-        return "CredentialsUnavailable", "the operator's own identity gives no token now: check its set-up", True
-    if isinstance(error, (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, OSError)):
-        kind = type(error).__name__
-        return "ConnectionFailed", f"no connection, or it broke off ({kind}): check host and port; {_AGAIN}", True
-    return "UnexpectedAnswer", f"what answers is no blob store ({type(error).__name__}): check the endpoint", False
+        return "no role"
+    failed = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, OSError)
+    return "connection" if isinstance(error, failed) else "answer"

@@ -112,6 +112,12 @@ class AzureStore:
         for blob in self._blobs(deadline, name_starts_with=self.place.prefix or None):
             yield str(blob.name), _file(blob)
 
+    def folders_in(self, prefix: str) -> list[str]:
+        """See `ObjectStore`."""
+        pages = self._container.walk_blobs(name_starts_with=prefix or None, delimiter="/").by_page()
+        found = self._clean(lambda: _listed(next(pages, None))) or []
+        return [str(each.name)[len(prefix) : -1] for each in found if str(each.name).endswith("/")]
+
     def versions(self, key: str, deadline: float) -> Iterator[RemoteFile]:
         """See `ObjectStore`."""
         for blob in self._blobs(deadline, name_starts_with=key, include=["versions"]):

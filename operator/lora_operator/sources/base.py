@@ -79,13 +79,14 @@ class Resolution:
 
     `broken` have no usable version. `stale` say what is wrong with an update of an adapter whose earlier, good version
     is still in `adapters`. `recheck_after_seconds` is set while something was changed so recently that it may still be
-    under way: ask again then rather than at the next regular time.
+    under way: ask again then rather than at the next regular time. `hint`: what there is where nothing was found.
     """
 
     adapters: tuple[FoundAdapter, ...] = ()
     broken: tuple[BrokenAdapter, ...] = ()
     stale: tuple[BrokenAdapter, ...] = ()
     recheck_after_seconds: float | None = field(default=None, compare=False)
+    hint: str = field(default="", compare=False)
 
 
 class SourceError(Failure):

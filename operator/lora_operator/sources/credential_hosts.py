@@ -6,6 +6,7 @@ A host that speaks S3 needs no leave: what is sent there is a signature that no 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -37,6 +38,32 @@ def token_of(request: SourceRequest, url: str, known_urls: Collection[str] = ())
     if request.credentials is not None and token:
         check_may_go(request.credentials, url, known_urls)
     return token or None
+
+
+def bearer_of(request: SourceRequest, url: str, known_urls: Collection[str] = ()) -> str | None:
+    """The header Authorization with the Secret's `token`; see `token_of`."""
+    token = token_of(request, url, known_urls)
+    return f"Bearer {token}" if token else None
+
+
+def authorization_of(request: SourceRequest, url: str) -> str | None:
+    """The header Authorization for `url`, of the Secret's `token`, or of `username` and `password`. Raises as above."""
+    given = request.credentials
+    if given is None or given.get("token"):
+        return bearer_of(request, url)
+    names = ("username", "password")
+    user, password = (secret_value(given, name, spaces=True) for name in names)
+    if not user and not password:
+        return None
+    if not user or ":" in user:
+        raise SourceError(
+            "CredentialsIncomplete",
+            "the Secret has a password, and no username that can go with it (one without a colon): correct it, or put "
+            "a token into its key 'token'",
+            retryable=False,
+        )
+    check_may_go(given, url)
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def _host(url: str) -> str:

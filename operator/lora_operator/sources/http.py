@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
@@ -13,12 +14,12 @@ from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.limits import Limits
 from lora_operator.fetch.manifest import Archive, FetchFile, FetchManifest, Link
 from lora_operator.sources.base import BrokenAdapter, Resolution, SourceError, SourceRequest
-from lora_operator.sources.credential_hosts import token_of
-from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, read_archive, without_suffix
+from lora_operator.sources.credential_hosts import authorization_of
+from lora_operator.sources.http_archive import ABOUT_ARCHIVE, archive_kind, folder_of, read_archive, without_suffix
 from lora_operator.sources.http_client import HttpClient, Patience, refusal
 from lora_operator.sources.http_files import etag_of, look_at, pinned_headers, url_below
 from lora_operator.sources.http_folder import WebFolders
-from lora_operator.sources.http_link_expiry import link_expiry
+from lora_operator.sources.http_links import link_to
 from lora_operator.sources.remote import asked_for, changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
 from lora_operator.sources.remote_threads import Threads
@@ -27,7 +28,7 @@ from lora_operator.sources.remote_troubles import Marked, merged, unchanged
 
 
 class HttpSource:
-    """Reads http and https URLs, with the Secret's `token` as a bearer token for the URL's own origin.
+    """Reads http and https URLs, with the Secret's `token`, or `username` and `password`, for the URL's own origin.
 
     `limits` are those that a fetch would have: what is larger is refused before. An archive has to be read within
     `archive_seconds`. `clock` gives Unix time.
@@ -56,8 +57,8 @@ class HttpSource:
             kind = archive_kind(url)
             if kind is not None:
                 return await self._resolve_archive(client, kind, request, previous)
-            web = WebFolders(client, self._limits.file_bytes)
-            folders, troubles = await web.find(url, _name_of(url), request)
+            web, folder = WebFolders(client, self._limits.file_bytes), folder_of(url)
+            folders, troubles = await web.find(folder, _name_of(folder), request)
             found = await resolve_folders(folders, web, request, previous, now=self._clock())
             return merged(found, troubles, request, previous, None)
 
@@ -88,7 +89,7 @@ class HttpSource:
     async def _archive(self, client: HttpClient, url: str) -> RemoteFile:
         archive = await look_at(client, url, _name_of(url), self._limits.archive_bytes)
         if archive is None:
-            raise refusal(url, 404, {}, has_token=client.has_token)
+            raise refusal(url, 404, {}, has_secret=client.has_secret)
         return archive
 
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchManifest:
@@ -105,7 +106,8 @@ class HttpSource:
                 source = Archive(link, kind, found.location, archive.size_bytes)
                 return FetchManifest(found.name, found.fingerprint, tuple(files), source)
             url = url_below(found.location, WEIGHTS_FILE)
-            if await look_at(client, url, WEIGHTS_FILE, self._limits.file_bytes) != weights:
+            now = await look_at(client, url, WEIGHTS_FILE, self._limits.file_bytes)
+            if now != weights and (now is None or weights.etag or now.by_time != weights):
                 raise changed(found.name)
             web = WebFolders(client, self._limits.file_bytes)
             try:
@@ -119,13 +121,8 @@ class HttpSource:
             return FetchManifest(found.name, found.fingerprint, (inline, linked))
 
     async def _link(self, client: HttpClient, url: str, file: RemoteFile) -> Link:
-        """Where the server leads whoever shows the token to another host, the bytes are had there without it."""
-        own, pinned, tag = client.authorization(url), pinned_headers(file), etag_of(file)
-        if own:
-            answer = await client.ask("GET", url, {"Range": "bytes=0-0"}, limit_bytes=1, whole=False)
-            if answer.status in (200, 206) and not client.authorization(answer.url):
-                return Link(answer.url, pinned, link_expiry(answer.url, self._clock()), tag)
-        return Link(url, own | pinned, tag=tag, shows_secret=bool(own))
+        link = await link_to(client, url, self._clock())
+        return replace(link, headers={**link.headers, **pinned_headers(file)}, tag=etag_of(file))
 
     def _client(self, request: SourceRequest) -> HttpClient:
         url = request.repository
@@ -145,8 +142,7 @@ class HttpSource:
                 "credentials belong in credentialsSecretRef",
                 retryable=False,
             )
-        token = token_of(request, url)
-        return HttpClient(url, token, rules=self._rules, patience=self._patience)
+        return HttpClient(url, authorization_of(request, url), rules=self._rules, patience=self._patience)
 
 
 def _name_of(url: str) -> str:

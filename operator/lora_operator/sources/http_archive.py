@@ -43,13 +43,19 @@ def archive_kind(url: str) -> ArchiveKind | None:
             f"{shown(url)} is an archive of a kind that is not read: pack it as .tar.gz or .zip",
             retryable=False,
         )
-    if path.endswith((f"/{WEIGHTS_FILE}", f"/{CONFIG_FILE}", ".bin", ".safetensors")):
+    if path.endswith((".bin", ".safetensors")) and not path.endswith(f"/{WEIGHTS_FILE}"):
         raise SourceError(
             "BadRepository",
             f"{shown(url)} is a file: name the folder that it is in, with {CONFIG_FILE} and {WEIGHTS_FILE}",
             retryable=False,
         )
     return next((kind for suffix, kind in _KINDS.items() if path.endswith(suffix)), None)
+
+
+def folder_of(url: str) -> str:
+    """An adapter's folder, also where the URL is that of one of its two files."""
+    folder, _, last = url.rpartition("/")
+    return folder if last in (WEIGHTS_FILE, CONFIG_FILE) else url
 
 
 def without_suffix(name: str) -> str:
@@ -111,7 +117,7 @@ async def _read_tar(
     async with client.open("GET", url) as answer:
         if answer.status != 200:
             headers = {name.lower(): value for name, value in answer.headers.items()}
-            raise refusal(url, answer.status, headers, has_token=client.has_token)
+            raise refusal(url, answer.status, headers, has_secret=client.has_secret)
         if answer.content_length not in (None, archive.size_bytes):
             raise _changed(what)
         packed = cast(BinaryIO, _Pulled(answer.content, _Bridge(), archive.size_bytes))
@@ -131,7 +137,7 @@ async def _read_zip(
         )
 
     def refuse(answer: Any) -> SourceError:
-        return refusal(url, answer.status, answer.headers, has_token=client.has_token)
+        return refusal(url, answer.status, answer.headers, has_secret=client.has_secret)
 
     async def read(begin: int, end: int) -> bytes:
         return await read_range(client, url, archive, begin, end, refuse, etag_of(archive))

@@ -24,14 +24,9 @@ from lora_operator.fetch.errors import FetchError
 from lora_operator.fetch.hosts import HostRules
 from lora_operator.fetch.pace import retry_after_seconds
 from lora_operator.fetch.problems import Hiccup, of_client
-from lora_operator.fetch.proxies import proxy_for
-from lora_operator.fetch.resolver import CheckedResolver
-from lora_operator.process.authorities import context_for
+from lora_operator.fetch.session import CheckedSession, known_problem, origin
 from lora_operator.sources.base import SourceError
 
-MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _CHUNK_BYTES = 64 << 10
 
 
@@ -57,29 +52,26 @@ class Answer:
 class HttpClient:
     """The connections of one round at one store. Use as an async context manager.
 
-    `home` is the URL that the user gave; `token`, if any, goes as a bearer token to its origin only. All methods raise
-    SourceError, for what happens on the way: what a status means is the caller's business (see `refusal`).
+    `home` is the URL that the user gave; `secret`, if any, is the header Authorization for its origin only. All methods
+    raise SourceError, for what happens on the way: what a status means is the caller's business (see `refusal`).
     """
 
     def __init__(
-        self, home: str, token: str | None = None, *, rules: HostRules | None = None, patience: Patience | None = None
+        self, home: str, secret: str | None = None, *, rules: HostRules | None = None, patience: Patience | None = None
     ) -> None:
         self._home = home
-        self._token = token
+        self._secret = secret
         self._rules = rules or HostRules()
         self.patience = patience or Patience()
-        self._session: aiohttp.ClientSession | None = None
+        self._session: CheckedSession | None = None
 
     async def __aenter__(self) -> Self:
-        patience = self.patience
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=CheckedResolver(self._rules), limit=16),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=patience.connect_seconds, sock_read=patience.idle_seconds
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),  # what one answer sets must not go along with another tenant's
-            auto_decompress=False,
-            trust_env=False,
+        self._session = CheckedSession(
+            self._rules,
+            connect_seconds=self.patience.connect_seconds,
+            head_seconds=self.patience.total_seconds,
+            idle_seconds=self.patience.idle_seconds,
+            connections=16,
         )
         return self
 
@@ -90,14 +82,14 @@ class HttpClient:
             await self._session.close()
 
     @property
-    def has_token(self) -> bool:
-        return self._token is not None
+    def has_secret(self) -> bool:
+        return self._secret is not None
 
     def authorization(self, url: str) -> dict[str, str]:
         """The header that may be sent to `url`: none, if it is elsewhere than the user said."""
-        if self._token is None or origin(url) != origin(self._home):
+        if self._secret is None or origin(url) != origin(self._home):
             return {}
-        return {"Authorization": f"Bearer {self._token}"}
+        return {"Authorization": self._secret}
 
     async def ask(
         self,
@@ -108,11 +100,13 @@ class HttpClient:
         limit_bytes: int,
         follow: bool = True,
         whole: bool = True,
+        anonymous: bool = False,
     ) -> Answer:
-        """One request and its answer. A body longer than `limit_bytes` is an error if it is wanted `whole`; otherwise
-        its beginning is returned and the rest left unread."""
+        """One request and its answer, without the Secret if `anonymous`. A body longer than `limit_bytes` is an error
+        if it is wanted `whole`; otherwise its beginning is returned and the rest left unread."""
+        opened = self.open(method, url, headers, follow, anonymous)
         try:
-            async with asyncio.timeout(self.patience.total_seconds), self.open(method, url, headers, follow) as answer:
+            async with asyncio.timeout(self.patience.total_seconds), opened as answer:
                 body = bytearray()
                 while len(body) < limit_bytes + whole and (part := await answer.content.read(_CHUNK_BYTES)):
                     body += part
@@ -137,33 +131,30 @@ class HttpClient:
 
     @asynccontextmanager
     async def open(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, follow: bool = True
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = True,
+        anonymous: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to one request, after redirects if they are to be followed, with its body still to be read."""
         assert self._session is not None, "use `async with`"
-        seen = {url}
-        target = url
+        what = self._shown(url)
+
+        def sent(target: URL) -> dict[str, str]:
+            return {**(headers or {}), **({} if anonymous else self.authorization(str(target)))}
+
         try:
-            while True:
-                parsed = _parsed(target)
-                self._rules.check(target)
-                async with self._session.request(
-                    method,
-                    parsed,
-                    headers={"Accept-Encoding": "identity", **(headers or {}), **self.authorization(target)},
-                    allow_redirects=False,
-                    ssl=context_for(self._rules.ca_file),
-                    proxy=proxy_for(target),
-                ) as answer:
-                    location = answer.headers.get("Location")
-                    if not follow or answer.status not in _REDIRECTS or location is None:
-                        yield answer
-                        return
-                    target = _next_hop(self._shown(url), target, location, seen)
-        except (FetchError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            problem = _of_client(self._shown(url), url, target, error)
+            async with await self._session.send(method, what, url, sent, follow=follow) as answer:
+                yield answer
+            return
+        except (FetchError, Hiccup) as error:
+            known = known_problem(error)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            known = known_problem(of_client(what, error))
         # outside of the handler: what was caught may carry a signed URL, and would be the context of this
-        raise problem
+        raise SourceError(known.reason, known.message, retryable=known.retryable)
 
     def _shown(self, url: str) -> str:
         """Elsewhere than the user said, a path may be part of a signature."""
@@ -173,12 +164,6 @@ class HttpClient:
             return "the URL"
 
 
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-
-
 def shown(url: str) -> str:
     """A URL as people may see it: without user, query and fragment."""
     parts = urlsplit(url)
@@ -186,21 +171,23 @@ def shown(url: str) -> str:
     return repr(f"{parts.scheme}://{host}{parts.path}"[:300])
 
 
-def refusal(url: str, status: int, headers: Mapping[str, str], *, has_token: bool) -> SourceError:
+def refusal(url: str, status: int, headers: Mapping[str, str], *, has_secret: bool) -> SourceError:
     """What an answer with an error status means, for a store of which nothing else is known."""
     what = shown(url)
     if status == 401:
+        by_password = headers.get("www-authenticate", "").lower().startswith("basic")
+        keys = "keys 'username' and 'password'" if by_password else "key 'token'"
         advice = (
-            "the token is refused: put a valid one into the Secret's key 'token'"
-            if has_token
-            else "a token is needed: name a Secret with the key 'token' in credentialsSecretRef"
+            f"the Secret is refused: put valid credentials into its {keys}"
+            if has_secret
+            else f"credentials are needed: name a Secret with the {keys} in credentialsSecretRef"
         )
         return SourceError("AuthenticationFailed", f"{what}: {advice} (status 401)", retryable=False)
     if status == 403:
         return SourceError(
             "AccessDenied",
             f"{what}: access is denied (status 403): "
-            + ("let the token's owner read it" if has_token else "make it public, or name a Secret with a token"),
+            + ("let the Secret's owner read it" if has_secret else "make it public, or name a Secret"),
             retryable=False,
         )
     if status in (404, 410):
@@ -238,49 +225,6 @@ def modified_at(headers: Mapping[str, str]) -> float | None:
 
 def _plain(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers.items()}
-
-
-def _parsed(url: str) -> URL:
-    try:
-        urlsplit(url).port  # noqa: B018 - a port that is none is noticed only here
-        return URL(url, encoded=True)  # a signed URL must stay as it was signed
-    except ValueError:
-        raise aiohttp.InvalidURL("") from None
-
-
-def _next_hop(what: str, target: str, location: str, seen: set[str]) -> str:
-    try:
-        following = urljoin(target, location)
-        lowered = urlsplit(target).scheme == "https" and urlsplit(following).scheme == "http"
-    except ValueError:
-        raise aiohttp.InvalidURL("") from None
-    if lowered:
-        raise SourceError(
-            "ForbiddenRedirect",
-            f"{what}: the server leads from https to plain http: have it stay with https",
-            retryable=False,
-        )
-    if following in seen:
-        raise SourceError(
-            "RedirectLoop", f"{what}: the server leads round in circles: correct the URL", retryable=False
-        )
-    if len(seen) > MAX_REDIRECTS:
-        raise SourceError(
-            "RedirectLoop",
-            f"{what}: the server leads on more than {MAX_REDIRECTS} times: give the final URL",
-            retryable=False,
-        )
-    seen.add(following)
-    return following
-
-
-def _of_client(what: str, url: str, target: str, error: Exception) -> SourceError:
-    if not isinstance(error, aiohttp.InvalidURL) and origin(target) != origin(url):
-        what += f", which leads to {urlsplit(target).hostname!r},"
-    said = of_client(what, error)
-    known = said.error if isinstance(said, Hiccup) else said
-    message = known.message if what in known.message else f"{what}: {known.message}"
-    return SourceError(known.reason, message, retryable=known.retryable)
 
 
 def _check_encoding(answer: aiohttp.ClientResponse, what: str) -> None:

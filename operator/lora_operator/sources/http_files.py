@@ -32,7 +32,7 @@ async def look_at(client: HttpClient, url: str, path: str, largest_bytes: int) -
     if answer.status in (404, 410):
         return None
     if answer.status not in (200, 206, 416):
-        raise refusal(url, answer.status, answer.headers, has_token=client.has_token)
+        raise refusal(url, answer.status, answer.headers, has_secret=client.has_secret)
     size = 0 if answer.status == 416 else _size(url, answer)
     if size > largest_bytes:
         raise SourceError(

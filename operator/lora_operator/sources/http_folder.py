@@ -108,6 +108,6 @@ class WebFolders:
             file,
             begin,
             end,
-            lambda answer: refusal(url, answer.status, answer.headers, has_token=client.has_token),
+            lambda answer: refusal(url, answer.status, answer.headers, has_secret=client.has_secret),
             etag_of(file),
         )

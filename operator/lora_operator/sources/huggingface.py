@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE, AdapterRefused
 from lora_operator.artifacts.found import FoundAdapter
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.fetch.manifest import FetchFile, FetchManifest, Link
+from lora_operator.fetch.manifest import FetchFile, FetchManifest
+from lora_operator.fetch.session import origin
 from lora_operator.sources.base import Resolution, SourceError, SourceRequest
-from lora_operator.sources.credential_hosts import token_of
-from lora_operator.sources.http_client import Answer, HttpClient, Patience, origin, refusal
-from lora_operator.sources.http_link_expiry import link_expiry
+from lora_operator.sources.credential_hosts import bearer_of
+from lora_operator.sources.http_client import Answer, HttpClient, Patience, refusal
+from lora_operator.sources.http_links import link_to
 from lora_operator.sources.http_ranges import read_range
 from lora_operator.sources.huggingface_errors import HubRefused, hub_refusal
 from lora_operator.sources.huggingface_files import HubRepository, fits_base, folders_of
@@ -109,8 +110,8 @@ class HuggingFaceSource:
     @asynccontextmanager
     async def _hub(self, request: SourceRequest) -> AsyncIterator[_Hub]:
         endpoint = (request.endpoint or self._endpoint).rstrip("/")
-        token = token_of(request, endpoint, (self._endpoint,))
-        async with HttpClient(endpoint, token, rules=self._rules, patience=self._patience) as client:
+        secret = bearer_of(request, endpoint, (self._endpoint,))
+        async with HttpClient(endpoint, secret, rules=self._rules, patience=self._patience) as client:
             # the first import takes half a second
             sdk_module = await asyncio.to_thread(import_module, "lora_operator.sources.huggingface_sdk")
             sdk: HubSdk = sdk_module.HubSdk(client, endpoint, self._threads)
@@ -212,23 +213,20 @@ class _Hub:
             raise self._no_hub()
         if place.mark not in (file.sha256 or None, file.tag.removeprefix("git:")):
             raise changed(found.name)
-        if origin(place.url) != origin(self._endpoint) or (file.sha256 and not self._client.has_token):
-            link = Link(place.url, expires_at=link_expiry(place.url, time.time()))
-            return place.commit, FetchFile(file.path, file.size_bytes, file.sha256, link=link)
-        if file.size_bytes > MAX_INLINE_BYTES:
-            raise SourceError(
-                "NoSignedLink",
-                f"{found.name[:128]}: the endpoint gives out large files only to those who show the token, which does "
-                "not leave the operator: use a hub that signs links, or a public repository",
-                retryable=False,
-            )
-        raw = await self.read(repository, place.commit, found.location, file, 0, file.size_bytes)
-        return place.commit, FetchFile(file.path, len(raw), _checked(found, file, raw), inline=raw)
+        url = place.url
+        if origin(url) == origin(self._endpoint):  # this hub leads on nobody who only asks where the file is
+            url = self._sdk.url(repository, path, place.commit)
+        is_small = file.size_bytes <= MAX_INLINE_BYTES
+        link = None if is_small and not file.sha256 else await link_to(self._client, url, time.time())
+        if is_small and (link is None or link.shows_secret):
+            raw = await self.read(repository, place.commit, found.location, file, 0, file.size_bytes)
+            return place.commit, FetchFile(file.path, len(raw), _checked(found, file, raw), inline=raw)
+        return place.commit, FetchFile(file.path, file.size_bytes, file.sha256, link=link)
 
     def _refusal(self, repository: str, answer: Answer) -> SourceError:
         if origin(answer.url) != origin(self._endpoint):
-            return refusal(answer.url, max(answer.status, 500), answer.headers, has_token=False)
-        return hub_refusal(repository, self._request.revision, answer, has_token=self._client.has_token)
+            return refusal(answer.url, max(answer.status, 500), answer.headers, has_secret=False)
+        return hub_refusal(repository, self._request.revision, answer, has_token=self._client.has_secret)
 
     def _no_hub(self) -> SourceError:
         return SourceError(

@@ -65,4 +65,4 @@ def hub_refusal(repository: str, revision: str | None, answer: Answer, *, has_to
             + ("give the token the right to read it" if has_token else "name a Secret with a token that may read it"),
             retryable=False,
         )
-    return refusal(answer.url, answer.status, answer.headers, has_token=has_token)
+    return refusal(answer.url, answer.status, answer.headers, has_secret=has_token)

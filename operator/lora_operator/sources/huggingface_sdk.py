@@ -18,8 +18,9 @@ from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url, set_client_
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.hf_api import RepoFile
 
+from lora_operator.fetch.session import MAX_REDIRECTS
 from lora_operator.sources.base import SourceError
-from lora_operator.sources.http_client import MAX_REDIRECTS, HttpClient
+from lora_operator.sources.http_client import HttpClient
 from lora_operator.sources.huggingface_errors import HubRefused
 from lora_operator.sources.huggingface_files import HubFile, HubPlace, HubRepository
 from lora_operator.sources.remote_threads import Threads, quiet

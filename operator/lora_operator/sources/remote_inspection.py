@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Protocol
 
 from lora_operator.artifacts import (
@@ -27,6 +28,11 @@ MODIFIED = "modified:"
 FIRST_BYTES = 64 << 10
 
 
+def time_tag(modified_at: float) -> str:
+    """What stands for a store's own mark: its clock at the last change, in whole seconds, as HTTP has it."""
+    return MODIFIED + formatdate(int(modified_at), usegmt=True)
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """One file as its store describes it.
@@ -47,6 +53,11 @@ class RemoteFile:
     def etag(self) -> str:
         """The store's own mark, "" where the time of the last change stands for it."""
         return "" if self.tag.startswith(MODIFIED) else self.tag
+
+    @property
+    def by_time(self) -> RemoteFile:
+        """Told apart by the time of its last change, for a store whose own marks tell nothing."""
+        return self if self.modified_at is None else replace(self, tag=time_tag(self.modified_at))
 
     def adapter_file(self) -> AdapterFile:
         return AdapterFile(self.path, self.size_bytes, self.sha256, self.tag)

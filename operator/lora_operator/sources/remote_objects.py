@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from lora_operator.artifacts import CONFIG_FILE, WEIGHTS_FILE
 from lora_operator.sources.base import SourceError
@@ -11,6 +12,7 @@ from lora_operator.sources.remote import RemoteFolder
 from lora_operator.sources.remote_inspection import RemoteFile
 
 MAX_OBJECTS = 100_000
+NEAR_FOLDERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,23 @@ def folders_of(place: ObjectPlace, objects: Iterable[tuple[str, RemoteFile]]) ->
     first = any(file.path in (CONFIG_FILE, WEIGHTS_FILE) for file in root)
     found = [place.folder(place.root_name, place.prefix, root)] if first else []
     return found + [place.folder(name, f"{place.prefix}{name}/", files, below=first) for name, files in below.items()]
+
+
+def what_is_near(place: ObjectPlace, folders_in: Callable[[str], Iterable[str]]) -> str:
+    """For people who look for adapters where none is: the folders there, or else those nearest to it, "" for none.
+
+    `folders_in` gives the names of those right below a prefix.
+    """
+    prefix, missing = place.prefix, ""
+    while not (names := [name for name in folders_in(prefix) if name.isprintable()]) and prefix:
+        above, _, missing = prefix[:-1].rpartition("/")
+        prefix = f"{above}/" if above else ""
+    if not names:
+        return ""
+    near = get_close_matches(missing, names, NEAR_FOLDERS) or names[:NEAR_FOLDERS]
+    shown = ", ".join(f"{name[:100]!r}" for name in near)
+    gone = f"no {missing[:100]!r}, but " if missing else ""
+    return f"{place.address}{prefix} has {gone}the folders {shown}{', …' if len(near) < len(names) else ''}"
 
 
 def bounded(

@@ -16,7 +16,7 @@ from lora_operator.fetch.manifest import FetchFile, FetchManifest, Link
 from lora_operator.sources.base import Resolution, SourceError, SourceRequest
 from lora_operator.sources.remote import SETTLE_SECONDS, RemoteFolder, changed, noted_file, resolve_folders
 from lora_operator.sources.remote_inspection import RemoteFile
-from lora_operator.sources.remote_objects import ObjectPlace, bounded, folders_of
+from lora_operator.sources.remote_objects import ObjectPlace, bounded, folders_of, what_is_near
 from lora_operator.sources.remote_threads import DEADLINE_SECONDS, Threads
 from lora_operator.sources.remote_versions import pinned
 
@@ -44,6 +44,10 @@ class ObjectStore(Protocol):
 
     def objects(self, deadline: float) -> Iterator[tuple[str, RemoteFile]]:
         """(key, file) of everything below the place's prefix, until `deadline` in monotonic time."""
+        ...  # pragma: no cover
+
+    def folders_in(self, prefix: str) -> list[str]:
+        """The names of the first folders right below `prefix`."""
         ...  # pragma: no cover
 
     def versions(self, key: str, deadline: float) -> Iterator[RemoteFile]:
@@ -92,7 +96,7 @@ class ObjectSource:
         """See `Source`."""
         async with self._opened(request) as (store, deadline):
             folders = await self._threads.run(partial(_listed, store, request.revision, deadline))
-            return await resolve_folders(
+            found = await resolve_folders(
                 folders,
                 _Reader(self._threads, store, by_version=bool(request.revision)),
                 request,
@@ -100,6 +104,9 @@ class ObjectSource:
                 now=self._clock(),
                 settle_seconds=self._settle_seconds,
             )
+            if found.adapters or found.broken:
+                return found
+            return replace(found, hint=await self._threads.run(partial(_near, store)))
 
     async def locate(self, request: SourceRequest, found: FoundAdapter) -> FetchManifest:
         """See `Source`: the config inline, the weights as a link that the store signs."""
@@ -137,6 +144,13 @@ def _listed(store: ObjectStore, revision: str | None, deadline: float) -> list[R
         f"{store.place.address}: what answers has no such list: correct repository and endpoint",
         retryable=False,
     )
+
+
+def _near(store: ObjectStore) -> str:
+    try:
+        return what_is_near(store.place, store.folders_in)
+    except (SourceError, AdapterRefused):
+        return ""  # these keys may list what is asked for, and no more
 
 
 def _at_revision(store: ObjectStore, revision: str, deadline: float) -> RemoteFolder:

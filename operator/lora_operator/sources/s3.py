@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lora_operator.fetch.hosts import HostRules
-from lora_operator.sources.base import SourceRequest
+from lora_operator.sources.base import Resolution, SourceRequest
 from lora_operator.sources.remote import SETTLE_SECONDS
 from lora_operator.sources.remote_store import ObjectSource, ObjectStore, Timing
-from lora_operator.sources.s3_place import keys_of, place_of
+from lora_operator.sources.s3_place import AddressedByHost, keys_of, place_of
 
 if TYPE_CHECKING:
     from lora_operator.sources.s3_store import Surroundings
@@ -38,6 +38,14 @@ class S3Source(ObjectSource):
         self._rules = rules or HostRules()
         self._surroundings: Surroundings | None = None
         self._starting = threading.Lock()
+
+    async def resolve(self, request: SourceRequest, previous: Resolution | None) -> Resolution:
+        """See `Source`. Where the store wants to be addressed otherwise, it is asked once more."""
+        try:
+            return await super().resolve(request, previous)
+        except AddressedByHost:
+            pass
+        return await super().resolve(request, previous)
 
     def _open(self, request: SourceRequest) -> ObjectStore:
         place, keys = place_of(request), keys_of(request.credentials)

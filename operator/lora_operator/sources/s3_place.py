@@ -19,6 +19,10 @@ _AWS = re.compile(
 _REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 
 
+class AddressedByHost(SourceError):
+    """The store wants the bucket in the host's name: the next client puts it there."""
+
+
 @dataclass(frozen=True, slots=True)
 class S3Place:
     """`endpoint` is None for AWS itself, `region` None where the surroundings decide."""

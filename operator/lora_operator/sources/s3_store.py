@@ -13,12 +13,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from email.utils import formatdate
 from functools import partial
 from typing import Any, TypeVar
 
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.utils import parse_timestamp
 
 from lora_operator.artifacts import AdapterRefused, RefusedReason
 from lora_operator.fetch.hosts import HostRules
@@ -26,10 +29,10 @@ from lora_operator.fetch.manifest import Link
 from lora_operator.process.authorities import bundle_for
 from lora_operator.sources.base import SourceError
 from lora_operator.sources.remote_connections import Lines, check_url, checked_pools
-from lora_operator.sources.remote_inspection import MODIFIED, RemoteFile
+from lora_operator.sources.remote_inspection import RemoteFile, time_tag
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.remote_threads import cleanly, quiet, timed_out
-from lora_operator.sources.s3_errors import ELSEWHERE, explained
+from lora_operator.sources.s3_errors import BY_HOST_ONLY, ELSEWHERE, explained
 from lora_operator.sources.s3_place import S3Keys, S3Place, is_region
 
 LINK_SECONDS = 3600
@@ -43,16 +46,19 @@ _T = TypeVar("_T")
 
 
 class Surroundings:
-    """What all clients share: the SDK's descriptions of services, the role that the operator itself has, and the
-    regions of buckets as their stores say: the SDK follows them for the request that was wrong, and not for others."""
+    """What all clients share: the SDK's descriptions of services, the role that the operator itself has, and what
+    stores say of buckets: their regions, which the SDK follows for the request that was wrong and not for others, and
+    whether a bucket has to be a part of the host's name."""
 
     def __init__(self, ca_file: str = "") -> None:
         quiet(("botocore", "urllib3"))
         self._ca_file = ca_file
         self._session: Any = botocore.session.Session()
+        self._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_when)
         self._lock = threading.Lock()  # sessions are not made for threads, clients are
         self._no_role_until = 0.0
         self._regions: OrderedDict[str, str] = OrderedDict()  # by the origin of a place
+        self._by_host: OrderedDict[str, None] = OrderedDict()
 
     def region_of(self, place: S3Place) -> str | None:
         """What the store said, else what the resource says."""
@@ -63,6 +69,17 @@ class Surroundings:
         self._regions[place.objects.origin] = region
         while len(self._regions) > REGIONS_MAX:
             self._regions.popitem(last=False)
+
+    def addressing_of(self, place: S3Place) -> str:
+        """The SDK's word for where a bucket's name is put."""
+        known = place.objects.origin in self._by_host
+        return "virtual" if known else "auto" if place.is_aws else "path"
+
+    def note_by_host(self, place: S3Place) -> None:
+        """The store knows the bucket by its host's name alone."""
+        self._by_host[place.objects.origin] = None
+        while len(self._by_host) > REGIONS_MAX:
+            self._by_host.popitem(last=False)
 
     def role(self) -> Any:
         """The credentials of the operator's own role; None if it has none, which is slow to find out."""
@@ -103,7 +120,7 @@ class S3Store:
             connect_timeout=timing.connect_seconds,
             read_timeout=timing.read_seconds,
             retries={"mode": "standard", "total_max_attempts": timing.attempts},
-            s3={"addressing_style": "auto" if place.is_aws else "path"},
+            s3={"addressing_style": surroundings.addressing_of(place)},
             max_pool_connections=16,
             response_checksum_validation="when_required",
             signature_version="s3v4" if self._link_seconds else UNSIGNED,
@@ -117,7 +134,7 @@ class S3Store:
             }
         self._client = self._clean(partial(surroundings.client, surroundings.region_of(place), **settings))
         # before the SDK's own, which follows
-        self._client.meta.events.register_first("needs-retry.s3", partial(_note_region, surroundings, place))
+        self._client.meta.events.register_first("needs-retry.s3", partial(_note_answer, surroundings, place))
         check_url(self._client.meta.endpoint_url, rules)
         if not place.is_aws:
             self._client.meta.events.register_first("before-call.s3.HeadBucket", self._no_redirect)
@@ -148,6 +165,12 @@ class S3Store:
             for inside in self._items(self._pages(str(item["Prefix"]), **rest), "Contents", deadline):
                 yield str(inside["Key"]), _file(inside)
 
+    def folders_in(self, prefix: str) -> list[str]:
+        """See `ObjectStore`."""
+        ask = partial(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+        page = self._clean(ask)
+        return [str(item["Prefix"])[len(prefix) : -1] for item in page.get("CommonPrefixes", ()) if item.get("Prefix")]
+
     def versions(self, key: str, deadline: float) -> Iterator[RemoteFile]:
         """See `ObjectStore`."""
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
@@ -157,13 +180,23 @@ class S3Store:
 
     def describe(self, key: str, file: RemoteFile) -> RemoteFile:
         """See `ObjectStore`."""
-        head = self._clean(partial(self._client.head_object, ChecksumMode="ENABLED", **self._exactly(key, file)), key)
+        head = self._clean(partial(self._head, self._exactly(key, file)), key)
         if head.get("ContentLength") != file.size_bytes:
             raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
-        if not file.etag and file.tag and _mark(head) not in (file.tag, ""):
+        if not file.etag and file.tag and _time_tag(head) not in (file.tag, ""):
             raise AdapterRefused(RefusedReason.FILE_CHANGED, f"{file.path} changed since it was listed: wait")
         version = str(head.get("VersionId") or "")
         return replace(file, sha256=_sha256(head), version=file.version or ("" if version == "null" else version))
+
+    def _head(self, exactly: Mapping[str, str]) -> Mapping[str, Any]:
+        """HEAD is refused without a word, which the SDK takes for a wrong region: GET says why."""
+        try:
+            return dict(self._client.head_object(ChecksumMode="ENABLED", **exactly))
+        except (ClientError, SourceError) as error:
+            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") not in ("400", "403"):
+                raise
+            self._client.get_object(Range="bytes=0-0", **exactly)["Body"].close()
+            raise
 
     def read(self, key: str, file: RemoteFile, begin: int, end: int) -> bytes:
         """See `ObjectStore`."""
@@ -188,7 +221,10 @@ class S3Store:
             ),
             key,
         )
-        return Link(str(url), expires_at=now + self._link_seconds if self._link_seconds else None)
+        # a second more: stores know parts of one that this time does not have
+        until = None if file.etag or file.modified_at is None else formatdate(int(file.modified_at) + 1, usegmt=True)
+        headers = {"If-Unmodified-Since": until} if until else {}
+        return Link(str(url), headers, expires_at=now + self._link_seconds if self._link_seconds else None)
 
     def _no_redirect(self, **_: object) -> None:
         """The SDK asks so where a bucket is that it is led away from; where all leads on, it would for ever."""
@@ -232,12 +268,14 @@ class S3Store:
         return cleanly(call, lambda error: explained(error, repr(shown)))
 
 
-def _note_region(surroundings: Surroundings, place: S3Place, response: Any = None, **_: object) -> None:
+def _note_answer(surroundings: Surroundings, place: S3Place, response: Any = None, **_: object) -> None:
     said = response[1] if response is not None else {}
     error, metadata = said.get("Error", {}), said.get("ResponseMetadata", {})
     region = str(error.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or "")
     if error.get("Code") in ELSEWHERE and is_region(region):
         surroundings.note_region(place, region)
+    if error.get("Code") in BY_HOST_ONLY:
+        surroundings.note_by_host(place)
 
 
 def _file(item: Mapping[str, Any]) -> RemoteFile:
@@ -245,15 +283,23 @@ def _file(item: Mapping[str, Any]) -> RemoteFile:
     return RemoteFile(
         str(item["Key"]).rpartition("/")[2],
         int(item["Size"]),
-        str(item.get("ETag") or "").strip('"') or _mark(item),
+        str(item.get("ETag") or "").strip('"') or _time_tag(item),
         modified_at=when.timestamp() if isinstance(when, datetime) else None,
     )
 
 
-def _mark(item: Mapping[str, Any]) -> str:
-    """What tells versions apart where the store gives no ETag: the time of the last change."""
+def _time_tag(item: Mapping[str, Any]) -> str:
+    """What tells versions apart where the store gives no ETag; "" where it tells no time either."""
     when = item.get("LastModified")
-    return f"{MODIFIED}{when.timestamp():.0f}" if isinstance(when, datetime) else ""
+    return time_tag(when.timestamp()) if isinstance(when, datetime) else ""
+
+
+def _when(text: Any) -> datetime | None:
+    """None for what is no time: else one object's would make an error of the whole list."""
+    try:
+        return parse_timestamp(text)  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):
+        return None
 
 
 def _sha256(head: Mapping[str, Any]) -> str:

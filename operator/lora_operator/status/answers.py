@@ -85,7 +85,7 @@ def _answering(
     namespace, address = record.pod.namespace, str(Endpoint(record.pod.ip or "", record.pod.port))
     for model in view.models:
         ours = our_model(model, record.pod.adapter_root)
-        if ours is not None and ours.engine_name not in leaving:
+        if ours is not None and not ours.partial and ours.engine_name not in leaving:
             copy = Copy(key, address, ours.engine_name, current=True, container=record.pod.container_mark)
             name = namespace, ours.name
             found[name] = (*found.get(name, ()), (ours.name, ours.fingerprint, copy))

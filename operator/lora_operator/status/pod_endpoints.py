@@ -104,7 +104,7 @@ class Endpoints:
             claim = self._claims.get((namespace, ours.name)) if ours is not None else None
             if ours is not None and claim is None:
                 self._unclaimed.setdefault(basis.record.key, set()).add(ours.name)
-            if ours is None or claim is None or ours.engine_name in basis.leaving:
+            if ours is None or ours.partial or claim is None or ours.engine_name in basis.leaving:
                 continue
             before = found.get(ours.name)
             # with two versions on one pod for a moment, the wanted one is the one to ask

@@ -60,7 +60,7 @@ class StatusWriter:
         self._quiet = quiet_seconds
         self._own_writes = own_writes or OwnWrites()
         self._clock = clock
-        self._offered: dict[str, StatusInput] = {}  # and not written yet
+        self._offered: dict[str, tuple[str, StatusInput]] = {}  # and not written yet, with the uid of whom it is about
         # what needs no writing: who has this status and was given so much. An older CRD drops fields that it does not
         # know, each time: that is as good as it can be
         self._settled: dict[str, tuple[Status, StatusInput]] = {}
@@ -73,9 +73,9 @@ class StatusWriter:
         waits = self._offered.get(key)
         if waits is None and self._settled.get(key) == (resource.status, given):
             return
-        if waits == given:
+        if waits == (resource.uid, given):
             return
-        self._offered[key] = given
+        self._offered[key] = resource.uid, given
         self._writes.put((STATUS, key), partial(self._write, key), *self._urgency(resource, given, now, together))
 
     def forget(self, keys: set[str]) -> None:
@@ -107,10 +107,11 @@ class StatusWriter:
 
     async def _write(self, key: str) -> None:
         """What was offered last, where it differs from what is there. Raises KubeError."""
-        resource, given = self._cluster.adapters.get(key), self._offered.get(key)
-        if resource is None or given is None:
+        resource, offered = self._cluster.adapters.get(key), self._offered.get(key)
+        if resource is None or offered is None or offered[0] != resource.uid:  # of a predecessor it would be wrong
             self._offered.pop(key, None)
             return
+        given = offered[1]
         if self._is_released(resource):
             self._writes.put((STATUS, key), partial(self._write, key), Priority.STATUS, RELEASE_SECONDS)
             return
@@ -132,7 +133,7 @@ class StatusWriter:
                 for event in events_between(before, after):
                     self._recorder.emit(resource, *event)
         self._settled[key] = (kept, given)
-        if self._offered.get(key) is given:
+        if self._offered.get(key) is offered:
             del self._offered[key]
 
     def _is_released(self, resource: Resource) -> bool:

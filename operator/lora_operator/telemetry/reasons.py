@@ -19,8 +19,9 @@ _OF_FILES = """
     CredentialsIncomplete CredentialsMalformed CredentialsMissing CredentialsUnavailable DigestMismatch DiskFull
     FolderNotFound FolderNotReadable Forbidden ForbiddenAddress ForbiddenRedirect ForbiddenUrl GatedRepository
     HostNotFound Incomplete InsideAdapterVolume InvalidFingerprint InvalidName InvalidPath IoError LargerThanCache
-    LeaseUnreadable LinkExpired Locked NoAdapterHere NoSignedLink NoVersionTold NotAFolder NotFound NotReachableByAgent
-    NotStored ObjectArchived OrderInvalid OutsideAllowedRoots PathNotAbsolute PathOccupied PermissionDenied PodNotReady
+    LeaseUnreadable LinkExpired Locked NoAdapterHere NoVersionTold NotAFolder NotFound NotReachableByAgent
+    NotStored ObjectArchived ObjectEncrypted OrderInvalid OutsideAllowedRoots PathNotAbsolute PathOccupied
+    PermissionDenied PodNotReady
     RangesNeeded RateLimited ReadOnly RedirectLoop RepositoryDisabled RepositoryNotFound RequestRefused RevisionNotFound
     SecretNotForAgents ServerError SizeMismatch SizeUnknown SourceChanged SourceUnavailable Stalled Throttled TimedOut
     TlsFailed TooLarge TooManyAdapters TooManyFiles TooManyRepositories Truncated UnexpectedAnswer UnexpectedFile

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,11 @@ class Endpoint:
     port: int
     api_key: str | None = None
     secure: bool = False  # speaks TLS
+    further_ports: tuple[int, ...] = ()  # where servers of its other ranks listen, see `ranks`
+
+    def each(self) -> tuple[Endpoint, ...]:
+        """One for each server."""
+        return tuple(replace(self, port=port, further_ports=()) for port in (self.port, *self.further_ports))
 
     @property
     def scheme(self) -> str:
@@ -47,13 +52,16 @@ class EngineModel:
     root: str
     parent: str | None
     frontend: Frontend = Frontend.PYTHON
+    partial: bool = False  # not every rank of the pod lists it, see `ranks`
 
     @property
     def is_base(self) -> bool:
         return self.parent is None
 
     def is_from(self, path: str) -> bool:
-        """Whether it was loaded from `path`, whose last two folders are no links."""
+        """Whether it was loaded from `path`, whose last two folders are no links, and by every rank."""
+        if self.partial:
+            return False
         if self.root == path:
             return True
         return self.frontend is Frontend.RUST and _version_folder(self.root) == _version_folder(path)

@@ -60,6 +60,7 @@ _HINTS = {
     404: "check that the adapter volume is mounted in the pod at the path that the annotation adapter-root says",
     500: "see the log of the vLLM container",
 }
+_WITHOUT_LORA = "LoRA is not enabled"  # run: 0.28 to 0.33
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +292,8 @@ class EngineClient:
         detail = bounded(error.message, endpoint.api_key)
         final = status in _FINAL_STATUSES or (status == HTTPStatus.BAD_REQUEST and error.type in _FINAL_TYPES)
         hint = _HINTS.get(status, _HINTS[500])
+        if _WITHOUT_LORA in detail:  # only a hint: what it says may change
+            hint = "vLLM has to be started with --enable-lora"
         return LoadRefused(
             str(endpoint),
             f"does not load adapter {bounded(name)!r}: {_said(status, error.type, detail)}; {hint}",

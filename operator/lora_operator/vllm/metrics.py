@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import itemgetter
 from types import MappingProxyType
 
@@ -29,6 +30,7 @@ MOMENTS_MAX = 256
 LINE_MAX = 256 * 2**10
 NAMES_MAX = 10_000
 REASONS_MAX = 20
+SERIES_MAX = 512  # characters of a name with its labels that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def parse_metrics(page: str) -> EngineMetrics:
     newest = -math.inf
     adapters: set[str] = set()
     max_loras: int | None = None
-    lines = [line for line in page.split("\n") if line.startswith(_WANTED) and len(line) <= LINE_MAX]
+    lines = [line for line in _wanted_lines(page) if len(line) <= LINE_MAX]
     dated = [(_last_number(line), line) for line in lines if line.startswith(LORA_INFO)]
     for sample in _samples([line for line in lines if not line.startswith(LORA_INFO)], dated):
         value = float(sample.value)
@@ -99,6 +101,18 @@ def parse_metrics(page: str) -> EngineMetrics:
     )
 
 
+def _wanted_lines(page: str) -> Iterator[str]:
+    """Searched for, as splitting a page of 2,000 lines would take longer than all else."""
+    for start in _WANTED:
+        at = page.find(start)
+        while at >= 0:
+            end = page.find("\n", at)
+            end = len(page) if end < 0 else end
+            if at == 0 or page[at - 1] == "\n":
+                yield page[at:end]
+            at = page.find(start, end)
+
+
 def _moments(dated: Iterable[tuple[float, str]]) -> tuple[Moment, ...]:
     """All that the series of `lora_requests_info` tell: as none ever goes away, each keeps the last time it was so."""
     newest = sorted(dated, key=itemgetter(0), reverse=True)[:MOMENTS_MAX]
@@ -115,7 +129,9 @@ def _samples(lines: Sequence[str], dated: Sequence[tuple[float, str]]) -> Iterat
     # old series never go away: an engine that ran for long has thousands, and only the newest says something
     newest = max((at for at, _ in dated), default=-math.inf)
     infos = [line for at, line in dated if at == newest and at > -math.inf]
-    for line in (*lines[:LINES_MAX], *infos[:LINES_MAX]):
+    for line in lines[:LINES_MAX]:
+        yield from _counted(line)
+    for line in infos[:LINES_MAX]:
         yield from _parsed(line)
 
 
@@ -125,6 +141,25 @@ def _last_number(line: str) -> float:
     except ValueError:
         return -math.inf
     return value if math.isfinite(value) else -math.inf
+
+
+def _counted(line: str) -> list[Sample]:
+    """As `_parsed`: from one page to the next, and from one engine to another, only the number differs."""
+    series, _, number = line.rpartition(" ")
+    known = _series(series) if len(series) <= SERIES_MAX and "_" not in number else None
+    if known is None:
+        return _parsed(line)
+    try:
+        return [known._replace(value=float(number))]
+    except ValueError:
+        return _parsed(line)
+
+
+@lru_cache(maxsize=1024)
+def _series(series: str) -> Sample | None:
+    """Its name and labels; None where a number alone does not make it a sample."""
+    found = _parsed(f"{series} 0")
+    return found[0] if len(found) == 1 and found[0].timestamp is None else None
 
 
 def _parsed(line: str) -> list[Sample]:

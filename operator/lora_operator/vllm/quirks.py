@@ -169,7 +169,10 @@ def _objection(quirks: Quirks, feature: str) -> str | None:
         return f"no vLLM release is known to support {feature}; train the adapter without it"
     verb = "refuses" if handling is Handling.REFUSED else "ignores"
     result = "" if handling is Handling.REFUSED else " and would answer wrongly"
-    return f"{engine} {verb} {feature}{result}; {WHAT_TO_DO.get(feature, 'train the adapter without it')}"
+    return (
+        f"{engine} {verb} {feature}{result}; {WHAT_TO_DO.get(feature, 'train the adapter without it')}; if it serves "
+        f"it all the same, say so in the pod's annotation production-stack.vllm-project/lora-features: {feature}"
+    )
 
 
 def _facts(version: str, release: Release | None, known: Known, row: Release) -> Quirks:

@@ -11,6 +11,7 @@ from tree_sitter import Node
 from lora_operator.vllm.hidden import hidden, is_hidden, may_be_many, split_apart
 
 _PATTERN = re.compile(r"(?<!\\)[*?\[]")
+_BLANKS = re.compile(r"\A(?:\s|\\\n)+")
 _ALL_PARAMETERS = re.compile(r"\$@|\$\{@\}|\[@\]")
 # Every shell, or Kubernetes for the Services of a namespace, sets these itself.
 _SET_ELSEWHERE = re.compile(
@@ -138,7 +139,7 @@ class Words:
 
     def _listed(self, node: Node, scope: Scope) -> list[str] | None:
         """The elements where a node stands for all parameters, or all elements of an array."""
-        raw = text_of(node).lstrip()
+        raw = _bare(node)
         if raw in ("$@", "${@}", "$*", "${*}"):
             return list(scope.parameters)
         match = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", raw)
@@ -148,7 +149,7 @@ class Words:
 
     def _value(self, node: Node, scope: Scope) -> str:
         """The value of `$NAME`, `${NAME}` or one with a default."""
-        raw = text_of(node).lstrip()
+        raw = _bare(node)
         match = re.fullmatch(r"\$(\w+)|\$\{(\w+)(?:(:?[-=+?])(.*))?\}", raw, re.DOTALL)
         if match is None:
             return hidden(raw.strip("${}") or "value")
@@ -199,9 +200,13 @@ def _in_quotes(raw: str) -> str:
 
 
 def _blanks_before(node: Node) -> str:
-    """In quotations the grammar counts some blanks before an expansion as part of it."""
+    """In quotations the grammar counts some blanks before an expansion as part of it, and ends of lines."""
     raw = text_of(node)
-    return raw[: len(raw) - len(raw.lstrip())]
+    return _in_quotes(raw.removesuffix(_bare(node)))
+
+
+def _bare(node: Node) -> str:
+    return _BLANKS.sub("", text_of(node))
 
 
 def text_of(node: Node) -> str:

@@ -8,10 +8,10 @@ import boto3
 from botocore.config import Config
 
 from e2e.cluster.archive import write_program_image
-from e2e.cluster.behaviours.installation import TEAM
 from e2e.cluster.behaviours.kube import Kube
 from e2e.cluster.own_images import OwnImages
 from e2e.cluster.programs import VERSITYGW, find_program
+from e2e.cluster.sample import TEAM
 from e2e.world.rest import Json
 
 NAME = "s3"
@@ -55,7 +55,7 @@ def objects() -> list[Json]:
 
 
 def upload(kube: Kube, folders: dict[str, Path]) -> None:
-    """Each folder's files under its name. This machine has a route to Services."""
+    """Make the bucket, with each folder's files under its name. This machine has a route to Services."""
     address = kube.rest.get(f"/api/v1/namespaces/{TEAM}/services/{NAME}")["spec"]["clusterIP"]
     client = boto3.client(
         "s3", endpoint_url=f"http://{address}:{PORT}", region_name=REGION,
