@@ -94,6 +94,7 @@ async def test_a_user_uploads_sees_changes_deletes_and_restores(browser: Browser
         await details.get_by_role("button", name="Serve version 1").click()
         await expect(details.locator("[data-version='1']")).to_contain_text("served")
         await page.check("#pinned")
+        await expect(page.locator("#said")).to_have_text("pinned")
         await page.fill("#share-users", "bob")
         await details.get_by_role("button", name="Share", exact=True).click()
         await expect(page.locator("#said")).to_have_text("sharing is saved")

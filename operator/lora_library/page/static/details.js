@@ -124,7 +124,11 @@ export class Details {
 
   #redraw(one) {
     const focused = document.activeElement?.id;
+    // what somebody is writing meanwhile stays
+    const fields = [...this.node.querySelectorAll("input:not([type=checkbox]), textarea")];
+    const typed = fields.filter((field) => field.value !== field.defaultValue).map((field) => [field.id, field.value]);
     if (this.id === one.id) this.#draw(one);
+    for (const [id, value] of typed) if (byId(id)) byId(id).value = value;
     if (focused) byId(focused)?.focus();
     else this.node.querySelector("h2").focus();
   }
