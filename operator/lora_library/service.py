@@ -22,7 +22,7 @@ from lora_library.identity.verifying import Identity, Verifier
 from lora_library.metrics import LibraryMetrics
 from lora_library.model import Limits
 from lora_library.receiving.checking import BaseModels
-from lora_library.receiving.multipart import Pace
+from lora_library.receiving.pace import Pace
 from lora_library.settings import LibrarySettings, base_model_files, pairs
 from lora_library.stores.base import Store, StoreError
 from lora_library.stores.opening import open_store

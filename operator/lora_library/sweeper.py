@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy import delete, select
 
+from lora_library import partials
 from lora_library.catalogue import audit
 from lora_library.catalogue.changing import forget_due
 from lora_library.cluster.publisher import Publisher
@@ -73,6 +74,7 @@ class Sweeper:
             count = await forget_due(self._database, subject, before, now)
             log.info("%d deleted adapters of one owner are gone for good", count)
         async with self._database.writing() as connection:
+            await partials.forget_expired(connection, now)
             await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.expires_at < now))
             await audit.forget(connection, now - self._audit_seconds)
 
@@ -87,7 +89,7 @@ class Sweeper:
     async def _remove_orphans(self, now: float) -> None:
         """Listed first and compared afterwards: what got its row meanwhile is no orphan."""
         newest: dict[str, float] = {}
-        for each in await asyncio.to_thread(lambda: list(self._store.keys("objects/"))):
+        for each in await asyncio.to_thread(lambda: [*self._store.keys("objects/"), *self._store.keys("partials/")]):
             prefix = "/".join(each.key.split("/")[:3])
             newest[prefix] = max(newest.get(prefix, 0.0), each.modified_at)
         async with self._database.reading() as connection:

@@ -134,9 +134,9 @@ RESERVATIONS = Table(
     Index("ix_reservations_owner", "owner"),
 )
 
-# Files that come in pieces, over several requests; the store has the pieces, and the reservation of the same id how long
-# they are kept. `purpose`: upload (resumable), lfs (of the hub's API), draft (of a commit that is no whole adapter yet) or
-# repository (named, and empty).
+# Files that come in pieces, over several requests; the store has the pieces, and the reservation of the same id how
+# long they are kept. `purpose`: upload (resumable), lfs (of the hub's API), draft (of a commit that is no whole adapter
+# yet) or repository (named, and empty).
 PARTIALS = Table(
     "partials",
     METADATA,

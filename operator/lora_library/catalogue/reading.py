@@ -51,7 +51,7 @@ async def get(database: Database, principal: Principal, lora_id: str, *, own: bo
     """One that is not deleted. Raises Problem (LORA_NOT_FOUND), for what is another's too; with `own` also for what is
     only shared."""
     async with database.reading() as connection:
-        allowed = LORAS.c.owner == principal.subject if own else _visible(principal)
+        allowed = LORAS.c.owner == principal.subject if own else visible(principal)
         query = select(LORAS).where(LORAS.c.id == lora_id, allowed, LORAS.c.deleted_at.is_(None))
         rows = (await connection.execute(query)).mappings().all()
         found = await with_their_own(connection, rows, principal)
@@ -64,7 +64,7 @@ async def by_name(database: Database, principal: Principal, owner: str, name: st
     """The one that `owner` calls so, if the principal may see it."""
     async with database.reading() as connection:
         query = select(LORAS).where(
-            LORAS.c.owner == owner, LORAS.c.name == name, _visible(principal), LORAS.c.deleted_at.is_(None)
+            LORAS.c.owner == owner, LORAS.c.name == name, visible(principal), LORAS.c.deleted_at.is_(None)
         )
         found = await with_their_own(connection, (await connection.execute(query)).mappings().all(), principal)
     return found[0] if found else None
@@ -78,15 +78,18 @@ async def versions(database: Database, lora_id: str) -> list[Version]:
 
 async def versions_in(connection: AsyncConnection, loras: Sequence[str]) -> list[Version]:
     query = (
-        select(VERSIONS, OBJECTS.c.fingerprint, OBJECTS.c.size_bytes, OBJECTS.c.files, OBJECTS.c.described)
+        select(
+            VERSIONS, OBJECTS.c.fingerprint, OBJECTS.c.size_bytes, OBJECTS.c.files, OBJECTS.c.described,
+            OBJECTS.c.state, OBJECTS.c.verdict,
+        )
         .join(OBJECTS, OBJECTS.c.id == VERSIONS.c.object)
         .where(VERSIONS.c.lora.in_(loras))
         .order_by(VERSIONS.c.number.desc())
-    )
+    )  # fmt: skip
     return [
         Version(
             row.number, row.created_at, row.created_by, row.object, row.fingerprint, row.size_bytes,
-            tuple(row.files), row.described,
+            tuple(row.files), row.described, row.card, row.state, row.verdict,
         )
         for row in await connection.execute(query)
     ]  # fmt: skip
@@ -113,14 +116,14 @@ async def with_their_own(
     ]
 
 
-def _visible(principal: Principal) -> ColumnElement[bool]:
+def visible(principal: Principal) -> ColumnElement[bool]:
     shared = select(SHARES.c.lora).where(SHARES.c.party.in_(principal.parties()))
     return or_(LORAS.c.owner == principal.subject, LORAS.c.id.in_(shared))
 
 
 def _matching(principal: Principal, listing: Listing) -> Select[Any]:
     own = listing.mine or listing.deleted
-    query = select(LORAS).where(LORAS.c.owner == principal.subject if own else _visible(principal))
+    query = select(LORAS).where(LORAS.c.owner == principal.subject if own else visible(principal))
     query = query.where(LORAS.c.deleted_at.is_not(None) if listing.deleted else LORAS.c.deleted_at.is_(None))
     if listing.search:
         query = query.where(

@@ -200,7 +200,7 @@ def _note(lora: Lora, versions: list[Version]) -> Mapping[str, Any]:
         **{name: getattr(lora, name) for name in fields},
         "versions": [
             {"number": each.number, "object": each.object_id, "created_at": each.created_at,
-             "created_by": each.created_by}
+             "created_by": each.created_by, "card": each.card, "state": each.state, "verdict": each.verdict}
             for each in versions
         ],
     }  # fmt: skip

@@ -16,12 +16,15 @@ from starlette.requests import ClientDisconnect
 from lora_library.names import InvalidName
 from lora_library.problems import DOCUMENTED, MEDIA_TYPE, Problem
 from lora_library.stores.base import StoreError
-from lora_library.web import admin, loras
+from lora_library.web import admin, hub, hub_commits, loras, resumable
 from lora_library.web.bounds import Bounds
 from lora_library.web.context import Library
 from lora_operator import __version__
 
 log = logging.getLogger(__name__)
+HUB_CODES = {
+    "LORA_NOT_FOUND": "RepoNotFound", "REVISION_NOT_FOUND": "RevisionNotFound", "ENTRY_NOT_FOUND": "EntryNotFound",
+}  # fmt: skip
 
 
 def application(library: Library) -> FastAPI:
@@ -35,6 +38,9 @@ def application(library: Library) -> FastAPI:
     app.add_middleware(Bounds, library.metrics)
     for prefix, shown in (("/api/loras", True), ("/api/user-loras", False)):
         app.include_router(loras.ROUTES, prefix=prefix, tags=["adapters"], include_in_schema=shown)
+        app.include_router(resumable.ROUTES, prefix=f"{prefix}/uploads", tags=["uploads"], include_in_schema=shown)
+    for router in (hub.ROUTES, hub_commits.ROUTES):
+        app.include_router(router, include_in_schema=False)
     app.include_router(admin.ROUTES, prefix="/api/admin/loras", tags=["administration"])
     _probes(app, library)
     _failures(app)
@@ -74,9 +80,14 @@ def _failures(app: FastAPI) -> None:
 
 
 def problem_response(problem: Problem) -> JSONResponse:
-    headers = {}
+    headers = dict(problem.headers)
+    # as the clients of Hugging Face look for it
+    headers["X-Error-Message"] = str(problem).encode("ascii", "replace").decode().replace("\n", " ")[:1000]
+    if code := HUB_CODES.get(problem.code):
+        headers["X-Error-Code"] = code
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+        headers["X-Error-Message"] = "Invalid credentials in Authorization header"
     if problem.status in (429, 503):
         headers["Retry-After"] = "5"
     if "allow" in problem.more:

@@ -17,6 +17,14 @@ SAID = {
 }
 
 
+def _is_upload(method: str, path: str) -> bool:
+    return (
+        (method == "POST" and (path.endswith("/upload") or (path.startswith("/api/models/") and "/commit/" in path)))
+        or (method == "PATCH" and "/uploads/" in path)
+        or (method == "PUT" and path.startswith("/api/lfs/"))
+    )
+
+
 class Bounds:
     """ASGI middleware. Uploads have bounds of their own."""
 
@@ -28,7 +36,7 @@ class Bounds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        upload = scope["method"] == "POST" and scope["path"].endswith("/upload")
+        upload = _is_upload(scope["method"], scope["path"])
         came = 0
 
         async def bounded() -> Message:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_library.catalogue import changing, owners, reading
+from lora_library.model import ACTIVE
 from lora_library.names import object_prefix
 from lora_library.problems import Problem, not_found
 from lora_library.web import answers
@@ -176,24 +176,27 @@ async def restore(lora_id: Id, library: With, principal: Asking) -> answers.Uplo
 async def download(
     lora_id: Id,
     file: Annotated[str, Path(max_length=200)],
+    request: Request,
     library: With,
     principal: Asking,
     version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
-) -> StreamingResponse:
-    """A file of the version that is served, or of another."""
+) -> Response:
+    """A file of the version that is served, or of another; or a range of it."""
     lora = await reading.get(library.database, principal, lora_id)
     wanted = lora.current if version is None else version
     kept = {each.number: each for each in await reading.versions(library.database, lora.id)}
     found = next((each for each in kept[wanted].files if each["path"] == file), None) if wanted in kept else None
     if found is None:
         raise not_found(f"{lora_id}/{file[:60]}")
+    if kept[wanted].state != ACTIVE:
+        raise Problem("QUARANTINED", f"version {wanted} is {kept[wanted].state}: a scan has not found it clean")
     key = f"{object_prefix(lora.owner, kept[wanted].object_id)}/{found['path']}"
-    pieces = library.store.read(key)
-    first = await asyncio.to_thread(next, pieces, b"")  # what fails does so before an answer has begun
-    await changing.note_download(library.database, principal, lora, file, library.clock())
+    await library.note_download(principal, lora, file)
     headers = {
-        "Content-Length": str(found["size_bytes"]),
+        "Content-Type": "application/octet-stream",
         "Content-Disposition": f'attachment; filename="{found["path"]}"',
         "ETag": f'"{found["sha256"]}"',
     }
-    return StreamingResponse(itertools.chain((first,), pieces), headers=headers, media_type="application/octet-stream")
+    return await library.downloads.answer(
+        library.store, key, found["size_bytes"], principal.subject, headers, request.headers.get("Range")
+    )
