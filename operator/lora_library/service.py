@@ -30,6 +30,7 @@ from lora_library.sweeper import Sweeper
 from lora_library.uploads import Uploads
 from lora_library.web.app import application
 from lora_library.web.context import Library
+from lora_library.web.sending import Downloads
 from lora_library.web.serving import Server
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.kube.client import Kube
@@ -87,18 +88,22 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
         )
         limits = limits_of(settings)
         publisher = Publisher(database, store, adapters, template)
+        pace = Pace(settings.stall_seconds, settings.upload_rate / 8, settings.upload_rate)
         uploads = Uploads(
             database, store, publisher, limits, base_models_of(settings), Path(settings.work_folder),
-            at_once=settings.uploads, at_once_each=settings.uploads_each, pace=Pace(settings.stall_seconds),
+            at_once=settings.uploads, at_once_each=settings.uploads_each, pace=pace,
             work_bytes=settings.work_bytes * 19 // 20,
         )  # fmt: skip
         stack.push_async_callback(uploads.finish)
         uploads.empty_work()
         identity = Identity(_verifiers(settings, kube), frozenset(settings.admin_groups))
-        library = Library(database, store, uploads, identity, limits, LibraryMetrics(), adapters)
+        library = Library(
+            database, store, uploads, identity, limits, LibraryMetrics(), adapters,
+            downloads=Downloads(settings.downloads, settings.downloads_each, pace), public_url=settings.public_url,
+        )  # fmt: skip
         sweeper = Sweeper(
             database, store, publisher, limits, period_seconds=settings.sweep_seconds,
-            audit_seconds=settings.audit_days * 86400,
+            audit_seconds=settings.audit_days * 86400, audit_entries=settings.audit_entries,
         )  # fmt: skip
         yield Parts(library, sweeper)
 

@@ -29,11 +29,12 @@ BROKEN_OFF_SECONDS = 86_400.0
 class Sweeper:
     def __init__(
         self, database: Database, store: Store, publisher: Publisher, limits: Limits, *, period_seconds: float,
-        audit_seconds: float, grace_seconds: float = GRACE_SECONDS, clock: Callable[[], float] = time.time,
+        audit_seconds: float, audit_entries: int = 1_000_000, grace_seconds: float = GRACE_SECONDS,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._database, self._store, self._publisher, self._limits = database, store, publisher, limits
         self._period_seconds, self._audit_seconds, self._grace_seconds = period_seconds, audit_seconds, grace_seconds
-        self._clock = clock
+        self._audit_entries, self._clock = audit_entries, clock
 
     async def run(self) -> None:
         """For ever. Changes that were not told are looked for often, as nobody can call what is not published."""
@@ -76,7 +77,7 @@ class Sweeper:
         async with self._database.writing() as connection:
             await partials.forget_expired(connection, now)
             await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.expires_at < now))
-            await audit.forget(connection, now - self._audit_seconds)
+            await audit.forget(connection, now - self._audit_seconds, self._audit_entries)
 
     async def _remove_bytes(self) -> None:
         async with self._database.reading() as connection:

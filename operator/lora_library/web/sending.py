@@ -72,4 +72,5 @@ def range_of(wanted: str | None, size_bytes: int) -> tuple[int, int]:
     if not found[1]:
         return max(0, size_bytes - int(found[2])), size_bytes
     begin, end = int(found[1]), int(found[2]) + 1 if found[2] else size_bytes
-    return (begin, min(end, size_bytes)) if begin < end else (0, size_bytes)
+    backwards = bool(found[2]) and begin >= end
+    return (0, size_bytes) if backwards else (begin, min(end, size_bytes))
