@@ -23,6 +23,7 @@ from lora_library.metrics import LibraryMetrics
 from lora_library.model import Limits
 from lora_library.receiving.checking import BaseModels
 from lora_library.receiving.pace import Pace
+from lora_library.scanning import Scanner
 from lora_library.settings import LibrarySettings, base_model_files, pairs
 from lora_library.stores.base import Store, StoreError
 from lora_library.stores.opening import open_store
@@ -51,6 +52,7 @@ class CannotStart(Exception):
 class Parts:
     library: Library
     sweeper: Sweeper
+    scanner: Scanner | None = None
 
 
 def limits_of(settings: LibrarySettings) -> Limits:
@@ -88,11 +90,18 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
         )
         limits = limits_of(settings)
         publisher = Publisher(database, store, adapters, template)
+        scanner = None
+        if settings.scan_url:
+            scanner = Scanner(
+                database, store, lambda subject: uploads.tell(subject), settings.scan_url, token=settings.scan_token,
+                seconds=settings.scan_seconds,
+            )  # fmt: skip
         pace = Pace(settings.stall_seconds, settings.upload_rate / 8, settings.upload_rate)
         uploads = Uploads(
             database, store, publisher, limits, base_models_of(settings), Path(settings.work_folder),
             at_once=settings.uploads, at_once_each=settings.uploads_each, pace=pace,
             work_bytes=settings.work_bytes * 19 // 20,
+            scan=None if scanner is None else scanner.notice,
         )  # fmt: skip
         stack.push_async_callback(uploads.finish)
         uploads.empty_work()
@@ -105,7 +114,7 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
             database, store, publisher, limits, period_seconds=settings.sweep_seconds,
             audit_seconds=settings.audit_days * 86400, audit_entries=settings.audit_entries,
         )  # fmt: skip
-        yield Parts(library, sweeper)
+        yield Parts(library, sweeper, scanner)
 
 
 async def opened(settings: LibrarySettings) -> Database:
@@ -141,15 +150,17 @@ async def run_library(settings: LibrarySettings, stop: asyncio.Event) -> None:
             raise ServeError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         server = Server(application(parts.library))
         serving = asyncio.create_task(server.run_on(port), name="web server")
-        sweeping = asyncio.create_task(parts.sweeper.run(), name="sweeper")
+        working = [asyncio.create_task(parts.sweeper.run(), name="sweeper")]
+        if parts.scanner is not None:
+            working.append(asyncio.create_task(parts.scanner.run(), name="scanner"))
         stopping = asyncio.create_task(stop.wait(), name="stop flag")
         log.info("library on port %d", settings.port)
-        done, _ = await asyncio.wait((serving, sweeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((serving, *working, stopping), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
-        for task in (sweeping, stopping):
+        for task in (*working, stopping):
             task.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-        supervise((serving, sweeping), done)
+        supervise((serving, *working), done)
 
 
 def base_models_of(settings: LibrarySettings) -> BaseModels:

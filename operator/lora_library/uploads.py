@@ -56,19 +56,20 @@ class Wanted:
 
 
 class Uploads:
-    """`work` is a folder of this process alone, with room for what is under way. `scanned`: new files wait for it."""
+    """`work` is a folder of this process alone, with room for what is under way. `scan` is called where there are new
+    files, which wait for its verdict; without, they are good as they are."""
 
     def __init__(
         self, database: Database, store: Store, publisher: Publisher, limits: Limits, base_models: BaseModels,
         work: Path, *, at_once: int = 256, at_once_each: int = 16, pace: Pace | None = None,
-        work_bytes: int = 0, publish_seconds: float = 10.0, scanned: bool = False,
+        work_bytes: int = 0, publish_seconds: float = 10.0, scan: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._database, self._store, self._publisher = database, store, publisher
         self._limits, self._base_models, self._work = limits, base_models, work
         self._places = Places(at_once, at_once_each, "TOO_MANY_UPLOADS", "uploads")
         self._pace, self._publish_seconds, self._clock = pace or Pace(), publish_seconds, clock
-        self._new_state = QUARANTINED if scanned else ACTIVE
+        self._scan, self._new_state = scan, QUARANTINED if scan is not None else ACTIVE
         self._room = Room(work_bytes)
         self._checks = asyncio.Semaphore(2)  # they compute
         self._puts = asyncio.Semaphore(8)
@@ -189,6 +190,8 @@ class Uploads:
         except NotStored:  # it was purged since
             await self._store_bytes(subject, reservation, checked, consumed)
             lora = await settle(self._database, principal, new, self._limits, self._clock())
+        if self._scan is not None:
+            self._scan()
         await self.tell(subject)
         return lora
 

@@ -70,6 +70,12 @@ async def by_name(database: Database, principal: Principal, owner: str, name: st
     return found[0] if found else None
 
 
+async def owner_of(database: Database, lora_id: str) -> str | None:
+    """Whoever asks: for administrators."""
+    async with database.reading() as connection:
+        return (await connection.execute(select(LORAS.c.owner).where(LORAS.c.id == lora_id))).scalar_one_or_none()
+
+
 async def versions(database: Database, lora_id: str) -> list[Version]:
     """All that are kept, the newest first."""
     async with database.reading() as connection:

@@ -72,6 +72,9 @@ class VersionAnswer(Answer):
     fingerprint: str
     files: list[dict[str, Any]]
     rank: int | None = None
+    state: str
+    """active; or quarantined, until a scan has found it clean; or rejected."""
+    verdict: str = ""
 
 
 class Details(Summary):
@@ -153,7 +156,7 @@ def details(lora: Lora, versions: list[Version], shown: Shown, *, own: bool) -> 
             VersionAnswer(
                 version=each.number, created_at=moment(each.created_at), created_by=each.created_by,
                 size_bytes=each.size_bytes, fingerprint=each.fingerprint, files=[dict(file) for file in each.files],
-                rank=each.described.get("rank"),
+                rank=each.described.get("rank"), state=each.state, verdict=each.verdict,
             )
             for each in versions
         ],
