@@ -34,6 +34,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "INTERNAL": (500, "A defect"),
     "DATABASE_UNAVAILABLE": (503, "The database does not answer"),
     "STORE_UNAVAILABLE": (503, "The store does not answer"),
+    "CLUSTER_UNAVAILABLE": (503, "The API server does not answer"),
     "IDENTITY_UNAVAILABLE": (503, "Who you are cannot be checked now"),
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from lora_library.cluster.adapters import Adapters
+from lora_library.cluster.cache_stats import CacheStats
 from lora_library.cluster.publisher import Publisher
 from lora_library.cluster.resources import Template
 from lora_library.database import Database
@@ -109,6 +110,7 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
         library = Library(
             database, store, uploads, identity, limits, LibraryMetrics(), adapters,
             downloads=Downloads(settings.downloads, settings.downloads_each, pace), public_url=settings.public_url,
+            cache_stats=None if kube is None or adapters is None else CacheStats(kube, namespace, settings.agent_port),
         )  # fmt: skip
         sweeper = Sweeper(
             database, store, publisher, limits, period_seconds=settings.sweep_seconds,

@@ -37,6 +37,9 @@ class LibrarySettings:
     cluster: bool = option(True, "write LoraAdapters; without, adapters are kept and nobody is told", bool)
     kubeconfig: str = option("", "kubeconfig file (default: the pod's own account, else the usual file)")
     credentials_secret: str = option("", "Secret of that namespace by which the operator reads the store")
+    agent_port: int = option(
+        8090, "port of the agents in the pods, whose metrics say what they have", int, least=1, most=65535
+    )
     pod_selectors: tuple[str, ...] = option((), "label=value of the pods that may hold adapters (repeat)", tuple)
     base_models: tuple[str, ...] = option(
         (), "a base model that adapters may be for: its name, or name=path of its config.json, by which shapes are "

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_library.catalogue import audit, owners, reading, scans
+from lora_library.cluster.cache_stats import total
 from lora_library.problems import Problem, not_found
 from lora_library.web import answers
 from lora_library.web.context import Admin, With
@@ -64,6 +65,14 @@ async def log(
     found, total = await audit.entries(library.database, owner=owner, lora=lora, limit=limit, offset=offset)
     entries = [{**each, "at": answers.moment(each["at"])} for each in found]
     return {"entries": entries, "total": total, "limit": limit, "offset": offset}
+
+
+@ROUTES.get("/cache-stats")
+async def cache_stats(library: With, _: Admin) -> dict[str, Any]:
+    """What agents have on their disks, of each pod and in all; null where one does not say."""
+    if library.cache_stats is None:
+        return {"pods": [], "total": total(())}
+    return await library.cache_stats.read()
 
 
 class Verdict(BaseModel):

@@ -20,6 +20,7 @@ from lora_library.web import admin, hub, hub_commits, loras, resumable
 from lora_library.web.bounds import Bounds
 from lora_library.web.context import Library
 from lora_operator import __version__
+from lora_operator.kube.client import KubeError
 
 log = logging.getLogger(__name__)
 HUB_CODES = {
@@ -76,6 +77,7 @@ def _failures(app: FastAPI) -> None:
     for kind in (SQLAlchemyError, ConnectionError, TimeoutError):
         on(kind, _database)
     on(StoreError, _store)
+    on(KubeError, _cluster)
     on(Exception, _defect)
 
 
@@ -120,6 +122,11 @@ def _database(error: Exception) -> Problem:
 def _store(error: StoreError) -> Problem:
     log.error("the store failed: %s", error)
     return Problem("STORE_UNAVAILABLE", "the store of the adapters does not answer: try again")
+
+
+def _cluster(error: KubeError) -> Problem:
+    log.error("the API server failed: %s", error)
+    return Problem("CLUSTER_UNAVAILABLE", "the API server does not answer: try again")
 
 
 def _defect(error: Exception) -> Problem:

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from lora_library.catalogue import changing
 from lora_library.cluster.adapters import Adapters
+from lora_library.cluster.cache_stats import CacheStats
 from lora_library.cluster.resources import Shown, shown
 from lora_library.database import Database
 from lora_library.identity.verifying import Identity
@@ -42,6 +43,7 @@ class Library:
     clock: Callable[[], float] = time.time
     downloads: Downloads = field(default_factory=lambda: Downloads(64, 8, Pace()))
     public_url: str = ""
+    cache_stats: CacheStats | None = None
     _noted: OrderedDict[tuple[str, str], float] = field(default_factory=OrderedDict)
 
     async def note_download(self, principal: Principal, lora: Lora | None, file: str) -> None:
