@@ -51,6 +51,7 @@ GIVEN = frozenset({
 ROUTER_GIVEN = frozenset({
     "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
     "picker_tls_cert", "picker_tls_key", "picker_self_signed", "picker_keys", "picker_owner_claim",
+    "picker_owner_prefix",
     "picker_shared_owners",
 })  # fmt: skip
 LIBRARY_GIVEN = frozenset({
