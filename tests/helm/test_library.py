@@ -75,7 +75,8 @@ def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_
             "apiGroups": ["production-stack.vllm-project"],
             "resources": ["loraadapters"],
             "verbs": ["create", "delete", "get", "list", "patch"],
-        }
+        },
+        {"apiGroups": ["production-stack.vllm-project"], "resources": ["loraendpoints"], "verbs": ["list"]},
     ]
     assert [each["resources"] for each in reviews["rules"]] == [["tokenreviews"]]
     settings = {"store": "/data", "oidcIssuer": "https://a", "oidcAudience": "b"}
@@ -85,7 +86,7 @@ def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_
 def test_under_the_guard_of_owners_it_may_name_its_users(tmp_path: Path) -> None:
     values = {"library": {"enabled": True, "settings": LEAST}, "ownerGuard": {"enabled": True}}
     (role,) = of_library(template(OPERATOR, tmp_path, values))["Role"]
-    assert role["rules"][1:] == [
+    assert role["rules"][2:] == [
         {"apiGroups": ["production-stack.vllm-project"], "resources": ["owners"], "verbs": ["use"]}
     ]
 
