@@ -75,7 +75,8 @@ def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_
             "apiGroups": ["production-stack.vllm-project"],
             "resources": ["loraadapters"],
             "verbs": ["create", "delete", "get", "list", "patch"],
-        }
+        },
+        {"apiGroups": ["production-stack.vllm-project"], "resources": ["loraendpoints"], "verbs": ["list"]},
     ]
     assert uses["rules"] == [
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["lora-operator-requests"], "verbs": ["get"]}
@@ -88,7 +89,7 @@ def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_
 def test_under_the_guard_of_owners_it_may_name_its_users(tmp_path: Path) -> None:
     values = {"library": {"enabled": True, "settings": LEAST}, "ownerGuard": {"enabled": True}}
     role, _ = of_library(template(OPERATOR, tmp_path, values))["Role"]
-    assert role["rules"][1:] == [
+    assert role["rules"][2:] == [
         {"apiGroups": ["production-stack.vllm-project"], "resources": ["owners"], "verbs": ["use"]}
     ]
 
