@@ -52,11 +52,12 @@ GIVEN = frozenset({
 ROUTER_GIVEN = frozenset({
     "namespaces", "port", "requests_namespace", "on_demand_seconds", "kubeconfig", "picker_port",
     "picker_tls_cert", "picker_tls_key", "picker_self_signed", "picker_keys", "picker_owner_claim",
+    "picker_owner_prefix",
     "picker_shared_owners",
 })  # fmt: skip
 LIBRARY_GIVEN = frozenset({
     "port", "metrics_port", "namespace", "work_folder", "work_bytes", "credentials_secret", "database", "kubeconfig",
-    "cluster",
+    "cluster", "requests_namespace",
 })  # fmt: skip
 AGENT_GIVEN = frozenset({"root", "token_file", "pod", "pod_uid", "engine_port", "cache_bytes", "port", "ca_file"})
 OWN_TO_A_MODEL = frozenset({"name", "model", "servedModelName"})

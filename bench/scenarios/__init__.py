@@ -13,6 +13,7 @@ from bench.scenarios.envoy import envoy
 from bench.scenarios.fetch import fetch
 from bench.scenarios.fleet import fleet
 from bench.scenarios.hang import hang
+from bench.scenarios.library import library
 from bench.scenarios.quiet import quiet
 from bench.scenarios.ready import ready
 from bench.scenarios.restart import restart
@@ -32,4 +33,9 @@ SCENARIOS: dict[str, Scenario] = {
     "staleness": staleness,
 }
 
-ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {"fetch": fetch, "router": router, "envoy": envoy}
+ALONE: dict[str, Callable[[Path, int], list[Figure]]] = {
+    "fetch": fetch,
+    "router": router,
+    "envoy": envoy,
+    "library": library,
+}

@@ -105,6 +105,8 @@ def test_what_is_uploaded_answers_is_renewed_rolled_back_and_goes(world: World, 
     spec = world.get(name)["spec"]
     assert (spec["owner"], spec["adapterSource"]["adapters"]) == ("alice", ["style"])
     eventually(lambda: library.call("GET", made["url"], ALICE)["pods"] == ["vllm-0"], what=("it is shown where it is",))
+    eventually(lambda: library.call("GET", made["url"], ALICE)["last_used_at"], what=("its use is seen",))
+    assert library.call("GET", "/api/loras/me", ALICE)["uses_known"]
     assert library.upload(second, "style", ALICE)["version"] == 2
     eventually(lambda: served(world, made["model"], digest_of(second)), what=("the second version answers",))
     library.call("PATCH", made["url"], ALICE, json={"version": 1})

@@ -35,6 +35,11 @@ SCRIPTS = {
         "from importlib.resources import files; "
         "assert files('lora_operator.router.ui').joinpath('static/index.html').is_file()"
     ),
+    "the library's page and what pages share are there": (
+        "from importlib.resources import files; "
+        "assert files('lora_library.page').joinpath('static/index.html').is_file(); "
+        "assert files('lora_operator.pages').joinpath('static/base.css').is_file()"
+    ),
     "there are time zones": "import zoneinfo; zoneinfo.ZoneInfo('Europe/Berlin')",
     "nothing can be written": (
         "import os, sys; places = ['/', '/etc', '/usr', '/opt/lora-operator', '/tmp']; "

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from lora_library.tables import OWNERS
 
+T = TypeVar("T")
 BUSY_SECONDS = 30
 POOL_SECONDS = 10.0
 _MIGRATION_LOCK = 0x10A4_11B5  # any number that all replicas agree on
@@ -58,8 +59,15 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(
             parsed.set(drivername=drivers[kind]), pool_size=8, max_overflow=8, pool_timeout=POOL_SECONDS, **options
         )
+        # what only reads does so in one step of one thread: to change threads takes longer than most questions
+        self._readers: Engine | None = None
         if self.is_sqlite:
-            _as_sqlite_should(self.engine)
+            _as_sqlite_should(self.engine.sync_engine)
+            self._readers = create_engine(
+                parsed.set(drivername="sqlite+pysqlite"), pool_size=8, max_overflow=8, pool_timeout=POOL_SECONDS,
+                **options,
+            )  # fmt: skip
+            _as_sqlite_should(self._readers)
 
     async def migrate(self) -> None:
         """Bring the tables up to date; one replica at a time."""
@@ -72,6 +80,13 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         async with self.engine.connect() as connection:
             yield connection
+
+    async def read(self, question: Callable[[Connection], T]) -> T:
+        """What `question` answers: it may only read, and computes little."""
+        if self._readers is not None:
+            return await asyncio.to_thread(_asked, self._readers, question)
+        async with self.reading() as connection:
+            return await connection.run_sync(question)
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -97,6 +112,13 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._readers is not None:
+            self._readers.dispose()
+
+
+def _asked(engine: Engine, question: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return question(connection)
 
 
 def _locked(subject: str) -> Any:
@@ -110,10 +132,10 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _as_sqlite_should(engine: AsyncEngine) -> None:
+def _as_sqlite_should(engine: Engine) -> None:
     """Write-ahead log, foreign keys, and transactions that begin when we say: the driver's own begin too late."""
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -121,7 +143,7 @@ def _as_sqlite_should(engine: AsyncEngine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -71,7 +71,9 @@ class NewVersion:
     tags: tuple[str, ...] | None = None  # None: those that it has
     description: str | None = None
     attributes: Mapping[str, Any] | None = None
-    state: str = ACTIVE
+    card: str | None = None  # README.md
+    consumed: tuple[str, ...] = ()  # partials that it was made of, which go with it
+    state: str = ACTIVE  # QUARANTINED: nobody gets it before a scan has found it clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ class Version:
     size_bytes: int
     files: tuple[Mapping[str, Any], ...]
     described: Mapping[str, Any]
+    card: str = ""
+    state: str = ACTIVE
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,6 @@ class Lora:
     current: int
     pinned: bool
     size_bytes: int
-    usage_count: int
     last_used_at: float | None
     created_at: float
     updated_at: float

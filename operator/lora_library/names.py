@@ -49,6 +49,11 @@ def object_prefix(subject: str, object_id: str) -> str:
     return f"objects/{digest(subject, OWNER_DIGITS)}/{object_id}"
 
 
+def partial_prefix(subject: str, partial_id: str) -> str:
+    """Where the pieces are of a file that comes over several requests."""
+    return f"partials/{digest(subject, OWNER_DIGITS)}/{partial_id}"
+
+
 def index_key(subject: str, lora_id: str) -> str:
     """The note from which the row of an adapter can be made again."""
     return f"index/{digest(subject, OWNER_DIGITS)}/{lora_id}/meta.json"

@@ -17,19 +17,25 @@ CODES: Mapping[str, tuple[int, str]] = {
     "UNKNOWN_BASE_MODEL": (400, "No such base model"),
     "UNAUTHENTICATED": (401, "Who you are is not known"),
     "FORBIDDEN": (403, "This is for administrators"),
+    "CROSS_SITE": (403, "Asked by another web site"),
     "NOT_FOUND": (404, "No such path"),
     "LORA_NOT_FOUND": (404, "No such adapter"),
+    "REVISION_NOT_FOUND": (404, "No such revision"),
+    "ENTRY_NOT_FOUND": (404, "No such file"),
     "METHOD_NOT_ALLOWED": (405, "Not with this method"),
     "UPLOAD_TOO_SLOW": (408, "The upload did not come in time"),
     "NAME_TAKEN": (409, "The name is taken"),
     "CONFLICT": (409, "This cannot be done now"),
+    "QUARANTINED": (409, "A scan has not found it clean"),
     "QUOTA_EXCEEDED": (413, "The quota does not allow it"),
     "FILE_TOO_LARGE": (413, "The upload is too large"),
     "REQUEST_TOO_LARGE": (413, "The body is too large"),
     "TOO_MANY_UPLOADS": (429, "Too many uploads at a time"),
+    "TOO_MANY_DOWNLOADS": (429, "Too many downloads at a time"),
     "INTERNAL": (500, "A defect"),
     "DATABASE_UNAVAILABLE": (503, "The database does not answer"),
     "STORE_UNAVAILABLE": (503, "The store does not answer"),
+    "CLUSTER_UNAVAILABLE": (503, "The API server does not answer"),
     "IDENTITY_UNAVAILABLE": (503, "Who you are cannot be checked now"),
 }
 
@@ -58,10 +64,11 @@ DOCUMENTED: Mapping[int | str, dict[str, Any]] = {
 
 
 class Problem(Exception):
-    """`code` is one of CODES; `more` goes into the document as it is."""
+    """`code` is one of CODES; `more` goes into the document as it is, `headers` beside it."""
 
     def __init__(self, code: str, detail: str, **more: Any) -> None:
         super().__init__(detail)
+        self.headers: Mapping[str, str] = {}
         self.code = code
         self.status, self.title = CODES[code]
         self.more = more

@@ -5,7 +5,7 @@ Whatever decides here has locked the owner's row: of two uploads that fit only s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import delete, exists, func, insert, select, update
@@ -18,9 +18,9 @@ from lora_library.tables import LORAS, OBJECTS, OWNERS, RESERVATIONS, VERSIONS
 
 
 async def usage_of(
-    connection: AsyncConnection, subject: str, limits: Limits, now: float, *, without: str = ""
+    connection: AsyncConnection, subject: str, limits: Limits, now: float, *, without: Collection[str] = ()
 ) -> Usage:
-    """What `subject` has now; the reservation `without` does not count."""
+    """What `subject` has now; the reservations `without` do not count."""
     row = (await connection.execute(select(OWNERS).where(OWNERS.c.subject == subject))).one_or_none()
     maximum_bytes = limits.quota_bytes if row is None or row.quota_bytes is None else row.quota_bytes
     maximum_adapters = limits.quota_adapters if row is None or row.quota_adapters is None else row.quota_adapters
@@ -29,7 +29,7 @@ async def usage_of(
         VERSIONS.c.object == OBJECTS.c.id, LORAS.c.id == VERSIONS.c.lora, LORAS.c.deleted_at.is_(None)
     )
     reserved = select(func.coalesce(func.sum(RESERVATIONS.c.size_bytes), 0)).where(
-        RESERVATIONS.c.owner == subject, RESERVATIONS.c.expires_at > now, RESERVATIONS.c.id != without
+        RESERVATIONS.c.owner == subject, RESERVATIONS.c.expires_at > now, RESERVATIONS.c.id.not_in(without)
     )
     adapters = select(func.count()).where(LORAS.c.owner == subject, LORAS.c.deleted_at.is_(None))
     one = await connection.execute(
@@ -71,12 +71,15 @@ def exceeded(text: str, of: str, current: int, maximum: int) -> Problem:
 
 
 async def reserve(
-    database: Database, subject: str, reservation: str, size_bytes: int, limits: Limits, *, now: float, until: float
-) -> None:
-    """Take room for an upload, or another amount for one that has some. Raises Problem (QUOTA_EXCEEDED)."""
+    database: Database, subject: str, reservation: str, size_bytes: int, limits: Limits, *, now: float, until: float,
+    instead_of: Collection[str] = (),
+) -> None:  # fmt: skip
+    """Take room for an upload, or another amount for one that has some. It may take the place of other reservations,
+    which end when it does. Raises Problem (QUOTA_EXCEEDED)."""
     async with database.writing() as connection:
         await database.lock_owner(connection, subject, now)
-        check_bytes(await usage_of(connection, subject, limits, now, without=reservation), size_bytes)
+        usage = await usage_of(connection, subject, limits, now, without=(reservation, *instead_of))
+        check_bytes(usage, size_bytes)
         changed = await connection.execute(
             update(RESERVATIONS).where(RESERVATIONS.c.id == reservation).values(size_bytes=size_bytes, expires_at=until)
         )

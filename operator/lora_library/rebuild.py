@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lora_library.catalogue.storing import changed, set_tags
 from lora_library.database import Database
+from lora_library.model import ACTIVE
 from lora_library.names import engine_name
 from lora_library.stores.base import Store, StoreError
 from lora_library.tables import LORAS, OBJECTS, SHARES, VERSIONS
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _COPIED = (
     "id", "owner", "name", "base_model", "part", "description", "attributes", "state", "current", "pinned",
-    "created_at", "updated_at", "deleted_at", "usage_count", "last_used_at",
+    "created_at", "updated_at", "deleted_at", "last_used_at",
 )  # fmt: skip
 
 
@@ -68,7 +69,8 @@ async def _add(database: Database, note: Mapping[str, Any], objects: Mapping[str
         if not versions:
             raise ValueError("none of its versions is in the store")
         for each in versions:
-            await _add_object(connection, objects[each["object"]])
+            scanned = {"state": each.get("state", ACTIVE), "verdict": each.get("verdict", "")}
+            await _add_object(connection, {**objects[each["object"]], **scanned})
         row = {name: note[name] for name in _COPIED} | {"engine_name": engine_name(subject, str(note["name"]))}
         current = next((each for each in versions if each["number"] == note["current"]), versions[0])
         row |= {"current": current["number"], "size_bytes": objects[current["object"]]["size_bytes"]}
@@ -76,7 +78,8 @@ async def _add(database: Database, note: Mapping[str, Any], objects: Mapping[str
         await connection.execute(
             insert(VERSIONS),
             [
-                {key: each[key] for key in ("number", "object", "created_at", "created_by")} | {"lora": note["id"]}
+                {key: each[key] for key in ("number", "object", "created_at", "created_by")}
+                | {"lora": note["id"], "card": each.get("card", "")}
                 for each in versions
             ],
         )
@@ -89,5 +92,7 @@ async def _add(database: Database, note: Mapping[str, Any], objects: Mapping[str
 
 async def _add_object(connection: AsyncConnection, note: Mapping[str, Any]) -> None:
     if (await connection.execute(select(OBJECTS.c.id).where(OBJECTS.c.id == note["id"]))).first() is None:
-        columns = ("id", "owner", "fingerprint", "size_bytes", "created_at", "files", "described")
+        columns = (
+            "id", "owner", "fingerprint", "size_bytes", "created_at", "files", "described", "state", "verdict",
+        )  # fmt: skip
         await connection.execute(insert(OBJECTS).values(**{name: note[name] for name in columns}))

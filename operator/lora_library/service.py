@@ -12,8 +12,11 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from lora_library.cluster.adapters import Adapters
+from lora_library.cluster.cache_stats import CacheStats
 from lora_library.cluster.publisher import Publisher
 from lora_library.cluster.resources import Template
+from lora_library.cluster.uses import Uses
+from lora_library.counting import Fullness, UploadCounts
 from lora_library.database import Database
 from lora_library.identity.oidc import Oidc, Provider
 from lora_library.identity.token_file import TokenFile
@@ -22,7 +25,8 @@ from lora_library.identity.verifying import Identity, Verifier
 from lora_library.metrics import LibraryMetrics
 from lora_library.model import Limits
 from lora_library.receiving.checking import BaseModels
-from lora_library.receiving.multipart import Pace
+from lora_library.receiving.pace import Pace
+from lora_library.scanning import Scanner
 from lora_library.settings import LibrarySettings, base_model_files, pairs
 from lora_library.stores.base import Store, StoreError
 from lora_library.stores.opening import open_store
@@ -30,6 +34,7 @@ from lora_library.sweeper import Sweeper
 from lora_library.uploads import Uploads
 from lora_library.web.app import application
 from lora_library.web.context import Library
+from lora_library.web.sending import Downloads
 from lora_library.web.serving import Server
 from lora_operator.artifacts import BaseModelShape
 from lora_operator.kube.client import Kube
@@ -50,6 +55,7 @@ class CannotStart(Exception):
 class Parts:
     library: Library
     sweeper: Sweeper
+    scanner: Scanner | None = None
 
 
 def limits_of(settings: LibrarySettings) -> Limits:
@@ -82,25 +88,44 @@ async def built(settings: LibrarySettings) -> AsyncIterator[Parts]:
             stack.push_async_callback(kube.close)
         namespace = own_namespace(settings.namespace)
         adapters = Adapters(kube, namespace) if kube is not None and settings.cluster else None
+        uses = None
+        if kube is not None and settings.cluster:
+            uses = Uses(kube, database, namespace, own_namespace(settings.requests_namespace))
         template = Template(
             namespace, settings.credentials_secret, settings.base_model_check, pairs(settings.pod_selectors)
         )
         limits = limits_of(settings)
         publisher = Publisher(database, store, adapters, template)
+        scanner = None
+        if settings.scan_url:
+            scanner = Scanner(
+                database, store, lambda subject: uploads.tell(subject), settings.scan_url, token=settings.scan_token,
+                seconds=settings.scan_seconds,
+            )  # fmt: skip
+        pace = Pace(settings.stall_seconds, settings.upload_rate / 8, settings.upload_rate)
         uploads = Uploads(
             database, store, publisher, limits, base_models_of(settings), Path(settings.work_folder),
-            at_once=settings.uploads, at_once_each=settings.uploads_each, pace=Pace(settings.stall_seconds),
+            at_once=settings.uploads, at_once_each=settings.uploads_each, pace=pace,
             work_bytes=settings.work_bytes * 19 // 20,
+            scan=None if scanner is None else scanner.notice,
         )  # fmt: skip
         stack.push_async_callback(uploads.finish)
         uploads.empty_work()
         identity = Identity(_verifiers(settings, kube), frozenset(settings.admin_groups))
-        library = Library(database, store, uploads, identity, limits, LibraryMetrics(), adapters)
+        metrics = LibraryMetrics()
+        counts = UploadCounts(metrics, adapters)
+        stack.callback(counts.close)
+        library = Library(
+            database, store, uploads, identity, limits, metrics, counts, adapters,
+            tuple(base_model_files(settings.base_models)), uses, settings.gateway,
+            downloads=Downloads(settings.downloads, settings.downloads_each, pace), public_url=settings.public_url,
+            cache_stats=None if kube is None or adapters is None else CacheStats(kube, namespace, settings.agent_port),
+        )  # fmt: skip
         sweeper = Sweeper(
             database, store, publisher, limits, period_seconds=settings.sweep_seconds,
-            audit_seconds=settings.audit_days * 86400,
+            audit_seconds=settings.audit_days * 86400, audit_entries=settings.audit_entries,
         )  # fmt: skip
-        yield Parts(library, sweeper)
+        yield Parts(library, sweeper, scanner)
 
 
 async def opened(settings: LibrarySettings) -> Database:
@@ -136,15 +161,21 @@ async def run_library(settings: LibrarySettings, stop: asyncio.Event) -> None:
             raise ServeError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         server = Server(application(parts.library))
         serving = asyncio.create_task(server.run_on(port), name="web server")
-        sweeping = asyncio.create_task(parts.sweeper.run(), name="sweeper")
+        working = [asyncio.create_task(parts.sweeper.run(), name="sweeper")]
+        if parts.scanner is not None:
+            working.append(asyncio.create_task(parts.scanner.run(), name="scanner"))
+        fullness = Fullness(parts.library.database, parts.library.limits, parts.library.metrics)
+        working.append(asyncio.create_task(fullness.run(), name="counter of quotas"))
+        if (uses := parts.library.uses) is not None:
+            working.append(asyncio.create_task(uses.run(), name="reader of uses"))
         stopping = asyncio.create_task(stop.wait(), name="stop flag")
         log.info("library on port %d", settings.port)
-        done, _ = await asyncio.wait((serving, sweeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((serving, *working, stopping), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
-        for task in (sweeping, stopping):
+        for task in (*working, stopping):
             task.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-        supervise((serving, sweeping), done)
+        supervise((serving, *working), done)
 
 
 def base_models_of(settings: LibrarySettings) -> BaseModels:

@@ -19,6 +19,7 @@ class LibrarySettings:
     host: str = option("", f"address to serve on{HOST_HELP}")
     port: int = option(8092, "port of the API", int, least=1, most=65535)
     metrics_port: int = option(8080, "port of /metrics (0: off)", int, most=65535)
+    public_url: str = option("", "where users have this service (default: as their requests say)")
     database: str = option(
         "/var/lib/lora-library/library.db", "path of the SQLite database, for one replica; or, for several, "
         "postgresql://user:password@host/name (a password is better set by the environment)",
@@ -34,8 +35,15 @@ class LibrarySettings:
     work_bytes: int = option(0, "most bytes of that folder, less a twentieth to spare (0: no bound)", size)
     namespace: str = option("", "namespace of the LoraAdapters that are written (default: that of this pod)")
     cluster: bool = option(True, "write LoraAdapters; without, adapters are kept and nobody is told", bool)
+    requests_namespace: str = option(
+        "", "as of `lora-operator run`: namespace of the ConfigMap lora-operator-requests, which says when adapters "
+        "were used (default: that of this pod, else lora-operator-system)",
+    )  # fmt: skip
     kubeconfig: str = option("", "kubeconfig file (default: the pod's own account, else the usual file)")
     credentials_secret: str = option("", "Secret of that namespace by which the operator reads the store")
+    agent_port: int = option(
+        8090, "port of the agents in the pods, whose metrics say what they have", int, least=1, most=65535
+    )
     pod_selectors: tuple[str, ...] = option((), "label=value of the pods that may hold adapters (repeat)", tuple)
     base_models: tuple[str, ...] = option(
         (), "a base model that adapters may be for: its name, or name=path of its config.json, by which shapes are "
@@ -45,6 +53,9 @@ class LibrarySettings:
         "Name", "Name refuses adapters that were trained on a model of another name, unless shapes are known; Skip "
         "takes them", choices=("Name", "Skip"),
     )  # fmt: skip
+    gateway: str = option(
+        "", "where people call adapters, for the examples of the web page, such as https://llm.example.com"
+    )
     token_file: str = option("", "for development: a JSON file of tokens and whose they are")
     oidc_issuer: str = option("", "issuer of the OpenID tokens that are taken")
     oidc_audience: str = option("", "audience that those tokens must be for")
@@ -60,10 +71,22 @@ class LibrarySettings:
     upload_bytes: int = option(2 << 30, "the largest upload", size, least=1)
     uploads: int = option(256, "most uploads at a time", int, least=1)
     uploads_each: int = option(16, "most uploads of one user at a time", int, least=1)
-    stall_seconds: float = option(30.0, "how long an upload may send nothing", float, least=1.0)
+    upload_rate: int = option(
+        128 << 10, "least bytes a second of an upload or download where more than half of their places are taken, over "
+        "a minute (an eighth of it else)", size,
+    )  # fmt: skip
+    downloads: int = option(64, "most downloads at a time", int, least=1)
+    downloads_each: int = option(8, "most downloads of one user at a time", int, least=1)
+    stall_seconds: float = option(
+        30.0, "how long an upload may send nothing, or a download take nothing", float, least=1.0
+    )
     versions: int = option(5, "versions of each adapter that are kept", int, least=1, most=100)
     restore_days: float = option(14.0, "how long what was deleted can be restored", float)
+    scan_url: str = option("", "a malware scanner: each file is POSTed there, and waits in quarantine for its answer")
+    scan_token: str = option("", "bearer token for it (better set by the environment)")
+    scan_seconds: float = option(300.0, "how long it may take for one file", float, least=1.0)
     audit_days: float = option(365.0, "how long the audit log is kept", float, least=1.0)
+    audit_entries: int = option(1_000_000, "most entries of the audit log", int, least=1)
     sweep_seconds: float = option(300.0, "time between two looks for what was left behind", float, least=1.0)
     log_format: str = option("json", "json or console", choices=("json", "console"))
     log_level: str = option("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy import delete, select
 
+from lora_library import partials
 from lora_library.catalogue import audit
 from lora_library.catalogue.changing import forget_due
 from lora_library.cluster.publisher import Publisher
@@ -28,11 +29,12 @@ BROKEN_OFF_SECONDS = 86_400.0
 class Sweeper:
     def __init__(
         self, database: Database, store: Store, publisher: Publisher, limits: Limits, *, period_seconds: float,
-        audit_seconds: float, grace_seconds: float = GRACE_SECONDS, clock: Callable[[], float] = time.time,
+        audit_seconds: float, audit_entries: int = 1_000_000, grace_seconds: float = GRACE_SECONDS,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._database, self._store, self._publisher, self._limits = database, store, publisher, limits
         self._period_seconds, self._audit_seconds, self._grace_seconds = period_seconds, audit_seconds, grace_seconds
-        self._clock = clock
+        self._audit_entries, self._clock = audit_entries, clock
 
     async def run(self) -> None:
         """For ever. Changes that were not told are looked for often, as nobody can call what is not published."""
@@ -73,8 +75,9 @@ class Sweeper:
             count = await forget_due(self._database, subject, before, now)
             log.info("%d deleted adapters of one owner are gone for good", count)
         async with self._database.writing() as connection:
+            await partials.forget_expired(connection, now)
             await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.expires_at < now))
-            await audit.forget(connection, now - self._audit_seconds)
+            await audit.forget(connection, now - self._audit_seconds, self._audit_entries)
 
     async def _remove_bytes(self) -> None:
         async with self._database.reading() as connection:
@@ -87,7 +90,7 @@ class Sweeper:
     async def _remove_orphans(self, now: float) -> None:
         """Listed first and compared afterwards: what got its row meanwhile is no orphan."""
         newest: dict[str, float] = {}
-        for each in await asyncio.to_thread(lambda: list(self._store.keys("objects/"))):
+        for each in await asyncio.to_thread(lambda: [*self._store.keys("objects/"), *self._store.keys("partials/")]):
             prefix = "/".join(each.key.split("/")[:3])
             newest[prefix] = max(newest.get(prefix, 0.0), each.modified_at)
         async with self._database.reading() as connection:

@@ -57,7 +57,13 @@ OBJECTS = Table(
     Column("created_at", Float, nullable=False),
     Column("files", JSON, nullable=False),
     Column("described", JSON, nullable=False),
+    # what a malware scan says: active, quarantined (until it does) or rejected
+    Column("state", String(16), nullable=False, server_default="active"),
+    Column("verdict", Text, nullable=False, server_default=""),  # why it was rejected, or why there is no answer yet
+    Column("scan_tries", Integer, nullable=False, server_default="0"),
+    Column("scan_after", Float, nullable=False, server_default="0"),
     Index("uq_objects_owner_fingerprint", "owner", "fingerprint", unique=True),
+    Index("ix_objects_state", "state"),
 )
 
 LORAS = Table(
@@ -75,8 +81,7 @@ LORAS = Table(
     Column("current", Integer, nullable=False),  # number of the version that is served
     Column("pinned", Boolean, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),  # of the current version
-    Column("usage_count", BigInteger, nullable=False),
-    Column("last_used_at", Float),
+    Column("last_used_at", Float),  # as far as it is known
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     Column("deleted_at", Float),
@@ -113,6 +118,7 @@ VERSIONS = Table(
     Column("object", String(32), ForeignKey("objects.id"), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("created_by", String(512), nullable=False),
+    Column("card", Text, nullable=False, server_default=""),  # its README.md
     Index("ix_versions_object", "object"),
 )
 
@@ -125,6 +131,23 @@ RESERVATIONS = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("expires_at", Float, nullable=False),
     Index("ix_reservations_owner", "owner"),
+)
+
+# Files that come in pieces, over several requests; the store has the pieces, and the reservation of the same id how
+# long they are kept. `purpose`: upload (resumable), lfs (of the hub's API), draft (of a commit that is no whole adapter
+# yet) or repository (named, and empty).
+PARTIALS = Table(
+    "partials",
+    METADATA,
+    Column("id", String(32), ForeignKey("reservations.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String(512), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("name", String(128), nullable=False),  # of the adapter
+    Column("path", String(512), nullable=False),  # of the file
+    Column("sha256", String(64), nullable=False),  # "" where it was not said
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_partials_owner", "owner"),
 )
 
 # What has to go from the store: noted with the change that makes it so, done afterwards, and again until it is.

@@ -129,7 +129,14 @@ def test_owners_are_known_to_the_picker_as_the_gateway_verifies_them(tmp_path: P
     pod = only(keys, "Deployment", "lora-operator-router")["spec"]["template"]["spec"]
     assert pod["volumes"] == [{"name": "gateway-keys", "secret": {"secretName": "keys"}}]
     jwt = {"issuer": "https://i.example.com", "audiences": ["a"], "jwks": '{"keys": []}', "claim": "tenant"}
-    assert settings_of(rendered(tmp_path, owners={"jwt": jwt})).picker_owner_claim == "tenant"
+    got = settings_of(rendered(tmp_path, owners={"jwt": jwt | {"prefix": "u."}}))
+    assert (got.picker_owner_claim, got.picker_owner_prefix) == ("tenant", "u.")
+    library = {"enabled": True, "settings": {"store": "s3://b", "oidcIssuer": jwt["issuer"], "oidcAudience": "loras"}}
+    with pytest.raises(HelmError, match="set both to the same"):
+        template(
+            OPERATOR, tmp_path,
+            {"gateway": {"enabled": True, "owners": {"jwt": jwt | {"prefix": "u."}}}, "library": library},
+        )  # fmt: skip
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"owners": {"jwt": jwt, "keysSecret": "keys"}}, "set keysSecret or jwt"),
         ({"owners": {"jwt": {"issuer": "x"}}}, "neither jwksUri nor jwks"),

@@ -68,14 +68,18 @@ def test_postgresql_is_named_by_a_secret_and_lets_several_run(tmp_path: Path) ->
 
 def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_is_told_to(tmp_path: Path) -> None:
     found = of_library(rendered(tmp_path, namespace="models"))
-    (role,), (reviews,) = found["Role"], found["ClusterRole"]
+    (role, uses), (reviews,) = found["Role"], found["ClusterRole"]
     assert role["metadata"]["namespace"] == "models"
     assert role["rules"] == [
         {
             "apiGroups": ["production-stack.vllm-project"],
             "resources": ["loraadapters"],
             "verbs": ["create", "delete", "get", "list", "patch"],
-        }
+        },
+        {"apiGroups": ["production-stack.vllm-project"], "resources": ["loraendpoints"], "verbs": ["list"]},
+    ]
+    assert uses["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["lora-operator-requests"], "verbs": ["get"]}
     ]
     assert [each["resources"] for each in reviews["rules"]] == [["tokenreviews"]]
     settings = {"store": "/data", "oidcIssuer": "https://a", "oidcAudience": "b"}
@@ -84,8 +88,8 @@ def test_it_may_write_the_adapters_of_one_namespace_and_look_at_tokens_where_it_
 
 def test_under_the_guard_of_owners_it_may_name_its_users(tmp_path: Path) -> None:
     values = {"library": {"enabled": True, "settings": LEAST}, "ownerGuard": {"enabled": True}}
-    (role,) = of_library(template(OPERATOR, tmp_path, values))["Role"]
-    assert role["rules"][1:] == [
+    role, _ = of_library(template(OPERATOR, tmp_path, values))["Role"]
+    assert role["rules"][2:] == [
         {"apiGroups": ["production-stack.vllm-project"], "resources": ["owners"], "verbs": ["use"]}
     ]
 

@@ -1,132 +1,61 @@
 """Whoever is killed at any step leaves nothing behind that the next process does not put right.
 
-A kill is played by an effect (of the store, of the database) that never comes back: from then on every effect fails, as
-for a process that is not there any more. Then another process takes over.
+A step is before each effect: on the store, on the database. The process is killed there by SIGKILL, and
+another takes over.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from e2e.world.adapters import write_adapter
-from lora_library.catalogue import changing, owners, reading
-from lora_library.catalogue.changing import Change
-from lora_library.cluster.publisher import MARKER, Publisher
-from lora_library.cluster.resources import Template
-from lora_library.database import Database
-from lora_library.model import Limits, Lora, Principal
-from lora_library.receiving.checking import BaseModels
+from e2e.stores.postgres import PostgresServer
+from lora_library.catalogue import owners, reading
+from lora_library.cluster.publisher import MARKER
 from lora_library.stores.folder import FolderStore
-from lora_library.sweeper import Sweeper
 from lora_library.tables import OBJECTS, RESERVATIONS
-from lora_library.uploads import Uploads, Wanted
+from tests.library.dying import ALICE, LIMITS, Process, before
 
-ALICE = Principal("alice")
-LIMITS = Limits()
 LATER = 100_000.0  # seconds, after which nothing of a process that died is under way any more
 
 
-class Killed(BaseException):
-    """The process is not there any more."""
+class Dying:
+    """Does deeds in processes that die."""
+
+    def __init__(self) -> None:
+        program = [sys.executable, "-m", "tests.library.dying"]
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, folder: Path, address: str, deed: str, step: int) -> tuple[str, int]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(json.dumps([str(folder), address, deed, step]), file=self._process.stdin, flush=True)
+        said, steps = json.loads(self._process.stdout.readline())
+        assert said in ("killed", "ended")
+        return said, steps
+
+    def close(self) -> None:
+        self._process.communicate()
 
 
-class Mortal:
-    """Counts effects, and dies at the one that was chosen."""
-
-    def __init__(self, dies_at: int | None) -> None:
-        self.dies_at, self.effects = dies_at, 0
-
-    def step(self) -> None:
-        self.effects += 1
-        if self.dies_at is not None and self.effects > self.dies_at:
-            raise Killed
+@pytest.fixture(scope="module")
+def dying() -> Iterator[Dying]:
+    made = Dying()
+    yield made
+    made.close()
 
 
-class MortalStore:
-    """A store; each effect is a step before and another after it."""
-
-    def __init__(self, store: FolderStore, life: Mortal) -> None:
-        self._store, self._life = store, life
-
-    def __getattr__(self, name: str) -> Any:
-        inner = getattr(self._store, name)
-        if name not in ("put_file", "put", "copy", "delete"):
-            return inner
-
-        def effect(*arguments: Any) -> Any:
-            self._life.step()
-            done = inner(*arguments)
-            self._life.step()
-            return done
-
-        return effect
-
-
-class MortalDatabase(Database):
-    """A database; each transaction is a step before, and another after its commit."""
-
-    def __init__(self, address: str, life: Mortal) -> None:
-        super().__init__(address)
-        self._life = life
-
-    @contextlib.asynccontextmanager
-    async def writing(self) -> Any:
-        self._life.step()
-        async with super().writing() as connection:
-            yield connection
-        self._life.step()
-
-
-class Process:
-    """A library's process, as far as it matters here."""
-
-    def __init__(self, folder: Path, dies_at: int | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.life = Mortal(dies_at)
-        self.database = MortalDatabase(str(folder / "library.db"), self.life)
-        self.store: Any = MortalStore(FolderStore(folder / "store"), self.life)
-        self.clock = clock
-        publisher = Publisher(self.database, self.store, None, Template("default"), clock)
-        self.uploads = Uploads(
-            self.database, self.store, publisher, LIMITS, BaseModels({}), folder / "work", clock=clock,
-            publish_seconds=60.0,
-        )  # fmt: skip
-        self.sweeper = Sweeper(
-            self.database, self.store, publisher, LIMITS, period_seconds=1, audit_seconds=1e9, grace_seconds=0,
-            clock=clock,
-        )  # fmt: skip
-
-    async def upload(self, adapter: Path, name: str = "style") -> Lora:
-        self.uploads.empty_work()
-        async with self.uploads.place(ALICE) as (reservation, folder):
-            shutil.copytree(adapter, folder / "adapter")
-            return await self.uploads.keep(ALICE, folder / "adapter", Wanted(name), reservation)
-
-
-async def until_killed(process: Process, deed: Callable[[Process], Any]) -> bool:
-    """Whether it came to its end."""
-    try:
-        await deed(process)
-        await process.uploads.finish()
-    except Killed:
-        return False
-    finally:
-        process.life.dies_at = None
-        await process.database.close()
-    return True
-
-
-async def is_whole(folder: Path) -> list[str]:
+async def is_whole(folder: Path, address: str) -> list[str]:
     """What another process finds, and leaves: nothing without a row, no row without its bytes, quota counted once.
     Returns what is served, as name and number."""
-    process = Process(folder, clock=lambda: time.time() + LATER)
+    process = Process(folder, address, clock=lambda: time.time() + LATER)
     await process.sweeper.sweep()
     store = FolderStore(folder / "store")
     keys = {each.key: each.size_bytes for each in store.keys("")}
@@ -157,67 +86,61 @@ async def is_whole(folder: Path) -> list[str]:
     return sorted(f"{lora.name} {lora.current}" for lora in found)
 
 
-async def before(folder: Path) -> tuple[Lora, Path]:
-    """One adapter with a version, and what could be the next."""
-    process = Process(folder)
-    await process.database.migrate()
-    lora = await process.upload(write_adapter(folder / "first", base_model="tiny"))
-    await process.database.close()
-    return lora, write_adapter(folder / "second", base_model="tiny", seed=1)
+def sqlite(folder: Path) -> str:
+    return str(folder / "library.db")
 
 
-async def new_version(process: Process, lora: Lora, second: Path) -> None:
-    await process.upload(second)
+async def killed_at_each_step(
+    dying: Dying, tmp_path: Path, deed: str, addresses: Callable[[Path], str], steps: range
+) -> list[list[str]]:
+    """What is served after each, the last of them of a process that came to its end."""
+    seen = []
+    for step in steps:
+        folder = tmp_path / str(step)
+        shutil.copytree(tmp_path / "before", folder)
+        address = addresses(folder)
+        said, _ = dying(folder, address, deed, step)
+        seen.append(await is_whole(folder, address))
+        if said == "ended":
+            assert step > 4, "there were steps to be killed at"
+            return seen
+    raise AssertionError("it never came to its end")
 
 
-async def new_adapter(process: Process, lora: Lora, second: Path) -> None:
-    await process.upload(second, "other")
-
-
-async def renamed(process: Process, lora: Lora, second: Path) -> None:
-    await changing.change(process.database, ALICE, lora.id, Change(name="renamed"), time.time())
-    await process.uploads.tell("alice")
-
-
-async def deleted(process: Process, lora: Lora, second: Path) -> None:
-    await changing.remove(process.database, ALICE, lora.id, LIMITS, time.time())
-    await process.uploads.tell("alice")
-
-
-async def purged(process: Process, lora: Lora, second: Path) -> None:
-    await changing.remove(process.database, ALICE, lora.id, LIMITS, time.time(), purge=True)
-    await process.uploads.tell("alice")
-    await process.sweeper.sweep()
+def turns_once(seen: list[list[str]], either: list[str], or_: list[str]) -> None:
+    """Before some step nothing has happened, from it on all has: never anything between."""
+    turned = seen.index(or_)
+    assert seen[:turned] == [either] * turned and seen[turned:] == [or_] * (len(seen) - turned)
+    assert seen[-1] == or_
 
 
 @pytest.mark.parametrize(
     ("deed", "either", "or_"),
     [
-        (new_version, ["style 1"], ["style 2"]),
-        (new_adapter, ["style 1"], ["other 1", "style 1"]),
-        (renamed, ["style 1"], ["renamed 1"]),
-        (deleted, ["style 1"], []),
-        (purged, ["style 1"], []),
+        ("new_version", ["style 1"], ["style 2"]),
+        ("new_version_in_pieces", ["style 1"], ["style 2"]),
+        ("new_adapter", ["style 1"], ["other 1", "style 1"]),
+        ("renamed", ["style 1"], ["renamed 1"]),
+        ("deleted", ["style 1"], []),
+        ("purged", ["style 1"], []),
     ],
 )
 async def test_killed_at_each_step_nothing_is_lost_left_or_counted_twice(
-    tmp_path: Path, deed: Callable[[Process, Lora, Path], Any], either: list[str], or_: list[str]
+    dying: Dying, tmp_path: Path, deed: str, either: list[str], or_: list[str]
 ) -> None:
-    seen = []
     (tmp_path / "before").mkdir()
-    lora, second = await before(tmp_path / "before")
-    for step in range(200):
-        folder = tmp_path / str(step)
-        shutil.copytree(tmp_path / "before", folder)
-        process = Process(folder, dies_at=step)
-        ended = await until_killed(process, lambda living: deed(living, lora, second))
-        seen.append(await is_whole(folder))
-        if ended and process.life.effects <= step:
-            break
-    else:
-        raise AssertionError("it never came to its end")
-    assert step > 8, "there were steps to be killed at"
-    assert seen[-1] == or_
-    # before some step nothing has happened, from it on all has: never anything between
-    turned = seen.index(or_)
-    assert seen[:turned] == [either] * turned and seen[turned:] == [or_] * (len(seen) - turned)
+    await before(tmp_path / "before", sqlite(tmp_path / "before"))
+    stride = 3 if deed == "new_version_in_pieces" else 1  # most of its steps are those of another
+    turns_once(await killed_at_each_step(dying, tmp_path, deed, sqlite, range(0, 300, stride)), either, or_)
+
+
+async def test_killed_with_postgresql_nothing_is_lost_left_or_counted_twice(
+    dying: Dying, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    (tmp_path / "before").mkdir()
+    first = postgres.database()
+    await before(tmp_path / "before", first)
+    seen = await killed_at_each_step(
+        dying, tmp_path, "new_version", lambda _: postgres.database(like=first), range(0, 300, 3)
+    )
+    turns_once(seen, ["style 1"], ["style 2"])

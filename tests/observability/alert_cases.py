@@ -34,6 +34,8 @@ FETCHES = 'lora_operator_fetches_total{result="%s"}'
 CACHE = 'lora_operator_cache_%s_bytes{pod="p"}'
 PICKS = 'lora_operator_router_requests_total{route="/v1/pick",status="%s"}'
 PICKER = 'lora_operator_picker_requests_total{result="%s"}'
+UPLOADS = 'lora_operator_library_uploads_total{result="%s"}'
+USERS = 'lora_operator_library_owners{used="%s"}'
 CASES = (
     fires("LoraOperatorGone", 10, {"up": "0x10"}, "No lora-operator tells its metrics", "critical"),
     silent("LoraOperatorGone", 10, {PLAN % "p": "0+60x10"}),
@@ -143,4 +145,16 @@ CASES = (
         "LoraEngineLoadsUnknown", 20,
         {'lora_operator_router_pods{load="stale"}': "0x20", 'lora_operator_router_pods{load="fresh"}': "0x20"},
     ),
+    fires(
+        "LoraLibraryUploadsFailing", 40, {UPLOADS % "STORE_UNAVAILABLE": "0+1x40", UPLOADS % "ok": "0+3x40"},
+        "25% of the uploads to the user library fail: STORE_UNAVAILABLE", result="STORE_UNAVAILABLE",
+    ),
+    silent("LoraLibraryUploadsFailing", 40, {UPLOADS % "QUOTA_EXCEEDED": "0+3x40", UPLOADS % "ok": "0+1x40"}),
+    silent("LoraLibraryUploadsFailing", 40, {UPLOADS % "INTERNAL": "0+1x40", UPLOADS % "ok": "0+40x40"}),
+    fires(
+        "LoraLibraryQuotasFull", 90, {USERS % "0-50": "14x90", USERS % "80-95": "3x90", USERS % "95-100": "3x90"},
+        "30% of the user library's users have used most of their quota", "info",
+    ),
+    silent("LoraLibraryQuotasFull", 90, {USERS % "0-50": "1x90", USERS % "95-100": "1x90"}),
+    silent("LoraLibraryQuotasFull", 90, {USERS % "0-50": "90x90", USERS % "95-100": "10x90"}),
 )  # fmt: skip

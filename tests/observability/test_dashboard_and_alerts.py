@@ -47,6 +47,7 @@ def test_dashboard_has_a_row_for_each_question() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
     assert rows == [
         "Overview", "Loads", "Failures by reason", "Latency", "Cache", "Balance", "Demand", "Routing and affinity",
+        "User library",
     ]  # fmt: skip
     assert len({panel["id"] for panel in panels()}) == len(panels())
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels())

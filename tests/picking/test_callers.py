@@ -113,6 +113,16 @@ async def test_whose_name_no_owner_can_have_is_known_by_a_derived_one_that_nobod
         assert told.metadata["lora-operator"]["owner"].startswith("user-x")
 
 
+async def test_with_a_prefix_nobody_is_called_like_a_namespace() -> None:
+    fleet = a_fleet_of_owners()
+    fleet.adapter("hers", {"vllm-0": {"poem": "poem"}}, namespace="a", owner=owner_key("u.alice"))
+    fleet.refresh()
+    async with picking(fleet, owner_claim="sub", owner_prefix="u.") as it:
+        assert (await it.gateway.ask({"model": "poem"}, token={"sub": "alice"})).status == 0
+        for claimed in ("a", "alice", "u.alice"):
+            assert (await it.gateway.ask({"model": "sql"}, token={"sub": claimed})).status == 404
+
+
 def test_keys_are_read_again_and_weak_or_shared_ones_left_out(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
     now = 100.0
     known = ApiKeys(keys, lambda: now)

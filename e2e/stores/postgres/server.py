@@ -52,11 +52,12 @@ class PostgresServer:
         )  # fmt: skip
         self._psql = programs / "psql"
 
-    def database(self) -> str:
-        """A new, empty database's address."""
+    def database(self, like: str = "") -> str:
+        """The address of a new database, empty or a copy of the one at `like`, which nobody is connected to."""
         name = f"test_{secrets.token_hex(6)}"
+        template = f" TEMPLATE {like.rpartition('/')[2]}" if like else ""
         place = ["-h", "127.0.0.1", "-p", str(self._process.port), "-U", "library", "-d", "postgres", "-q"]
-        command = [str(self._psql), *place, "-c", f"CREATE DATABASE {name}"]
+        command = [str(self._psql), *place, "-c", f"CREATE DATABASE {name}{template}"]
         for attempt in range(600):  # a port that is open may still refuse for a moment
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:

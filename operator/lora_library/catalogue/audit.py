@@ -38,5 +38,10 @@ async def entries(
         return [dict(row) for row in (await connection.execute(page)).mappings()], int(total)
 
 
-async def forget(connection: AsyncConnection, before: float) -> None:
+async def forget(connection: AsyncConnection, before: float, most: int) -> None:
+    """What is older, and the oldest where there are more than `most`."""
+    first_beyond = select(AUDIT.c.at).order_by(AUDIT.c.at.desc(), AUDIT.c.id).offset(most).limit(1)
+    beyond = (await connection.execute(first_beyond)).scalar_one_or_none()
     await connection.execute(delete(AUDIT).where(AUDIT.c.at < before))
+    if beyond is not None:
+        await connection.execute(delete(AUDIT).where(AUDIT.c.at <= beyond))

@@ -14,7 +14,7 @@ from lora_library.catalogue import audit
 from lora_library.catalogue.reading import with_their_own
 from lora_library.catalogue.storing import changed, drop_unused_objects, forget_bytes, free_part, set_tags
 from lora_library.database import Database
-from lora_library.model import Limits, Lora, Principal
+from lora_library.model import ACTIVE, Limits, Lora, Principal
 from lora_library.names import check_name, engine_name, index_key
 from lora_library.problems import Problem, not_found
 from lora_library.quota import check_adapters, usage_of
@@ -58,8 +58,9 @@ async def change(database: Database, principal: Principal, lora_id: str, wanted:
         if wanted.version is not None:
             values |= {"current": wanted.version, "size_bytes": await _size_of(connection, lora_id, wanted.version)}
         elif wanted.pinned is False and row.pinned:
-            newest = await _newest(connection, lora_id)
-            values |= {"current": newest, "size_bytes": await _size_of(connection, lora_id, newest)}
+            newest = await newest_clean(connection, lora_id)
+            if newest is not None:
+                values |= {"current": newest, "size_bytes": await _size_of(connection, lora_id, newest)}
         await _update(connection, lora_id, values, str(values.get("name", row.name)))
         if wanted.tags is not None:
             await set_tags(connection, lora_id, wanted.tags)
@@ -70,6 +71,18 @@ async def change(database: Database, principal: Principal, lora_id: str, wanted:
         await changed(connection, row.owner)
         await _note(connection, "change", principal, row, now, **wanted.said())
         return await _now(connection, lora_id)
+
+
+async def set_card(database: Database, principal: Principal, lora_id: str, number: int, card: str, now: float) -> None:
+    """The README.md of a version. Raises Problem (LORA_NOT_FOUND)."""
+    async with database.writing() as connection:
+        await database.lock_owner(connection, principal.subject, now)
+        row = await _own(connection, principal, lora_id, deleted=False)
+        this = (VERSIONS.c.lora == lora_id) & (VERSIONS.c.number == number)
+        await connection.execute(update(VERSIONS).where(this).values(card=card))
+        await connection.execute(update(LORAS).where(LORAS.c.id == lora_id).values(updated_at=now))
+        await changed(connection, row.owner)
+        await _note(connection, "change", principal, row, now, fields=["card"], version=number)
 
 
 async def remove(
@@ -152,19 +165,28 @@ async def _update(connection: AsyncConnection, lora_id: str, values: Mapping[str
 
 async def _size_of(connection: AsyncConnection, lora_id: str, number: int) -> int:
     query = (
-        select(OBJECTS.c.size_bytes)
+        select(OBJECTS.c.size_bytes, OBJECTS.c.state)
         .join(VERSIONS, VERSIONS.c.object == OBJECTS.c.id)
         .where(VERSIONS.c.lora == lora_id, VERSIONS.c.number == number)
     )
-    size = (await connection.execute(query)).scalar_one_or_none()
-    if size is None:
+    found = (await connection.execute(query)).one_or_none()
+    if found is None:
         raise Problem("INVALID_REQUEST", f"there is no version {number} any more: see the adapter's versions")
-    return int(size)
+    if found.state != ACTIVE:
+        raise Problem("QUARANTINED", f"version {number} is {found.state}: a scan has not found it clean")
+    return int(found.size_bytes)
 
 
-async def _newest(connection: AsyncConnection, lora_id: str) -> int:
-    query = select(VERSIONS.c.number).where(VERSIONS.c.lora == lora_id).order_by(VERSIONS.c.number.desc()).limit(1)
-    return int((await connection.execute(query)).scalar_one())
+async def newest_clean(connection: AsyncConnection, lora_id: str) -> int | None:
+    """The newest version that may be served."""
+    query = (
+        select(VERSIONS.c.number)
+        .join(OBJECTS, OBJECTS.c.id == VERSIONS.c.object)
+        .where(VERSIONS.c.lora == lora_id, OBJECTS.c.state == ACTIVE)
+        .order_by(VERSIONS.c.number.desc())
+        .limit(1)
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def _now(connection: AsyncConnection, lora_id: str) -> Lora:

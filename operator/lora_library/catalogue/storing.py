@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import delete, exists, func, insert, select, update
@@ -13,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lora_library.catalogue import audit
 from lora_library.catalogue.reading import with_their_own
 from lora_library.database import Database
-from lora_library.model import Limits, Lora, NewVersion, Principal
-from lora_library.names import engine_name, object_prefix
+from lora_library.model import ACTIVE, REJECTED, Limits, Lora, NewVersion, Principal
+from lora_library.names import engine_name, object_prefix, partial_prefix
 from lora_library.problems import Problem
 from lora_library.quota import check_adapters, check_bytes, usage_of
 from lora_library.tables import LORAS, OBJECTS, OWNERS, REMOVALS, RESERVATIONS, TAGS, VERSIONS
@@ -44,7 +45,7 @@ async def settle(
     subject = principal.subject
     async with database.writing() as connection:
         await database.lock_owner(connection, subject, now)
-        usage = await usage_of(connection, subject, limits, now, without=new.object_id)
+        usage = await usage_of(connection, subject, limits, now, without=(new.object_id, *new.consumed))
         row = (
             await connection.execute(
                 select(LORAS).where(LORAS.c.owner == subject, LORAS.c.name == new.name, LORAS.c.deleted_at.is_(None))
@@ -58,27 +59,34 @@ async def settle(
             )
         if row is None:
             check_adapters(usage)
-        object_id = await _object(connection, subject, new.fingerprint)
-        if object_id is None:
+        found = await _object(connection, subject, new.fingerprint)
+        object_id, state = (new.object_id, new.state) if found is None else (found.id, found.state)
+        if state == REJECTED:
+            raise Problem(
+                "ADAPTER_REFUSED", f"a scan has rejected these very files: {found.verdict}", reason="Rejected"
+            )
+        if found is None:
             if not stored:
                 raise NotStored
             check_bytes(usage, new.size_bytes)
-            object_id = new.object_id
             await connection.execute(
                 insert(OBJECTS).values(
                     id=object_id, owner=subject, fingerprint=new.fingerprint, size_bytes=new.size_bytes,
-                    created_at=now, files=list(new.files), described=dict(new.described),
+                    created_at=now, files=list(new.files), described=dict(new.described), state=state,
                 )
             )  # fmt: skip
         elif object_id != new.object_id:
             await forget_bytes(connection, [object_prefix(subject, new.object_id)], now)
+        await forget_bytes(connection, [partial_prefix(subject, each) for each in new.consumed], now)
+        ended = [new.object_id, *new.consumed]
+        await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.id.in_(ended)))
+        new = replace(new, object_id=object_id, state=state)
         lora_id = await _adapter(connection, subject, new, now) if row is None else row.id
-        number = await _version(connection, principal, lora_id, object_id, new, row, now)
+        number = await _version(connection, principal, lora_id, new, row, now)
         if new.tags is not None:
             await set_tags(connection, lora_id, new.tags)
         await _keep_few(connection, lora_id, limits.versions_kept)
         await drop_unused_objects(connection, subject, now)
-        await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.id == new.object_id))
         await changed(connection, subject)
         await audit.note(
             connection, "upload", actor=subject, owner=subject, lora=lora_id, now=now, name=new.name, version=number,
@@ -88,9 +96,9 @@ async def settle(
         return (await with_their_own(connection, rows))[0]
 
 
-async def _object(connection: AsyncConnection, subject: str, fingerprint: str) -> str | None:
-    query = select(OBJECTS.c.id).where(OBJECTS.c.owner == subject, OBJECTS.c.fingerprint == fingerprint)
-    return (await connection.execute(query)).scalar_one_or_none()
+async def _object(connection: AsyncConnection, subject: str, fingerprint: str) -> Any:
+    query = select(OBJECTS).where(OBJECTS.c.owner == subject, OBJECTS.c.fingerprint == fingerprint)
+    return (await connection.execute(query)).one_or_none()
 
 
 async def _adapter(connection: AsyncConnection, subject: str, new: NewVersion, now: float) -> str:
@@ -101,7 +109,7 @@ async def _adapter(connection: AsyncConnection, subject: str, new: NewVersion, n
             engine_name=engine_name(subject, new.name),
             part=await free_part(connection, subject, new.base_model), description=new.description or "",
             attributes=dict(new.attributes or {}), state=new.state, current=0, pinned=False,
-            size_bytes=new.size_bytes, usage_count=0, created_at=now, updated_at=now,
+            size_bytes=new.size_bytes, created_at=now, updated_at=now,
         )
     )  # fmt: skip
     return lora_id
@@ -119,26 +127,30 @@ async def free_part(connection: AsyncConnection, subject: str, base_model: str) 
 
 
 async def _version(
-    connection: AsyncConnection, principal: Principal, lora_id: str, object_id: str, new: NewVersion, row: Any,
-    now: float,
-) -> int:  # fmt: skip
+    connection: AsyncConnection, principal: Principal, lora_id: str, new: NewVersion, row: Any, now: float
+) -> int:
     """The number of the version. What is the newest already is no new one: an upload may be sent twice."""
     newest = (
         await connection.execute(
             select(VERSIONS).where(VERSIONS.c.lora == lora_id).order_by(VERSIONS.c.number.desc()).limit(1)
         )
     ).one_or_none()
-    if newest is not None and newest.object == object_id:
+    card = new.card if new.card is not None else "" if newest is None else newest.card
+    if newest is not None and newest.object == new.object_id:
         number = int(newest.number)
+        this = (VERSIONS.c.lora == lora_id) & (VERSIONS.c.number == number)
+        await connection.execute(update(VERSIONS).where(this).values(card=card))
     else:
         number = 1 if newest is None else int(newest.number) + 1
         await connection.execute(
             insert(VERSIONS).values(
-                lora=lora_id, number=number, object=object_id, created_at=now, created_by=principal.subject
+                lora=lora_id, number=number, object=new.object_id, created_at=now, created_by=principal.subject,
+                card=card,
             )
-        )
+        )  # fmt: skip
     values: dict[str, Any] = {"updated_at": now}
-    if row is None or not row.pinned:
+    # what waits for a scan takes the place of nothing that is served
+    if row is None or row.state != ACTIVE or (new.state == ACTIVE and not row.pinned):
         values |= {"current": number, "size_bytes": new.size_bytes, "state": new.state}
     if new.description is not None:
         values["description"] = new.description

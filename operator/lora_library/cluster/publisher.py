@@ -74,8 +74,10 @@ class Publisher:
         query = select(OWNERS.c.subject).where(
             OWNERS.c.revision != OWNERS.c.published_revision, OWNERS.c.publisher_until < self._clock()
         )
+        # those that were tried longest ago: so no number of owners who cannot be told keeps others from it
+        oldest = query.order_by(OWNERS.c.publisher_until, OWNERS.c.subject).limit(limit)
         async with self._database.reading() as connection:
-            return list((await connection.execute(query.limit(limit))).scalars())
+            return list((await connection.execute(oldest)).scalars())
 
     async def _claim(self, subject: str) -> bool:
         now = self._clock()
@@ -109,7 +111,7 @@ class Publisher:
                 await connection.execute(
                     update(OWNERS)
                     .where(OWNERS.c.subject == subject, OWNERS.c.publisher == self._me)
-                    .values(publisher_until=0.0)
+                    .values(publisher_until=self._clock())
                 )
 
     async def _read(self, subject: str) -> _State:
@@ -194,13 +196,13 @@ def _note(lora: Lora, versions: list[Version]) -> Mapping[str, Any]:
     """What `rebuild` makes the rows of."""
     fields = (
         "id", "owner", "name", "base_model", "part", "description", "attributes", "state", "current", "pinned",
-        "created_at", "updated_at", "deleted_at", "tags", "shared_with", "usage_count", "last_used_at",
+        "created_at", "updated_at", "deleted_at", "tags", "shared_with", "last_used_at",
     )  # fmt: skip
     return {
         **{name: getattr(lora, name) for name in fields},
         "versions": [
             {"number": each.number, "object": each.object_id, "created_at": each.created_at,
-             "created_by": each.created_by}
+             "created_by": each.created_by, "card": each.card, "state": each.state, "verdict": each.verdict}
             for each in versions
         ],
     }  # fmt: skip

@@ -82,9 +82,13 @@ def resource(
     }
 
 
+UNKNOWN = "Unknown"
+STATES = (UNKNOWN, "OnDemand", "Loaded", "Failed")
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the operator says of one adapter. `state`: Unknown, OnDemand, Loaded or Failed."""
+    """What the operator says of one adapter. `state` is one of STATES."""
 
     state: str = "Unknown"
     pods: tuple[str, ...] = ()

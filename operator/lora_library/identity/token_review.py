@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -13,7 +14,8 @@ from lora_operator.kube.client import Kube, KubeError
 
 GOOD_SECONDS = 60.0
 BAD_SECONDS = 10.0
-MOST_KEPT = 10_000
+MOST_KEPT = 10_000  # of good ones, and as many of bad ones: no flood of those takes the place of the others
+MOST_AT_ONCE = 8
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 
 
@@ -22,14 +24,26 @@ class TokenReview:
 
     def __init__(self, kube: Kube, audience: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self._kube, self._audience, self._clock = kube, audience, clock
-        self._known: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
+        self._good: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
+        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def verify(self, token: str) -> Principal | None:
         """See `Verifier`. An answer counts for a minute."""
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        until, found = self._known.get(key, (0.0, None))
-        if self._clock() < until:
-            return found
+        if not self._is_known(key):
+            async with self._at_once:
+                if not self._is_known(key):
+                    await self._review(token, key)
+        return self._good[key][1] if key in self._good else None
+
+    def _is_known(self, key: bytes) -> bool:
+        for kept in (self._good, self._bad):
+            if key in kept and self._clock() >= kept[key][0]:
+                del kept[key]
+        return key in self._good or key in self._bad
+
+    async def _review(self, token: str, key: bytes) -> None:
         spec: dict[str, object] = {"token": token}
         if self._audience:
             spec["audiences"] = [self._audience]
@@ -39,10 +53,13 @@ class TokenReview:
         except KubeError:
             raise Problem("IDENTITY_UNAVAILABLE", "the API server did not look at the token: try again") from None
         found = self._principal(answer.get("status") or {})
-        self._known[key] = (self._clock() + (GOOD_SECONDS if found else BAD_SECONDS), found)
-        while len(self._known) > MOST_KEPT:
-            self._known.popitem(last=False)
-        return found
+        if found is None:
+            self._bad[key] = (self._clock() + BAD_SECONDS, found)
+        else:
+            self._good[key] = (self._clock() + GOOD_SECONDS, found)
+        for kept in (self._good, self._bad):
+            while len(kept) > MOST_KEPT:
+                kept.popitem(last=False)
 
     def _principal(self, status: dict[str, object]) -> Principal | None:
         user = status.get("user")

@@ -21,6 +21,8 @@ MOST_HEADER_BYTES = 1 << 20  # of a long name, or of attributes, in a tar
 # What is believed before the ratio of unpacked to packed bytes says "bomb": no weights are packed as well as that.
 RATIO_FREE_BYTES = 64 << 20
 MOST_RATIO = 100
+# Others (LZMA, bzip2, Zstandard) unpack with as much memory as the archive asks for.
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE)
 
 
@@ -80,6 +82,8 @@ def _zip(packed: IO[bytes], most_bytes: int) -> Iterator[tuple[str, int, IO[byte
                 continue
             if item.flag_bits & 1:
                 raise _invalid("it is encrypted: pack it without a password")
+            if item.compress_type not in ZIP_METHODS:
+                raise _invalid("it is packed by another method than deflate: pack it with zip, without options")
             mode = item.external_attr >> 16
             if mode and (mode & 0o170000) not in (0, 0o100000):
                 raise _invalid(f"{item.filename[:100]!r} is no plain file: pack the files themselves")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from lora_library.problems import Problem
 MOST_PARTS = 64
 MOST_HEADER_BYTES = 8192
 MOST_FIELD_BYTES = 256 << 10
-SLACK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +26,6 @@ class ReceivedFile:
     name: str
     path: Path
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How slow a client may be: `stall_seconds` without a byte, and `bytes_per_second` on the whole."""
-
-    stall_seconds: float = 30.0
-    bytes_per_second: float = 16384.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +41,13 @@ class Form:
         return values[0] if values else None
 
 
-async def receive(body: AsyncIterator[bytes], content_type: str, folder: Path, most_bytes: int, pace: Pace) -> Form:
-    """Raises Problem: INVALID_REQUEST, FILE_TOO_LARGE, UPLOAD_TOO_SLOW."""
+async def receive(body: AsyncIterator[bytes], content_type: str, folder: Path, most_bytes: int) -> Form:
+    """Raises Problem: INVALID_REQUEST, FILE_TOO_LARGE."""
     reader = _Reader(_boundary(content_type), folder, most_bytes)
-    loop = asyncio.get_running_loop()
-    began, came = loop.time(), 0
     try:
-        while True:
-            try:
-                async with asyncio.timeout(pace.stall_seconds):
-                    chunk = await anext(body, None)
-            except TimeoutError:
-                raise Problem("UPLOAD_TOO_SLOW", f"nothing came for {pace.stall_seconds:g} s: send it again") from None
-            if chunk is None:
-                return reader.finish()
-            came += len(chunk)
-            if loop.time() - began > SLACK_SECONDS + came / pace.bytes_per_second:
-                raise Problem("UPLOAD_TOO_SLOW", f"less than {pace.bytes_per_second:g} bytes a second came")
+        async for chunk in body:
             reader.feed(chunk)
+        return reader.finish()
     finally:
         reader.close()
 

@@ -4,5 +4,6 @@ Keys are paths below the library's root:
 
     objects/OWNER/ID/…                the files of one adapter, and meta.json; never written again
     published/OWNER/MODEL/PART/NAME/  what LoraAdapters name: a copy of the current version
+    partials/OWNER/ID/…               pieces of files that come over several requests
     index/OWNER/ID/meta.json          what the database says of an adapter, to make it again
 """

@@ -51,9 +51,10 @@ class AzureStore:
     def get(self, key: str) -> bytes:
         return b"".join(self.read(key))
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         with self._explained(key):
-            yield from self._container.download_blob(self._prefix + key).chunks()
+            wanted = {"offset": begin, "length": None if end is None else end - begin} if begin or end else {}
+            yield from self._container.download_blob(self._prefix + key, **wanted).chunks()
 
     def keys(self, prefix: str) -> Iterator[StoredKey]:
         with self._explained(prefix):

@@ -36,8 +36,8 @@ class Store(Protocol):
         """For what is small. Raises Missing."""
         ...
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """In pieces. Raises Missing."""
+    def read(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes [begin, end), in pieces. Raises Missing."""
         ...
 
     def keys(self, prefix: str) -> Iterator[StoredKey]:

@@ -43,9 +43,12 @@ class FolderStore:
         with _explained(key):
             return self._path(key).read_bytes()
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         with _explained(key), self._path(key).open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
+            file.seek(begin)
+            left = None if end is None else end - begin
+            while block := file.read(BLOCK_BYTES if left is None else min(BLOCK_BYTES, left)):
+                left = None if left is None else left - len(block)
                 yield block
 
     def keys(self, prefix: str) -> Iterator[StoredKey]:

@@ -58,8 +58,10 @@ class S3Store:
     def get(self, key: str) -> bytes:
         return b"".join(self.read(key))
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         place = {"Bucket": self._bucket, "Key": self._prefix + key}
+        if begin or end is not None:
+            place["Range"] = f"bytes={begin}-{'' if end is None else end - 1}"
         with self._explained(key), contextlib.closing(self._client.get_object(**place)["Body"]) as body:
             yield from body.iter_chunks(BLOCK_BYTES)
 

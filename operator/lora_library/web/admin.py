@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from lora_library.catalogue import audit, owners
-from lora_library.problems import Problem
+from lora_library.catalogue import audit, owners, reading, scans
+from lora_library.cluster.cache_stats import total
+from lora_library.problems import Problem, not_found
 from lora_library.web import answers
 from lora_library.web.context import Admin, With
 
@@ -64,6 +65,45 @@ async def log(
     found, total = await audit.entries(library.database, owner=owner, lora=lora, limit=limit, offset=offset)
     entries = [{**each, "at": answers.moment(each["at"])} for each in found]
     return {"entries": entries, "total": total, "limit": limit, "offset": offset}
+
+
+@ROUTES.get("/cache-stats")
+async def cache_stats(library: With, _: Admin) -> dict[str, Any]:
+    """What agents have on their disks, of each pod and in all; null where one does not say."""
+    if library.cache_stats is None:
+        return {"pods": [], "total": total(())}
+    return await library.cache_stats.read()
+
+
+class Verdict(BaseModel):
+    """Of an administrator, in place of the scan's."""
+
+    model_config = ConfigDict(extra="forbid")
+    clean: bool
+    reason: str = Field("", max_length=500)
+
+
+@ROUTES.put("/{lora_id}/versions/{version}/verdict", status_code=204)
+async def set_verdict(
+    lora_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
+    version: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    verdict: Verdict,
+    library: With,
+    admin: Admin,
+) -> None:
+    """Let a version out of quarantine, or take it away: whatever a scan has said, or has not."""
+    versions = await reading.versions(library.database, lora_id)
+    found = next((each for each in versions if each.number == version), None)
+    owner = None if found is None else await reading.owner_of(library.database, lora_id)
+    if found is None or owner is None:
+        raise not_found(lora_id)
+    if "\0" in verdict.reason:
+        raise Problem("INVALID_REQUEST", "the reason has characters that are no text")
+    await scans.judged(
+        library.database, owner, found.object_id, clean=verdict.clean, reason=verdict.reason, actor=admin.subject,
+        now=library.clock(),
+    )  # fmt: skip
+    await library.uploads.tell(owner)
 
 
 def _check(subject: str) -> None:

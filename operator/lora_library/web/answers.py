@@ -46,8 +46,10 @@ class Summary(Uploaded):
     description: str
     updated_at: datetime
     deleted_at: datetime | None = None
-    usage_count: int
+    usage_count: int | None = None
+    """Requests; null: not known."""
     last_used_at: datetime | None = None
+    """Null: no use is known."""
     pinned: bool
     shared_with: Sharing | None = None
     """For its owner alone."""
@@ -72,6 +74,9 @@ class VersionAnswer(Answer):
     fingerprint: str
     files: list[dict[str, Any]]
     rank: int | None = None
+    state: str
+    """active; or quarantined, until a scan has found it clean; or rejected."""
+    verdict: str = ""
 
 
 class Details(Summary):
@@ -126,7 +131,6 @@ def _summary(lora: Lora, shown: Shown, *, own: bool) -> dict[str, Any]:
         "description": lora.description,
         "updated_at": moment(lora.updated_at),
         "deleted_at": None if lora.deleted_at is None else moment(lora.deleted_at),
-        "usage_count": lora.usage_count,
         "last_used_at": None if lora.last_used_at is None else moment(lora.last_used_at),
         "pinned": lora.pinned,
         "shared_with": sharing(lora) if own else None,
@@ -153,7 +157,7 @@ def details(lora: Lora, versions: list[Version], shown: Shown, *, own: bool) -> 
             VersionAnswer(
                 version=each.number, created_at=moment(each.created_at), created_by=each.created_by,
                 size_bytes=each.size_bytes, fingerprint=each.fingerprint, files=[dict(file) for file in each.files],
-                rank=each.described.get("rank"),
+                rank=each.described.get("rank"), state=each.state, verdict=each.verdict,
             )
             for each in versions
         ],

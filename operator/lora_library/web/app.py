@@ -8,24 +8,26 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from lora_library.names import InvalidName
-from lora_library.problems import DOCUMENTED, MEDIA_TYPE, Problem
+from lora_library.problems import DOCUMENTED, Problem
 from lora_library.stores.base import StoreError
-from lora_library.web import admin, loras
+from lora_library.web import admin, hub, hub_commits, loras, me, page, resumable
 from lora_library.web.bounds import Bounds
 from lora_library.web.context import Library
+from lora_library.web.refusing import problem_response
 from lora_operator import __version__
+from lora_operator.kube.client import KubeError
 
 log = logging.getLogger(__name__)
 
 
 def application(library: Library) -> FastAPI:
-    """Everything below /api, and /healthz and /readyz for the kubelet."""
+    """Everything below /api, the web page /library, and /healthz and /readyz for the kubelet."""
     app = FastAPI(
         title="LoRA library", version=__version__, docs_url=None, redoc_url=None,
         description="Upload adapters, and call them a moment later.", redirect_slashes=False,
@@ -34,8 +36,13 @@ def application(library: Library) -> FastAPI:
     app.state.library = library
     app.add_middleware(Bounds, library.metrics)
     for prefix, shown in (("/api/loras", True), ("/api/user-loras", False)):
+        app.include_router(me.ROUTES, prefix=prefix, tags=["adapters"], include_in_schema=shown)
         app.include_router(loras.ROUTES, prefix=prefix, tags=["adapters"], include_in_schema=shown)
+        app.include_router(resumable.ROUTES, prefix=f"{prefix}/uploads", tags=["uploads"], include_in_schema=shown)
+    for router in (hub.ROUTES, hub_commits.ROUTES):
+        app.include_router(router, include_in_schema=False)
     app.include_router(admin.ROUTES, prefix="/api/admin/loras", tags=["administration"])
+    app.include_router(page.ROUTES)
     _probes(app, library)
     _failures(app)
     return app
@@ -70,18 +77,8 @@ def _failures(app: FastAPI) -> None:
     for kind in (SQLAlchemyError, ConnectionError, TimeoutError):
         on(kind, _database)
     on(StoreError, _store)
+    on(KubeError, _cluster)
     on(Exception, _defect)
-
-
-def problem_response(problem: Problem) -> JSONResponse:
-    headers = {}
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if problem.status in (429, 503):
-        headers["Retry-After"] = "5"
-    if "allow" in problem.more:
-        headers["Allow"] = str(problem.more["allow"])
-    return JSONResponse(problem.document(), problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _invalid(error: RequestValidationError) -> Problem:
@@ -109,6 +106,11 @@ def _database(error: Exception) -> Problem:
 def _store(error: StoreError) -> Problem:
     log.error("the store failed: %s", error)
     return Problem("STORE_UNAVAILABLE", "the store of the adapters does not answer: try again")
+
+
+def _cluster(error: KubeError) -> Problem:
+    log.error("the API server failed: %s", error)
+    return Problem("CLUSTER_UNAVAILABLE", "the API server does not answer: try again")
 
 
 def _defect(error: Exception) -> Problem:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lora_library.metrics import METHODS, LibraryMetrics
 from lora_library.problems import Problem
+from lora_library.web.refusing import problem_response
 
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
 MOST_BYTES = 1 << 20  # of a body that is no upload
 SAID = {
     "Cache-Control": "no-store",
@@ -15,6 +17,14 @@ SAID = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+
+
+def _is_upload(method: str, path: str) -> bool:
+    return (
+        (method == "POST" and (path.endswith("/upload") or (path.startswith("/api/models/") and "/commit/" in path)))
+        or (method == "PATCH" and "/uploads/" in path)
+        or (method == "PUT" and path.startswith("/api/lfs/"))
+    )
 
 
 class Bounds:
@@ -28,7 +38,7 @@ class Bounds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        upload = scope["method"] == "POST" and scope["path"].endswith("/upload")
+        upload = _is_upload(scope["method"], scope["path"])
         came = 0
 
         async def bounded() -> Message:
@@ -48,4 +58,15 @@ class Bounds:
                     headers.setdefault(name, value)
             await send(message)
 
+        if scope["method"] not in READS and _asked_by_another_site(scope):
+            # where something in front adds who somebody is, by a cookie, their browser would do so for every page
+            await problem_response(Problem("CROSS_SITE", "a page of another web site asked for this"))(
+                scope, receive, counted
+            )
+            return
         await self._app(scope, bounded, counted)
+
+
+def _asked_by_another_site(scope: Scope) -> bool:
+    """Browsers say so, and no page can have them say otherwise; other clients say nothing."""
+    return Headers(scope=scope).get("Sec-Fetch-Site", "none") not in ("same-origin", "none")

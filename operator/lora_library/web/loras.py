@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import time
-from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -13,9 +9,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_library.catalogue import changing, owners, reading
+from lora_library.model import ACTIVE
 from lora_library.names import object_prefix
 from lora_library.problems import Problem, not_found
-from lora_library.web import answers
+from lora_library.web import answers, listing
 from lora_library.web.context import Asking, With
 from lora_library.words import checked_attributes, clean_tags, description_of, parties_of
 
@@ -37,18 +34,6 @@ FORM = {
         "metadata": {"type": "string", "description": "a JSON object, kept as it is"},
     },
 }
-
-
-class Sort(StrEnum):
-    CREATED_AT = "created_at"
-    NAME = "name"
-    SIZE = "size"
-    USAGE = "usage"
-
-
-class Order(StrEnum):
-    ASC = "asc"
-    DESC = "desc"
 
 
 class Changes(BaseModel):
@@ -85,53 +70,21 @@ class Changes(BaseModel):
 )
 async def upload(request: Request, response: Response, library: With, principal: Asking) -> answers.Uploaded:
     """Store an adapter, or a new version of the one that has this name."""
-    metrics, began = library.metrics, time.monotonic()
     length = request.headers.get("Content-Length", "")
-    metrics.under_way.inc()
-    try:
+    with library.counts.one() as stored:
         lora = await library.uploads.receive(
             principal, request.stream(), request.headers.get("Content-Type", ""),
             int(length) if length.isascii() and length.isdecimal() else None,
         )  # fmt: skip
-    except Problem as problem:
-        metrics.uploads.labels(problem.code).inc()
-        raise
-    finally:
-        metrics.under_way.dec()
-    metrics.uploads.labels("ok").inc()
-    metrics.bytes.inc(lora.size_bytes)
-    metrics.seconds.observe(time.monotonic() - began)
+        stored(lora)
     response.headers["Location"] = f"/api/loras/{lora.id}"
     return answers.uploaded(lora)
 
 
 @ROUTES.get("")
-async def find(
-    library: With,
-    principal: Asking,
-    search: Annotated[str, Query(max_length=200)] = "",
-    tags: Annotated[list[str] | None, Query(max_length=32)] = None,
-    base_model: Annotated[str, Query(max_length=253)] = "",
-    sort: Sort = Sort.CREATED_AT,
-    order: Order = Order.DESC,
-    limit: Annotated[int, Query(ge=1, le=reading.MOST)] = 50,
-    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    deleted: bool = False,
-    mine: bool = False,
-) -> answers.Page:
+async def find(library: With, principal: Asking, asked: Annotated[listing.ListQuery, Query()]) -> answers.Page:
     """Adapters that you may call: your own, and what is shared with you. `deleted`: yours that can be restored."""
-    for text in (search, base_model, *(tags or ())):
-        if "\0" in text:
-            raise Problem("INVALID_REQUEST", "a NUL character is in nobody's text")
-    wanted = tuple(tag for each in tags or () for tag in each.split(",") if tag)[:32]
-    listing = reading.Listing(search, wanted, base_model, sort.value, order is Order.DESC, limit, offset, deleted, mine)
-    found, total = await reading.find(library.database, principal, listing)
-    states = await asyncio.gather(*(library.shown(each) for each in found))
-    loras = [
-        answers.summary(lora, shown, own=lora.owner == principal.subject)
-        for lora, shown in zip(found, states, strict=True)
-    ]
-    return answers.Page(loras=loras, total=total, limit=limit, offset=offset)
+    return await listing.page(library, principal, asked)
 
 
 @ROUTES.get("/quota")
@@ -176,24 +129,27 @@ async def restore(lora_id: Id, library: With, principal: Asking) -> answers.Uplo
 async def download(
     lora_id: Id,
     file: Annotated[str, Path(max_length=200)],
+    request: Request,
     library: With,
     principal: Asking,
     version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
-) -> StreamingResponse:
-    """A file of the version that is served, or of another."""
+) -> Response:
+    """A file of the version that is served, or of another; or a range of it."""
     lora = await reading.get(library.database, principal, lora_id)
     wanted = lora.current if version is None else version
     kept = {each.number: each for each in await reading.versions(library.database, lora.id)}
     found = next((each for each in kept[wanted].files if each["path"] == file), None) if wanted in kept else None
     if found is None:
         raise not_found(f"{lora_id}/{file[:60]}")
+    if kept[wanted].state != ACTIVE:
+        raise Problem("QUARANTINED", f"version {wanted} is {kept[wanted].state}: a scan has not found it clean")
     key = f"{object_prefix(lora.owner, kept[wanted].object_id)}/{found['path']}"
-    pieces = library.store.read(key)
-    first = await asyncio.to_thread(next, pieces, b"")  # what fails does so before an answer has begun
-    await changing.note_download(library.database, principal, lora, file, library.clock())
+    await library.note_download(principal, lora, file)
     headers = {
-        "Content-Length": str(found["size_bytes"]),
+        "Content-Type": "application/octet-stream",
         "Content-Disposition": f'attachment; filename="{found["path"]}"',
         "ETag": f'"{found["sha256"]}"',
     }
-    return StreamingResponse(itertools.chain((first,), pieces), headers=headers, media_type="application/octet-stream")
+    return await library.downloads.answer(
+        library.store, key, found["size_bytes"], principal.subject, headers, request.headers.get("Range")
+    )

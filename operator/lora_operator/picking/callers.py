@@ -36,10 +36,10 @@ class Caller:
 class Callers:
     """`claim`: of verified tokens, names the owner (or several). `keys`: else, the folder of API keys; each file is an
     owner, and each line of it a key. Neither: everybody may ask for everything. `shared`: whose adapters all may
-    use."""
+    use. `prefix` is put before what the claim says."""
 
-    def __init__(self, claim: str = "", keys: str = "", shared: tuple[str, ...] = ()) -> None:
-        self._claim = claim
+    def __init__(self, claim: str = "", keys: str = "", shared: tuple[str, ...] = (), prefix: str = "") -> None:
+        self._claim, self._prefix = claim, prefix
         self._keys = ApiKeys(Path(keys)) if keys else None
         self._shared = frozenset(shared)
 
@@ -68,7 +68,7 @@ class Callers:
         value = token.struct_value.fields.get(self._claim)
         said = [] if value is None else [value.string_value, *(one.string_value for one in value.list_value.values)]
         # as the library writes them: what cannot be an owner's name has a derived one, which nobody can claim
-        named = sorted({owner_key(one) for one in said if one})
+        named = sorted({owner_key(self._prefix + one) for one in said if one})
         if not named:
             return _unauthorized(f"the token has no claim {self._claim} that names an owner")
         return Caller(self._shared.union(named), ",".join(named))

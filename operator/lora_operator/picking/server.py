@@ -194,7 +194,9 @@ async def start_picker(settings: RouterSettings, api: RouterApi, table: RoutingT
         endpoints=settings.picker_endpoints,
     )  # fmt: skip
     limits = Limits(settings.picker_body_bytes)
-    callers = Callers(settings.picker_owner_claim, settings.picker_keys, settings.picker_shared_owners)
+    callers = Callers(
+        settings.picker_owner_claim, settings.picker_keys, settings.picker_shared_owners, settings.picker_owner_prefix
+    )
     exchange = Exchange(
         choosing, settings.picker_namespace, limits, api.metrics.registry, callers,
         prompts=api.picker.prefixes.on, session_header=settings.session_header.lower(),

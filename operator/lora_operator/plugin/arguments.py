@@ -269,8 +269,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], command: Command) -> None:
-    """One command, here or among those of another program."""
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    command: Command,
+    package: str = "lora_operator.plugin",
+) -> argparse.ArgumentParser:
+    """One command, here or among those of another program; its module is in `package`."""
     one = commands.add_parser(
         command.name,
         help=command.summary,
@@ -286,7 +290,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], c
         one.add_argument("--kubeconfig", help="kubeconfig file (default: KUBECONFIG, then ~/.kube/config)")
     if command.formats:
         one.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to print (default: table)")
-    one.set_defaults(module=f"lora_operator.plugin.{command.module}")
+    one.set_defaults(module=f"{package}.{command.module}")
+    return one
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -85,6 +85,10 @@ class RouterSettings:
         "", "claim of the token that names the owner of the adapters that may be asked for; a gateway has verified the "
         "token and shows it in the metadata of Envoy's jwt_authn, key `token` (default: everybody may ask for all)"
     )  # fmt: skip
+    picker_owner_prefix: str = option(
+        "", "put before what that claim says, such as u. (then nobody can be called like a namespace); the library's "
+        "--oidc-subject-prefix has to be the same",
+    )  # fmt: skip
     picker_keys: str = option(
         "", "instead, folder of API keys: each file is named like an owner and has the owner's keys, one a line"
     )

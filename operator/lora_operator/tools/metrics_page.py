@@ -13,7 +13,7 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
-from lora_library.metrics import METHODS, LibraryMetrics
+from lora_library.metrics import BANDS, METHODS, LibraryMetrics
 from lora_library.problems import CODES
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.cache.metrics import FilesMetrics
@@ -111,6 +111,7 @@ def _labels(routes: Iterable[str]) -> dict[tuple[str, str], Values]:
         ("library_uploads_total", "result"): Values(
             frozenset({"ok", *CODES}), text="`ok` or a [code](library.md#the-api) of a problem"
         ),
+        ("library_owners", "used"): _named(*BANDS.values()),
         ("library_requests_total", "method"): _named(*METHODS, "other"),
         ("library_requests_total", "status"): STATUS,
         ("router_streams_ended_total", "reason"): _named("ClientGone", "Stopping", "TooSlow"),

@@ -36,6 +36,7 @@ annotations:
 {{- if .Values.gateway.enabled }}
 {{- with .Values.gateway.owners }}
 {{- $tokens := or .jwt.jwksUri .jwt.jwks }}
+{{- $jwt := .jwt }}
 {{- if and .jwt.issuer (not $tokens) }}
 {{- fail "gateway.owners.jwt: issuer is set, and neither jwksUri nor jwks says by which keys its tokens are verified" }}
 {{- end }}
@@ -48,8 +49,16 @@ annotations:
 {{- if and $.Values.gateway.rateLimit.requests (not (or $tokens .keysSecret)) }}
 {{- fail "gateway.rateLimit is for each owner: say in gateway.owners how owners are known" }}
 {{- end }}
+{{- with $.Values.library }}
+{{- if and .enabled $tokens (eq (.settings.oidcIssuer | default "") $jwt.issuer) (ne (.settings.oidcSubjectPrefix | default "") $jwt.prefix) }}
+{{- fail "gateway.owners.jwt.prefix and library.settings.oidcSubjectPrefix differ: users could not call what they upload; set both to the same" }}
+{{- end }}
+{{- end }}
 {{- if $tokens }}
 - {{ printf "--picker-owner-claim=%s" .jwt.claim | quote }}
+{{- with .jwt.prefix }}
+- {{ printf "--picker-owner-prefix=%s" . | quote }}
+{{- end }}
 {{- end }}
 {{- if .keysSecret }}
 - --picker-keys=/etc/gateway-keys
