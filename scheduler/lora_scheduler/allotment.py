@@ -103,6 +103,7 @@ class Allotment:
     active: bool = False  # it was not at rest then
     stirred: bool = False  # it is in the journal
     scarce: bool = False  # there is not room for all of its priority: first replicas come before second ones
+    kind: int = 0  # it should rather go to pods that serve ranks up to this one; 0 if it does not matter
     sound: bool = True  # what was found of it is as it should be, whether it is all or not
 
     @property
@@ -169,6 +170,7 @@ class Allotment:
         for copy in [copy for copy in self.kept.values() if copy.current is None]:
             self.give_back(copy)
         self.active = self.stirred = self.moving = self.scarce = False
+        self.kind = 0
         return True
 
     def give_back(self, copy: Copy) -> None:

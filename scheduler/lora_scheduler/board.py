@@ -37,17 +37,18 @@ class Board:
         self._close = close
         self._following = following
         self._spare: dict[str, PodLedger] | None = None  # the pods that had spare copies when that was first asked
-        self._lines: dict[int, Line] = {}  # by group
+        self._lines: dict[tuple[int, int], Line] = {}  # by group and kind
         self._shared: dict[tuple[PodLedger, ...], Line] = {}  # groups of the same pods, or nearly so, have one line
         self._targets: dict[str, tuple[PodLedger, ...]] = {}  # that can take loads, by base model
         self._lower: dict[int, tuple[Group, list[tuple[int, str, PodLedger]]]] = {}
 
     def choose(self, allotment: Allotment) -> PodLedger | None:
-        """The best pod that may get a copy and has room for it; None if there is none."""
+        """The best pod that may get a copy and has room for it; None if there is none, or none of the kind that the
+        adapter is marked for (which would leave its copies as far apart)."""
         returning, familiar = whereabouts(allotment)
         if self._close is None or returning or familiar:
             return self._of_all(allotment)
-        line = self._line(allotment.group)
+        line = self._line(allotment.group, allotment.kind)
         choice: Choice | None = None
         domains: Mapping[str, int] = {}
         fewest = 0
@@ -56,6 +57,8 @@ class Board:
             domains = choice.domains
             fewest = line.fewest(allotment, domains)
         found = line.first(allotment, domains, fewest)
+        if allotment.kind and found and domains.get(found[0].domain(allotment.adapter.topology_key), 0) > fewest:
+            return None
         if len(found) <= 1:
             return found[0] if found else None
         choice = choice or Choice(allotment.adapter, found)
@@ -97,16 +100,18 @@ class Board:
         """Whether `below` has found spare copies anywhere."""
         return bool(self._spare)
 
-    def _line(self, group: Group) -> Line:
-        line = self._lines.get(id(group))
+    def _line(self, group: Group, kind: int) -> Line:
+        line = self._lines.get((id(group), kind))
         if line is None:
             pods = tuple(group.targets)
             alike = self._of_model(pods[0].pod.base_model) if pods else pods
             if len(pods) * MOST > len(alike):
                 pods = alike
+            if kind:
+                pods = tuple([pod for pod in pods if pod.pod.max_rank == kind])
             if pods not in self._shared:
                 self._shared[pods] = Line(pods)
-            line = self._lines[id(group)] = self._shared[pods]
+            line = self._lines[id(group), kind] = self._shared[pods]
         return line
 
     def _of_model(self, base_model: str) -> tuple[PodLedger, ...]:

@@ -108,18 +108,28 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
     rank_by_worth(fleet.active, fleet.pods)
     at_hand = AtHand(fleet)
     further: list[Allotment] = []  # who has a first replica, and gets others once all of that priority have had a turn
+    elsewhere: list[Allotment] = []  # whose kind of pods has no room: they get what all of that priority have left
 
     def serve(one: Allotment, wanted: int) -> None:
         # what has failed, and serves nowhere, has the room that nobody uses
         up_to = YIELDING if fleet.failing.has(one) else reach(one.adapter)
-        fill(one, wanted, at_hand, allotments, board, up_to if spare or up_to > lowest_priority else None)
+        takes = not one.kind and (spare or up_to > lowest_priority)
+        fill(one, wanted, at_hand, allotments, board, up_to if takes else None)
         start(one, fleet, steps)
+        if one.kind and len(one.kept) < wanted:
+            elsewhere.append(one)
 
     for turn in fleet.in_turn(lowest_priority):
         if turn is None:
             for allotment in further:
                 serve(allotment, allotment.needed)
             further.clear()
+            for allotment in elsewhere:
+                allotment.kind = 0
+                serve(allotment, 1)
+            for allotment in elsewhere:
+                serve(allotment, allotment.needed)
+            elsewhere.clear()
             continue
         if not turn.sound:
             grow(turn)
@@ -138,6 +148,8 @@ def decide(fleet: Fleet, policy: Policy) -> Round:
         fleet.wake()
     board = Board(fleet.pods, scorers, close)
     worked = fleet.worked()
+    for allotment in worked:
+        allotment.kind = 0
     for allotment in worked:
         if not allotment.kept and not allotment.moving and not allotment.everywhere:
             fill(allotment, min(allotment.needed, 1), at_hand, allotments, board)  # first replicas before second ones

@@ -2,7 +2,7 @@
 
 If there is not enough for all: where demand is known, whoever brings the most of it for the room that it takes. If
 there is just enough memory, and slots to spare: those first whose rank few pods can serve, before others have taken the
-memory there. (Where slots are scarce too, that would leave slots without memory on those pods.)
+memory there. Where slots are scarce too, that would leave slots without memory on those pods: see earmarks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from lora_scheduler.allotment import LARGEST_SHARE, Allotment
+from lora_scheduler.earmarks import Kind, earmark
 from lora_scheduler.ledger import UNLIMITED, PodLedger
 
 SCARCE = 0.7  # part of the free room; where less of it is wanted, it does not matter who is served first
+ENOUGH = 1.2  # where more than this is wanted, it matters little which kind of pods the few go to that find room
 HALVINGS = 6  # of the range of prices: after so many the order changes only among the last few that find room
 
 
@@ -25,7 +27,7 @@ class Room:
 
     slots: float = 0.0
     bytes: float = 0.0
-    ranks: set[int] = field(default_factory=set)  # the largest ones that its pods can serve
+    kinds: dict[int, Kind] = field(default_factory=dict)  # by the largest rank that pods can serve
 
 
 def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> None:
@@ -42,9 +44,15 @@ def rank_by_worth(active: Iterable[Allotment], pods: Iterable[PodLedger]) -> Non
         model = pod.pod.base_model
         if pod.target and model in lacking:
             room = free[model]
-            room.ranks.add(pod.pod.max_rank)
-            room.slots += max(pod.slot_limit - pod.later_slots, 0)
-            room.bytes += UNLIMITED if pod.byte_limit == UNLIMITED else max(pod.byte_limit - pod.later_bytes, 0)
+            kind = room.kinds.setdefault(pod.pod.max_rank, Kind(pod.pod.max_rank))
+            slots = max(pod.slot_limit - pod.later_slots, 0)
+            size = UNLIMITED if pod.byte_limit == UNLIMITED else max(pod.byte_limit - pod.later_bytes, 0)
+            kind.pods += 1
+            kind.slots += slots
+            kind.bytes += size
+            kind.load += pod.load
+            room.slots += slots
+            room.bytes += size
             if room.slots >= enough[model].slots and room.bytes >= enough[model].bytes:
                 del lacking[model]  # nothing is scarce: most rounds need not look at all pods to know it
                 if not lacking:
@@ -75,8 +83,12 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
             allotment.scarce = True
         if scarce and any(a.adapter.demand for a in level):
             _set_order(level, _price_of_memory(level, free), free)
-        elif len(free.ranks) > 1 and slots <= SCARCE * free.slots and size > SCARCE * free.bytes:
-            _put_high_ranks_first(level, sorted(free.ranks))
+        elif len(free.kinds) > 1 and slots <= SCARCE * free.slots and size > SCARCE * free.bytes:
+            _put_high_ranks_first(level, sorted(free.kinds))
+        if len(free.kinds) > 1 and all(
+            SCARCE * there < wanted <= ENOUGH * there for wanted, there in ((slots, free.slots), (size, free.bytes))
+        ):
+            earmark(level, [free.kinds[rank] for rank in sorted(free.kinds)])
         free.slots, free.bytes = max(free.slots - slots, 0), max(free.bytes - size, 0)
 
 

@@ -158,6 +158,7 @@ class _Most:
 
 def _unrank(allotment: Allotment) -> None:
     allotment.order, allotment.scarce = order_of(allotment.adapter, allotment.share), False
+    allotment.kind = 0
 
 
 def _with_room(pods: Iterable[PodLedger]) -> list[PodLedger]:

@@ -58,17 +58,17 @@ class _Packing:
         self._shifting = shifting
         self._begun = begun
         self._rooms = Rooms()
-        self._hopeless: dict[int, int] = {}  # by group: the size from which on nothing could be done
+        self._hopeless: dict[tuple[int, int], int] = {}  # by group and rank: the size from which on nothing could be done
 
     def serve(self, allotment: Allotment, wanted: int) -> None:
         """Give the adapter up to so many copies."""
-        group, size = id(allotment.group), allotment.adapter.bytes
-        while len(allotment.kept) < wanted and allotment.missing > 0 and size < self._hopeless.get(group, size + 1):
+        kind, size = (id(allotment.group), allotment.adapter.rank), allotment.adapter.bytes
+        while len(allotment.kept) < wanted and allotment.missing > 0 and size < self._hopeless.get(kind, size + 1):
             pod = self._make_room(allotment)
             if pod is None and not allotment.kept:
                 pod = self._take_over(allotment)
             if pod is None:
-                self._hopeless[group] = size
+                self._hopeless[kind] = size
                 return
             self._begun.add(pod.key)
             allot(allotment, pod)
