@@ -188,7 +188,7 @@ class Line:
         adapter, kept, entries = allotment.adapter, allotment.kept, self._entries
         matching, evicted = allotment.group.matching, allotment.evicted
         size, topology_key, ideal = adapter.bytes, adapter.topology_key, (fewest, False)
-        tolerance = allotment.share if self._scarce else 0.0
+        tolerance = allotment.share if self._scarce or allotment.kind else 0.0
         found: list[PodLedger] = []
         rated: tuple[float, bool] = (inf, False)
         limit = inf

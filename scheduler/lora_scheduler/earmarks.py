@@ -1,14 +1,15 @@
 """Which kind of pods an adapter should rather go to, where pods differ in the ranks that they serve and room is scarce.
 
 One after the other by demand, small ranks would take the memory of those pods that alone can serve large ones, or leave
-slots without memory on one kind of pods and memory without slots on another. So the slots, memory and load of each kind
-have a price that rises with their use, as in approximation by multiplicative weights (Plotkin, Shmoys and Tardos 1995,
-Fractional packing and covering problems): classes of like adapters are shared out bit by bit, each bit to the kind where
-it is cheapest by then. Within a kind it is the same as with equal pods.
+slots without memory on one kind of pods and memory without slots on another. So the slots, memory and load of each
+kind have a price that rises with their use, as in approximation by multiplicative weights (Plotkin, Shmoys and Tardos
+1995, Fractional packing and covering problems): classes of like adapters are shared out bit by bit, each bit to the
+kind where it is cheapest by then. Within a kind it is the same as with equal pods.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp, log2
@@ -56,13 +57,11 @@ def earmark(lacking: Iterable[Allotment], kinds: Sequence[Kind]) -> None:
 
 
 def _classes(lacking: Iterable[Allotment], kinds: Sequence[Kind]) -> list[_Class]:
-    """Those that some kind serves."""
+    ranks = [kind.rank for kind in kinds]
     found: dict[tuple[int, int, int], _Class] = {}
     for allotment in lacking:
         adapter = allotment.adapter
-        least = next((place for place, kind in enumerate(kinds) if adapter.rank <= kind.rank), None)
-        if least is None:
-            continue
+        least = min(bisect_left(ranks, adapter.rank), len(kinds) - 1)  # where none serves it, none has room for it
         size = round(log2(max(adapter.bytes, 1)) * SIZES_PER_OCTAVE)
         share = round(log2(allotment.share)) if allotment.share else NO_SHARE
         one = found.setdefault((least, size, share), _Class(least, [0] * len(kinds)))
