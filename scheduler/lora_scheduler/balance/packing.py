@@ -58,9 +58,7 @@ class _Packing:
         self._shifting = shifting
         self._begun = begun
         self._rooms = Rooms()
-        self._hopeless: dict[
-            tuple[int, int], int
-        ] = {}  # by group and rank: the size from which on all is in vain
+        self._hopeless: dict[tuple[int, int], int] = {}  # by group and rank: the size from which on all is in vain
 
     def serve(self, allotment: Allotment, wanted: int) -> None:
         """Give the adapter up to so many copies."""
