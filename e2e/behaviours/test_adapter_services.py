@@ -99,7 +99,8 @@ def test_an_adapters_service_leads_to_the_pods_that_have_it_and_to_no_other(worl
 
     # what somebody breaks is put right
     world.kubectl("delete", "service", "lora-sql", "lora-chat")
-    eventually(lambda: len(addresses(world, "lora-sql")) == len(addresses(world, "lora-chat")) == 2)
+    # what was refused is tried again at the latest after 72 s
+    eventually(lambda: len(addresses(world, "lora-sql")) == len(addresses(world, "lora-chat")) == 2, timeout=150)
 
     # a pod leaves the slices before it unloads: who goes by them is never answered with 404
     with SliceClient(world, "sql", "sql") as client:

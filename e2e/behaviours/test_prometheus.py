@@ -26,6 +26,8 @@ pytestmark = pytest.mark.skipif(not is_installed(), reason=MISSING)
 # of the dashboard's queries, those about what does not happen here
 HAPPENS_NOT = {
     "Failed fetches", "Endpoint picker, requests per second by result", "Endpoint picker, time to answer",
+    "Uploads per second by result", "Bytes uploaded per second", "Users by the share of their quota",
+    "Time of an upload", "Time from upload to ready", "Requests per second by status",  # no user library is here
 }  # fmt: skip
 # what some panels have to show after `live`, by their titles
 RIGHT: dict[str, Callable[[dict[str, float]], bool]] = {

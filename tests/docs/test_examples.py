@@ -14,6 +14,7 @@ from e2e.behaviours.dashboard import OF_HISTOGRAMS
 from lora_operator.api.v1alpha1 import API_VERSION, KIND, parse
 from lora_operator.cli.main import parser as operators
 from lora_operator.plugin.arguments import parser as plugins
+from lora_operator.terminal.arguments import parser as terminals
 from lora_operator.tools.metrics_page import programs
 from tests.docs.pages import PAGES, ROOT, code_of
 
@@ -26,7 +27,7 @@ OTHERS = {
     "--enable-sleep-mode", "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless",
     "--image", "--install",
     "--lora-target-modules", "--manifest-url", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model",
-    "--no-annotate", "--no-header", "--no-hooks", "--overwrite", "--patch-file", "--port", "--prefix", "--previous",
+    "--no-annotate", "--no-header", "--no-hooks", "--overwrite", "--pass-authorization-header", "--patch-file", "--port", "--prefix", "--previous",
     "--python-version", "--release", "--replicas", "--repo", "--reset-then-reuse-values", "--reuse-values",
     "--served-model-name", "--server-side", "--set", "--show-labels", "--shutdown-timeout", "--since", "--ssl-certfile",
     "--ssl-keyfile", "--strict", "--subresource", "--tag", "--tail", "--take-ownership", "--target", "--timeout",
@@ -77,7 +78,7 @@ def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def test_every_flag_on_a_page_exists() -> None:
-    ours = {*flags_of(operators()), *flags_of(plugins())}
+    ours = {*flags_of(operators()), *flags_of(plugins()), *flags_of(terminals())}
     for page, text in PAGES.items():
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
         assert sorted(named - ours - OTHERS) == [], page

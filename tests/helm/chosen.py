@@ -27,6 +27,8 @@ def _another(item: dataclasses.Field[Any]) -> Any:
     kind, default, most = item.metadata["kind"], item.default, item.metadata.get("most")
     if choices := item.metadata.get("choices"):
         return next(choice for choice in choices if choice != default)
+    if item.name == "routing_weights":
+        return "prefix=2"
     if kind is tuple:
         return ["team-a=adapters:20", "b=bytes:1Gi"]
     if kind is bool:
