@@ -14,7 +14,7 @@ from sqlalchemy import Table, insert
 
 from bench.figures import Figure
 from bench.router.clients import load
-from e2e.world.operator_process import free_port
+from e2e.controlplane.processes import free_ports
 from lora_library.catalogue.storing import PART_SIZE
 from lora_library.cluster.resources import Template, groups, resource
 from lora_library.database import Database
@@ -36,7 +36,7 @@ async def _measure(directory: Path) -> list[Figure]:
     await _fill(directory / "library.db")
     users = [f"user-{number:05}@example.com" for number in random.Random(4).sample(range(USERS), ASKING)]
     (directory / "tokens.json").write_text(json.dumps({f"token-of-{each}": {"subject": each} for each in users}))
-    port = free_port()
+    port = free_ports(1)[0]
     words = ["library", "--host", "127.0.0.1", "--port", str(port), "--metrics-port", "0", "--no-cluster",
              "--database", str(directory / "library.db"), "--store", str(directory / "store"),
              "--work-folder", str(directory / "work"), "--token-file", str(directory / "tokens.json"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from bench.router.engines import engines, page
 from bench.router.keywords import selections
 from bench.scenarios.ready import LOAD
 from e2e.controlplane import ControlPlane
+from e2e.controlplane.processes import free_ports
 from e2e.world import World
 from e2e.world.world import SERVICE_ACCOUNT, SYSTEM_NAMESPACE, eventually
 
@@ -99,7 +99,7 @@ def staleness(plane: ControlPlane, directory: Path, namespace: str, runs: int, _
     """engine loads -> client of the change stream knows, in the operator and in a router of its own; and unloads"""
     with World(plane, directory, namespace) as world:
         world.start_pods(3, *LOAD, max_cpu_loras=64)
-        port = _free_port()
+        port = free_ports(1)[0]
         world.start_operator("--router-port", str(port), "--withdraw-seconds", str(WITHDRAW_SECONDS))
         with _a_router(world) as other:
             urls = {"the operator itself": f"http://127.0.0.1:{port}", "a router of its own": other}
@@ -156,7 +156,7 @@ def _lags(world: World, name: str, watcher: Watcher, kind: str) -> list[float]:
 
 @contextmanager
 def _a_router(world: World) -> Iterator[str]:
-    port = _free_port()
+    port = free_ports(1)[0]
     kubeconfig = world.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT)
     command = [
         sys.executable, "-m", "lora_operator.cli.main", "router", "--kubeconfig", str(kubeconfig), "--host",
@@ -181,8 +181,3 @@ def _until_ready(url: str) -> None:
             return False
 
     eventually(ready, 30, [f"{url} is ready"])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from e2e.behaviours.test_routing import a_router, answers
+from e2e.controlplane.processes import free_ports
 from e2e.envoy import EnvoyUnavailable, find_envoy
 from e2e.world import World
-from e2e.world.operator_process import free_port
 from e2e.world.world import SYSTEM_NAMESPACE, eventually
 
 
@@ -29,7 +29,7 @@ def envoy_or_skip() -> None:
 @contextmanager
 def a_picker(world: World, kubeconfig: Path, *more: str, port: int = 0) -> Iterator[tuple[int, Any]]:
     """A router with an endpoint picker: the picker's port (any if 0), and the process."""
-    port = port or free_port()
+    port = port or free_ports(1)[0]
     flags = (
         "--picker-port",
         str(port),
@@ -39,7 +39,7 @@ def a_picker(world: World, kubeconfig: Path, *more: str, port: int = 0) -> Itera
         "--requests-namespace",
         SYSTEM_NAMESPACE,
     )
-    with a_router(world, kubeconfig, free_port(), *flags, *more) as (url, process):
+    with a_router(world, kubeconfig, free_ports(1)[0], *flags, *more) as (url, process):
         eventually(lambda: answers(url), what=["the router answers"])
         yield port, process
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from e2e.controlplane.processes import free_ports
 from e2e.world import World
 from e2e.world.forked import ForkedCommand
-from e2e.world.operator_process import free_port
 from e2e.world.world import SYSTEM_NAMESPACE
 
 
 @contextmanager
 def a_router(world: World, kubeconfig: Path, *more: str) -> Iterator[str]:
     """From its start on, whether it is ready or not; its URL. It logs to router.log in the world's directory."""
-    port = free_port()
+    port = free_ports(1)[0]
     given = ["router", "--kubeconfig", str(kubeconfig), "--host", "127.0.0.1", "--log-format", "console", *more]
     environment = {**os.environ, "POD_NAMESPACE": SYSTEM_NAMESPACE}
     log = world.directory / "router.log"

@@ -16,10 +16,10 @@ from e2e.behaviours.client import digest_of
 from e2e.behaviours.from_stores import grant
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
+from e2e.controlplane.processes import free_ports
 from e2e.stores.s3 import KEYS, S3Server
 from e2e.world import EngineProbe, World
 from e2e.world.forked import ForkedCommand
-from e2e.world.operator_process import free_port
 from e2e.world.rest import PATIENCE_SECONDS
 from e2e.world.world import eventually
 from lora_operator.api.owner_names import owner_key
@@ -35,7 +35,7 @@ class LibraryProcess:
         folder = world.directory / "library"
         folder.mkdir()
         (folder / "tokens.json").write_text(json.dumps({ALICE: {"subject": "alice"}}))
-        self.log, self.port = folder / "library.log", free_port()
+        self.log, self.port = folder / "library.log", free_ports(1)[0]
         given = [
             "library", "--kubeconfig", str(world.plane.kubeconfig), "--namespace", world.namespace,
             "--host", "127.0.0.1", "--port", str(self.port), "--metrics-port", "0",

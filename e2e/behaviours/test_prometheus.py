@@ -14,10 +14,10 @@ from e2e.behaviours.dashboard import dashboard_queries
 from e2e.behaviours.from_stores import apply, offer
 from e2e.behaviours.prometheus import MISSING, Prometheus, is_installed
 from e2e.behaviours.worlds import Worlds
+from e2e.controlplane.processes import free_ports
 from e2e.demo.uploads import WebUpload
 from e2e.world import World
 from e2e.world.collector import Collector
-from e2e.world.operator_process import free_port
 from e2e.world.world import eventually, failed
 from lora_operator.tools.metrics_page import labels, programs
 
@@ -102,7 +102,7 @@ def evict_when_told(world: World, agent: str, name: str) -> None:
 
 
 def test_prometheus_answers_the_dashboard_and_every_series_is_on_the_page(worlds: Worlds, tmp_path: Path) -> None:
-    port, store = free_port(), WebUpload()
+    port, store = free_ports(1)[0], WebUpload()
     with Collector() as collector:
         world = worlds(0, operator=("--router-port", str(port), "--otlp-endpoint", collector.url, *QUICK))
         size = sum(file.stat().st_size for file in world.adapter("measured").iterdir())

@@ -21,8 +21,8 @@ from e2e.behaviours.client import digest_of
 from e2e.behaviours.routing_traffic import RoutedTraffic
 from e2e.behaviours.worlds import Worlds
 from e2e.controlplane import ControlPlane
+from e2e.controlplane.processes import free_ports
 from e2e.world import World
-from e2e.world.operator_process import free_port
 from e2e.world.world import ROOT, SYSTEM_NAMESPACE, assigned, condition, eventually
 
 IN_SERVICE = "example.com/in-service"
@@ -107,7 +107,7 @@ def test_no_request_is_lost_while_adapters_are_rolled_and_pods_restarted_and_sca
     world.apply("chat", "chat", deployment={"replicas": 2})
     world.wait_ready("sql")
     world.wait_ready("chat")
-    port = free_port()
+    port = free_ports(1)[0]
     with (
         a_router(world, reader, port) as (url, process),
         RoutedTraffic(url, world.namespace, ("sql", "chat")) as traffic,
@@ -165,7 +165,7 @@ def test_no_request_is_lost_while_adapters_are_rolled_and_pods_restarted_and_sca
 
 
 def test_of_a_pod_that_is_killed_only_its_own_requests_are_lost_and_none_hears_404(worlds: Worlds) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     operator = (*LETS_GO, "--router-port", str(port))  # the operator's own table, which is ahead of status
     world = worlds(3, operator=operator, pod_options={"restart_seconds": 0.5})
     versions = {publish(world, "sql", 0)}
@@ -209,7 +209,7 @@ def test_the_leader_who_stands_by_and_a_router_of_its_own_answer_alike(worlds: W
         # of what is loaded on demand, a router of its own asks with its own rights, and no others
         world.adapter("lazy")
         world.apply("lazy", "lazy", deployment={"loadOnStartup": False})
-        with a_router(world, reader, free_port()) as (url, _):
+        with a_router(world, reader, free_ports(1)[0]) as (url, _):
             eventually(lambda: pick_at(url, world, "lazy", 20.0)[0] == 200, what=["it is loaded when asked for"])
             urls.append(url)
             for each in urls:

@@ -9,9 +9,9 @@ from pathlib import Path
 from playwright.async_api import expect
 
 from e2e.behaviours.worlds import Worlds
+from e2e.controlplane.processes import free_ports
 from e2e.world import World
 from e2e.world.browser import Tab, a_browser, a_tab
-from e2e.world.operator_process import free_port
 
 
 def by_kubectl(world: World) -> set[tuple[str, str]]:
@@ -28,7 +28,7 @@ async def shown(tab: Tab) -> set[tuple[str, str]]:
 
 
 async def test_shows_what_kubectl_says_as_it_changes_and_outlives_its_server(worlds: Worlds, tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     async with a_browser() as browser:
         world = worlds(2, operator=("--router-port", str(port)))
         for name in ("sql", "chat"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,22 +22,27 @@ PORTS = range(20000, 32000)
 
 
 def free_ports(count: int) -> list[int]:
-    """That many different ports of 127.0.0.1 on which nobody listens."""
-    held: list[socket.socket] = []
-    try:
-        for port in random.sample(PORTS, len(PORTS)):
-            if len(held) == count:
+    """That many different ports of 127.0.0.1 on which nobody listens.
+
+    They are given out in turn, over all processes of this user: who is given one has long bound it when its turn is
+    again.
+    """
+    found: list[int] = []
+    with (Path(tempfile.gettempdir()) / f"lora-operator-ports-{os.getuid()}").open("a+") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        turn.seek(0)
+        last = turn.read()
+        index = int(last) if last.isdecimal() else 0
+        for _ in PORTS:
+            if len(found) == count:
                 break
-            candidate = socket.socket()
-            try:
-                candidate.bind(("127.0.0.1", port))
-                held.append(candidate)
-            except OSError:
-                candidate.close()
-        return [item.getsockname()[1] for item in held]
-    finally:
-        for item in held:
-            item.close()
+            index = (index + 1) % len(PORTS)
+            with socket.socket() as candidate, contextlib.suppress(OSError):
+                candidate.bind(("127.0.0.1", PORTS[index]))
+                found.append(PORTS[index])
+        turn.truncate(0)
+        turn.write(str(index))
+    return found
 
 
 def die_with_parent() -> Callable[[], None] | None:

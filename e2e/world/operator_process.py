@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2e.controlplane.processes import free_ports
 from e2e.world.forked import ForkedCommand, die_with_parent
 from e2e.world.rest import PATIENCE_SECONDS
 
@@ -37,7 +36,7 @@ class OperatorProcess:
         `forked` saves the second that an interpreter of its own takes to start; one that is detached has its own.
         """
         self.log = log
-        self.health_port, self.metrics_port, self.router_port = free_port(), free_port(), free_port()
+        self.health_port, self.metrics_port, self.router_port = free_ports(3)
         given = [
             "run", "--kubeconfig", str(kubeconfig), "--adapter-root", str(adapter_root), "--host", "127.0.0.1",
             "--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port),
@@ -101,15 +100,3 @@ class OperatorProcess:
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def free_port() -> int:
-    """Below the range that the kernel gives to outgoing connections, so that none takes it before it is bound."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

@@ -8,12 +8,15 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lora_operator.artifacts import AdapterFile, fingerprint, inspect
 from lora_operator.cache import volume
+from lora_operator.cache.entry import Key
+from lora_operator.cache.shelf import Shelf
 from lora_operator.cache.volume import StoreError, VolumeStore
 from lora_operator.sources import FoundAdapter
 from tests.cache.published_adapter import (
@@ -141,6 +144,25 @@ async def test_other_processes_may_publish_and_sweep_at_the_same_time(root: Path
     assert left_over(root) == []
     for name, version in versions(root):
         assert fingerprint(inspect(root / name / version).files) == version
+
+
+async def test_what_another_process_removes_between_two_looks_is_not_called_damaged(
+    root: Path, adapter: FoundAdapter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = VolumeStore(root)
+    path = await store.publish(adapter, source_of(adapter))
+    looks = Shelf.lacks
+
+    def removed_meanwhile(shelf: Shelf, key: Key, files: Mapping[str, int]) -> str:
+        if key not in gone:
+            gone.add(key)
+            shutil.rmtree(path)
+        return looks(shelf, key, files)
+
+    gone: set[Key] = set()
+    monkeypatch.setattr(Shelf, "lacks", removed_meanwhile)
+    assert is_whole(await store.publish(adapter, source_of(adapter)), adapter)
+    assert gone and caplog.messages == []
 
 
 async def test_sweeps_what_nobody_needs_and_nothing_else(root: Path, tmp_path: Path) -> None:

@@ -265,7 +265,8 @@ class VolumeStore:
         if not self._shelf.is_there(key):
             return False
         if lacking := self._shelf.lacks(key, files) or self._shelf.lacks(key, self._shelf.files_of(key)):
-            log.warning("%s is not whole (%s): it is fetched again", self._shelf.path_of(key), lacking)
+            if self._shelf.is_there(key):  # else another process removed it between the looks: it was whole until then
+                log.warning("%s is not whole (%s): it is fetched again", self._shelf.path_of(key), lacking)
             return False
         return prefetch or self._hit(key)
 
