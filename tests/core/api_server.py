@@ -102,6 +102,11 @@ class ApiServer:
             return web.json_response(self.put(path, body))
         if request.method == "POST":
             return web.json_response(body, status=201)
+        if request.method == "DELETE":
+            if path not in self.objects:
+                return web.json_response({"message": f"{path} not found"}, status=404)
+            self.delete(path)
+            return web.json_response({"kind": "Status", "status": "Success"})
         return self._patch(request, path.removesuffix("/status"), body)
 
     def _about(self, path: str, body: Json) -> Json | None:

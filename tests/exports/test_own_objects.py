@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from lora_operator.exports.base_models import CONFIG_MAPS
 from lora_operator.exports.own_objects import OwnObjects, of_adapter
@@ -87,6 +90,31 @@ async def test_what_is_as_it_should_be_is_not_written_again() -> None:
         await desk.idle()
         assert desk.api.objects[f"{MAPS}/lora-sql"]["data"] == {"a": "2"}
         assert desk.api.writes() == [MAPS, f"{MAPS}/lora-sql"]
+
+
+@pytest.mark.parametrize(
+    ("there", "before", "after"),
+    [("1", None, "1"), (None, "1", None), ("1", "2", "1")],
+    ids=["deleting", "creating", "changing"],
+)
+async def test_what_is_wanted_again_while_a_write_is_under_way_comes_after_it(
+    there: str | None, before: str | None, after: str | None
+) -> None:
+    """What is there is as it should be when it is looked at, and will not be once the write has ended."""
+    async with a_desk() as desk:
+        if there is not None:
+            synced(desk.objects).there.put(json.loads(json.dumps(desk.api.put(f"{MAPS}/lora-sql", a_map(a=there)))))
+        desk.wanted = before and a_map(a=before)
+        desk.api.stall = asyncio.Event()
+        synced(desk.objects).look(KEY)
+        await desk.until_calls(1)
+        desk.wanted = after and a_map(a=after)
+        desk.objects.look(KEY)
+        desk.api.stall.set()
+        desk.api.stall = None
+        await desk.idle()
+        found = desk.api.objects.get(f"{MAPS}/lora-sql")
+        assert (found and found["data"]["a"]) == after
 
 
 async def test_an_object_of_somebody_else_is_never_written_and_its_name_is_tried_again() -> None:

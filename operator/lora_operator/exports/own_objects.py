@@ -142,6 +142,13 @@ class OwnObjects:
         wanted, there = self._wanted(key), self.there.get(key)
         if self._is_right(key):
             return
+        try:
+            await self._make_right(key, wanted, there)
+        finally:
+            if self._wanted(key) != wanted:  # while the write was under way, what was there looked right
+                self.look(key)
+
+    async def _make_right(self, key: str, wanted: Json | None, there: ExportedObject | None) -> None:
         if there is None:
             if wanted is not None:
                 await self._create(key, wanted)
