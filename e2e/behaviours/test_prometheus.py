@@ -32,7 +32,7 @@ HAPPENS_NOT = {
 # what some panels have to show after `live`, by their titles
 RIGHT: dict[str, Callable[[dict[str, float]], bool]] = {
     "Hit rate": lambda found: all(0 < share < 1 for share in found.values()),
-    "Failed loads": lambda found: found.get('{"result": "EngineError"}', 0) > 0,
+    "Failed loads": lambda found: found.get('{"result": "LoadRefused"}', 0) > 0,
     "Evictions, by cause": lambda found: found.get('{"cause": "Requested"}', 0) > 0,
     "Time to load": lambda found: max(found.values(), default=0) > 0,
     "Picks answered by a pod that holds the adapter": lambda found: all(0 < share < 1 for share in found.values()),
@@ -73,7 +73,7 @@ def live(world: World, prometheus: Prometheus, store: WebUpload, router: str, ag
     world.wait_ready("kept")
     world.engine("vllm-0").fault(kind="status", endpoint="load")
     apply(world, "first", offer(world, store, "first", seed=1))
-    failures = 'sum(increase(lora_operator_loads_total{result="EngineError"}[10m]))'
+    failures = 'sum(increase(lora_operator_loads_total{result="LoadRefused"}[10m]))'
     eventually(lambda: any(count > 0 for count in prometheus.query(failures).values()), what=["loads fail twice"])
     world.engine("vllm-0").heal()
     world.wait_ready("first")
