@@ -42,8 +42,10 @@ class Rebalancing:
             return False
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
         kept = allotment.kept
+        if allotment.everywhere or len(kept) != allotment.wanted:
+            return False
         # one more for a time must not make Auto want one more for good
-        if allotment.everywhere or not len(kept) == allotment.wanted == allotment.most:
+        if allotment.wanted != allotment.most and not self.remembers:
             return False
         if allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving:
             return False
@@ -84,6 +86,8 @@ class Rebalancing:
     def move(self, copy: Copy, pod: PodLedger) -> None:
         """Begin to load a copy there, for which this one goes later."""
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
+        if allotment.wanted != allotment.most:
+            self.remembered.setdefault(copy.adapter.key, (copy.ledger.key, ""))
         allotment.postpone(copy)
         allot(allotment, pod)
         start(allotment, self.shifting.fleet, self.shifting.steps)
@@ -112,9 +116,9 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
         while pod.load > limits.least:
             copies = [copy for copy in by_share(pod) if copy.adapter.demand is not None and moves.at_rest(copy)]
             step = _best_step(pod, copies, loads, limits, moves) if moves.budget > 0 and copies else None
+            # selectors may keep much load on few pods: what is above the limit there can still be divided
+            less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
             if step is None and moves.budget > 0 and copies:
-                # selectors may keep much load on few pods: what is above the limit there can still be divided
-                less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
                 step = _best_step(pod, copies, loads, less, moves)
             if step is None and moves.budget > 0 and copies and moves.shifting.fleet.lowest_priority < YIELDING:
                 later = _best_move(pod, copies, loads, limits, moves.could_take, full=True)
@@ -126,6 +130,7 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
                 if not awaited.isdisjoint(pod.copies):
                     break  # room is being made for one of its copies
                 chain = first_step(pod, copies, loads, limits.high, limits.worth_it, moves)
+                chain = chain or first_step(pod, copies, loads, less.high, limits.worth_it, moves)
                 if chain is not None:
                     moves.move_away(chain, loads)
                     break
