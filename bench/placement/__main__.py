@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.figures import RESULTS, append, print_rows, print_table
-from bench.placement import arrivals, churn, cold, events, oversubscribed, quiet, timings
+from bench.placement import arrivals, churn, cold, events, oversubscribed, quiet, special, timings
 from bench.placement.contenders import contenders
 from bench.placement.goals import figures
 from bench.placement.page import refresh
@@ -19,7 +19,7 @@ from bench.placement.plots import draw
 from bench.placement.records import Record
 from bench.placement.tables import tables
 
-SECTIONS = ("cold", "oversubscribed", "arrivals", "quiet", "churn", "timings", "events")
+SECTIONS = ("cold", "oversubscribed", "arrivals", "quiet", "churn", "timings", "events", "special")
 
 
 def main() -> int:
@@ -79,6 +79,8 @@ def _measure(name: str, quick: bool) -> Iterable[Record]:
             return churn.measure(methods, quick)
         case "events":
             return events.measure(quick)
+        case "special":
+            return special.measure(quick)
         case _:
             return timings.measure(quick)
 

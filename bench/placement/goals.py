@@ -10,6 +10,7 @@ from typing import Any
 from bench.figures import Figure, percentile
 from bench.placement.contenders import OURS, REPAIR_ONLY
 from bench.placement.records import Record
+from bench.placement.special import GOALS_MS
 
 Read = Callable[[Record], float | None]
 FULL_SOLVE_MS = {"100×10": 5.0, "1,000×100": 30.0, "10,000×1,000": 300.0}
@@ -23,7 +24,7 @@ def figures(records: Sequence[Record]) -> list[Figure]:
     """One per goal, in the order of the design's table; those without records are left out."""
     made = [
         *_cold(records), *_oversubscribed(records), *_arrivals(records), *_churn(records), *_auto(records),
-        *_quiet(records), *_timings(records), *_events(records), *_limits(records),
+        *_quiet(records), *_timings(records), *_events(records), *_special(records), *_limits(records),
     ]  # fmt: skip
     return [figure for figure in made if figure.values]
 
@@ -219,6 +220,15 @@ def _events(records: Sequence[Record]) -> Iterator[Figure]:
         note = f"p99 of the slowest kind, {slowest['what']}: {1e3 * percentile(slowest['seconds'], 99):.3g} ms"
         goal = f"p99 <= {EVENT_P99_MS:g}"
         yield Figure(f"one event, {timed[0]['size']}", tuple(taken), "ms", goal, "", p99 <= EVENT_P99_MS, note)
+
+
+def _special(records: Sequence[Record]) -> Iterator[Figure]:
+    for what, goal in GOALS_MS.items():
+        for one in chosen(records, "special", what=what):
+            taken = [1e3 * seconds for seconds in one["seconds"]]
+            yield Figure(
+                f"{what}, {one['size']}", tuple(taken), "ms", f"<= {goal:g}", "", percentile(taken, 50) <= goal
+            )
 
 
 def _limits(records: Sequence[Record]) -> Iterator[Figure]:

@@ -26,17 +26,17 @@ def measure(quick: bool) -> Iterator[Record]:
         made = plan(empty)
         full = populated(empty, made.assignments)
         seconds = 0.5 if quick else SECONDS
-        yield record("timings", shape, OURS, what="cold", seconds=_timed(partial(plan, empty), seconds))
-        yield record("timings", shape, OURS, what="steady", seconds=_timed(partial(plan, full), seconds))
+        yield record("timings", shape, OURS, what="cold", seconds=timed(partial(plan, empty), seconds))
+        yield record("timings", shape, OURS, what="steady", seconds=timed(partial(plan, full), seconds))
         for use, priorities, what in CROWDED if (adapters, pods) == LARGE else ():
             crowded = build(Shape(adapters, pods, 1.0, use, priorities=priorities))
-            yield record("timings", shape, OURS, what=what, seconds=_timed(partial(plan, crowded), seconds))
+            yield record("timings", shape, OURS, what=what, seconds=timed(partial(plan, crowded), seconds))
         for method in BASELINES:
-            taken = _timed(partial(method.place, empty, {}), seconds / 4)
+            taken = timed(partial(method.place, empty, {}), seconds / 4)
             yield record("timings", shape, method.name, what="cold", seconds=taken)
 
 
-def _timed(work: Callable[[], object], seconds: float) -> list[float]:
+def timed(work: Callable[[], object], seconds: float) -> list[float]:
     """Runs until the time or the number of runs is used up, at least two."""
     runs: list[float] = []
     while len(runs) < 2 or (sum(runs) < seconds and len(runs) < MOST_RUNS):

@@ -334,8 +334,11 @@ class Fleet:
             return 0, 0  # as many as are there, see _open
         if adapter.replica_policy is not ReplicaPolicy.AUTO:
             return wanted_copies(adapter, group, 0, 0.0)
+        leaves = self.holding.leaves(adapter.key)  # what is moving is there twice for a while, and is no growth
         present = sum(
-            self._ledgers[pod].counts and any(r.state is not ResidentState.UNLOADING for r in residents)
+            pod != leaves
+            and self._ledgers[pod].counts
+            and any(r.state is not ResidentState.UNLOADING for r in residents)
             for pod, residents in self._found.get(adapter.key, {}).items()
         )
         return wanted_copies(adapter, group, present, self._hot_share * self._followed.mean(adapter.base_model))

@@ -75,9 +75,10 @@ class PodLedger:
     that are held stay held until whoever entered them releases them."""
 
     __slots__ = (
-        "_below", "_foreign", "_namesakes", "answers", "bounds", "byte_limit", "copies", "counts", "disk_is_tight",
-        "domains", "foreign_names", "held", "key", "keys_there", "largest", "later_bytes", "later_slots", "load",
-        "lowest", "names", "names_there", "now_bytes", "now_slots", "pod", "sends", "slot_limit", "target",
+        "_below", "_by_share", "_foreign", "_namesakes", "_shares", "answers", "bounds", "byte_limit", "copies",
+        "counts", "disk_is_tight", "domains", "foreign_names", "held", "key", "keys_there", "largest", "later_bytes",
+        "later_slots", "load", "lowest", "names", "names_there", "now_bytes", "now_slots", "pod", "sends",
+        "slot_limit", "target",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -91,6 +92,8 @@ class PodLedger:
         self._below: dict[int, tuple[int, int]] = {}  # see held_below
         self.bounds: dict[tuple[int, int], tuple[int, int] | None] = {}  # see preemption.bound
         self.largest: float | None = None  # see largest_share
+        self._by_share: tuple[Copy, ...] | None = None  # see by_share
+        self._shares: tuple[float, ...] | None = None  # see shares
         self.later_bytes = self.later_slots = 0
         self._foreign = 0, 0  # (slots, bytes) in `later` of what is not ours
         self.read(pod)
@@ -156,10 +159,24 @@ class PodLedger:
             self.largest = max([copy.share for copy in self.copies.values()], default=0.0)
         return self.largest
 
+    def by_share(self) -> tuple[Copy, ...]:
+        """The copies, largest share first. Asked more often than it changes."""
+        if self._by_share is None:
+            self._shares = None
+            self._by_share = tuple(sorted(self.copies.values(), key=lambda copy: (-copy.share, copy.adapter.key)))
+        return self._by_share
+
+    def shares(self) -> tuple[float, ...]:
+        """The negatives of their shares, in that order: what `bisect` looks a share up in."""
+        if self._by_share is None or self._shares is None:
+            self._shares = tuple([-copy.share for copy in self.by_share()])
+        return self._shares
+
     def hold(self, copy: Copy) -> None:
         """Count a copy among what stays."""
         key, name = copy.adapter.key, copy.adapter.name
         self.copies[key] = copy
+        self._by_share = None
         if self._below or self.bounds:
             self._changed()
         if self.lowest is not None and copy.adapter.effective_priority < self.lowest:
@@ -178,6 +195,7 @@ class PodLedger:
         """Count a copy no longer, nor its load if that has begun with this plan."""
         key, name = copy.adapter.key, copy.adapter.name
         del self.copies[key]
+        self._by_share = None
         if self._below or self.bounds:
             self._changed()
         self.held.pop(key, None)
@@ -206,7 +224,7 @@ class PodLedger:
         """Count a held copy with another share of the requests."""
         self.load += share - copy.share
         copy.share = share
-        self.largest = None
+        self.largest = self._by_share = None
 
     def resize(self, copy: Copy, size: int) -> None:
         """Count a held copy with another size."""

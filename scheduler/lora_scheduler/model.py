@@ -216,7 +216,8 @@ class Places:
     that are not firm are given anew. What is on a pod already does not depend on this.
 
     `moves`: adapter key -> the pod that a replica of it is about to leave for another pod, and the adapter that needs
-    its room there. While the new replica is being loaded, nothing else tells which of the two is to stay.
+    its room there, if one does. While the new replica is being loaded, nothing else tells which of the two is to stay,
+    nor that it is no growth of an adapter whose replicas follow demand.
 
     `remembered`: whether the plan that is made with these will be held on to by the next one, as it says of its own.
 

@@ -77,10 +77,12 @@ class Steps:
 
 def start(allotment: Allotment, fleet: Fleet, steps: Steps) -> None:
     """Load the copies that have a place and are not there, or say what they wait for."""
+    usual: LoadCause | None = None  # asked once: one with a replica on every pod would look at all of them for each
     for copy in allotment.in_place():
         if copy.settled or copy.current is not None or copy.old is not None:
             continue
-        cause = cause_of(allotment, copy)
+        usual = usual or _cause_of(allotment)
+        cause = LoadCause.UPDATE if _takes_over(allotment, copy) else usual
         ledger = copy.ledger
         if copy.starts:
             steps.load(copy, cause)
@@ -110,13 +112,16 @@ def finish(fleet: Fleet, steps: Steps) -> None:
                 steps.unload(eviction.copy.ledger, resident, eviction.cause, key, eviction.on_behalf_of)
 
 
-def cause_of(allotment: Allotment, copy: Copy) -> LoadCause:
-    """Why a copy has to be loaded, as far as what is there now can tell."""
+def _takes_over(allotment: Allotment, copy: Copy) -> bool:
+    """Whether another version is leaving the same pod."""
+    leaving = allotment.leaving.get(copy.ledger.key, ()) if allotment.there else ()
+    return any(resident.version != allotment.adapter.version for resident in leaving)
+
+
+def _cause_of(allotment: Allotment) -> LoadCause:
+    """Why copies have to be loaded, as far as what is there now can tell."""
     if not allotment.there:
         return LoadCause.MISSING
-    version = allotment.adapter.version
-    if any(resident.version != version for resident in allotment.leaving.get(copy.ledger.key, ())):
-        return LoadCause.UPDATE
     if any(other.outdated for other in allotment.pending.values()):
         return LoadCause.SURGE
     if any(other.outdated for other in allotment.kept.values()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora_scheduler import Adapter, Obstacle, Planner, Pod, Selector, Snapshot, plan, simulate
+from lora_scheduler import Adapter, Obstacle, Planner, Pod, ReplicaPolicy, Selector, Snapshot, plan, simulate
 from tests.scheduler.builders import GIB, LOADING, a_copy, a_pod, a_snapshot, an_adapter, holding, loads, where
 
 HOT = [an_adapter(f"hot{n}", bytes=2 * GIB, demand=6.0) for n in range(2)]
@@ -55,6 +55,46 @@ def test_one_chain_is_enough_while_it_is_under_way() -> None:
     assert not again.actions and again.places.moves == {"cold": ("p2", "hot0")}
 
 
+def test_a_slot_is_made_as_memory_is() -> None:
+    hot = [replace(one, bytes=GIB) for one in HOT]
+    after = rested(a_fleet(hot=hot, slots=1), Planner(remember=True))
+    assert where(after, "cold") == ["p3"] and len(after.pods[1].residents) == 1
+
+
+def test_the_cold_one_may_come_to_the_pod_that_the_hot_one_leaves() -> None:
+    """Neither pod has room for both at a time, so that they cannot change places in one step."""
+    hot = [an_adapter("hot0", bytes=2 * GIB, demand=6.0), an_adapter("hot1", bytes=3 * GIB, demand=6.0)]
+    cold = an_adapter("cold", bytes=3 * GIB, demand=0.1)
+    busy = an_adapter("busy", bytes=4 * GIB, demand=6.0)
+    fleet = a_snapshot(
+        *hot, cold, busy,
+        holding(a_pod("p1", memory=8), *map(a_copy, hot)),
+        holding(a_pod("p2", memory=4), a_copy(cold)),
+        holding(a_pod("p3", memory=4), a_copy(busy)),
+    )  # fmt: skip
+    planner = Planner(remember=True)
+    made = planner.plan(fleet)
+    assert loads(made) == [("cold", "p1")] and made.places.moves["cold"][0] == "p2"
+    after = rested(fleet, Planner(remember=True))
+    assert where(after, "cold") == ["p1"] and sorted(map(len, (pod.residents for pod in after.pods))) == [1, 1, 2]
+
+
+def test_a_replica_that_follows_demand_moves_and_does_not_grow() -> None:
+    """Nothing but what the planner remembers tells the pod that it leaves from the one that it goes to."""
+    auto = an_adapter("auto", demand=2.0, replicas=1, replica_policy=ReplicaPolicy.AUTO)
+    large = an_adapter("large", bytes=6 * GIB, demand=4.0)
+    small = an_adapter("small", demand=2.0)
+    fleet = a_snapshot(
+        auto, large, small,
+        holding(a_pod("p1", memory=8), a_copy(auto), a_copy(large)),
+        holding(a_pod("p2", memory=4), a_copy(small)),
+    )  # fmt: skip
+    assert not plan(fleet).actions
+    made = Planner(remember=True).plan(fleet)
+    assert loads(made) == [("auto", "p2")] and made.places.moves == {"auto": ("p1", "")}
+    assert where(rested(fleet, Planner(remember=True)), "auto") == ["p2"]
+
+
 def test_where_nothing_is_remembered_the_hot_one_stays() -> None:
     made = plan(a_fleet())
     assert not made.actions
@@ -64,14 +104,13 @@ def test_where_nothing_is_remembered_the_hot_one_stays() -> None:
 @pytest.mark.parametrize(
     "fleet",
     [
-        a_fleet(slots=1),  # no slot beside the cold one
         a_fleet(cold=replace(COLD, demand=None)),  # who knows whether it is cold
         a_fleet(cold=replace(COLD, demand=2.0)),  # not cold enough
         a_fleet(cold=replace(COLD, bytes=3 * GIB + 1)),  # fits nowhere else
         a_fleet(hot=[replace(one, selector=Selector((("tier", "gold"),))) for one in HOT]),  # may not be there
         a_fleet(warm=replace(WARM, demand=0.1)),  # the cool pod with room takes it by itself
     ],
-    ids=["no slot", "unknown", "warm", "large", "not allowed", "direct"],
+    ids=["unknown", "warm", "large", "not allowed", "direct"],
 )
 def test_nothing_cold_moves_in_vain(fleet: Snapshot) -> None:
     made = Planner(remember=True).plan(fleet)

@@ -35,26 +35,32 @@ def first_step(
     pod: PodLedger, copies: Sequence[Copy], loads: Loads, high: float, worth_it: float, moves: Rebalancing
 ) -> Chain | None:
     """The first step of a chain that relieves the pod; no pod is to have more load than `high` after it."""
-    cool = loads.cooler(high)
+    cool = loads.cooler(high, full=True)
     hot = [copy for copy in copies if copy.share > worth_it]
+    # what leaves a cool pod may come to the hot one: in two steps this exchanges two replicas for which neither pod has
+    # room at a time
+    takers = [*loads.cooler(high), pod]
     for copy in sorted(hot, key=lambda one: (-one.share, one.adapter.key))[:COPIES_TRIED] if cool else ():
         for other in [one for one in cool if one.load + copy.share <= high][:PODS_TRIED]:
             if other.key in moves.closed or not moves.shifting.may_go(copy, other):
                 continue
-            found = _cold(copy, other, [one for one in cool if one is not other], high, moves)
+            found = _cold(copy, other, [one for one in takers if one is not other], high, worth_it, moves)
             if found is not None:
                 return found
     return None
 
 
-def _cold(hot: Copy, pod: PodLedger, cool: Sequence[PodLedger], high: float, moves: Rebalancing) -> Chain | None:
+def _cold(
+    hot: Copy, pod: PodLedger, takers: Sequence[PodLedger], high: float, worth_it: float, moves: Rebalancing
+) -> Chain | None:
     """The smallest replica on the pod whose move makes enough room there."""
     needed = hot.adapter.bytes - free_bytes(pod)
     enough = [copy for copy in pod.copies.values() if copy.bytes >= needed and copy.share <= hot.share * COLD]
     for copy in sorted(enough, key=lambda one: (one.bytes, one.adapter.key)):
         if copy.adapter.demand is None or not moves.at_rest(copy):
             continue
-        for other in cool:
-            if other.load + copy.share <= high and moves.takes(copy, other):
+        for other in takers:
+            fits = hot.share - copy.share > worth_it if other is hot.ledger else other.load + copy.share <= high
+            if fits and moves.takes(copy, other):
                 return Chain(copy, other, hot.adapter.key)
     return None

@@ -5,7 +5,7 @@ are stays there: how much load that may be was asked before (see at_hand).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -62,17 +62,27 @@ def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None
     if not copies:
         return None
     enough = SMALLEST_GAIN * loads.ideal
+    # where selectors leave few pods to each, those that none of these may be on are not looked at
+    reach = frozenset[str]().union(*(shifting.fleet.allotments[copy.adapter.key].group.matching for copy in copies))
+    if len(reach) < 2:
+        return None
     for width in (NEAR, FAR):
-        found = [_best_move(pod, copies, width, loads, shifting), _best_exchange(pod, copies, width, loads, shifting)]
+        found = [
+            _best_move(pod, copies, reach, width, loads, shifting),
+            _best_exchange(pod, copies, reach, width, loads, shifting),
+        ]
         best = max((step for step in found if step is not None), key=lambda step: step.gain, default=None)
         if best is not None and best.gain >= enough:
             return best
     return None
 
 
-def _best_move(pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads, shifting: Shifting) -> _Step | None:
+def _best_move(
+    pod: PodLedger, copies: Sequence[Copy], reach: Set[str], width: int, loads: Loads, shifting: Shifting
+) -> _Step | None:
     best: _Step | None = None
-    targets = list(islice((other for other in loads.least_with_a_slot() if other is not pod), width))
+    open_pods = (other for other in loads.least_with_a_slot() if other is not pod and other.key in reach)
+    targets = list(islice(open_pods, width))
     for copy in copies:
         for other in targets:
             gain = min(copy.share, pod.load - other.load - copy.share)
@@ -85,13 +95,13 @@ def _best_move(pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads,
 
 
 def _best_exchange(
-    pod: PodLedger, copies: Sequence[Copy], width: int, loads: Loads, shifting: Shifting
+    pod: PodLedger, copies: Sequence[Copy], reach: Set[str], width: int, loads: Loads, shifting: Shifting
 ) -> _Step | None:
     room = free_bytes(pod)
     ours = [(copy.share, copy.bytes, copy) for copy in copies]
     best: _Step | None = None
     most, keys = 0.0, ("", "")
-    for other in islice(loads.least(), width):
+    for other in islice((other for other in loads.least() if other.key in reach and other is not pod), width):
         apart, their_room = pod.load - other.load, free_bytes(other)
         if apart <= 2 * most:
             break  # the larger load falls by no more than half of the difference, and the next ones have larger loads

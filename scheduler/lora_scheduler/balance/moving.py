@@ -31,7 +31,7 @@ def move(fleet: Fleet, shifting: Shifting, policy: Policy) -> tuple[tuple[Overlo
     under_way = sum([_under_way(allotment) for allotment in worked if allotment.pending])
     moves = Rebalancing(shifting, allowed - under_way, remembers=fleet.holding.remembers)
     moves.remembered |= fleet.holding.moves_of(worked)
-    moves.closed.update(pod for pod, _ in moves.remembered.values())
+    moves.closed.update(pod for pod, awaiting in moves.remembered.values() if awaiting)
     if moves.budget > 0:
         awaited = {awaiting for _, awaiting in moves.remembered.values()}
         waiting = fleet.waiting.up_to(_free_in_all(fleet)) if fleet.waiting.levels else ()

@@ -92,11 +92,12 @@ class _Packing:
         allotments = self._shifting.fleet.allotments
         enough = [
             copy
-            for copy in self._shifting.steps.begun()
+            for pod in allotment.group.targets
+            if may_hold(allotment, pod)
+            for copy in self._shifting.movable(pod)
             if copy.adapter.effective_priority == priority
+            and free_bytes(pod) + copy.bytes >= size
             and _has_seconds(allotments[copy.adapter.key])
-            and free_bytes(copy.ledger) + copy.bytes >= size
-            and may_hold(allotment, copy.ledger)
         ]
         if not enough:
             return None

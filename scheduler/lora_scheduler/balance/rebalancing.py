@@ -7,12 +7,13 @@ with the larger load or in the more crowded domain (retention): hence a copy onl
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from lora_scheduler.balance.chaining import Chain, first_step
 from lora_scheduler.balance.loads import Loads
-from lora_scheduler.balance.shifting import Shifting, by_share, free_bytes, free_slots
+from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots
 from lora_scheduler.clearing import clear, clearable
 from lora_scheduler.ledger import Copy, PodLedger
 from lora_scheduler.model import YIELDING, Obstacle, Overload, Reason
@@ -42,8 +43,10 @@ class Rebalancing:
             return False
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
         kept = allotment.kept
+        if allotment.everywhere or len(kept) != allotment.wanted:
+            return False
         # one more for a time must not make Auto want one more for good
-        if allotment.everywhere or not len(kept) == allotment.wanted == allotment.most:
+        if allotment.wanted != allotment.most and not self.remembers:
             return False
         if allotment.pending or allotment.dropped or allotment.evicted or allotment.leaving:
             return False
@@ -84,6 +87,8 @@ class Rebalancing:
     def move(self, copy: Copy, pod: PodLedger) -> None:
         """Begin to load a copy there, for which this one goes later."""
         allotment = self.shifting.fleet.allotments[copy.adapter.key]
+        if allotment.wanted != allotment.most:
+            self.remembered.setdefault(copy.adapter.key, (copy.ledger.key, ""))
         allotment.postpone(copy)
         allot(allotment, pod)
         start(allotment, self.shifting.fleet, self.shifting.steps)
@@ -110,11 +115,11 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
     left: list[Overload] = []
     for pod in loads.above(limits.least):
         while pod.load > limits.least:
-            copies = [copy for copy in by_share(pod) if copy.adapter.demand is not None and moves.at_rest(copy)]
+            copies = [copy for copy in pod.by_share() if copy.adapter.demand is not None and moves.at_rest(copy)]
             step = _best_step(pod, copies, loads, limits, moves) if moves.budget > 0 and copies else None
+            # selectors may keep much load on few pods: what is above the limit there can still be divided
+            less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
             if step is None and moves.budget > 0 and copies:
-                # selectors may keep much load on few pods: what is above the limit there can still be divided
-                less = replace(limits, high=pod.load * min(loads.ideal / limits.least, CLEARLY_LESS))
                 step = _best_step(pod, copies, loads, less, moves)
             if step is None and moves.budget > 0 and copies and moves.shifting.fleet.lowest_priority < YIELDING:
                 later = _best_move(pod, copies, loads, limits, moves.could_take, full=True)
@@ -126,6 +131,7 @@ def rebalance(loads: Loads, tolerated: float, moves: Rebalancing) -> list[Overlo
                 if not awaited.isdisjoint(pod.copies):
                     break  # room is being made for one of its copies
                 chain = first_step(pod, copies, loads, limits.high, limits.worth_it, moves)
+                chain = chain or first_step(pod, copies, loads, less.high, limits.worth_it, moves)
                 if chain is not None:
                     moves.move_away(chain, loads)
                     break
@@ -220,17 +226,13 @@ def _best_exchange(
         return None
     found: list[_Step] = []
     for other in loads.cooler(limits.high):
-        apart = pod.load - other.load
-        for back in by_share(other):
-            for copy in copies:
-                relief = copy.share - back.share
-                if (
-                    2 * limits.worth_it < relief <= limits.high - other.load
-                    and copy.share + relief > apart
-                    and copy.adapter is not back.adapter
-                    and back.adapter.demand is not None
-                ):
-                    found.append(_Step(copy, other, relief, back))
+        apart, most = pod.load - other.load, limits.high - other.load
+        shares = other.shares()
+        for copy in copies:
+            less = min(copy.share - 2 * limits.worth_it, 2 * copy.share - apart)
+            for back in other.by_share()[bisect_right(shares, -less) : bisect_right(shares, most - copy.share)]:
+                if copy.adapter is not back.adapter and back.adapter.demand is not None:
+                    found.append(_Step(copy, other, copy.share - back.share, back))
     excess = pod.load - limits.least
     found.sort(key=lambda step: _by_relief(step.relief, excess))
     for step in found:

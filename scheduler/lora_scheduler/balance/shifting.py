@@ -20,7 +20,7 @@ class Shifting:
 
     def movable(self, pod: PodLedger) -> list[Copy]:
         """The copies on the pod that could as well be loaded elsewhere, largest share first."""
-        return [copy for copy in by_share(pod) if copy.begun]
+        return [copy for copy in pod.by_share() if copy.begun]
 
     def may_go(self, copy: Copy, pod: PodLedger) -> bool:
         """Whether the copy may be on the other pod if it has room there, and is as far from its like as it is now."""
@@ -81,8 +81,3 @@ def free_slots(pod: PodLedger) -> int:
 def free_bytes(pod: PodLedger) -> int:
     """Memory that is free both now and when everything planned has happened."""
     return pod.byte_limit - max(pod.now_bytes, pod.later_bytes)
-
-
-def by_share(pod: PodLedger) -> list[Copy]:
-    """The copies on the pod, largest share first."""
-    return sorted(pod.copies.values(), key=lambda copy: (-copy.share, copy.adapter.key))
