@@ -21,6 +21,8 @@ from lora_library.web.serving import Server
 from lora_operator.process.listening import open_port
 from tests.library.conftest import Running, served
 
+WEIGHTS = "adapter_model.safetensors"
+
 
 @contextlib.asynccontextmanager
 async def listening(library: Running) -> AsyncIterator[str]:
@@ -87,6 +89,29 @@ async def test_what_the_hubs_client_pushes_is_an_adapter_that_it_reads_back(
         assert [each["name"] for each in page["loras"]] == ["style"]
         _, quota = await library.alice.call("GET", "/api/loras/quota")
         assert quota["reserved_bytes"] == 0, "nothing that was sent for it is left"
+
+
+@pytest.mark.parametrize("size", ["1e999", "Infinity", "-1", '"x"', "[]", "9" * 5000])
+async def test_what_a_commit_says_of_a_size_ends_nothing(library: Running, size: str) -> None:
+    await library.alice.call("POST", "/api/repos/create", json={"name": "style"})
+    said = f'{{"path": "{WEIGHTS}", "algo": "sha256", "oid": "{"a" * 64}", "size": {size}}}'
+    line = f'{{"key": "lfsFile", "value": {said}}}'
+    status, body = await library.alice.call("POST", "/api/models/alice/style/commit/main", content=line.encode())
+    assert (status, body["code"]) == (400, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize("oid", ["", "A" * 64, ["x"], 1, None])
+async def test_what_was_sent_before_a_commit_is_named_by_its_digest_and_by_nothing_else(
+    library: Running, oid: Any
+) -> None:
+    """A file of an earlier commit that was sent within it has none."""
+    await library.alice.call("POST", "/api/repos/create", json={"name": "style"})
+    url = "/api/models/alice/style/commit/main"
+    first = {"key": "file", "value": {"path": "adapter_config.json", "encoding": "base64", "content": "e30="}}
+    assert (await library.alice.call("POST", url, content=json.dumps(first).encode()))[0] == 200
+    second = {"key": "lfsFile", "value": {"path": WEIGHTS, "oid": oid, "size": 2}}
+    status, body = await library.alice.call("POST", url, content=json.dumps(second).encode())
+    assert (status, body["code"]) == (400, "INVALID_REQUEST") and "its line 1 cannot be read" in body["detail"]
 
 
 def test_every_owner_has_a_name_that_the_client_takes_and_that_is_nobody_elses() -> None:

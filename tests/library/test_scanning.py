@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,24 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Desk:
-    """A scanner, which answers as its test says."""
+    """A scanner, which answers as its test says; `in_pieces`: one byte at a time."""
 
     def __init__(self) -> None:
-        self.status, self.answer = 200, {"clean": True}
+        self.status, self.in_pieces = 200, False
+        self.answer: dict[str, Any] = {"clean": True}
         self.seen: list[tuple[str, int, str]] = []
 
     async def scan(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.seen.append((request.headers["X-File-Name"], len(body), request.headers.get("Authorization", "")))
-        return web.json_response(self.answer, status=self.status)
+        if not self.in_pieces:
+            return web.json_response(self.answer, status=self.status)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for byte in json.dumps(self.answer).encode():
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.001)  # else they travel together
+        return response
 
 
 @contextlib.asynccontextmanager
@@ -97,6 +107,20 @@ async def test_nothing_is_served_before_the_scanner_has_found_it_clean(tmp_path:
             away: dict[str, Any] = {"clean": False, "reason": "found later"}
             await library.root.call("PUT", f"/api/admin/loras/{made['id']}/versions/{number}/verdict", json=away)
         assert (await state_of(library, made["url"]))[0] == "rejected" and not published(library)
+
+
+async def test_a_scanner_may_answer_in_pieces_and_say_what_is_no_text(tmp_path: Path) -> None:
+    async with scanned(tmp_path) as (library, desk):
+        scanner = library.parts.scanner
+        assert scanner is not None
+        desk.in_pieces = True
+        _, made = await library.alice.upload(write_adapter(tmp_path / "fine", base_model="tiny"), "fine")
+        assert await scanner.one() and (await state_of(library, made["url"]))[0] == "Unknown"
+        desk.answer = {"clean": False, "reason": "a\0b\ud800" + "c" * 1000}
+        _, made = await library.alice.upload(write_adapter(tmp_path / "bad", base_model="tiny", seed=1), "bad")
+        assert await scanner.one()
+        _, body = await library.alice.call("GET", made["url"])
+        assert body["versions"][0]["verdict"].startswith("adapter_config.json: a?b?ccc")
 
 
 async def test_what_is_in_quarantine_stays_there_when_the_database_is_made_again(tmp_path: Path) -> None:

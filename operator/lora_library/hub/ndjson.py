@@ -19,17 +19,18 @@ MOST_LINES = 1000
 MOST_LINE_BYTES = 64 << 10  # without the content
 # within a string every quote has a backslash before it, so this can only be the key
 _CONTENT = re.compile(rb'"content"\s*:\s*"')
+_SHA256 = re.compile("[0-9a-f]{64}")
 _TAIL = 64  # of a line may be the beginning of that
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`kind`: file, lfsFile, deletedFile, deletedFolder. `file` is where the content of a file is."""
+    """`kind`: file, lfsFile, deletedFile, deletedFolder. `file` is where the content of a file is; `sha256` is what one
+    has that was sent before."""
 
     kind: str
     path: str
     file: Path | None = None
-    size_bytes: int = 0
     sha256: str = ""
 
 
@@ -51,7 +52,7 @@ class _Reader:
         self._left = b""  # of base64, what is no whole group of four yet
         self._open: BinaryIO | None = None
         self._file: Path | None = None
-        self._written = self._lines = self._size = 0
+        self._written = self._lines = 0
         self._found: list[Operation] = []
 
     def feed(self, data: bytes) -> None:
@@ -78,7 +79,7 @@ class _Reader:
             rest = bytes(self._line[found.end() :]) + newline + rest
             del self._line[found.end() :]
             self._file = self._folder / f"file-{self._lines}"
-            self._open, self._size = self._file.open("xb"), 0
+            self._open = self._file.open("xb")
             return rest
         if len(self._line) > MOST_LINE_BYTES:
             raise _invalid(f"a line has more than {MOST_LINE_BYTES} bytes besides the content of a file")
@@ -97,7 +98,6 @@ class _Reader:
         except binascii.Error:
             raise _invalid("the content of a file is no base64") from None
         self._written += len(decoded)
-        self._size += len(decoded)
         if self._written > self._most_bytes:
             raise too_large(self._most_bytes)
         self._open.write(decoded)
@@ -120,20 +120,22 @@ class _Reader:
             said = json.loads(line)
             kind, value = said["key"], said["value"]
             if kind != "header":
-                self._found.append(_operation(kind, value, file, self._size))
+                self._found.append(_operation(kind, value, file))
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             raise _invalid(f"its line {self._lines} cannot be read") from None
 
 
-def _operation(kind: str, value: dict[str, Any], file: Path | None, size_bytes: int) -> Operation:
+def _operation(kind: str, value: dict[str, Any], file: Path | None) -> Operation:
     path = value["path"]
     if kind not in ("file", "lfsFile", "deletedFile", "deletedFolder") or not isinstance(path, str):
         raise ValueError
     if kind == "file" and (file is None or value.get("encoding") != "base64"):
         raise ValueError
     if kind == "lfsFile":
-        return Operation(kind, path, None, int(value.get("size", 0)), str(value["oid"]))
-    return Operation(kind, path, file, size_bytes)
+        if not _SHA256.fullmatch(value["oid"]):
+            raise ValueError
+        return Operation(kind, path, None, value["oid"])
+    return Operation(kind, path, file)
 
 
 def _invalid(what: str) -> Problem:
