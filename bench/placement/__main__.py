@@ -43,7 +43,7 @@ def main() -> int:
         print(f"[{name}] {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     kept = append("placement.jsonl", records)
     reached = figures(records)
-    print_table(reached, peers="best baseline (copies it leaves unplaced)")
+    print_table(reached, peers="best baseline (replicas it leaves unplaced)")
     shown = list(tables(records))
     for title, rows in shown:
         print(f"\n{title}")

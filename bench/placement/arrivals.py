@@ -21,7 +21,7 @@ Price = tuple[int, int]  # highest priority among the victims, how many
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
     """`beyond_minimum`: small fleets in which other than the cheapest victims went, out of `cases`. Waves: `evicted`
-    copies that were there and are nowhere now, next to `least_evicted`."""
+    replicas that were there and are nowhere now, next to `least_evicted`."""
     rng = random.Random("arrivals")
     dearer = 0
     for _ in range(CASES):

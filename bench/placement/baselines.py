@@ -1,6 +1,6 @@
 """The methods that placement is compared with: what other systems do, each in its usual form.
 
-Every one serves higher priorities first, never breaks a limit, and puts copies of one adapter on distinct pods. Those
+Every one serves higher priorities first, never breaks a limit, and puts replicas of one adapter on distinct pods. Those
 that are `sticky` keep what is in place when the fleet changes and place only what lacks; the others start anew.
 """
 
@@ -60,7 +60,7 @@ class Baseline:
     sticky: bool = True
 
     def place(self, snapshot: Snapshot, before: Assignment) -> dict[str, tuple[str, ...]]:
-        """Where everything should be, given where it was. Copies that fit nowhere are left out."""
+        """Where everything should be, given where it was. Replicas that fit nowhere are left out."""
         rooms = [
             Room(pod, pod.host_slots, budget_bytes(pod), number)
             for number, pod in enumerate(pod for pod in snapshot.pods if usable(pod))
@@ -112,7 +112,7 @@ class _Eligible:
 
 
 def share(adapter: Adapter) -> float:
-    """The load of one copy when all are there."""
+    """The load of one replica when all are there."""
     return (1.0 if adapter.demand is None else adapter.demand) / max(adapter.replicas, 1)
 
 

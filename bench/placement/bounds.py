@@ -31,7 +31,7 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """Variables: how many copies of an adapter are on a kind of pods, for all pairs that match."""
+    """Variables: how many replicas of an adapter are on a kind of pods, for all pairs that match."""
 
     adapters: tuple[Adapter, ...]
     kinds: tuple[_Kind, ...]
@@ -56,7 +56,7 @@ class _Program:
         return cls(snapshot.adapters, ordered, pairs)
 
     def capacity(self) -> tuple[csr_matrix, np.ndarray]:
-        """Rows: slots and bytes of each kind, copies of each adapter."""
+        """Rows: slots and bytes of each kind, replicas of each adapter."""
         kinds, many = len(self.kinds), len(self.pairs)
         rows, values = [], []
         for number, kind in self.pairs:
@@ -76,7 +76,7 @@ class _Program:
         return [(0.0, min(self.adapters[n].replicas, self.kinds[k].pods)) for n, k in self.pairs]
 
     def maximum(self, worth: Callable[[Adapter], float]) -> float:
-        """The largest worth that can be placed, `worth` being that of one copy."""
+        """The largest worth that can be placed, `worth` being that of one replica."""
         if not self.pairs:
             return 0.0
         matrix, limits = self.capacity()
@@ -107,12 +107,12 @@ def _largest(gains: np.ndarray, matrix: csr_matrix, limits: np.ndarray, ranges: 
 
 
 def share(adapter: Adapter) -> float:
-    """The load of one copy when all are there, in requests per second."""
+    """The load of one replica when all are there, in requests per second."""
     return (1.0 if adapter.demand is None else adapter.demand) / max(adapter.replicas, 1)
 
 
 def most_demand(snapshot: Snapshot, weight: Callable[[int], float] = lambda priority: 1.0) -> float:
-    """The largest Σ weight(priority) × demand that can be placed, copies being divisible."""
+    """The largest Σ weight(priority) × demand that can be placed, replicas being divisible."""
     return _Program.of(snapshot).maximum(lambda adapter: weight(adapter.priority) * share(adapter))
 
 
@@ -137,16 +137,16 @@ def most_demand_strictly(snapshot: Snapshot) -> dict[int, float]:
 
 
 def fewest_missing(snapshot: Snapshot) -> int:
-    """How many copies at least lack a place."""
+    """How many replicas at least lack a place."""
     wanted = sum(adapter.replicas for adapter in snapshot.adapters)
     return math.ceil(wanted - _Program.of(snapshot).maximum(lambda adapter: 1.0) - 1e-6)
 
 
 def least_largest_load(snapshot: Snapshot) -> float:
-    """The smallest possible largest load of a pod when all copies are placed, in requests per second.
+    """The smallest possible largest load of a pod when all replicas are placed, in requests per second.
 
-    At least the mean and the largest copy; more where ranks or room force load onto some kinds of pods. Infinite where
-    not even divisible copies can all be placed.
+    At least the mean and the largest replica; more where ranks or room force load onto some kinds of pods. Infinite
+    where not even divisible replicas can all be placed.
     """
     program = _Program.of(snapshot)
     matrix, limits = program.capacity()
@@ -169,7 +169,8 @@ def least_largest_load(snapshot: Snapshot) -> float:
 
 
 def whole_largest_load(snapshot: Snapshot, seconds: float) -> tuple[float | None, float]:
-    """(largest load of the best assignment found, proven lower bound) of whole copies on whole pods within the time."""
+    """(largest load of the best assignment found, proven lower bound) of whole replicas on whole pods within the
+    time."""
     matrix, lower, upper, allowed = _whole(snapshot)
     adapters, width = snapshot.adapters, len(allowed) // len(snapshot.adapters)
     many = len(allowed)
@@ -180,12 +181,12 @@ def whole_largest_load(snapshot: Snapshot, seconds: float) -> tuple[float | None
         ),
         shape=(width, many + 1),
     )
-    copies = [float(adapter.replicas) for adapter in adapters]
+    replicas = [float(adapter.replicas) for adapter in adapters]
     wider = csr_matrix(hstack([matrix, csr_matrix((matrix.shape[0], 1))]))
     solved = milp(
         np.append(np.zeros(many), 1.0),
         constraints=[
-            LinearConstraint(wider, [*copies, *lower[len(copies) :]], upper),
+            LinearConstraint(wider, [*replicas, *lower[len(replicas) :]], upper),
             LinearConstraint(csr_matrix(loads), -np.inf, 0.0),
         ],
         integrality=np.append(np.ones(many), 0),
@@ -197,7 +198,8 @@ def whole_largest_load(snapshot: Snapshot, seconds: float) -> tuple[float | None
 
 
 def whole_fewest_missing(snapshot: Snapshot, seconds: float) -> tuple[int, int]:
-    """(copies that lack in the best assignment found, proven fewest) of whole copies on whole pods within the time."""
+    """(replicas that lack in the best assignment found, proven fewest) of whole replicas on whole pods within the
+    time."""
     matrix, lower, upper, allowed = _whole(snapshot)
     wanted = sum(adapter.replicas for adapter in snapshot.adapters)
     solved = milp(
@@ -212,7 +214,7 @@ def whole_fewest_missing(snapshot: Snapshot, seconds: float) -> tuple[int, int]:
 
 
 def _whole(snapshot: Snapshot) -> tuple[csr_matrix, list[float], list[float], list[float]]:
-    """Constraints on whether an adapter is on a pod: rows for copies, slots, MiB; and which pairs are allowed."""
+    """Constraints on whether an adapter is on a pod: rows for replicas, slots, MiB; and which pairs are allowed."""
     adapters, pods = snapshot.adapters, [pod for pod in snapshot.pods if usable(pod)]
     rows, values = [], []
     for number, adapter in enumerate(adapters):

@@ -9,7 +9,7 @@ from itertools import product
 
 from bench.placement import bounds
 from bench.placement.contenders import Contender
-from bench.placement.fleets import LARGE, MIDDLE, SMALL, Binding, Copies, Shape, build
+from bench.placement.fleets import LARGE, MIDDLE, SMALL, Binding, Replicas, Shape, build
 from bench.placement.quality import quality
 from bench.placement.records import Record, record
 
@@ -26,20 +26,20 @@ def shapes(quick: bool) -> Iterator[Shape]:
             for use, binding, mixed in product(uses, (Binding.BOTH,) if quick or large else Binding, (False, True)):
                 if not (large and quick and mixed):
                     yield Shape(adapters, pods, zipf, use, binding, mixed)
-        yield Shape(adapters, pods, 0.0, 0.9, copies=Copies.FEW)
-        yield Shape(adapters, pods, 1.0, 0.8, copies=Copies.FEW)
-        yield Shape(adapters, pods, 1.2, 0.6, copies=Copies.AUTO)
+        yield Shape(adapters, pods, 0.0, 0.9, replicas=Replicas.FEW)
+        yield Shape(adapters, pods, 1.0, 0.8, replicas=Replicas.FEW)
+        yield Shape(adapters, pods, 1.2, 0.6, replicas=Replicas.AUTO)
     if not quick:
         yield Shape(*LARGE, 1.0, 0.8)
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
-    """`bound`: the least largest load possible, None if not all fit. `least_missing`: copies that lack in any case.
-    Both None where the library chooses how many copies there are. On small fleets an integer program is asked too:
+    """`bound`: the least largest load possible, None if not all fit. `least_missing`: replicas that lack in any case.
+    Both None where the library chooses how many replicas there are. On small fleets an integer program is asked too:
     `solver_missing`, `solver_largest_load` are the best that it found in its time."""
     for shape in shapes(quick):
         fleet = build(shape)
-        auto = shape.copies is Copies.AUTO
+        auto = shape.replicas is Replicas.AUTO
         bound = math.inf if auto else bounds.least_largest_load(fleet)
         least_missing = None if auto else bounds.fewest_missing(fleet)
         solver: dict[str, float | None] = {}
@@ -50,7 +50,7 @@ def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
             if shape.use >= 0.9 and shape.binding is Binding.BOTH:
                 solver["solver_largest_load"], _ = bounds.whole_largest_load(fleet, SOLVER_SECONDS)
         for method in methods:
-            if len(fleet.adapters) > method.most_copies:
+            if len(fleet.adapters) > method.most_replicas:
                 continue
             started = time.process_time()
             outcome = method.advance(fleet, {})
@@ -59,5 +59,5 @@ def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:
                 seconds=time.process_time() - started, rounds=outcome.rounds, settled=outcome.settled,
                 over_limit_on_the_way=outcome.over_limit, least_missing=least_missing,
                 bound=None if bound == math.inf else bound,
-                loads=outcome.loads, copies_wanted=sum(adapter.replicas for adapter in fleet.adapters), **solver,
+                loads=outcome.loads, replicas_wanted=sum(adapter.replicas for adapter in fleet.adapters), **solver,
             )  # fmt: skip

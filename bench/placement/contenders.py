@@ -43,11 +43,11 @@ Advance = Callable[[Snapshot, Assignment], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`advance` takes the fleet without residents, and who was where. `most_copies`: what it can do in seconds."""
+    """`advance` takes the fleet without residents, and who was where. `most_replicas`: what it can do in seconds."""
 
     name: str
     advance: Advance
-    most_copies: int = 1 << 62
+    most_replicas: int = 1 << 62
 
 
 def library(name: str, policy: Policy) -> Contender:
@@ -68,14 +68,14 @@ def without_moves() -> Policy:
     return Policy(rebalance_epsilon=None, max_moves=0)
 
 
-def simple(method: Placing, most_copies: int = 1 << 62) -> Contender:
+def simple(method: Placing, most_replicas: int = 1 << 62) -> Contender:
     """A baseline, whose moves all happen at once."""
 
     def advance(fleet: Snapshot, before: Assignment) -> Outcome:
         after = method.place(fleet, before)
         return Outcome(after, sum(len(set(pods) - set(before.get(key, ()))) for key, pods in after.items()))
 
-    return Contender(method.name, advance, most_copies)
+    return Contender(method.name, advance, most_replicas)
 
 
 def contenders() -> tuple[Contender, ...]:
@@ -86,12 +86,12 @@ def contenders() -> tuple[Contender, ...]:
         library(OURS, Policy()),
         library(REPAIR_ONLY, without_moves()),
         *(simple(method) for method in BASELINES),
-        simple(MinCostFlow(), most_copies=2_000),
+        simple(MinCostFlow(), most_replicas=2_000),
     )
 
 
 def populated(fleet: Snapshot, assignment: Assignment) -> Snapshot:
-    """The fleet with every assigned copy loaded; copies on pods that are gone are gone."""
+    """The fleet with every assigned replica loaded; replicas on pods that are gone are gone."""
     adapters = {adapter.key: adapter for adapter in fleet.adapters}
     residents: dict[str, list[Resident]] = {pod.key: [] for pod in fleet.pods}
     for key, pods in sorted(assignment.items()):

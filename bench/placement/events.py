@@ -87,7 +87,7 @@ def _at_rest(shape: Shape) -> _Fleet:
 
 def _one_of_each(fleet: _Fleet, rng: random.Random) -> None:
     pod = _any(fleet.pods, rng)
-    fleet.tell("copy lost", pods=[replace(pod, residents=pod.residents[1:])])
+    fleet.tell("replica lost", pods=[replace(pod, residents=pod.residents[1:])])
     pod = _any(fleet.pods, rng)
     fleet.tell("pod unready, held", pods=[replace(pod, ready=False, held=True)])
     fleet.tell("pod ready again", pods=[replace(fleet.pods[pod.key], ready=True, held=False)])
@@ -96,7 +96,7 @@ def _one_of_each(fleet: _Fleet, rng: random.Random) -> None:
     fleet.tell("pod added", pods=[replace(pod, key=f"{pod.key}-new", residents=())])
     adapter = _any(fleet.adapters, rng)
     fleet.tell("demand changed", adapters=[replace(adapter, demand=(adapter.demand or 0) * 1.25)])
-    new = another(f"new-{len(fleet.seconds['copy lost'])}", rng, demand=0.5, age_rank=len(fleet.adapters))
+    new = another(f"new-{len(fleet.seconds['replica lost'])}", rng, demand=0.5, age_rank=len(fleet.adapters))
     fleet.tell("adapter added", adapters=[new])
     fleet.tell("adapter removed", removed_adapters=[_any(fleet.adapters, rng).key])
 

@@ -35,8 +35,8 @@ class Binding(StrEnum):
     BOTH = "both"
 
 
-class Copies(StrEnum):
-    """How many copies the adapters want."""
+class Replicas(StrEnum):
+    """How many replicas the adapters want."""
 
     ONE = "one"
     FEW = "few"  # one to three, whatever the demand
@@ -54,7 +54,7 @@ class Shape:
     use: float = 0.8
     binding: Binding = Binding.BOTH
     mixed: bool = False
-    copies: Copies = Copies.BY_DEMAND
+    replicas: Replicas = Replicas.BY_DEMAND
     priorities: int = 1
     seed: int = 1
 
@@ -92,7 +92,7 @@ def _halved(adapter: Adapter, shape: Shape) -> Adapter:
 
 
 def another(key: str, rng: random.Random, *, demand: float | None, priority: int = 0, age_rank: int = 0) -> Adapter:
-    """One adapter of random rank and targets that wants one copy."""
+    """One adapter of random rank and targets that wants one replica."""
     rank = rng.choices(RANKS, RANK_WEIGHTS)[0]
     size = rank * rng.choice(BYTES_PER_RANK)
     return Adapter(
@@ -116,7 +116,7 @@ def _adapters(shape: Shape, rng: random.Random) -> tuple[Adapter, ...]:
             replace(
                 adapter,
                 replicas=_replicas(shape, demand, few),
-                replica_policy=ReplicaPolicy.AUTO if shape.copies is Copies.AUTO else ReplicaPolicy.FIXED,
+                replica_policy=ReplicaPolicy.AUTO if shape.replicas is Replicas.AUTO else ReplicaPolicy.FIXED,
                 preemption=PreemptionPolicy.NONE if stubborn else PreemptionPolicy.LOWER_PRIORITY,
             )
         )
@@ -124,18 +124,20 @@ def _adapters(shape: Shape, rng: random.Random) -> tuple[Adapter, ...]:
 
 
 def _replicas(shape: Shape, demand: float | None, few: int) -> int:
-    if shape.copies is Copies.FEW:
+    if shape.replicas is Replicas.FEW:
         return few
-    if shape.copies is Copies.BY_DEMAND and demand is not None:
+    if shape.replicas is Replicas.BY_DEMAND and demand is not None:
         return min(shape.pods, max(1, math.ceil(demand / (REQUESTS_PER_POD / 2))))
     return 1
 
 
 def _pods(shape: Shape, adapters: tuple[Adapter, ...]) -> tuple[Pod, ...]:
-    copies = sum(adapter.replicas for adapter in adapters)
+    replicas = sum(adapter.replicas for adapter in adapters)
     size = sum(adapter.replicas * adapter.bytes for adapter in adapters)
     parts, ranks = _parts(shape)
-    slots = _share_out(math.ceil(copies / shape.use if shape.binding is not Binding.MEMORY else copies * ROOMY), parts)
+    slots = _share_out(
+        math.ceil(replicas / shape.use if shape.binding is not Binding.MEMORY else replicas * ROOMY), parts
+    )
     memory = math.ceil(size / shape.use if shape.binding is not Binding.SLOTS else size * ROOMY)
     total = sum(parts)
     width = len(str(shape.pods - 1))

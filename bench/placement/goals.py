@@ -42,9 +42,9 @@ def _cold(records: Sequence[Record]) -> Iterator[Figure]:
             of_bound, "<= 1.01", lambda worst: worst <= 1.01,
         )  # fmt: skip
         yield _compared(
-            f"copies unplaced beyond the inevitable, use ≤ 98 %, {what}",
+            f"replicas unplaced beyond the inevitable, use ≤ 98 %, {what}",
             [one for one in known if one["mixed"] is mixed and one["use"] <= 0.98],
-            lambda one: one["missing"] - one["least_missing"], "0", lambda worst: worst <= 0, unit="copies",
+            lambda one: one["missing"] - one["least_missing"], "0", lambda worst: worst <= 0, unit="replicas",
         )  # fmt: skip
     yield from _solved(known)
 
@@ -56,7 +56,7 @@ def _solved(records: Sequence[Record]) -> Iterator[Figure]:
         ours = sum(one["missing"] for one in asked)
         note = f"the integer program leaves {sum(one['solver_missing'] for one in asked):g} in its time, we {ours}"
         beyond = tuple(float(one["missing"] - one["least_missing"]) for one in asked)
-        yield Figure(f"the same, {len(asked)} small fleets", beyond, "copies", "", "", None, note)
+        yield Figure(f"the same, {len(asked)} small fleets", beyond, "replicas", "", "", None, note)
     asked = [one for one in asked if one.get("solver_largest_load")]
     if asked:
         reached = [one["solver_largest_load"] / one["bound"] for one in asked if one["bound"]]
@@ -74,7 +74,7 @@ def _solved(records: Sequence[Record]) -> Iterator[Figure]:
 
 def of_bound(one: Record) -> float | None:
     """Largest load ÷ the least possible one. None where there is nothing to compare: not all can be placed, or demand
-    is unknown, so that loads are whole numbers of copies, and the bound is not."""
+    is unknown, so that loads are whole numbers of replicas, and the bound is not."""
     if one["bound"] is None or one["zipf"] == 0:
         return None
     ideal = one["largest_load"] / one["imbalance"] if one["imbalance"] else 1.0
@@ -137,8 +137,8 @@ def _churn(records: Sequence[Record]) -> Iterator[Figure]:
         )
     yield _compared("plans until all is at rest", churn, lambda one: one["rounds"], "", None, unit="plans")
     yield _compared(
-        "copies unplaced after a change", churn, lambda one: one["missing"], "0", lambda worst: worst == 0,
-        unit="copies",
+        "replicas unplaced after a change", churn, lambda one: one["missing"], "0", lambda worst: worst == 0,
+        unit="replicas",
     )  # fmt: skip
     yield _compared(
         "forced moves on pod addition", [one for one in churn if one["change"] == "pod addition"],
@@ -151,7 +151,7 @@ def _auto(records: Sequence[Record]) -> Iterator[Figure]:
     yield _compared(
         "imbalance after demand changed, Auto", auto, lambda one: one["imbalance"], "<= 1.1", lambda most: most <= 1.1
     )
-    yield _compared("hottest copy ÷ mean load of a pod, Auto", auto, lambda one: one["hottest_share"], "", None)
+    yield _compared("hottest replica ÷ mean load of a pod, Auto", auto, lambda one: one["hottest_share"], "", None)
 
 
 def _whole_traces(records: Sequence[Record]) -> list[Record]:

@@ -11,7 +11,7 @@ from matplotlib import ticker
 
 from bench.figures import percentile
 from bench.placement.contenders import OURS, REPAIR_ONLY
-from bench.placement.fleets import MIDDLE, Copies, Shape
+from bench.placement.fleets import MIDDLE, Replicas, Shape
 from bench.placement.goals import chosen
 from bench.placement.records import Record
 from bench.placement.tables import methods
@@ -36,7 +36,7 @@ def draw(records: Sequence[Record], directory: Path) -> list[Path]:
 
 
 def _comparable(records: Sequence[Record], size: str) -> list[Record]:
-    return chosen(records, "cold", size=size, mixed=False, zipf=1.0, copies=Copies.BY_DEMAND, binding="both")
+    return chosen(records, "cold", size=size, mixed=False, zipf=1.0, replicas=Replicas.BY_DEMAND, binding="both")
 
 
 def _drawn(path: Path, plot: Callable[[Any, Sequence[Record]], None], records: Sequence[Record]) -> Iterator[Path]:
@@ -57,11 +57,11 @@ def _by_use(figure: Any, records: Sequence[Record]) -> None:
         own = sorted((one for one in records if one["method"] == name), key=lambda one: one["use"])
         use = [100 * one["use"] for one in own]
         style = _style(name, number)
-        unplaced.plot(use, [100 * one["missing"] / one["copies_wanted"] for one in own], **style)
+        unplaced.plot(use, [100 * one["missing"] / one["replicas_wanted"] for one in own], **style)
         imbalance.plot(use, [one["imbalance"] for one in own], **style)
-    unplaced.set(xlabel="use of memory and of slots, %", ylabel="copies without a place, %")
+    unplaced.set(xlabel="use of memory and of slots, %", ylabel="replicas without a place, %")
     unplaced.set_yscale("symlog", linthresh=1)
-    imbalance.set(xlabel="use of memory and of slots, %", ylabel="largest load ÷ max(mean, largest copy)")
+    imbalance.set(xlabel="use of memory and of slots, %", ylabel="largest load ÷ max(mean, largest replica)")
     figure.legend(*imbalance.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(f"Empty fleets of {records[0]['size']}, Zipf 1.0, equal pods")
 
@@ -78,7 +78,7 @@ def _moves(figure: Any, records: Sequence[Record]) -> None:
         axes.plot([moved], [imbalance], **style)
     axes.axhline(1.1, color="grey", linewidth=0.5)
     axes.axvline(1.6, color="grey", linewidth=0.5)
-    axes.set(xlabel="loads ÷ copies that were lost", ylabel="imbalance afterwards, mean", xscale="log")
+    axes.set(xlabel="loads ÷ replicas that were lost", ylabel="imbalance afterwards, mean", xscale="log")
     axes.xaxis.set_major_locator(ticker.FixedLocator([1, 1.6, 2, 4, 8, 16]))
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axes.xaxis.set_minor_locator(ticker.NullLocator())

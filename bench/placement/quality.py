@@ -14,10 +14,11 @@ Assignment = Mapping[str, tuple[str, ...]]  # adapter key -> keys of the pods th
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """`unplaced`, `missing`: adapters without any copy, copies that lack. `imbalance`: largest load of a pod ÷ the
-    larger of mean load and largest copy, were all there. `served`: demand per priority that has a copy, in requests
-    per second. `over_limit`: pods with a broken limit. `skewed`: adapters with two copies more in one domain than in
-    another one that has room. `inversions`: adapters that lack a copy though lower priorities hold the room for it."""
+    """`unplaced`, `missing`: adapters without any replica, replicas that lack. `imbalance`: largest load of a pod ÷ the
+    larger of mean load and largest replica, were all there. `served`: demand per priority that has a replica, in
+    requests per second. `over_limit`: pods with a broken limit. `skewed`: adapters with two replicas more in one domain
+    than in another one that has room. `inversions`: adapters that lack a replica though lower priorities hold the room
+    for it."""
 
     unplaced: int
     missing: int
@@ -38,7 +39,7 @@ class _Place:
     load: float = 0.0
 
     def fits(self, adapter: Adapter, without_below: int | None = None) -> bool:
-        """Whether one more copy fits, be it after all adapters below a priority have left."""
+        """Whether one more replica fits, be it after all adapters below a priority have left."""
         stay = [one for one in self.adapters if without_below is None or one.priority >= without_below]
         return usable(self.pod) and adapter not in self.adapters and not is_over(self.pod, [*stay, adapter])
 
@@ -56,12 +57,12 @@ def held(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
 def quality(snapshot: Snapshot, assignment: Assignment) -> Quality:
     """Judge the assignment by the adapters and pods of the snapshot; its residents do not matter."""
     places = {pod.key: _Place(pod) for pod in snapshot.pods}
-    largest_copy, served = 0.0, dict.fromkeys((adapter.priority for adapter in snapshot.adapters), 0.0)
+    largest_replica, served = 0.0, dict.fromkeys((adapter.priority for adapter in snapshot.adapters), 0.0)
     unplaced = missing = 0
     lacking: list[Adapter] = []
     for adapter in snapshot.adapters:
         there = assignment.get(adapter.key, ())
-        wanted = wanted_copies(adapter, there)
+        wanted = wanted_replicas(adapter, there)
         unplaced += not there and wanted > 0
         missing += max(wanted - len(there), 0)
         if len(there) < wanted:
@@ -71,11 +72,11 @@ def quality(snapshot: Snapshot, assignment: Assignment) -> Quality:
         for key in there:
             places[key].adapters.append(adapter)
             places[key].load += demand / len(there)
-            largest_copy = max(largest_copy, demand / max(wanted, 1))
+            largest_replica = max(largest_replica, demand / max(wanted, 1))
     loads = [place.load for place in places.values() if usable(place.pod)]
     top, mean = max(loads, default=0.0), sum(loads) / max(len(loads), 1)
     return Quality(
-        unplaced, missing, top / (max(mean, largest_copy) or 1.0), top, served,
+        unplaced, missing, top / (max(mean, largest_replica) or 1.0), top, served,
         over_limit=sum(is_over(place.pod, place.adapters) for place in places.values()),
         skewed=sum(_skewed(adapter, assignment.get(adapter.key, ()), places) for adapter in snapshot.adapters),
         inversions=sum(_inverted(adapter, places.values()) for adapter in lacking),
@@ -92,7 +93,7 @@ def budget_bytes(pod: Pod) -> int:
     return UNLIMITED if pod.memory_bytes is None else pod.memory_bytes
 
 
-def wanted_copies(adapter: Adapter, there: tuple[str, ...]) -> int:
+def wanted_replicas(adapter: Adapter, there: tuple[str, ...]) -> int:
     """What Auto has chosen counts as wanted."""
     return max(len(there), adapter.replicas) if adapter.replica_policy is ReplicaPolicy.AUTO else adapter.replicas
 
@@ -107,7 +108,7 @@ def is_over(pod: Pod, adapters: list[Adapter]) -> bool:
 
 
 def _skewed(adapter: Adapter, there: tuple[str, ...], places: Mapping[str, _Place]) -> bool:
-    """Whether a domain has two copies more than another one that has room for a further copy."""
+    """Whether a domain has two replicas more than another one that has room for a further replica."""
     if len(there) < 2:
         return False
     counts = Counter(_domain(places[key].pod, adapter) for key in there)

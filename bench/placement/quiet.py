@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bench.placement.contenders import Contender
-from bench.placement.fleets import MIDDLE, SMALL, Copies, Shape, build
+from bench.placement.fleets import MIDDLE, SMALL, Replicas, Shape, build
 from bench.placement.quality import quality
 from bench.placement.records import Record, record
 from lora_scheduler import Snapshot
@@ -21,8 +21,8 @@ def shapes(quick: bool) -> Iterator[Shape]:
         for use in (0.8, 0.98, 1.3):
             for mixed in (False, True):
                 yield Shape(adapters, pods, 1.0, use, mixed=mixed, priorities=3 if use > 1 else 1)
-        yield Shape(adapters, pods, 1.2, 0.6, copies=Copies.AUTO)
-        yield Shape(adapters, pods, 0.0, 0.9, copies=Copies.FEW)
+        yield Shape(adapters, pods, 1.2, 0.6, replicas=Replicas.AUTO)
+        yield Shape(adapters, pods, 0.0, 0.9, replicas=Replicas.FEW)
 
 
 def measure(methods: tuple[Contender, ...], quick: bool) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from bench.placement.contenders import OURS, populated
-from bench.placement.fleets import LARGE, MIDDLE, ZONE, Copies, Shape, build
+from bench.placement.fleets import LARGE, MIDDLE, ZONE, Replicas, Shape, build
 from bench.placement.records import Record, record
 from bench.placement.timings import timed
 from lora_scheduler import Planner, Pod, ReplicaPolicy, Selector, Snapshot, plan
@@ -43,7 +43,7 @@ def measure(quick: bool) -> Iterator[Record]:
     zoned = build(Shape(adapters // 4, pods, 1.0, 0.2))
     zoned = replace(zoned, adapters=tuple(replace(one, replicas=4, topology_key=ZONE) for one in zoned.adapters))
     yield _record("4 replicas over 3 zones, a pod is lost", adapters // 4, pods, _events(zoned, _loss))
-    following = build(Shape(adapters, pods, 1.0, 0.6, copies=Copies.AUTO))
+    following = build(Shape(adapters, pods, 1.0, 0.6, replicas=Replicas.AUTO))
     yield _record("Auto, a pod is lost", adapters, pods, _events(following, _loss))
     chosen = replace(
         fleet,

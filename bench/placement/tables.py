@@ -15,8 +15,8 @@ Rows = list[tuple[str, ...]]
 TELLING = (OURS, REPAIR_ONLY, "least adapters", "least loaded", "bounded-load rendezvous", "min-cost flow")
 
 LEGEND = (
-    "least loads of all such changes (lost copies + what must move to even out to 1.1); per method the loads, "
-    "imbalance p50–max, the most copies unplaced, and the most plans until all is at rest"
+    "least loads of all such changes (lost replicas + what must move to even out to 1.1); per method the loads, "
+    "imbalance p50–max, the most replicas unplaced, and the most plans until all is at rest"
 )
 
 
@@ -28,7 +28,7 @@ def tables(records: Sequence[Record]) -> Iterator[tuple[str, Rows]]:
         yield f"changes, {size}: {LEGEND}", _churn(chosen(records, "churn", size=size))
     auto = chosen(records, "auto")
     if auto:
-        yield "copies that follow demand (Auto)", _auto(auto)
+        yield "replicas that follow demand (Auto)", _auto(auto)
     waves = chosen(records, "arrivals", what="wave")
     if waves:
         yield "important adapters arrive in fleets in 98 % use", _waves(waves)
@@ -46,7 +46,15 @@ def methods(records: Sequence[Record]) -> list[str]:
 
 
 def _cold(records: Sequence[Record]) -> Rows:
-    head = ("method", "fleets", "largest load ÷ least possible p50", "max", "most copies unplaced", "inevitable", "of")
+    head = (
+        "method",
+        "fleets",
+        "largest load ÷ least possible p50",
+        "max",
+        "most replicas unplaced",
+        "inevitable",
+        "of",
+    )
     rows: Rows = [(*head, "least demand served", "badly spread")]
     fair = [one for one in records if one["least_missing"] is not None]
     for name in methods(fair):
@@ -55,7 +63,7 @@ def _cold(records: Sequence[Record]) -> Rows:
         of_least = [value for one in own if (value := of_bound(one)) is not None]
         rows.append((
             name, str(len(own)), f"{percentile(of_least, 50):.3f}", f"{max(of_least):.3f}", str(worst["missing"]),
-            str(worst["least_missing"]), str(worst["copies_wanted"]),
+            str(worst["least_missing"]), str(worst["replicas_wanted"]),
             f"{100 * min(served for one in own if (served := _served(one)) is not None):.1f} %",
             str(sum(one["skewed"] for one in own)),
         ))  # fmt: skip
@@ -63,7 +71,7 @@ def _cold(records: Sequence[Record]) -> Rows:
 
 
 def _served(one: Record) -> float | None:
-    """The part of all demand that has a copy; None where demand is unknown."""
+    """The part of all demand that has a replica; None where demand is unknown."""
     return sum(one["served"].values()) / (REQUESTS_PER_POD * one["pods"]) if one["zipf"] > 0 else None
 
 
@@ -92,17 +100,17 @@ def _auto(records: Sequence[Record]) -> Rows:
         "size",
         "change",
         "times",
-        "copies before",
+        "replicas before",
         "after",
         "loads",
         "imbalance p50–max",
-        "hottest copy ÷ mean load",
+        "hottest replica ÷ mean load",
     )
     rows: Rows = [head]
     for size, change in dict.fromkeys((one["size"], one["change"]) for one in records):
         own = [one for one in records if (one["size"], one["change"]) == (size, change)]
         imbalance = [one["imbalance"] for one in own]
-        sums = [str(sum(one[what] for one in own)) for what in ("copies_before", "copies_after", "loads")]
+        sums = [str(sum(one[what] for one in own)) for what in ("replicas_before", "replicas_after", "loads")]
         hottest = max(one["hottest_share"] for one in own)
         spread = f"{percentile(imbalance, 50):.2f}–{max(imbalance):.2f}"
         rows.append((size, change, str(len(own)), *sums, spread, f"{hottest:.2f}"))

@@ -1,8 +1,8 @@
-"""Lets a copy that is to be loaded go where its files are already: elsewhere they have to be fetched, which may take
+"""Lets a replica that is to be loaded go where its files are already: elsewhere they have to be fetched, which may take
 minutes.
 
 Of the pods that have them, one with room, else one where adapters that nobody uses can make room; then likewise of the
-other pods on the same nodes. Nothing that is used gives way for it, copies stay as far apart as they would be
+other pods on the same nodes. Nothing that is used gives way for it, replicas stay as far apart as they would be
 otherwise, and no pod gets more load for it than one that is about as loaded as the others are to be.
 """
 
@@ -23,7 +23,7 @@ FREE = 4 * YIELDING, 0  # less than any price
 
 
 class AtHand:
-    """The files that are there when a round begins. To be asked for an adapter that lacks copies."""
+    """The files that are there when a round begins. To be asked for an adapter that lacks replicas."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet

@@ -1,4 +1,4 @@
-"""Finds the best pod for a further copy without asking all pods: those of a group stand in line, least loaded first.
+"""Finds the best pod for a further replica without asking all pods: those of a group stand in line, least loaded first.
 
 What the line gives is what the scorers of the balanced policy would choose among all pods, with one bound for the sake
 of speed: of pods with the same load, or as good as the same where room gets scarce, it looks at the first few only.
@@ -17,7 +17,7 @@ from lora_scheduler.scorers import Choice, Scorer, best
 
 SHORTLIST = 8  # so many pods are compared more closely
 MOST = 2  # a group of more than one in so many pods of a base model goes by the line of all of them
-SCARCE = 0.5  # from this part of the room on being taken, even room counts for as much as one copy's load
+SCARCE = 0.5  # from this part of the room on being taken, even room counts for as much as one replica's load
 
 
 class Board:
@@ -31,20 +31,20 @@ class Board:
         close: Sequence[Scorer] | None = None,
         following: Iterable[str] = (),
     ) -> None:
-        """`following`: the keys of the adapters whose number of copies follows demand."""
+        """`following`: the keys of the adapters whose number of replicas follows demand."""
         self._pods = pods
         self._scorers = scorers
         self._close = close
         self._following = following
-        self._spare: dict[str, PodLedger] | None = None  # the pods that had spare copies when that was first asked
+        self._spare: dict[str, PodLedger] | None = None  # the pods that had spare replicas when that was first asked
         self._lines: dict[tuple[int, int], Line] = {}  # by group and kind
         self._shared: dict[tuple[PodLedger, ...], Line] = {}  # groups of the same pods, or nearly so, have one line
         self._targets: dict[str, tuple[PodLedger, ...]] = {}  # that can take loads, by base model
         self._lower: dict[int, tuple[Group, list[tuple[int, str, PodLedger]]]] = {}
 
     def choose(self, allotment: Allotment) -> PodLedger | None:
-        """The best pod that may get a copy and has room for it; None if there is none, or none of the kind that the
-        adapter is marked for (which would leave its copies as far apart)."""
+        """The best pod that may get a replica and has room for it; None if there is none, or none of the kind that the
+        adapter is marked for (which would leave its replicas as far apart)."""
         returning, familiar = whereabouts(allotment)
         if self._close is None or returning or familiar:
             return self._of_all(allotment)
@@ -77,7 +77,7 @@ class Board:
                 line.roomier()
 
     def below(self, allotment: Allotment, priority: int, allotments: Mapping[str, Allotment]) -> list[PodLedger]:
-        """The pods that may get a copy, and on which lower priorities than this or spare copies may hold room.
+        """The pods that may get a replica, and on which lower priorities than this or spare replicas may hold room.
 
         To be asked in the order of priorities: what was placed since the first question is of none that is lower, and
         not spare.
@@ -90,14 +90,14 @@ class Board:
         reach = {key: pod for _, key, pod in known[1][: bisect_left(known[1], (priority,))]}
         if self._spare is None:
             spare = [one for one in map(allotments.__getitem__, self._following) if one.spare]
-            self._spare = {key: copy.ledger for one in spare for key, copy in one.kept.items()}
+            self._spare = {key: replica.ledger for one in spare for key, replica in one.kept.items()}
         if self._spare:
             reach |= {key: pod for key, pod in self._spare.items() if pod.target and key in group.matching}
         return [pod for key, pod in reach.items() if key not in allotment.kept and loadable(allotment.adapter, pod)]
 
     @property
     def has_spare(self) -> bool:
-        """Whether `below` has found spare copies anywhere."""
+        """Whether `below` has found spare replicas anywhere."""
         return bool(self._spare)
 
     def _line(self, group: Group, kind: int) -> Line:
@@ -147,7 +147,7 @@ class Line:
         self._countdown = 0
         self.room_per_slot = 0.0
         self._scarce = False
-        self._too_large = inf  # from this size on, a copy fits on none of the pods
+        self._too_large = inf  # from this size on, a replica fits on none of the pods
         # by size class (sizes of as many bits): where those pods end, least loaded, that have no room for any of it
         self._fronts: dict[int, tuple[float, str]] = {}
 
@@ -169,7 +169,7 @@ class Line:
             self._loads[pod.key] = pod.load
 
     def fewest(self, allotment: Allotment, counts: Mapping[str, int]) -> int:
-        """How many copies the domain has that has the fewest."""
+        """How many replicas the domain has that has the fewest."""
         group, topology_key = allotment.group, allotment.adapter.topology_key
         domains = self._domains.get((id(group), topology_key))
         if domains is None:
@@ -180,8 +180,8 @@ class Line:
         return min([counts.get(domain, 0) for domain in domains], default=0)
 
     def first(self, allotment: Allotment, domains: Mapping[str, int], fewest: int) -> list[PodLedger]:
-        """The first few pods that have room: of the domains with the fewest copies, rather where the load can start at
-        once, with the least load."""
+        """The first few pods that have room: of the domains with the fewest replicas, rather where the load can start
+        at once, with the least load."""
         if allotment.adapter.bytes >= self._too_large:
             return []
         self._look()
@@ -255,7 +255,7 @@ class Line:
 
 
 def options(allotment: Allotment) -> list[PodLedger]:
-    """The pods that may get a copy if they have room."""
+    """The pods that may get a replica if they have room."""
     return [
         ledger
         for ledger in allotment.group.targets
@@ -264,7 +264,7 @@ def options(allotment: Allotment) -> list[PodLedger]:
 
 
 def whereabouts(allotment: Allotment) -> tuple[Collection[str], Collection[str]]:
-    """The pods where a copy is or is being exchanged, and further ones where one was last and may be again."""
+    """The pods where a replica is or is being exchanged, and further ones where one was last and may be again."""
     adapter = allotment.adapter
     returning: Collection[str] = ()
     if allotment.leaving or allotment.dropped or allotment.pending:
@@ -284,5 +284,5 @@ def choice_of(allotment: Allotment, candidates: Sequence[PodLedger]) -> Choice:
     """What the scorers need to know about a decision for this adapter."""
     returning, familiar = whereabouts(allotment)
     choice = Choice(allotment.adapter, candidates, returning=returning, familiar=familiar)
-    choice.count([copy.ledger for copy in allotment.kept.values()])
+    choice.count([replica.ledger for replica in allotment.kept.values()])
     return choice

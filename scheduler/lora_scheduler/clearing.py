@@ -17,15 +17,16 @@ COMING = 4 * YIELDING, 0  # less than any price: enough is leaving already
 
 
 def clear(pods: Iterable[PodLedger], allotment: Allotment, allotments: Mapping[str, Allotment]) -> PodLedger | None:
-    """Make room for one more copy on the pod where that costs least; None where all that could leave is not enough."""
+    """Make room for one more replica on the pod where that costs least; None where all that could leave is not
+    enough."""
     prices = [(price, pod.key, pod) for pod in pods if (price := _price(pod, allotment, allotments)) is not None]
     if not prices:
         return None
     price, _, pod = min(prices)
     if price != COMING:
         slots, size = pod.shortage(allotment.adapter.bytes)
-        for copy in victims(weaker(pod, YIELDING, allotments), slots, size, allotments):
-            allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, allotment.adapter.key)
+        for replica in victims(weaker(pod, YIELDING, allotments), slots, size, allotments):
+            allotments[replica.adapter.key].evict(replica, UnloadCause.PREEMPTED, allotment.adapter.key)
     return pod
 
 

@@ -1,4 +1,4 @@
-"""Which adapters have more copies in one domain than they need: those that a move could spread better."""
+"""Which adapters have more replicas in one domain than they need: those that a move could spread better."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lora_scheduler.allotment import Allotment, Group
 
 @dataclass(slots=True, eq=False)
 class Even:
-    """Adapters of one group and topology key whose copies share domains, as there are no more than these."""
+    """Adapters of one group and topology key whose replicas share domains, as there are no more than these."""
 
     group: Group
     topology_key: str
@@ -20,8 +20,8 @@ class Even:
 
 
 class Crowding:
-    """What is known from the accounts as they were opened. Four copies in three zones have nowhere to go: they are not
-    looked at again until a domain comes or goes."""
+    """What is known from the accounts as they were opened. Four replicas in three zones have nowhere to go: they are
+    not looked at again until a domain comes or goes."""
 
     def __init__(self) -> None:
         self._close: set[str] = set()
@@ -32,9 +32,9 @@ class Crowding:
         """An account was opened, or corrected."""
         key, group, topology_key = allotment.adapter.key, allotment.group, allotment.adapter.topology_key
         self.forget(key)
-        if len(allotment.kept) < 2 or allotment.everywhere:  # copies on every pod need not be spread
+        if len(allotment.kept) < 2 or allotment.everywhere:  # replicas on every pod need not be spread
             return
-        counts = Counter([copy.ledger.domain(topology_key) for copy in allotment.kept.values()])
+        counts = Counter([replica.ledger.domain(topology_key) for replica in allotment.kept.values()])
         most = max(counts.values())
         if most < 2:
             return
@@ -55,7 +55,7 @@ class Crowding:
                 del self._even[id(even.group), even.topology_key]
 
     def close(self, allotments: Mapping[str, Allotment]) -> Collection[str]:
-        """The adapters with at least two copies more in one domain than there are in another that can take loads."""
+        """The adapters with at least two replicas more in one domain than there are in another that can take loads."""
         for even in list(self._even.values()):
             domains = even.group.domains(even.topology_key)
             if domains != even.domains:

@@ -43,13 +43,13 @@ class _Class:
     least: int  # the first kind that serves their rank
     bits: list[int]
     members: list[Allotment] = field(default_factory=list)
-    copies: int = 0
+    replicas: int = 0
     bytes: int = 0
     load: float = 0.0
 
 
 def earmark(lacking: Iterable[Allotment], kinds: Sequence[Kind]) -> None:
-    """Set `kind` of these adapters, which lack copies. The kinds are in the order of their ranks."""
+    """Set `kind` of these adapters, which lack replicas. The kinds are in the order of their ranks."""
     classes = _classes(lacking, kinds)
     _share_out(classes, kinds)
     for one in classes:
@@ -65,11 +65,11 @@ def _classes(lacking: Iterable[Allotment], kinds: Sequence[Kind]) -> list[_Class
         size = round(log2(max(adapter.bytes, 1)) * SIZES_PER_OCTAVE)
         share = round(log2(allotment.share)) if allotment.share else NO_SHARE
         one = found.setdefault((least, size, share), _Class(least, [0] * len(kinds)))
-        copies = allotment.missing
+        replicas = allotment.missing
         one.members.append(allotment)
-        one.copies += copies
-        one.bytes += copies * adapter.bytes
-        one.load += copies * allotment.share
+        one.replicas += replicas
+        one.bytes += replicas * adapter.bytes
+        one.load += replicas * allotment.share
     return [found[key] for key in sorted(found)]
 
 
@@ -111,7 +111,7 @@ def _parts(one: _Class, kind: Kind, mean: float) -> tuple[float, float, float]:
     """How much of what the kind has left in slots, memory and load one bit of the class takes."""
     load = max(mean * kind.pods - kind.load, LEAST_LOAD * mean * kind.pods)
     return (
-        one.copies / BITS / max(kind.slots, 1),
+        one.replicas / BITS / max(kind.slots, 1),
         one.bytes / BITS / max(kind.bytes, 1),
         one.load / BITS / load * LOAD_COUNTS if load else 0.0,
     )
@@ -121,8 +121,8 @@ def _mark(one: _Class, kinds: Sequence[Kind]) -> None:
     """Give each member to the kind that lacks most of its part so far."""
     owed = [0.0] * len(kinds)
     for allotment in one.members:
-        copies = allotment.missing
-        owed = [lacks + bits * copies / BITS for lacks, bits in zip(owed, one.bits, strict=True)]
+        replicas = allotment.missing
+        owed = [lacks + bits * replicas / BITS for lacks, bits in zip(owed, one.bits, strict=True)]
         place = owed.index(max(owed))
-        owed[place] -= copies
+        owed[place] -= replicas
         allotment.kind = kinds[place].rank

@@ -1,4 +1,4 @@
-"""Why is this adapter not on that pod? Asked for any adapter, whether it lacks copies or not."""
+"""Why is this adapter not on that pod? Asked for any adapter, whether it lacks replicas or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lora_scheduler.reasons import reasons
 
 
 def explain(adapter_key: str, snapshot: Snapshot, policy: Policy = DEFAULT) -> tuple[Refusal, ...]:
-    """One refusal per pod, sorted by pod; ALREADY_PLACED where a copy is, or is about to be loaded.
+    """One refusal per pod, sorted by pod; ALREADY_PLACED where a replica is, or is about to be loaded.
 
     Raises UnknownAdapter, InvalidSnapshot or InvalidPolicy.
     """

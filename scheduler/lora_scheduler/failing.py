@@ -32,7 +32,7 @@ class Failing:
         adapter = allotment.adapter
         if adapter.key not in self._pods and self.before.get(adapter.key) != adapter.version:
             return False
-        currents = [copy.current for copy in allotment.held()]
+        currents = [replica.current for replica in allotment.held()]
         return not any(current is not None and current.state is ResidentState.LOADED for current in currents)
 
     def versions(self, allotments: Mapping[str, Allotment]) -> dict[str, str]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.model import Adapter, Reason, Refusal
 from lora_scheduler.selectors import describe, matches
 
 Filter = Callable[[Adapter, PodLedger], Refusal | None]
 
-# an exclusion of these kinds is about a load that would have to be made, not about a copy that is there
+# an exclusion of these kinds is about a load that would have to be made, not about a replica that is there
 ABOUT_LOADING = frozenset({Reason.LOAD_FAILED, Reason.STALE_PREFIX_CACHE})
 
 
@@ -132,13 +132,13 @@ def loadable(adapter: Adapter, ledger: PodLedger) -> bool:
     )
 
 
-def keeps(copy: Copy) -> bool:
-    """Whether a copy that is there still meets what is declared of its pod, base model and selector aside.
+def keeps(replica: Replica) -> bool:
+    """Whether a replica that is there still meets what is declared of its pod, base model and selector aside.
 
     One of the wanted version only has to be allowed to stay; an old one must be able to make place for the new one.
     """
-    adapter, ledger = copy.adapter, copy.ledger
-    if copy.current is None:
+    adapter, ledger = replica.adapter, replica.ledger
+    if replica.current is None:
         return sane(adapter, ledger) is None and loadable(adapter, ledger)
     excluded = ledger.pod.excluded.get(adapter.key)
     if excluded is not None and excluded[0] not in ABOUT_LOADING:
@@ -146,8 +146,8 @@ def keeps(copy: Copy) -> bool:
     return sane(adapter, ledger) is not None or within_rank(adapter, ledger) is None
 
 
-def room_refusal(adapter: Adapter, ledger: PodLedger, own: Copy | None = None) -> Refusal | None:
-    """Why the pod is too full for one more copy, if it is, counting everything that stays or is on its way there."""
+def room_refusal(adapter: Adapter, ledger: PodLedger, own: Replica | None = None) -> Refusal | None:
+    """Why the pod is too full for one more replica, if it is, counting everything that stays or is on its way there."""
     slots, size_over = ledger.shortage(adapter.bytes, own)
     if slots > 0:
         taken = ledger.later_slots - (own is not None)

@@ -12,13 +12,13 @@ from lora_scheduler.allotment import Allotment, Group, Order, share_of
 from lora_scheduler.crowding import Crowding
 from lora_scheduler.disks import Disks
 from lora_scheduler.failing import Failing
-from lora_scheduler.finding import Copies, copies_on, enter_found, order_of
+from lora_scheduler.finding import Replicas, enter_found, order_of, replicas_on
 from lora_scheduler.groups import Groups, alike, insert, of_one_group, remove
 from lora_scheduler.holding import Holding
 from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import Adapter, Places, Pod, ReplicaPolicy, Resident, ResidentState
 from lora_scheduler.prospects import Waiting
-from lora_scheduler.replicas import Followed, wanted_copies
+from lora_scheduler.replicas import Followed, wanted_replicas
 from lora_scheduler.starting import Starting
 
 _order = attrgetter("order")
@@ -39,9 +39,9 @@ class Change:
 class Fleet:
     """The accounts of all pods and adapters.
 
-    Most adapters are at rest: as many copies as wanted are there, in the wanted version, where they may be. No step of
-    a round would do anything about them, so that a round goes through the `active` ones only; what it changes in
-    others, it finds in `stirred`. Those that only lack copies become active where they have a prospect (`waiting`).
+    Most adapters are at rest: as many replicas as wanted are there, in the wanted version, where they may be. No step
+    of a round would do anything about them, so that a round goes through the `active` ones only; what it changes in
+    others, it finds in `stirred`. Those that only lack replicas become active where they have a prospect (`waiting`).
     `apply` sets all accounts that are not at rest back to what is really there. So the accounts of a round, and with
     them the plan, are the same whatever was planned before.
     """
@@ -53,7 +53,7 @@ class Fleet:
         self.stirred: list[Allotment] = []  # changed by the round, in the order of the first change
         self._ledgers: dict[str, PodLedger] = {}
         self._groups = Groups()
-        self._found: dict[str, Copies] = {}  # our residents by adapter, then by pod
+        self._found: dict[str, Replicas] = {}  # our residents by adapter, then by pod
         self._abandoned: set[str] = set()  # adapters that have residents, and are not in the fleet
         self._crowding = Crowding()
         self.failing = Failing()
@@ -62,7 +62,7 @@ class Fleet:
         self._hot_share = hot_share  # see model.Policy
         self._followed = Followed()
         self.targets: set[str] = set()  # the pods that can take loads
-        self.waiting = Waiting()  # who lacks copies and is at rest otherwise: see `wake`
+        self.waiting = Waiting()  # who lacks replicas and is at rest otherwise: see `wake`
         self.starting = Starting()  # the loads of those that are at rest otherwise
         self.holding = Holding(self.allotments, self._ledgers, self.blocks)
 
@@ -75,7 +75,7 @@ class Fleet:
 
     @property
     def following(self) -> Collection[str]:
-        """The keys of the adapters whose number of copies follows demand."""
+        """The keys of the adapters whose number of replicas follows demand."""
         return self._followed.adapters
 
     def unwanted(self) -> Iterator[tuple[PodLedger, Resident]]:
@@ -151,7 +151,7 @@ class Fleet:
         return sorted([*self.active, *(a for a in self.stirred if not a.active)], key=_order)
 
     def close_together(self) -> list[Allotment]:
-        """All with copies in one domain that could be in another, and some others, in the order in which they are
+        """All with replicas in one domain that could be in another, and some others, in the order in which they are
         served."""
         close = self._crowding.close(self.allotments)
         found = dict.fromkeys((*(self.allotments[key] for key in close), *self.active, *self.stirred))
@@ -233,16 +233,16 @@ class Fleet:
         if (
             allotment.sound
             and (complete or allotment.only_lacks)
-            and all(copy.starts or copy.current is not None for copy in allotment.kept.values())
+            and all(replica.starts or replica.current is not None for replica in allotment.kept.values())
         ):
             if not complete:
                 self.waiting.add(allotment)
-            for copy in allotment.kept.values():
-                if copy.starts:
-                    self.starting.add(copy, allotment.order)
+            for replica in allotment.kept.values():
+                if replica.starts:
+                    self.starting.add(replica, allotment.order)
             return
-        for copy in allotment.kept.values():
-            self.starting.discard(copy)
+        for replica in allotment.kept.values():
+            self.starting.discard(replica)
         allotment.active = True
         self.active.append(allotment)
 
@@ -255,7 +255,7 @@ class Fleet:
             ledger = self._ledgers[pod.key] = PodLedger(pod)
             self._note_target(ledger)
             insert(self.pods, ledger)
-            return self._groups.add(ledger) | self._index(pod.key, {}, copies_on(pod))
+            return self._groups.add(ledger) | self._index(pod.key, {}, replicas_on(pod))
         old = ledger.pod
         regroup = not alike(old, pod)
         touched = self._groups.discard(ledger) if regroup else set()
@@ -263,7 +263,7 @@ class Fleet:
         self._note_target(ledger)
         if regroup:
             touched |= self._groups.add(ledger)
-        before, after = copies_on(old), copies_on(pod)
+        before, after = replicas_on(old), replicas_on(pod)
         changed = self._index(pod.key, before, after)
         # which files are on its disk says nothing about what is loaded
         same = replace(old, residents=pod.residents, stored=pod.stored) == pod
@@ -275,12 +275,12 @@ class Fleet:
         self.targets.discard(ledger.key)
         self.failing.note(ledger.pod, None)
         self.disks.note(ledger.pod, None)
-        return self._groups.discard(ledger) | self._index(ledger.key, copies_on(ledger.pod), {}) | ledger.held.keys()
+        return self._groups.discard(ledger) | self._index(ledger.key, replicas_on(ledger.pod), {}) | ledger.held.keys()
 
     def _note_target(self, ledger: PodLedger) -> None:
         (self.targets.add if ledger.target else self.targets.discard)(ledger.key)
 
-    def _index(self, pod: str, before: Copies, after: Copies) -> set[str]:
+    def _index(self, pod: str, before: Replicas, after: Replicas) -> set[str]:
         """Note which adapters have what on the pod; those for which that is new."""
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         for key in changed:
@@ -333,7 +333,7 @@ class Fleet:
         if adapter.idle:
             return 0, 0  # as many as are there, see _open
         if adapter.replica_policy is not ReplicaPolicy.AUTO:
-            return wanted_copies(adapter, group, 0, 0.0)
+            return wanted_replicas(adapter, group, 0, 0.0)
         leaves = self.holding.leaves(adapter.key)  # what is moving is there twice for a while, and is no growth
         present = sum(
             pod != leaves
@@ -341,10 +341,10 @@ class Fleet:
             and any(r.state is not ResidentState.UNLOADING for r in residents)
             for pod, residents in self._found.get(adapter.key, {}).items()
         )
-        return wanted_copies(adapter, group, present, self._hot_share * self._followed.mean(adapter.base_model))
+        return wanted_replicas(adapter, group, present, self._hot_share * self._followed.mean(adapter.base_model))
 
     def _open(self, adapter: Adapter, group: Group) -> None:
-        """Open the account, with the copies that are there."""
+        """Open the account, with the replicas that are there."""
         wanted, most = self._wanted(adapter, group)
         share = share_of(adapter, wanted)
         everywhere = adapter.replica_policy is ReplicaPolicy.ALL_PODS and adapter.replicas > 0 and not adapter.idle
@@ -370,23 +370,23 @@ class Fleet:
         self.holding.ask(allotment)
 
     def _correct(self, allotment: Allotment, pods: Iterable[str]) -> bool:
-        """Bring an account that was at rest up to date on these pods only: one with a copy on every pod would take long
-        to open anew at each event. False if it is no longer at rest, and has to be opened all the same."""
+        """Bring an account that was at rest up to date on these pods only: one with a replica on every pod would take
+        long to open anew at each event. False if it is no longer at rest, and has to be opened all the same."""
         adapter = allotment.adapter
         if adapter.idle or adapter.replica_policy is ReplicaPolicy.AUTO:
-            return False  # the number of its copies depends on those that are there
+            return False  # the number of its replicas depends on those that are there
         wanted, _ = self._wanted(adapter, allotment.group)
         share = share_of(adapter, wanted)
         if share != allotment.share:
-            for copy in allotment.kept.values():
-                copy.ledger.share_changes(copy, share)
+            for replica in allotment.kept.values():
+                replica.ledger.share_changes(replica, share)
         allotment.wanted = allotment.most = allotment.needed = wanted
         allotment.share, allotment.order = share, order_of(adapter, share)
         found = self._found.get(adapter.key, {})
         for pod in pods:
-            copy_there = allotment.kept.get(pod)
-            if copy_there is not None:
-                allotment.give_back(copy_there)
+            replica_there = allotment.kept.get(pod)
+            if replica_there is not None:
+                allotment.give_back(replica_there)
             if (
                 pod in found
                 and self._ledgers[pod].counts
@@ -394,7 +394,7 @@ class Fleet:
             ):
                 return False
         if len(allotment.kept) > wanted and not allotment.everywhere:
-            return False  # a copy is back, and a place may be held for another one in its stead
+            return False  # a replica is back, and a place may be held for another one in its stead
         allotment.there = bool(found)
         self.holding.ask(allotment)
         return True

@@ -53,7 +53,7 @@ class Groups:
                 del self._by_model[adapter.base_model]
 
     def add(self, ledger: PodLedger) -> set[str]:
-        """A new pod; the keys of the adapters whose number of copies it may change."""
+        """A new pod; the keys of the adapters whose number of replicas it may change."""
         followers: set[str] = set()
         self._pods.setdefault(ledger.pod.base_model, Labelled()).add(ledger)
         for kind, group in self._by_model.get(ledger.pod.base_model, {}).items():
@@ -67,7 +67,8 @@ class Groups:
         return followers
 
     def discard(self, ledger: PodLedger) -> set[str]:
-        """A pod is no more, or no longer what it was; the keys of the adapters whose number of copies that may change.
+        """A pod is no more, or no longer what it was; the keys of the adapters whose number of replicas that may
+        change.
 
         To be called while the account still says what the pod was.
         """

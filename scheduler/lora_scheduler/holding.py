@@ -1,9 +1,9 @@
-"""Holds on to the places that an earlier plan has given to copies of which nothing is on the pod yet.
+"""Holds on to the places that an earlier plan has given to replicas of which nothing is on the pod yet.
 
-Who has such a place keeps it before anybody looks for one, as long as the adapter lacks the copy, the pod may hold it
-and has the room for it, and the load can begin at once or waits for nothing but the adapter's own older version. So an
-update does not lose the gap that its old version leaves, and while thousands of loads wait for their engines, a round
-costs what has changed: where nothing has, the places and loads of the round before are those of this one.
+Who has such a place keeps it before anybody looks for one, as long as the adapter lacks the replica, the pod may hold
+it and has the room for it, and the load can begin at once or waits for nothing but the adapter's own older version. So
+an update does not lose the gap that its old version leaves, and while thousands of loads wait for their engines, a
+round costs what has changed: where nothing has, the places and loads of the round before are those of this one.
 
 All is decided pod by pod, in the order in which adapters are served, so that it is the same whether one pod is asked
 again or all of them are asked for the first time.
@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import loadable
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.model import Load, Places
 
 _order = attrgetter("order")
@@ -83,10 +83,12 @@ class Holding:
         before = (self._allotments[key] for key in self._places.firm if key in self._allotments)
         found = {allotment.adapter.key: allotment for allotment in worked if allotment.there}
         found |= {allotment.adapter.key: allotment for allotment in before}
-        return frozenset(key for key, one in found.items() if any(copy.current is None for copy in one.kept.values()))
+        return frozenset(
+            key for key, one in found.items() if any(replica.current is None for replica in one.kept.values())
+        )
 
     def ask(self, allotment: Allotment) -> None:
-        """An account was opened: it would like to keep the places of the copies that it lacks."""
+        """An account was opened: it would like to keep the places of the replicas that it lacks."""
         assigned = self._places.assignments.get(allotment.adapter.key)
         if not assigned or self._is_void(allotment.adapter.key):
             return
@@ -120,9 +122,9 @@ class Holding:
         ):
             return {allotment.adapter.key for allotment in asking}  # all find room: the order does not matter
         for allotment in (*held, *asking):
-            copy = allotment.kept.get(ledger.key)
-            if copy is not None:
-                allotment.give_back(copy)
+            replica = allotment.kept.get(ledger.key)
+            if replica is not None:
+                allotment.give_back(replica)
         for allotment in sorted((*held, *asking), key=_order):
             self._admit(allotment, ledger)
         return {allotment.adapter.key for allotment in (*held, *asking)}
@@ -140,11 +142,11 @@ class Holding:
         starts = ledger.fits_now(size) and not self._blocks(allotment, ledger)
         if not starts and ledger.key not in allotment.leaving:
             return False
-        copy = Copy(allotment.adapter, ledger, size, allotment.share)
-        allotment.enter(copy)
-        ledger.held[allotment.adapter.key] = copy
+        replica = Replica(allotment.adapter, ledger, size, allotment.share)
+        allotment.enter(replica)
+        ledger.held[allotment.adapter.key] = replica
         if starts:
-            ledger.begin(copy)
+            ledger.begin(replica)
         return True
 
 

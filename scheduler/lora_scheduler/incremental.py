@@ -29,7 +29,7 @@ T = TypeVar("T", Adapter, Pod)
 class Planner:
     """Makes the plans of one fleet; each is what `lora_scheduler.plan` makes of the same snapshot.
 
-    Its time goes with what has changed and with how many adapters are not at rest (lack copies, are being loaded,
+    Its time goes with what has changed and with how many adapters are not at rest (lack replicas, are being loaded,
     unloaded, updated or moved), not with the size of the fleet. Not to be shared between threads.
 
     With `remember`, each plan holds on to the places that the one before has given: it is what `lora_scheduler.plan`

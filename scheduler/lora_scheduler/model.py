@@ -21,7 +21,7 @@ class PreemptionPolicy(StrEnum):
 
 
 class ReplicaPolicy(StrEnum):
-    """How many pods should hold a copy."""
+    """How many pods should hold a replica."""
 
     FIXED = "Fixed"  # `replicas` of them
     ALL_PODS = "AllPods"  # every eligible pod
@@ -66,7 +66,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     # loading failed there and is not due again yet
     LOAD_FAILED = "LoadFailed"
-    # a copy is already there, or no further copy is wanted
+    # a replica is already there, or no further replica is wanted
     ALREADY_PLACED = "AlreadyPlaced"
     NOT_WANTED = "NotWanted"
 
@@ -108,11 +108,11 @@ class Adapter:
     `max_surge` is that of this adapter's updates; None: as the Policy says.
 
     `previous_pods` are the pods that are known to have held it last (by its published status, say): of the pods that
-    are allowed, those are taken first, so that a copy comes back to where its files are. It never overrides a limit.
+    are allowed, those are taken first, so that a replica comes back to where its files are. It never overrides a limit.
 
     One with `idle_since` is in the idle tier: nobody has used it since that time (in seconds since the epoch). It keeps
-    the copies of the wanted version that it has, whatever `replicas` says, and gets no others: its room is for whoever
-    lacks room, also where that one preempts nobody; of several, from the one that was used the longest ago.
+    the replicas of the wanted version that it has, whatever `replicas` says, and gets no others: its room is for
+    whoever lacks room, also where that one preempts nobody; of several, from the one that was used the longest ago.
     `effective_priority` follows: that of an idle one is below all that can be given.
     """
 
@@ -153,7 +153,7 @@ class Adapter:
 class Resident:
     """Something that takes room on a pod.
 
-    `adapter` is the key of the adapter that it is a copy of, or None for a foreign one (loaded by somebody else) or
+    `adapter` is the key of the adapter that it is a replica of, or None for a foreign one (loaded by somebody else) or
     one that nobody wants any more. `name` is the name the engine knows it by; `owned` is true where it is ours to
     unload. `bytes` and `rank` of a foreign resident are estimates made by the caller.
     """
@@ -173,7 +173,7 @@ class Pod:
 
     `memory_bytes` None means that the pod declares no budget. `host_slots` is vLLM's max_cpu_loras: the number of names
     that may be resident. `gpu_slots` is max_loras: how many of them fit in one batch. `ready` false with `not_ready`
-    saying why. `held` is true while an unready pod is expected back at once: its residents still count as copies, so
+    saying why. `held` is true while an unready pod is expected back at once: its residents still count as replicas, so
     that a blip moves nothing. `excluded` maps an adapter's key to a refusal found outside of this library (failed
     loads that are not due again, features that the engine's release gets wrong). `failed_lately` names the adapters of
     which a load has failed here a while ago for a reason that passes and says nothing of the version (files that could
@@ -211,7 +211,7 @@ class Places:
     """What a plan has decided, for the next one to hold on to: adapter key -> the pods that should hold it, the pods
     that could take loads then, and in `firm` the adapters that had been on a pod already when they got a place.
 
-    A copy of which nothing is on its pod yet keeps its place there, if it still may be there, has the room and can
+    A replica of which nothing is on its pod yet keeps its place there, if it still may be there, has the room and can
     begin to load at once, or waits for an older version of its own to leave. When further pods can take loads, places
     that are not firm are given anew. What is on a pod already does not depend on this.
 
@@ -246,17 +246,17 @@ class Snapshot:
 class LoadCause(StrEnum):
     """Why a load is in the plan."""
 
-    MISSING = "Missing"  # fewer copies than wanted
+    MISSING = "Missing"  # fewer replicas than wanted
     UPDATE = "Update"  # the weights changed
-    MOVE = "Move"  # to a less loaded pod, or another domain; the copy that it replaces goes when this one serves
-    SURGE = "Surge"  # a temporary extra copy of the new version, so that the old one can go
+    MOVE = "Move"  # to a less loaded pod, or another domain; the replica that it replaces goes when this one serves
+    SURGE = "Surge"  # a temporary extra replica of the new version, so that the old one can go
 
 
 class UnloadCause(StrEnum):
     """Why an unload is in the plan."""
 
     UNWANTED = "Unwanted"  # nobody wants this adapter any more
-    SURPLUS = "Surplus"  # more copies than wanted, or a pod that no longer matches
+    SURPLUS = "Surplus"  # more replicas than wanted, or a pod that no longer matches
     SUPERSEDED = "Superseded"  # an old version that must leave before, or has left its place to, the new one
     PREEMPTED = "Preempted"  # makes room for a higher priority
 
@@ -286,8 +286,8 @@ class Obstacle(StrEnum):
     """Why a pod keeps more load than its like."""
 
     MOVES_UNDER_WAY = "MovesUnderWay"  # as many as are allowed at a time; its turn comes
-    NO_ROOM_ELSEWHERE = "NoRoomElsewhere"  # no pod takes one of its copies: limits, spread, or its own load
-    NOTHING_TO_MOVE = "NothingToMove"  # none of its copies is at rest, of known demand and free to go elsewhere
+    NO_ROOM_ELSEWHERE = "NoRoomElsewhere"  # no pod takes one of its replicas: limits, spread, or its own load
+    NOTHING_TO_MOVE = "NothingToMove"  # none of its replicas is at rest, of known demand and free to go elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,10 +311,10 @@ class Plan:
     `assignments`: adapter key -> the pods that should hold it, sorted; every adapter of the snapshot is a key.
     `actions`: may all start now, in any order, at the same time: each load fits beside everything that is resident or
     on its way, before any unload has happened. What has to wait for an unload is not here: it is in the next plan.
-    `waiting`: assigned copies that are not loaded and not in `actions`, with the reason.
-    `refusals`: adapter key -> one refusal per pod, for each adapter that has fewer copies than wanted (for AllPods: for
-    each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many copies; for
-    AllPods, how many pods that match and are ready, and 1 if no copy has a place and no pod matches.
+    `waiting`: assigned replicas that are not loaded and not in `actions`, with the reason.
+    `refusals`: adapter key -> one refusal per pod, for each adapter that has fewer replicas than wanted (for AllPods:
+    for each pod that matches base model and selector and does not get one). `missing`: adapter key -> how many
+    replicas; for AllPods, how many pods that match and are ready, and 1 if no replica has a place and no pod matches.
     `overloads`: pods that stay more loaded than `Policy.rebalance_epsilon` tolerates, by base model, the most loaded
     first. `places`: for the next snapshot, if its plan is to hold on to what this one has decided.
     """
@@ -332,17 +332,16 @@ class Plan:
 class Policy:
     """How to choose among pods that are all allowed. `name` selects the scorers: balanced, binpack or spread.
 
-    `max_unavailable`: how many serving copies of one adapter an update may take away at a time. `max_surge`: how many
-    copies more than wanted it may have at a time, where other pods have the room: then it need not take any away. The
+    `max_unavailable`: how many serving replicas of one adapter an update may take away at a time. `max_surge`: how many
+    replicas more than wanted it may have at a time, where other pods have the room: then it need not take any away. The
     only one that serves has that always.
-    `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest copy,
-    which cannot be divided) gives copies up to others, as far as demand is known; None, or with binpack: nothing that
-    serves is moved for the sake of load. `max_moves`: how many copies may be on their way for that, or for spread, at
-    once; None: two, and one more for every fifty pods.
-    `demand_half_life`: by how many seconds ago a request counts half in the measured demand; differences of load that
-    chance can explain then move nothing. 0: demand is known exactly.
-    `hot_share`: adapters whose replica policy is Auto get so many copies that none carries more than this part of a
-    pod's mean load.
+    `rebalance_epsilon`: a pod whose load is beyond this much more than the mean of its like (or than the largest
+    replica, which cannot be divided) gives replicas up to others, as far as demand is known; None, or with binpack:
+    nothing that serves is moved for the sake of load. `max_moves`: how many replicas may be on their way for that, or
+    for spread, at once; None: two, and one more for every fifty pods. `demand_half_life`: by how many seconds ago a
+    request counts half in the measured demand; differences of load that chance can explain then move nothing. 0: demand
+    is known exactly. `hot_share`: adapters whose replica policy is Auto get so many replicas that none carries more
+    than this part of a pod's mean load.
     """
 
     name: str = "balanced"

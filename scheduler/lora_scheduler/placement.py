@@ -1,4 +1,4 @@
-"""Finds places for the copies that an adapter lacks: in free room first, then in that of lower priorities."""
+"""Finds places for the replicas that an adapter lacks: in free room first, then in that of lower priorities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lora_scheduler import preemption
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.at_hand import AtHand
 from lora_scheduler.board import Board, options
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.model import YIELDING, UnloadCause
 
 PODS_PRICED, MOST_PRICED = (
@@ -20,19 +20,19 @@ PODS_PRICED, MOST_PRICED = (
 
 def grow(allotment: Allotment) -> None:
     """Where an old version is to be exchanged for a larger one, reserve the difference, or look for another place."""
-    for copy in list(allotment.kept.values()):
-        if copy.outdated and copy.ledger.target:
-            if copy.ledger.fits_later(allotment.adapter.bytes, copy):
-                copy.ledger.resize(copy, allotment.adapter.bytes)
+    for replica in list(allotment.kept.values()):
+        if replica.outdated and replica.ledger.target:
+            if replica.ledger.fits_later(allotment.adapter.bytes, replica):
+                replica.ledger.resize(replica, allotment.adapter.bytes)
             else:
-                allotment.postpone(copy)
+                allotment.postpone(replica)
 
 
 def fill(
     allotment: Allotment, wanted: int, at_hand: AtHand, allotments: Mapping[str, Allotment], board: Board,
     reach: int | None = None,
 ) -> None:  # fmt: skip
-    """Give the adapter so many copies, as far as there is room: free, or of those below the priority `reach`. Rather
+    """Give the adapter so many replicas, as far as there is room: free, or of those below the priority `reach`. Rather
     where its files are, if that takes away nothing that is used."""
     if allotment.everywhere:
         pending = allotment.pending
@@ -47,9 +47,9 @@ def fill(
 
 
 def follow_demand(allotment: Allotment, allotments: Mapping[str, Allotment], board: Board, *, preempt: bool) -> None:
-    """Give the adapter those copies too by which Auto follows demand, where need be in the room of what nobody uses. To
-    be done when all others have what they need: else one could take again and again what another needs, and would get
-    back (see `_preempt`)."""
+    """Give the adapter those replicas too by which Auto follows demand, where need be in the room of what nobody uses.
+    To be done when all others have what they need: else one could take again and again what another needs, and would
+    get back (see `_preempt`)."""
     _place(allotment, allotment.wanted, board)
     if preempt:
         _preempt(allotment, allotment.wanted, YIELDING, allotments, board)
@@ -77,31 +77,31 @@ def _place_at_hand(
 
 
 def _make_room(allotment: Allotment, ledger: PodLedger, reach: int, allotments: Mapping[str, Allotment]) -> None:
-    """Take from those below this priority what a copy on the pod lacks; that they have enough was asked before."""
+    """Take from those below this priority what a replica on the pod lacks; that they have enough was asked before."""
     slots, size = ledger.shortage(allotment.bytes_on(ledger.key), allotment.pending.get(ledger.key))
     if slots > 0 or size > 0:
         weaker = preemption.weaker(ledger, reach, allotments)
-        for copy in preemption.victims(weaker, slots, size, allotments):
-            allotments[copy.adapter.key].evict(copy, UnloadCause.PREEMPTED, allotment.adapter.key)
+        for replica in preemption.victims(weaker, slots, size, allotments):
+            allotments[replica.adapter.key].evict(replica, UnloadCause.PREEMPTED, allotment.adapter.key)
 
 
-def allot(allotment: Allotment, ledger: PodLedger) -> Copy:
-    """Give the adapter a place on the pod, counting on a copy that is there already if one is."""
+def allot(allotment: Allotment, ledger: PodLedger) -> Replica:
+    """Give the adapter a place on the pod, counting on a replica that is there already if one is."""
     adapter, key = allotment.adapter, ledger.key
-    copy = allotment.pending.pop(key, None)
-    if copy is not None:
-        copy.ledger.release(copy)
+    replica = allotment.pending.pop(key, None)
+    if replica is not None:
+        replica.ledger.release(replica)
     else:
-        copy = allotment.taken_back(key) or Copy(adapter, ledger, adapter.bytes, allotment.share)
-    copy.share = allotment.share
-    if copy.current is None:
-        copy.bytes = adapter.bytes
-    allotment.keep(copy)
-    return copy
+        replica = allotment.taken_back(key) or Replica(adapter, ledger, adapter.bytes, allotment.share)
+    replica.share = allotment.share
+    if replica.current is None:
+        replica.bytes = adapter.bytes
+    allotment.keep(replica)
+    return replica
 
 
 def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[str, Allotment], board: Board) -> None:
-    """Up to so many copies, in the room of those below this priority."""
+    """Up to so many replicas, in the room of those below this priority."""
     if not _lacks(allotment, wanted):
         return
     prices = _prices(allotment, board.below(allotment, reach, allotments), reach, allotments, board)
@@ -111,7 +111,7 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
         del prices[ledger.key]
         price = _price(allotment, ledger, reach, allotments, board.has_spare)
         if price != lowest:
-            # what was a spare copy, or a second replica, no longer is one, as another one of its adapter has gone
+            # what was a spare replica, or a second replica, no longer is one, as another one of its adapter has gone
             if price is not None:
                 prices[ledger.key] = ledger, price
             continue
@@ -123,7 +123,7 @@ def _preempt(allotment: Allotment, wanted: int, reach: int, allotments: Mapping[
 def _prices(
     allotment: Allotment, pods: Sequence[PodLedger], reach: int, allotments: Mapping[str, Allotment], board: Board
 ) -> dict[str, tuple[PodLedger, preemption.Cost]]:
-    """What room for a copy costs on the pods; in large fleets only where that is the least, or about as little."""
+    """What room for a replica costs on the pods; in large fleets only where that is the least, or about as little."""
     line: list[tuple[preemption.Cost, float, str, PodLedger]] = []
     own = {*allotment.pending, *allotment.evicted, *allotment.dropped}
     for ledger in pods:

@@ -1,11 +1,11 @@
 """One planning round, from a snapshot to a plan.
 
 1. Open the accounts: who has what where (fleet). From here on only those count that are not at rest.
-2. For each adapter: which copies stay (retention).
+2. For each adapter: which replicas stay (retention).
 3. For each pod that is over a limit: who leaves (preemption).
 4. For each adapter, highest priority first: places for what it lacks (placement, preemption), the loads that may start
    now (steps), the next step of its update (rollout).
-5. Once more for those that still lack copies: step 4 may have freed more room than it needed.
+5. Once more for those that still lack replicas: step 4 may have freed more room than it needed.
 
 Whatever a step does to an account goes through `Allotment.keep`, `drop`, `evict` or `postpone`, which note it: that is
 how the next round of a lasting fleet knows what to set back (see incremental).

@@ -65,9 +65,9 @@ def _enough(wanting: Iterable[Allotment]) -> Room:
     """So much free room that the order does not matter."""
     slots = size = 0
     for allotment in wanting:
-        copies = allotment.missing
-        slots += copies
-        size += copies * allotment.adapter.bytes
+        replicas = allotment.missing
+        slots += replicas
+        size += replicas * allotment.adapter.bytes
     return Room(slots / SCARCE, size / SCARCE)
 
 
@@ -94,8 +94,8 @@ def _rank(wanting: list[Allotment], free: Room) -> None:
 
 def _wants(level: Sequence[Allotment]) -> tuple[int, int]:
     """Slots and bytes that are wanted in all."""
-    copies = [allotment.missing for allotment in level]
-    return sum(copies), sum([count * one.adapter.bytes for count, one in zip(copies, level, strict=True)])
+    replicas = [allotment.missing for allotment in level]
+    return sum(replicas), sum([count * one.adapter.bytes for count, one in zip(replicas, level, strict=True)])
 
 
 def _price_of_memory(level: Sequence[Allotment], free: Room) -> float:
@@ -120,9 +120,9 @@ def _memory_runs_out_first(level: Sequence[Allotment], free: Room, price: float)
     served = iter(sorted(level, key=attrgetter("order")))
     while slots >= 0 and size >= 0:  # together they want more than there is
         allotment = next(served)
-        copies = allotment.missing
-        slots -= copies
-        size -= copies * allotment.adapter.bytes
+        replicas = allotment.missing
+        slots -= replicas
+        size -= replicas * allotment.adapter.bytes
     return size < 0
 
 

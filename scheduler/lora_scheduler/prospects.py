@@ -62,7 +62,7 @@ class Waiting:
         self._in_order = None
 
     def missing(self, worked: Iterable[Allotment]) -> dict[str, int]:
-        """How many copies are missing, by key, of these and of those that a round has worked on."""
+        """How many replicas are missing, by key, of these and of those that a round has worked on."""
         if self._in_order is None:
             self._in_order = {key: self._missing[key] for key in sorted(self._missing)}
         others = {one.adapter.key: one.missing for one in worked}

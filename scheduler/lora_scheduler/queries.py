@@ -45,7 +45,7 @@ def schedule_adapter(adapter: Adapter, available_pods: Iterable[Pod], policy: Po
 
 
 def get_adapter_status(adapter_key: str, snapshot: Snapshot, policy: Policy = DEFAULT) -> AdapterStatus:
-    """Where the adapter is, should be, and why not elsewhere if it lacks copies. Raises UnknownAdapter."""
+    """Where the adapter is, should be, and why not elsewhere if it lacks replicas. Raises UnknownAdapter."""
     adapter = next((adapter for adapter in snapshot.adapters if adapter.key == adapter_key), None)
     if adapter is None:
         raise UnknownAdapter(

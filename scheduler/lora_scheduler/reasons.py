@@ -7,7 +7,7 @@ from dataclasses import replace
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import DECLARED, LOADABLE, PRESENT, first_refusal, loadable, room_refusal
 from lora_scheduler.fleet import Fleet
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.model import Reason, Refusal, ResidentState
 from lora_scheduler.steps import Steps
 
@@ -24,11 +24,11 @@ def reasons(allotment: Allotment, fleet: Fleet, steps: Steps) -> tuple[Refusal, 
 
 def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) -> Refusal:
     adapter, key = allotment.adapter, ledger.key
-    copy = allotment.kept.get(key)
-    if copy is not None:
-        if not copy.residents and waiting is not None:
+    replica = allotment.kept.get(key)
+    if replica is not None:
+        if not replica.residents and waiting is not None:
             return waiting
-        return Refusal(key, Reason.ALREADY_PLACED, _whereabouts(copy, waiting))
+        return Refusal(key, Reason.ALREADY_PLACED, _whereabouts(replica, waiting))
     if key not in allotment.group.matching:
         refusal = first_refusal(DECLARED, adapter, ledger)
     else:
@@ -41,18 +41,18 @@ def _reason(allotment: Allotment, ledger: PodLedger, waiting: Refusal | None) ->
         return Refusal(key, Reason.WAITING_FOR_ROOM, "room is being made there; the next plan can use it")
     kept = len(allotment.kept)
     if key in allotment.pending or key in allotment.dropped:
-        message = "its copy there goes, " + ("1 other is enough" if kept == 1 else f"{kept} others are enough")
+        message = "its replica there goes, " + ("1 other is enough" if kept == 1 else f"{kept} others are enough")
     elif not kept:
-        message = "no copy is wanted now"
+        message = "no replica is wanted now"
     else:
-        message = ("1 copy has a place" if kept == 1 else f"{kept} copies have a place") + ", no more are wanted"
+        message = ("1 replica has a place" if kept == 1 else f"{kept} replicas have a place") + ", no more are wanted"
     return Refusal(key, Reason.NOT_WANTED, message)
 
 
-def _whereabouts(copy: Copy, waiting: Refusal | None) -> str:
-    if copy.outdated and waiting is not None:
-        return f"a copy of another version is there: {waiting.message}"
-    there = copy.current or copy.old
+def _whereabouts(replica: Replica, waiting: Refusal | None) -> str:
+    if replica.outdated and waiting is not None:
+        return f"a replica of another version is there: {waiting.message}"
+    there = replica.current or replica.old
     if there is None:
         return "its load starts with this plan"
-    return "a copy is there" if there.state is ResidentState.LOADED else "a copy is being loaded there"
+    return "a replica is there" if there.state is ResidentState.LOADED else "a replica is being loaded there"

@@ -1,4 +1,4 @@
-"""How many copies an adapter should have: what it asks for, one on every pod, or as many as its demand needs."""
+"""How many replicas an adapter should have: what it asks for, one on every pod, or as many as its demand needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lora_scheduler.allotment import Group, share_of
 from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import Adapter, ReplicaPolicy
 
-CLEARLY_LESS = 0.7  # a copy goes when without it the others carry less than this part of what one may carry
+CLEARLY_LESS = 0.7  # a replica goes when without it the others carry less than this part of what one may carry
 STEPS = 64  # a mean load counts with this precision, so that not every change of it concerns every adapter
 
 
@@ -50,10 +50,11 @@ class Followed:
         return self._mean.get(base_model, 0.0)
 
 
-def wanted_copies(adapter: Adapter, group: Group, present: int, load: float) -> tuple[int, int]:
-    """How many copies there should be, and how many it could be at most as things are.
+def wanted_replicas(adapter: Adapter, group: Group, present: int, load: float) -> tuple[int, int]:
+    """How many replicas there should be, and how many it could be at most as things are.
 
-    `present` is how many there are, `load` how much one copy may carry, in requests per second; 0 if that is unknown.
+    `present` is how many there are, `load` how much one replica may carry, in requests per second; 0 if that is
+    unknown.
     """
     if adapter.replica_policy is ReplicaPolicy.ALL_PODS:
         wanted = len(group.ready) if adapter.replicas > 0 else 0

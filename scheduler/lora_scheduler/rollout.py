@@ -1,7 +1,7 @@
 """Exchanges old versions for the wanted one, pod by pod, so that the adapter is answered throughout where it can be.
 
 The ways, best first: the new version beside the old one on the same pod; the new version on another pod that has room,
-for which the old one goes when the new one serves (a surge); else the old one leaves first, while other copies serve.
+for which the old one goes when the new one serves (a surge); else the old one leaves first, while other replicas serve.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lora_scheduler.board import Board, options
 from lora_scheduler.clearing import clear
 from lora_scheduler.filters import loadable, ready
 from lora_scheduler.fleet import Fleet
-from lora_scheduler.ledger import Copy
+from lora_scheduler.ledger import Replica
 from lora_scheduler.model import LoadCause, Reason, UnloadCause
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import Steps
@@ -41,10 +41,10 @@ def roll_out(allotment: Allotment, rollout: Rollout) -> None:
     in_transition = _in_transition(allotment)
     budget = rollout.max_unavailable - in_transition
     budget -= _load_beside(allotment, due, budget, rollout)
-    left = [copy for copy in due if not copy.settled]
-    serving = sum(copy.serving for copy in allotment.held())
+    left = [replica for replica in due if not replica.settled]
+    serving = sum(replica.serving for replica in allotment.held())
     failed = _failed(allotment)
-    proven = sum(copy.serving_current for copy in allotment.held())
+    proven = sum(replica.serving_current for replica in allotment.held())
     failing = failed > 0 and proven <= failed
     if failing:
         takable = 0
@@ -52,63 +52,63 @@ def roll_out(allotment: Allotment, rollout: Rollout) -> None:
         takable = budget
     else:
         takable = min(budget, serving - 1)
-    if serving == 1:  # whatever is allowed: without an extra copy nothing would serve
+    if serving == 1:  # whatever is allowed: without an extra replica nothing would serve
         extra = min(budget, 1)
     else:
         own = allotment.adapter.max_surge
         surge = rollout.max_surge if own is None else own
         extra = 0 if failing or allotment.everywhere else surge - in_transition
-    surging = [_surge(allotment, copy, rollout) for copy in left[: max(extra, 0)]]
+    surging = [_surge(allotment, replica, rollout) for replica in left[: max(extra, 0)]]
     if any(surging) or (extra > 0 and _has_room_to_come(allotment)):
-        takable = 0  # who has room to have one copy more does not have one less
-    left = [copy for copy in left if not copy.settled and copy.ledger.key in allotment.kept]
-    for copy in left:
-        old = copy.old
+        takable = 0  # who has room to have one replica more does not have one less
+    left = [replica for replica in left if not replica.settled and replica.ledger.key in allotment.kept]
+    for replica in left:
+        old = replica.old
         assert old is not None  # it is outdated
-        if takable > 0 and copy.ledger.fits_now(allotment.adapter.bytes, leaving=old.bytes):
+        if takable > 0 and replica.ledger.fits_now(allotment.adapter.bytes, leaving=old.bytes):
             takable -= 1
             allotment.moving = True
-            rollout.steps.unload(copy.ledger, old, UnloadCause.SUPERSEDED, allotment.adapter.key)
-            _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, f"version {old.version} has to leave first")
+            rollout.steps.unload(replica.ledger, old, UnloadCause.SUPERSEDED, allotment.adapter.key)
+            _wait(rollout.steps, replica, Reason.WAITING_FOR_ROOM, f"version {old.version} has to leave first")
         elif failing:
             message = f"keeps version {old.version}: loading {allotment.adapter.version} failed on {failed} pods"
-            _wait(rollout.steps, copy, Reason.LOAD_FAILED, message)
+            _wait(rollout.steps, replica, Reason.LOAD_FAILED, message)
         else:
             message = f"keeps version {old.version} until its turn comes or room is free"
-            _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, message)
+            _wait(rollout.steps, replica, Reason.WAITING_FOR_ROOM, message)
 
 
 def _clear_away(allotment: Allotment, steps: Steps) -> None:
     """Where the wanted version serves, the others have done their duty; duplicates never had one."""
-    for copy in allotment.held():
-        done = (copy.old, *copy.extras) if copy.serving_current else copy.extras
+    for replica in allotment.held():
+        done = (replica.old, *replica.extras) if replica.serving_current else replica.extras
         for resident in done:
             if resident is not None:
                 same = resident.version == allotment.adapter.version
                 cause = UnloadCause.UNWANTED if same else UnloadCause.SUPERSEDED
-                steps.unload(copy.ledger, resident, cause, allotment.adapter.key)
+                steps.unload(replica.ledger, resident, cause, allotment.adapter.key)
 
 
-def _due(allotment: Allotment, steps: Steps) -> list[Copy]:
-    """The kept copies whose old version could be exchanged now, by pod."""
-    due: list[Copy] = []
-    for _, copy in sorted(allotment.kept.items()):
-        if not copy.outdated:
+def _due(allotment: Allotment, steps: Steps) -> list[Replica]:
+    """The kept replicas whose old version could be exchanged now, by pod."""
+    due: list[Replica] = []
+    for _, replica in sorted(allotment.kept.items()):
+        if not replica.outdated:
             continue
-        refusal = ready(allotment.adapter, copy.ledger)
+        refusal = ready(allotment.adapter, replica.ledger)
         if refusal is not None:
-            _wait(steps, copy, refusal.reason, refusal.message)
-        elif not copy.serving:
-            _wait(steps, copy, Reason.WAITING_FOR_ROOM, "an older version is still being loaded")
+            _wait(steps, replica, refusal.reason, refusal.message)
+        elif not replica.serving:
+            _wait(steps, replica, Reason.WAITING_FOR_ROOM, "an older version is still being loaded")
         else:
-            due.append(copy)
+            due.append(replica)
     return due
 
 
 def _in_transition(allotment: Allotment) -> int:
-    """How many copies are, or may be, out of service already: on their way, on their way out, or failed to load."""
+    """How many replicas are, or may be, out of service already: on their way, on their way out, or failed to load."""
     version = allotment.adapter.version
-    moving = sum(copy.arriving or copy.ledger.key in allotment.leaving for copy in allotment.kept.values())
+    moving = sum(replica.arriving or replica.ledger.key in allotment.leaving for replica in allotment.kept.values())
     gone = sum(
         key not in allotment.kept and any(resident.version != version for resident in leaving)
         for key, leaving in allotment.leaving.items()
@@ -118,32 +118,32 @@ def _in_transition(allotment: Allotment) -> int:
 
 def _failed(allotment: Allotment, *, nothing_there: bool = False) -> int:
     """On how many pods the wanted version could not be loaded, and is not due to be tried again."""
-    there = {copy.ledger.key for copy in allotment.held()} if nothing_there else set()
+    there = {replica.ledger.key for replica in allotment.held()} if nothing_there else set()
     return sum(
         ledger.key not in there and ledger.pod.excluded.get(allotment.adapter.key, (None, ""))[0] is Reason.LOAD_FAILED
         for ledger in allotment.group.ready
     )
 
 
-def _load_beside(allotment: Allotment, due: list[Copy], budget: int, rollout: Rollout) -> int:
+def _load_beside(allotment: Allotment, due: list[Replica], budget: int, rollout: Rollout) -> int:
     """Load the new version beside the old one where the pod knows them by different names and has the room."""
     begun = 0
-    for copy in due:
-        adapter, ledger = copy.adapter, copy.ledger
+    for replica in due:
+        adapter, ledger = replica.adapter, replica.ledger
         if begun < budget and adapter.key in ledger.pod.side_by_side and not rollout.fleet.blocks(allotment, ledger):
             if ledger.fits_now(adapter.bytes):
-                rollout.steps.load(copy, LoadCause.UPDATE)
+                rollout.steps.load(replica, LoadCause.UPDATE)
             elif clear([ledger], allotment, rollout.fleet.allotments) is not None:
-                _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, f"keeps version {_old(copy)} until {CLEARED}")
+                _wait(rollout.steps, replica, Reason.WAITING_FOR_ROOM, f"keeps version {_old(replica)} until {CLEARED}")
             else:
                 continue
             begun += 1
     return begun
 
 
-def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
-    """Move a copy to a pod that can load the new version now, while the old one goes on serving; or wait until there is
-    one."""
+def _surge(allotment: Allotment, replica: Replica, rollout: Rollout) -> bool:
+    """Move a replica to a pod that can load the new version now, while the old one goes on serving; or wait until there
+    is one."""
     adapter = allotment.adapter
     there = {*allotment.dropped, *allotment.pending}
     possible = [
@@ -155,10 +155,10 @@ def _surge(allotment: Allotment, copy: Copy, rollout: Rollout) -> bool:
     if not spots:
         cleared = clear(possible, allotment, rollout.fleet.allotments)
         if cleared is not None:
-            message = f"keeps version {_old(copy)} until {CLEARED} pod {cleared.key}"
-            _wait(rollout.steps, copy, Reason.WAITING_FOR_ROOM, message)
+            message = f"keeps version {_old(replica)} until {CLEARED} pod {cleared.key}"
+            _wait(rollout.steps, replica, Reason.WAITING_FOR_ROOM, message)
         return cleared is not None
-    allotment.postpone(copy)  # before the choice: where it is now need not be spread from
+    allotment.postpone(replica)  # before the choice: where it is now need not be spread from
     target = rollout.board.best(allotment, spots)
     rollout.steps.load(allot(allotment, target), LoadCause.SURGE)
     allotment.moving = True
@@ -169,18 +169,18 @@ def _has_room_to_come(allotment: Allotment) -> bool:
     """Whether an old version that goes with this plan leaves room where the next one of them can surge to."""
     adapter = allotment.adapter
     return any(
-        copy.current is None
+        replica.current is None
         and key in allotment.group.matching
-        and copy.ledger.target
-        and loadable(adapter, copy.ledger)
-        and copy.ledger.fits_later(adapter.bytes)
-        for key, copy in allotment.dropped.items()
+        and replica.ledger.target
+        and loadable(adapter, replica.ledger)
+        and replica.ledger.fits_later(adapter.bytes)
+        for key, replica in allotment.dropped.items()
     )
 
 
-def _old(copy: Copy) -> str | None:
-    return copy.old.version if copy.old is not None else None
+def _old(replica: Replica) -> str | None:
+    return replica.old.version if replica.old is not None else None
 
 
-def _wait(steps: Steps, copy: Copy, reason: Reason, message: str) -> None:
-    steps.wait(copy, LoadCause.UPDATE, reason, message)
+def _wait(steps: Steps, replica: Replica, reason: Reason, message: str) -> None:
+    steps.wait(replica, LoadCause.UPDATE, reason, message)

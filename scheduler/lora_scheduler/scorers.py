@@ -21,8 +21,8 @@ DECIMALS = 6  # sums of shares in another order must not count as different load
 class Choice:
     """One decision: the adapter, what it has already, and the pods that it may go to.
 
-    `returning` and `familiar` are pods where a copy is, or just was: going there moves nothing. `room_per_slot` is the
-    free memory per free slot of all pods that come into question, in bytes; that of the candidates if not given.
+    `returning` and `familiar` are pods where a replica is, or just was: going there moves nothing. `room_per_slot` is
+    the free memory per free slot of all pods that come into question, in bytes; that of the candidates if not given.
     """
 
     adapter: Adapter
@@ -35,7 +35,7 @@ class Choice:
     room_per_slot: float | None = None
 
     def count(self, held: Collection[PodLedger]) -> None:
-        """Note where the adapter's other copies are."""
+        """Note where the adapter's other replicas are."""
         for ledger in held:
             for counts, place in (
                 (self.domains, ledger.domain(self.adapter.topology_key)),
@@ -50,22 +50,22 @@ Scorer = Callable[[Choice, Sequence[PodLedger]], Sequence[float] | None]
 
 
 def movement(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
-    """0 where a copy is or is being exchanged, 1 where one was last, 2 elsewhere."""
+    """0 where a replica is or is being exchanged, 1 where one was last, 2 elsewhere."""
     if not choice.returning and not choice.familiar:
         return None
     return [0 if pod.key in choice.returning else 1 if pod.key in choice.familiar else 2 for pod in pods]
 
 
-def copies_in_domain(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
+def replicas_in_domain(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
     topology_key, domains = choice.adapter.topology_key, choice.domains
     return [domains.get(pod.domain(topology_key), 0) for pod in pods] if domains else None
 
 
-def copies_on_node(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
+def replicas_on_node(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
     return [choice.nodes.get(node_of(pod.pod), 0) for pod in pods] if choice.nodes else None
 
 
-def copies_in_zone(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
+def replicas_in_zone(choice: Choice, pods: Sequence[PodLedger]) -> Sequence[float] | None:
     return [choice.zones.get(zone_of(pod.pod), 0) for pod in pods] if choice.zones else None
 
 

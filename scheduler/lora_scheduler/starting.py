@@ -6,7 +6,7 @@ from bisect import bisect_left
 from itertools import groupby
 
 from lora_scheduler.allotment import Order
-from lora_scheduler.ledger import Copy
+from lora_scheduler.ledger import Replica
 from lora_scheduler.model import Load, LoadCause
 
 FEW = 64  # more new entries than these are sorted in together
@@ -24,20 +24,20 @@ class Starting:
         self._new: list[tuple[Entry, Load]] = []
         self._gone: set[Entry] = set()  # given up since, or started in another way
 
-    def add(self, copy: Copy, order: Order) -> None:
-        """A copy whose load goes on being in the plan; one that is listed already gets its present order."""
-        entry = order, copy.ledger.key
-        if copy.entry == entry:
+    def add(self, replica: Replica, order: Order) -> None:
+        """A replica whose load goes on being in the plan; one that is listed already gets its present order."""
+        entry = order, replica.ledger.key
+        if replica.entry == entry:
             return
-        self.discard(copy)
-        copy.entry, copy.listed = entry, self
-        adapter = copy.adapter
-        self._new.append((entry, Load(copy.ledger.key, adapter.key, adapter.version, LoadCause.MISSING)))
+        self.discard(replica)
+        replica.entry, replica.listed = entry, self
+        adapter = replica.adapter
+        self._new.append((entry, Load(replica.ledger.key, adapter.key, adapter.version, LoadCause.MISSING)))
 
-    def discard(self, copy: Copy) -> None:
-        if copy.entry is not None:
-            self._gone.add(copy.entry)
-            copy.entry = None
+    def discard(self, replica: Replica) -> None:
+        if replica.entry is not None:
+            self._gone.add(replica.entry)
+            replica.entry = None
 
     def settle(self) -> None:
         """Put in order what has come and gone."""
@@ -56,7 +56,7 @@ class Starting:
         self._new.clear()
         self._gone.clear()
 
-    def with_others(self, others: list[tuple[Load, Copy]]) -> list[Load]:
+    def with_others(self, others: list[tuple[Load, Replica]]) -> list[Load]:
         """Those that are still to begin, and these others, the highest priority first."""
         self.settle()
         merged: list[Load] = []

@@ -1,4 +1,4 @@
-"""Where a pod stands: the domains over which the copies of one adapter are spread."""
+"""Where a pod stands: the domains over which the replicas of one adapter are spread."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("method", BASELINES, ids=lambda method: method.na
 
 @each
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_never_breaks_a_limit_nor_puts_two_copies_on_one_pod(method: Baseline, shape: Shape) -> None:
+def test_never_breaks_a_limit_nor_puts_two_replicas_on_one_pod(method: Baseline, shape: Shape) -> None:
     fleet = build(shape)
     placed = method.place(fleet, {})
     assert quality(fleet, placed).over_limit == 0

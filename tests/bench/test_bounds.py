@@ -1,4 +1,4 @@
-"""The bounds, and the baseline that is a solver, against brute force on fleets of a few copies."""
+"""The bounds, and the baseline that is a solver, against brute force on fleets of a few replicas."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_bound_knows_that_ranks_force_load_together() -> None:
     assert bounds.least_largest_load(FLEETS["a rank that only one pod takes"]) == pytest.approx(9)
 
 
-def test_the_bound_knows_that_a_copy_is_on_one_pod() -> None:
+def test_the_bound_knows_that_a_replica_is_on_one_pod() -> None:
     fleet = a_snapshot(an_adapter("a", demand=9.0), an_adapter("b", demand=1.0), a_pod("p1"), a_pod("p2"))
     assert bounds.least_largest_load(fleet) == 9
 

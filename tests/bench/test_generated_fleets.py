@@ -9,13 +9,13 @@ import pytest
 
 from bench.placement.changes import TRACES
 from bench.placement.churn import least_moves
-from bench.placement.fleets import HOSTNAME, ZONE, Binding, Copies, Shape, build
+from bench.placement.fleets import HOSTNAME, ZONE, Binding, Replicas, Shape, build
 from lora_scheduler import ReplicaPolicy
 from tests.scheduler.builders import a_pod, a_snapshot, an_adapter
 
 
 def test_the_same_shape_gives_the_same_fleet() -> None:
-    shape = Shape(50, 6, mixed=True, priorities=3, copies=Copies.FEW)
+    shape = Shape(50, 6, mixed=True, priorities=3, replicas=Replicas.FEW)
     assert build(shape) == build(shape)
     assert build(shape) != build(replace(shape, seed=2))
 
@@ -32,7 +32,7 @@ def test_what_binds_is_used_as_much_as_the_shape_says(binding: Binding, use: flo
     assert min(slots, memory) <= use * 1.02
 
 
-def test_demand_adds_up_to_so_much_per_pod_and_each_copy_carries_at_most_half_of_it() -> None:
+def test_demand_adds_up_to_so_much_per_pod_and_each_replica_carries_at_most_half_of_it() -> None:
     fleet = build(Shape(200, 10, zipf=1.5))
     assert sum(a.demand or 0 for a in fleet.adapters) == pytest.approx(100, rel=1e-3)
     assert max((a.demand or 0) / a.replicas for a in fleet.adapters if a.replicas < 10) <= 5
@@ -40,7 +40,7 @@ def test_demand_adds_up_to_so_much_per_pod_and_each_copy_carries_at_most_half_of
 
 def test_unknown_demand_stays_unknown_and_auto_is_left_to_the_library() -> None:
     assert {a.demand for a in build(Shape(50, 6, zipf=0.0)).adapters} == {None}
-    auto = build(Shape(50, 6, copies=Copies.AUTO)).adapters
+    auto = build(Shape(50, 6, replicas=Replicas.AUTO)).adapters
     assert {(a.replica_policy, a.replicas) for a in auto} == {(ReplicaPolicy.AUTO, 1)}
 
 
@@ -61,7 +61,7 @@ def test_an_adapter_that_is_too_large_for_every_pod_has_a_lower_rank() -> None:
 
 def test_a_fleet_that_an_adapter_cannot_fit_into_is_refused_with_what_to_do() -> None:
     with pytest.raises(ValueError, match="more adapters per pod"):
-        build(Shape(2, 40, use=1.5, copies=Copies.ONE))
+        build(Shape(2, 40, use=1.5, replicas=Replicas.ONE))
 
 
 @pytest.mark.parametrize("name", TRACES)
@@ -80,7 +80,7 @@ def test_what_was_on_a_pod_that_is_gone_has_to_be_loaded_again() -> None:
     assert least_moves(fleet, {"a": ("p1", "gone"), "b": ("p2",)}) == (1, 0)
 
 
-def test_a_pod_that_is_too_hot_has_to_shed_its_largest_copies_at_least() -> None:
+def test_a_pod_that_is_too_hot_has_to_shed_its_largest_replicas_at_least() -> None:
     adapters = [an_adapter(key, demand=demand) for key, demand in (("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0))]
     fleet = a_snapshot(*adapters, a_pod("p1"), a_pod("p2"))
     assert least_moves(fleet, dict.fromkeys("abcd", ("p1",))) == (0, 2)

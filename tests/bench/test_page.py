@@ -11,7 +11,7 @@ from bench.figures import Figure
 from bench.placement.page import BEGIN, END, refresh
 
 PAGE = Path(__file__).parents[2] / "docs" / "placement.md"
-MISSED = Figure("unplaced | odd", (1.0, 2.0), "copies", "0", "random 3 (1)", False, "one | note")
+MISSED = Figure("unplaced | odd", (1.0, 2.0), "replicas", "0", "random 3 (1)", False, "one | note")
 
 
 def test_figures_take_the_place_of_those_before(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_figures_take_the_place_of_those_before(tmp_path: Path) -> None:
     assert text.startswith(f"# Title\n{BEGIN}\nMeasured.\n")
     assert text.endswith(f"| 1 | 2 |\n{END}\nend\n")
     assert text.count("### Changes\n\nwhat they mean.\n\n| a | b |") == 1
-    assert "| unplaced \\| odd | 1 / 2 / 2 / 2 copies | 0 | **no** | random 3 (1) |" in text
+    assert "| unplaced \\| odd | 1 / 2 / 2 / 2 replicas | 0 | **no** | random 3 (1) |" in text
     assert "old" not in text
 
 

@@ -16,7 +16,7 @@ from bench.placement.play import settle
 from bench.placement.quality import quality
 from bench.placement.records import Record, record
 from lora_scheduler import Load, Plan, Policy, Snapshot, plan
-from tests.scheduler.builders import a_copy, a_pod, a_snapshot, an_adapter, holding
+from tests.scheduler.builders import a_pod, a_replica, a_snapshot, an_adapter, holding
 
 
 def test_plays_until_there_is_nothing_left_to_do() -> None:
@@ -27,7 +27,7 @@ def test_plays_until_there_is_nothing_left_to_do() -> None:
 
 def test_counts_victims_and_the_rounds_that_their_room_takes() -> None:
     low, high = an_adapter("low"), an_adapter("high", priority=1)
-    fleet = a_snapshot(low, high, holding(a_pod(slots=1), a_copy(low)))
+    fleet = a_snapshot(low, high, holding(a_pod(slots=1), a_replica(low)))
     played = settle(fleet, plan, 10)
     assert (played.preempted, played.unloads, played.loads, played.rounds) == (1, 1, 1, 2)
 
@@ -36,12 +36,12 @@ def test_gives_up_on_plans_that_never_end_and_sees_loads_that_do_not_fit() -> No
     def stubborn(snapshot: Snapshot) -> Plan:
         return Plan({}, (Load("p1", "a", "v1"),), (), {}, {})
 
-    fleet = a_snapshot(an_adapter("a"), holding(a_pod(slots=1), a_copy("b")))
+    fleet = a_snapshot(an_adapter("a"), holding(a_pod(slots=1), a_replica("b")))
     played = settle(fleet, stubborn, 3)
     assert (played.settled, played.rounds, played.over_limit) == (False, 3, 3)
 
 
-def test_copies_on_pods_that_are_gone_are_gone() -> None:
+def test_replicas_on_pods_that_are_gone_are_gone() -> None:
     fleet = populated(a_snapshot(an_adapter("a", replicas=2), a_pod("p1")), {"a": ("p1", "gone"), "unknown": ("p1",)})
     assert [(pod.key, [r.adapter for r in pod.residents]) for pod in fleet.pods] == [("p1", ["a"])]
 

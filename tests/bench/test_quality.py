@@ -6,7 +6,7 @@ import pytest
 
 from bench.placement.quality import held, quality
 from lora_scheduler import PreemptionPolicy, ReplicaPolicy
-from tests.scheduler.builders import a_copy, a_pod, a_snapshot, an_adapter, holding
+from tests.scheduler.builders import a_pod, a_replica, a_snapshot, an_adapter, holding
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -19,12 +19,12 @@ def test_tells_the_largest_load_relative_to_the_mean() -> None:
     assert found.largest_load == 5
 
 
-def test_blames_nobody_for_a_copy_that_is_larger_than_the_mean() -> None:
+def test_blames_nobody_for_a_replica_that_is_larger_than_the_mean() -> None:
     fleet = a_snapshot(an_adapter("a", demand=9.0), an_adapter("b", demand=1.0), a_pod("p1"), a_pod("p2"))
     assert quality(fleet, {"a": ("p1",), "b": ("p2",)}).imbalance == 1
 
 
-def test_counts_a_copy_that_has_to_carry_the_load_of_a_missing_one() -> None:
+def test_counts_a_replica_that_has_to_carry_the_load_of_a_missing_one() -> None:
     fleet = a_snapshot(an_adapter("a", replicas=2, demand=4.0), an_adapter("b", demand=2.0), a_pod("p1"), a_pod("p2"))
     found = quality(fleet, {"a": ("p1",), "b": ("p2",)})
     assert (found.missing, found.unplaced) == (1, 0)
@@ -78,7 +78,7 @@ def test_does_not_count_on_the_room_of_equal_priorities() -> None:
     assert quality(a_snapshot(high, peer, low, a_pod("p1", memory=3)), there).inversions == 1
 
 
-def test_calls_copies_badly_spread_only_where_another_zone_has_room() -> None:
+def test_calls_replicas_badly_spread_only_where_another_zone_has_room() -> None:
     adapter = an_adapter("a", replicas=2, topology_key=ZONE)
     in_a = [a_pod(key, node_labels={ZONE: "a"}) for key in ("p1", "p2")]
     together = {"a": ("p1", "p2")}
@@ -88,5 +88,5 @@ def test_calls_copies_badly_spread_only_where_another_zone_has_room() -> None:
 
 
 def test_reads_off_residents_who_is_where() -> None:
-    fleet = a_snapshot(an_adapter("a"), an_adapter("b"), holding(a_pod("p1"), a_copy("a"), a_copy("unknown")))
+    fleet = a_snapshot(an_adapter("a"), an_adapter("b"), holding(a_pod("p1"), a_replica("a"), a_replica("unknown")))
     assert held(fleet) == {"a": ("p1",), "b": ()}

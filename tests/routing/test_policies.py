@@ -71,7 +71,7 @@ def answers_spills(index: Index, wanted: RoutingRequest) -> list[tuple[str, str 
     return [(a.endpoint.pod, a.spill) for a in answers(index, wanted) if isinstance(a, Picked)]
 
 
-def test_affinity_joins_a_copy_on_its_way_before_it_begins_another() -> None:
+def test_affinity_joins_a_replica_on_its_way_before_it_begins_another() -> None:
     coming = a_pod("coming", Holding("a", "a", LOADING), load=busy(9))
     index = an_index(*holders(30), coming, a_pod("idle", load=busy(0)))
     assert picked(index, ask("a", may_load=True)) == {"coming"}
@@ -186,7 +186,7 @@ def test_several_adapters_are_active_only_where_all_of_them_are() -> None:
 # weighted
 
 
-def test_weighted_holds_an_own_copy_worth_more_than_a_shared_one() -> None:
+def test_weighted_holds_an_own_replica_worth_more_than_a_shared_one() -> None:
     index = an_index(a_pod("own", "mine", host_slots=2), a_pod("shared", "theirs", host_slots=2))
     wanted = ask("mine", "theirs", may_load=True, shared=frozenset({"theirs"}))
     assert picked(index, wanted, "weighted") == {"own"}

@@ -47,7 +47,7 @@ def test_a_pod_that_is_going_or_not_ready_is_never_picked(policy: str, state: ob
 
 
 @every_policy
-def test_a_withdrawn_copy_is_never_picked_and_still_takes_its_slot(policy: str) -> None:
+def test_a_withdrawn_replica_is_never_picked_and_still_takes_its_slot(policy: str) -> None:
     index = an_index(a_pod("p1", Holding("a", "a", WITHDRAWN), host_slots=1), a_pod("p2", host_slots=0), known=["a"])
     assert set(answers(index, "a", policy)) == {NotLoaded(("a",), "llama")}
     assert set(answers(index, ask("a", may_load=True), policy)) == {NotLoaded(("a",), "llama")}

@@ -39,8 +39,8 @@ def a_pod(key: str = "p1", *, slots: int = 4, memory: float | None = None, **fie
     return Pod(key, **given)
 
 
-def a_copy(adapter: Adapter | str = "a", /, **fields: Any) -> Resident:
-    """A resident that is a copy of an adapter, at its version unless another is given."""
+def a_replica(adapter: Adapter | str = "a", /, **fields: Any) -> Resident:
+    """A resident that is a replica of an adapter, at its version unless another is given."""
     of = an_adapter(adapter) if isinstance(adapter, str) else adapter
     given = {"name": of.name, "bytes": of.bytes, "rank": of.rank, "adapter": of.key, "version": of.version} | fields
     return Resident(**given)

@@ -12,30 +12,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lora_scheduler import Adapter, Plan, Pod, Policy, ResidentState, plan
-from tests.scheduler.builders import GIB, a_copy, a_pod, a_snapshot, an_adapter, holding, loads, plan_for, run
+from tests.scheduler.builders import GIB, a_pod, a_replica, a_snapshot, an_adapter, holding, loads, plan_for, run
 
 MIB = 1 << 20
 ZONE = "topology.kubernetes.io/zone"
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def zipf(count: int, *, exponent: float = 1.0, seed: int = 1, copies: int = 1) -> list[Adapter]:
+def zipf(count: int, *, exponent: float = 1.0, seed: int = 1, replicas: int = 1) -> list[Adapter]:
     """Adapters of mixed sizes and ranks; the order of demand has nothing to do with that of the keys."""
     dice = random.Random(seed)
     demands = [100 / (place + 1) ** exponent for place in range(count)]
     dice.shuffle(demands)
     ranks = [dice.choice((8, 16, 32, 64)) for _ in demands]
     return [
-        an_adapter(f"a{i:03}", demand=d, rank=r, bytes=r * 5 * MIB, replicas=copies, age_rank=i)
+        an_adapter(f"a{i:03}", demand=d, rank=r, bytes=r * 5 * MIB, replicas=replicas, age_rank=i)
         for i, (d, r) in enumerate(zip(demands, ranks, strict=True))
     ]
 
 
 def pods_for(adapters: Sequence[Adapter], count: int, use: float) -> list[Pod]:
     """Pods that are all alike, so much of whose room in all is wanted."""
-    copies = sum(adapter.replicas for adapter in adapters)
+    replicas = sum(adapter.replicas for adapter in adapters)
     size = sum(adapter.replicas * adapter.bytes for adapter in adapters)
-    slots = -int(-copies / use // count)
+    slots = -int(-replicas / use // count)
     return [a_pod(f"p{i:02}", slots=slots, memory=size / use / count / GIB, max_rank=64) for i in range(count)]
 
 
@@ -48,9 +48,9 @@ def imbalance(made: Plan, adapters: Sequence[Adapter], pods: Sequence[Pod]) -> f
     return max(load.values()) / max(sum(load.values()) / len(pods), max(shares.values()))
 
 
-@pytest.mark.parametrize(("exponent", "copies", "use"), [*product((0.8, 1.2), (1, 3), (0.6, 0.8)), (1.0, 2, 0.85)])
-def test_loads_are_within_a_hundredth_of_even(exponent: float, copies: int, use: float) -> None:
-    adapters = zipf(120, exponent=exponent, copies=copies)
+@pytest.mark.parametrize(("exponent", "replicas", "use"), [*product((0.8, 1.2), (1, 3), (0.6, 0.8)), (1.0, 2, 0.85)])
+def test_loads_are_within_a_hundredth_of_even(exponent: float, replicas: int, use: float) -> None:
+    adapters = zipf(120, exponent=exponent, replicas=replicas)
     pods = pods_for(adapters, 10, use)
     made = plan_for(*adapters, *pods)
     assert not made.missing
@@ -84,12 +84,12 @@ def test_what_serves_or_is_on_its_way_is_not_moved_to_make_room() -> None:
     there = an_adapter("there", demand=1.0)
     high = an_adapter("high", demand=1.0, rank=64)
     for state in (ResidentState.LOADED, ResidentState.LOADING):
-        full = holding(a_pod("p1", slots=1, max_rank=64), a_copy(there, state=state))
+        full = holding(a_pod("p1", slots=1, max_rank=64), a_replica(there, state=state))
         made = plan_for(there, high, full, a_pod("p2"))
         assert made.missing == {"high": 1} and not loads(made)
 
 
-def test_a_copy_that_makes_room_may_not_go_where_it_must_not() -> None:
+def test_a_replica_that_makes_room_may_not_go_where_it_must_not() -> None:
     picky = an_adapter("picky", demand=9.0, rank=16)
     high = an_adapter("high", demand=1.0, rank=64)
     made = plan_for(picky, high, a_pod("p1", slots=1, max_rank=64), a_pod("p2", max_rank=8))
@@ -110,7 +110,7 @@ def test_other_base_models_are_left_out_of_account() -> None:
     assert sorted(len([k for k, pods in made.assignments.items() if p in pods]) for p in ("p1", "p2")) == [2, 2]
 
 
-def test_even_loads_do_not_bring_copies_together() -> None:
+def test_even_loads_do_not_bring_replicas_together() -> None:
     zones = [a_pod(f"p{i}", slots=9, node_labels={ZONE: f"z{i % 2}"}) for i in range(6)]
     adapters = [an_adapter(f"a{i}", demand=9.0 - i, replicas=2, topology_key=ZONE) for i in range(7)]
     made = plan_for(*adapters, *zones)
@@ -181,7 +181,7 @@ def test_a_plan_from_nothing_is_carried_out_in_one_go_and_rests(seed: int, count
         here = [adapter for adapter in adapters if pod.key in made.assignments[adapter.key]]
         assert len(here) <= pod.host_slots and sum(a.bytes for a in here) <= (pod.memory_bytes or 0)
     assert len(loads(made)) == len(made.actions) == sum(map(len, made.assignments.values()))
-    # where not all find room, who is left out can leave loads uneven: then copies that serve may move afterwards
+    # where not all find room, who is left out can leave loads uneven: then replicas that serve may move afterwards
     _, plans = run(snapshot, Policy(rebalance_epsilon=None) if made.missing else None)
     assert len(plans) <= 1
 

@@ -1,4 +1,4 @@
-"""Copies that serve move for the sake of load: a few at a time, the new one before the old one goes, and
+"""Replicas that serve move for the sake of load: a few at a time, the new one before the old one goes, and
 nothing is remembered on the way."""
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lora_scheduler import (
 from tests.scheduler.builders import (
     GIB,
     LOADING,
-    a_copy,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -51,7 +51,7 @@ def crowd(*demands: float | None, **fields: Any) -> list[Adapter]:
 
 
 def loaded_on(key: str, adapters: list[Adapter], **fields: Any) -> Pod:
-    return holding(a_pod(key, **({"slots": 8} | fields)), *(a_copy(adapter) for adapter in adapters))
+    return holding(a_pod(key, **({"slots": 8} | fields)), *(a_replica(adapter) for adapter in adapters))
 
 
 def load_of(snapshot: Snapshot) -> dict[str, float]:
@@ -74,17 +74,17 @@ def test_a_pod_with_too_much_load_gives_up_just_enough_and_comes_to_rest() -> No
     assert load_causes(plans[0]) == {LoadCause.MOVE} and not unloads(plans[0])
 
 
-def test_the_old_copy_serves_until_the_new_one_does_and_the_move_is_not_begun_twice() -> None:
+def test_the_old_replica_serves_until_the_new_one_does_and_the_move_is_not_begun_twice() -> None:
     adapters = crowd(4.0, 4.0)
     pods = loaded_on("p1", adapters), a_pod("p2")
     made = plan_for(*adapters, *pods)
     assert len(loads(made)) == 1 and not unloads(made)
     mover = loads(made)[0][0]
     assert made.assignments[mover] == ("p2",)
-    arriving = holding(pods[1], a_copy(mover, state=LOADING))
+    arriving = holding(pods[1], a_replica(mover, state=LOADING))
     made = plan_for(*adapters, pods[0], arriving)
     assert not made.actions and made.assignments[mover] == ("p2",)
-    made = plan_for(*adapters, pods[0], holding(pods[1], a_copy(mover)))
+    made = plan_for(*adapters, pods[0], holding(pods[1], a_replica(mover)))
     assert unloads(made) == [(mover, "p1")] and not loads(made)
 
 
@@ -112,12 +112,12 @@ def test_moves_under_way_count_against_the_budget() -> None:
     adapters = crowd(*[1.0] * 8)
     pods = loaded_on("p1", adapters), a_pod("p2", slots=8)
     assert len(loads(plan_for(*adapters, *pods, policy=Policy(max_moves=3)))) == 3
-    on_the_way = holding(pods[1], *(a_copy(a, state=LOADING) for a in adapters[:2]))
+    on_the_way = holding(pods[1], *(a_replica(a, state=LOADING) for a in adapters[:2]))
     assert len(loads(plan_for(*adapters, pods[0], on_the_way, policy=Policy(max_moves=3)))) == 1
     assert not plan_for(*adapters, pods[0], on_the_way, policy=Policy(max_moves=2)).actions
 
 
-def test_copies_that_wait_for_a_place_elsewhere_in_vain_hold_no_move_up() -> None:
+def test_replicas_that_wait_for_a_place_elsewhere_in_vain_hold_no_move_up() -> None:
     """They serve on where they may no longer be, as nobody else can take them: perhaps for ever."""
     barred = [an_adapter(f"barred{i}", rank=16, demand=0.0) for i in range(5)]
     adapters = crowd(4.0, 4.0)
@@ -148,14 +148,14 @@ def test_a_pod_that_keeps_too_much_load_is_named_with_the_reason() -> None:
     assert (kept.pod, kept.load, kept.obstacle) == ("p1", 8.0, Obstacle.NO_ROOM_ELSEWHERE)
     assert kept.message == (
         "8 requests per second are expected where 4.4 are tolerated: "
-        "no other pod can take one of its 2 copies that may move and still have clearly less"
+        "no other pod can take one of its 2 replicas that may move and still have clearly less"
     )
     (kept,) = plan_for(*adapters, hot, a_pod("p2"), policy=Policy(max_moves=0)).overloads
     assert kept.obstacle is Obstacle.MOVES_UNDER_WAY
     everywhere = crowd(9.0, 9.0, replica_policy=ReplicaPolicy.ALL_PODS)
     gold = [replace(a, selector=GOLD) for a in everywhere]
     (kept,) = plan_for(*gold, loaded_on("p1", gold, labels={"tier": "gold"}), a_pod("p2")).overloads
-    assert kept.obstacle is Obstacle.NOTHING_TO_MOVE and "none of its 2 copies may move" in kept.message
+    assert kept.obstacle is Obstacle.NOTHING_TO_MOVE and "none of its 2 replicas may move" in kept.message
 
 
 def test_pods_that_share_more_load_than_all_others_divide_it_evenly() -> None:
@@ -170,7 +170,9 @@ def test_pods_that_share_more_load_than_all_others_divide_it_evenly() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-9, 0.1])
 @pytest.mark.parametrize("scale", [1.0, 1e-7])
-def test_a_copy_does_not_change_sides_where_the_other_one_would_then_have_as_much(epsilon: float, scale: float) -> None:
+def test_a_replica_does_not_change_sides_where_the_other_one_would_then_have_as_much(
+    epsilon: float, scale: float
+) -> None:
     adapters = crowd(8.0 * scale, 0.7 * scale), [an_adapter("b", demand=8.0 * scale)]
     pods = loaded_on("p1", adapters[0]), loaded_on("p2", adapters[1])
     run(a_snapshot(*adapters[0], *adapters[1], *pods, a_pod("p3", max_rank=4)), Policy(rebalance_epsilon=epsilon))
@@ -182,7 +184,7 @@ def test_nothing_is_said_of_pods_that_are_relieved_or_even_enough() -> None:
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2"), policy=Policy(rebalance_epsilon=5)).overloads
 
 
-def test_the_largest_copy_cannot_be_divided_and_is_left_alone() -> None:
+def test_the_largest_replica_cannot_be_divided_and_is_left_alone() -> None:
     adapters = crowd(9.0, 0.1)
     assert not plan_for(*adapters, loaded_on("p1", adapters), a_pod("p2")).actions
 
@@ -203,7 +205,7 @@ def test_a_small_change_of_demand_undoes_no_move() -> None:
         assert not plan(changed).actions
 
 
-def test_two_copies_change_places_where_no_move_alone_would_help() -> None:
+def test_two_replicas_change_places_where_no_move_alone_would_help() -> None:
     hot, warm = crowd(6.0, 6.0), [an_adapter("w0", demand=3.5), an_adapter("w1", demand=3.5)]
     snapshot = a_snapshot(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm))
     made = plan(snapshot)
@@ -212,18 +214,18 @@ def test_two_copies_change_places_where_no_move_alone_would_help() -> None:
     assert load_of(rested) == {"p1": 9.5, "p2": 9.5}
 
 
-def test_copies_do_not_change_places_with_a_budget_of_one_or_without_room() -> None:
+def test_replicas_do_not_change_places_with_a_budget_of_one_or_without_room() -> None:
     hot, warm = crowd(6.0, 6.0), [an_adapter("w0", demand=3.5), an_adapter("w1", demand=3.5)]
     assert not plan_for(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm), policy=Policy(max_moves=1)).actions
     assert not plan_for(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm, slots=2)).actions
-    tight = 2.5  # GiB: a third copy does not fit for a moment
+    tight = 2.5  # GiB: a third replica does not fit for a moment
     assert not plan_for(*hot, *warm, loaded_on("p1", hot), loaded_on("p2", warm, memory=tight)).actions
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        a_pod("p2", slots=1, residents=(a_copy("x", adapter="x", owned=False),)),
+        a_pod("p2", slots=1, residents=(a_replica("x", adapter="x", owned=False),)),
         a_pod("p2", memory=0.5),
         a_pod("p2", max_rank=4),
         a_pod("p2", ready=False),
@@ -231,7 +233,7 @@ def test_copies_do_not_change_places_with_a_budget_of_one_or_without_room() -> N
         a_pod("p2", excluded={f"a{i}": FAILED for i in range(2)}),
     ],
 )
-def test_a_copy_stays_where_no_other_pod_can_take_it(other: Pod) -> None:
+def test_a_replica_stays_where_no_other_pod_can_take_it(other: Pod) -> None:
     adapters = crowd(4.0, 4.0)
     assert not plan_for(*adapters, loaded_on("p1", adapters), other).actions
 
@@ -249,7 +251,7 @@ def test_where_several_failed_to_load_the_pod_is_to_blame_and_another_one_is_tak
     assert loads(made) == [("a0", "p3")]
 
 
-def test_a_failed_move_leaves_the_copy_where_it_was() -> None:
+def test_a_failed_move_leaves_the_replica_where_it_was() -> None:
     adapters = crowd(4.0, 4.0)
     world = World()
     world.adapters = {a.key: a for a in adapters}
@@ -269,11 +271,11 @@ def test_a_failed_move_leaves_the_copy_where_it_was() -> None:
 @pytest.mark.parametrize("blip", [{"ready": False, "held": True}, {"ready": False}, {"draining": True}])
 def test_a_move_ends_well_whatever_becomes_of_its_pods(blip: dict[str, bool]) -> None:
     adapters = crowd(4.0, 4.0)
-    source, target = loaded_on("p1", adapters), holding(a_pod("p2"), a_copy("a0", state=LOADING))
+    source, target = loaded_on("p1", adapters), holding(a_pod("p2"), a_replica("a0", state=LOADING))
     for pods in ((replace(source, **blip), target), (source, replace(target, **blip))):
         snapshot = a_snapshot(*adapters, *pods, a_pod("p3"))
         made = plan(snapshot)
-        assert not unloads(made)  # no copy that may be the only one goes while others cannot be counted on
+        assert not unloads(made)  # no replica that may be the only one goes while others cannot be counted on
         back = tuple(replace(p, ready=True, held=False, draining=False) for p in snapshot.pods)
         rested, _ = run(replace(snapshot, pods=tuple(settled(pod) for pod in back)))
         assert max(load_of(rested).values()) <= 4.0 * 1.1
@@ -303,7 +305,7 @@ def test_after_a_lost_pod_loads_are_even_again_with_few_moves() -> None:
     pods=st.integers(3, 6),
     change=st.sampled_from(["lost", "added", "none"]),
 )
-def test_without_rebalancing_no_more_moves_than_copies_were_lost(
+def test_without_rebalancing_no_more_moves_than_replicas_were_lost(
     demands: list[float | None], replicas: int, pods: int, change: str
 ) -> None:
     """That is the minimum: what was lost has to be loaded again, nothing else has to move."""
@@ -352,12 +354,12 @@ def test_moves_come_to_an_end_in_fleets_of_any_fullness(seed: int, use: float) -
 
 def test_moves_need_room_beside_what_is_leaving() -> None:
     adapters = crowd(4.0, 4.0)
-    leaving = a_copy("x", bytes=3 * GIB, state=ResidentState.UNLOADING)
+    leaving = a_replica("x", bytes=3 * GIB, state=ResidentState.UNLOADING)
     made = plan_for(*adapters, loaded_on("p1", adapters), holding(a_pod("p2", memory=3.5), leaving))
     assert not made.actions
 
 
-def test_a_pod_with_more_copies_than_others_is_not_called_overloaded_where_no_demand_is_known() -> None:
+def test_a_pod_with_more_replicas_than_others_is_not_called_overloaded_where_no_demand_is_known() -> None:
     adapters = [an_adapter(f"a{number}") for number in range(4)]
-    fleet = holding(a_pod("p1", slots=8), *(a_copy(adapter) for adapter in adapters)), a_pod("p2", slots=8)
+    fleet = holding(a_pod("p1", slots=8), *(a_replica(adapter) for adapter in adapters)), a_pod("p2", slots=8)
     assert plan(a_snapshot(*adapters, *fleet)).overloads == ()

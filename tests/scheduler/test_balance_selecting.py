@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_scheduler import Adapter, Pod
-from tests.scheduler.builders import GIB, a_copy, a_pod, a_snapshot, an_adapter, holding, loads, plan_for, run, unloads
+from tests.scheduler.builders import (
+    GIB,
+    a_pod,
+    a_replica,
+    a_snapshot,
+    an_adapter,
+    holding,
+    loads,
+    plan_for,
+    run,
+    unloads,
+)
 from tests.scheduler.test_balance_cold import UNHURRIED, served
 
 Sizes = list[tuple[int, int]]
@@ -27,7 +38,7 @@ def pods_of(limits: Sequence[tuple[int, int]]) -> list[Pod]:
 
 
 def best_demand(adapters: list[Adapter], pods: list[Pod]) -> float:
-    """By brute force: every way of placing one copy of each, or none."""
+    """By brute force: every way of placing one replica of each, or none."""
     best = 0.0
     for choice in product((None, *range(len(pods))), repeat=len(adapters)):
         free = [(pod.host_slots, pod.memory_bytes or 0) for pod in pods]
@@ -79,7 +90,7 @@ def test_a_large_adapter_takes_the_place_of_a_small_one_that_is_worth_less() -> 
 
 def test_what_has_begun_to_load_stays_whatever_would_be_worth_more() -> None:
     small, large = of_sizes([(1, 1), (3, 3)])
-    made = plan_for(small, large, holding(a_pod(slots=1, memory=3), a_copy(small)))
+    made = plan_for(small, large, holding(a_pod(slots=1, memory=3), a_replica(small)))
     assert not made.actions and made.missing == {"a1": 1}
 
 

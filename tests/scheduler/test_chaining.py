@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lora_scheduler import Adapter, Obstacle, Planner, Pod, ReplicaPolicy, Selector, Snapshot, plan, simulate
-from tests.scheduler.builders import GIB, LOADING, a_copy, a_pod, a_snapshot, an_adapter, holding, loads, where
+from tests.scheduler.builders import GIB, LOADING, a_pod, a_replica, a_snapshot, an_adapter, holding, loads, where
 
 HOT = [an_adapter(f"hot{n}", bytes=2 * GIB, demand=6.0) for n in range(2)]
 COLD = an_adapter("cold", bytes=3 * GIB, demand=0.1)
@@ -18,9 +18,9 @@ WARM = an_adapter("warm", bytes=GIB, demand=6.5)
 def a_fleet(cold: Adapter = COLD, warm: Adapter = WARM, hot: list[Adapter] = HOT, **cool: Any) -> Snapshot:
     """p1 has too much load; p2 has hardly any, and no memory for what p1 would give; p3 has memory and enough load."""
     pods: list[Pod] = [
-        holding(a_pod("p1", memory=4, labels={"tier": "gold"}), *map(a_copy, hot)),
-        holding(a_pod("p2", memory=4, **cool), a_copy(cold)),
-        holding(a_pod("p3", memory=4), a_copy(warm)),
+        holding(a_pod("p1", memory=4, labels={"tier": "gold"}), *map(a_replica, hot)),
+        holding(a_pod("p2", memory=4, **cool), a_replica(cold)),
+        holding(a_pod("p3", memory=4), a_replica(warm)),
     ]
     return a_snapshot(*hot, cold, warm, *pods)
 
@@ -68,9 +68,9 @@ def test_the_cold_one_may_come_to_the_pod_that_the_hot_one_leaves() -> None:
     busy = an_adapter("busy", bytes=4 * GIB, demand=6.0)
     fleet = a_snapshot(
         *hot, cold, busy,
-        holding(a_pod("p1", memory=8), *map(a_copy, hot)),
-        holding(a_pod("p2", memory=4), a_copy(cold)),
-        holding(a_pod("p3", memory=4), a_copy(busy)),
+        holding(a_pod("p1", memory=8), *map(a_replica, hot)),
+        holding(a_pod("p2", memory=4), a_replica(cold)),
+        holding(a_pod("p3", memory=4), a_replica(busy)),
     )  # fmt: skip
     planner = Planner(remember=True)
     made = planner.plan(fleet)
@@ -86,8 +86,8 @@ def test_a_replica_that_follows_demand_moves_and_does_not_grow() -> None:
     small = an_adapter("small", demand=2.0)
     fleet = a_snapshot(
         auto, large, small,
-        holding(a_pod("p1", memory=8), a_copy(auto), a_copy(large)),
-        holding(a_pod("p2", memory=4), a_copy(small)),
+        holding(a_pod("p1", memory=8), a_replica(auto), a_replica(large)),
+        holding(a_pod("p2", memory=4), a_replica(small)),
     )  # fmt: skip
     assert not plan(fleet).actions
     made = Planner(remember=True).plan(fleet)

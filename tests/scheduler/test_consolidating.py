@@ -9,8 +9,8 @@ import pytest
 from lora_scheduler import LoadCause, Plan, Planner, Policy, Reason, plan
 from tests.scheduler.builders import (
     LOADING,
-    a_copy,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -31,7 +31,7 @@ def a_world(*more: object) -> World:
     world = World()
     world.adapters = {adapter.key: adapter for adapter in (*SMALL, *MEDIUM, LARGE)}
     for n in range(2):
-        pod = holding(a_pod(f"p{n}", memory_bytes=10), a_copy(SMALL[n]), a_copy(MEDIUM[n]))
+        pod = holding(a_pod(f"p{n}", memory_bytes=10), a_replica(SMALL[n]), a_replica(MEDIUM[n]))
         world.pods[pod.key] = pod
     return world
 

@@ -1,4 +1,4 @@
-"""A copy goes where its files are, where that costs nobody anything; and the disk's budget is a limit."""
+"""A replica goes where its files are, where that costs nobody anything; and the disk's budget is a limit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from lora_scheduler import Adapter, Planner, Pod, Reason, explain
 from tests.scheduler.builders import (
     GIB,
-    a_copy,
     a_foreigner,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -36,7 +36,7 @@ def idle(key: str, used: int, **fields: object) -> Adapter:
 def full_pods(**fields: object) -> tuple[list[Adapter], list[Pod]]:
     """Three full pods with one adapter each that nobody uses: that of p1 was used the longest ago, that of p3 last."""
     unused = [idle(f"i{n}", 1000 * n) for n in (1, 2, 3)]
-    pods = [holding(a_pod(f"p{n}", slots=1, **fields), a_copy(one)) for n, one in enumerate(unused, 1)]
+    pods = [holding(a_pod(f"p{n}", slots=1, **fields), a_replica(one)) for n, one in enumerate(unused, 1)]
     return unused, pods
 
 
@@ -68,10 +68,10 @@ def test_has_that_room_rather_than_free_room_without_its_files() -> None:
 
 def test_takes_nothing_that_is_used_to_be_where_its_files_are() -> None:
     low, high = an_adapter("low", demand=1.0), an_adapter("a", priority=5, demand=1.0)
-    full = holding(a_pod("p1", slots=1, stored=FILES), a_copy(low))
+    full = holding(a_pod("p1", slots=1, stored=FILES), a_replica(low))
     assert loads(plan_for(low, high, full, a_pod("p2"))) == [("a", "p2")]
     large, unused = an_adapter(bytes=3 * GIB), idle("i", 1)
-    tight = holding(a_pod("p1", memory=3, stored=FILES), a_copy(low), a_copy(unused))
+    tight = holding(a_pod("p1", memory=3, stored=FILES), a_replica(low), a_replica(unused))
     made = plan_for(low, unused, large, tight, a_pod("p2"))
     assert loads(made) == [("a", "p2")] and not unloads(made), "what is unused there would not be enough"
 
@@ -92,7 +92,7 @@ def test_breaks_no_limit_for_its_files(pod: dict[str, object], selects: dict[str
 
 def test_prefers_the_node_of_its_files_to_others() -> None:
     pods = [a_pod(f"p{n}", node=f"n{n // 2}") for n in range(6)]
-    full = holding(a_pod("p9", slots=1, node="n1", stored=FILES), a_copy("b"))
+    full = holding(a_pod("p9", slots=1, node="n1", stored=FILES), a_replica("b"))
     [(_, pod)] = loads(plan_for(an_adapter(), an_adapter("b"), full, *pods))
     assert pod in ("p2", "p3")
     moved = replace(full, node="n2")
@@ -100,7 +100,7 @@ def test_prefers_the_node_of_its_files_to_others() -> None:
     assert pod in ("p4", "p5")
 
 
-def test_copies_stay_as_far_apart_as_without_files() -> None:
+def test_replicas_stay_as_far_apart_as_without_files() -> None:
     both = an_adapter(replicas=2, topology_key=ZONE)
     pods = [
         a_pod("p1", node_labels={ZONE: "z1"}, stored=FILES),
@@ -128,21 +128,25 @@ def test_fleets_stay_even_though_one_pod_has_all_files(policy: str) -> None:
 
 def test_files_do_not_move_what_is_being_updated() -> None:
     new = an_adapter(version="v2")
-    there = holding(a_pod("p1", slots=1), a_copy(new, version="v1"))
-    settled, _ = run(a_snapshot(new, there, holding(a_pod("p2", slots=1, stored=FILES), a_copy("b")), an_adapter("b")))
+    there = holding(a_pod("p1", slots=1), a_replica(new, version="v1"))
+    settled, _ = run(
+        a_snapshot(new, there, holding(a_pod("p2", slots=1, stored=FILES), a_replica("b")), an_adapter("b"))
+    )
     assert where(settled) == ["p1"]
 
 
 def test_a_change_of_files_alone_changes_no_plan_and_looks_at_no_account() -> None:
     planner = Planner()
-    adapters, pods = [an_adapter("a"), an_adapter("b")], [a_pod("p1"), holding(a_pod("p2"), a_copy("a"))]
+    adapters, pods = [an_adapter("a"), an_adapter("b")], [a_pod("p1"), holding(a_pod("p2"), a_replica("a"))]
     before = planner.update(adapters=adapters, pods=pods)
     assert loads(before) == [("b", "p1")]
     after = planner.update(pods=[replace(pods[1], stored=frozenset({("b", "v1")}))])
     assert loads(after) == [("b", "p2")], "what has not begun goes there"
-    rested = planner.update(pods=[holding(pods[1], a_copy("b"))])
+    rested = planner.update(pods=[holding(pods[1], a_replica("b"))])
     assert not rested.actions
-    assert planner.update(pods=[holding(replace(pods[1], stored=FILES), a_copy("b"))]).assignments == rested.assignments
+    assert (
+        planner.update(pods=[holding(replace(pods[1], stored=FILES), a_replica("b"))]).assignments == rested.assignments
+    )
     assert not planner.update(removed_pods=["p1"]).actions
 
 

@@ -9,8 +9,8 @@ import pytest
 from lora_scheduler import Planner, Reason, ReplicaPolicy, UnloadCause, plan
 from tests.scheduler.builders import (
     GIB,
-    a_copy,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -44,8 +44,8 @@ def test_second_replicas_of_a_higher_priority_preempt_too_and_the_preempted_find
     lower = an_adapter("lower", priority=-1)
     high = an_adapter("high", replicas=2, priority=1)
     pods = [
-        holding(a_pod("p1", slots=1), a_copy(low)),
-        holding(a_pod("p2", slots=1), a_copy(lower)),
+        holding(a_pod("p1", slots=1), a_replica(low)),
+        holding(a_pod("p2", slots=1), a_replica(lower)),
         a_pod("p3", slots=1, max_rank=4),
     ]
     made = plan_for(high, low, lower, *pods)
@@ -56,7 +56,7 @@ def test_second_replicas_of_a_higher_priority_preempt_too_and_the_preempted_find
 
 def test_a_resident_that_is_larger_than_declared_does_not_block_its_pod_for_ever() -> None:
     adapter = an_adapter("a", bytes=GIB)
-    pod = holding(a_pod(memory=2), a_copy(adapter, bytes=3 * GIB))
+    pod = holding(a_pod(memory=2), a_replica(adapter, bytes=3 * GIB))
     made = plan_for(adapter, pod)
     assert unloads(made) == [("a", "p1")] and made.missing == {"a": 1}
     assert reason_on(made, "p1") is Reason.WAITING_FOR_ROOM
@@ -66,21 +66,21 @@ def test_a_resident_that_is_larger_than_declared_does_not_block_its_pod_for_ever
 
 def test_a_resident_that_is_larger_than_declared_goes_to_another_pod() -> None:
     adapter = an_adapter("a", bytes=GIB)
-    made = plan_for(adapter, holding(a_pod(memory=2), a_copy(adapter, bytes=3 * GIB)), a_pod("p2", memory=2))
+    made = plan_for(adapter, holding(a_pod(memory=2), a_replica(adapter, bytes=3 * GIB)), a_pod("p2", memory=2))
     assert made.assignments == {"a": ("p2",)} and unloads(made) == [("a", "p1")]
 
 
 def test_one_that_is_larger_than_declared_and_fits_stays() -> None:
     adapter = an_adapter("a", bytes=GIB)
-    made = plan_for(adapter, holding(a_pod(memory=4), a_copy(adapter, bytes=3 * GIB)))
+    made = plan_for(adapter, holding(a_pod(memory=4), a_replica(adapter, bytes=3 * GIB)))
     assert not made.actions and made.assignments == {"a": ("p1",)}
     assert Planner().plan(a_snapshot(adapter, a_pod())) == plan(a_snapshot(adapter, a_pod()))
 
 
-def test_a_copy_that_is_no_longer_spare_once_another_has_gone_stays() -> None:
+def test_a_replica_that_is_no_longer_spare_once_another_has_gone_stays() -> None:
     hot = an_adapter("hot", replica_policy=ReplicaPolicy.AUTO, demand=9.0)
     everywhere = an_adapter("everywhere", replica_policy=ReplicaPolicy.ALL_PODS)
-    made = plan_for(hot, everywhere, *(holding(a_pod(f"p{n}", slots=1), a_copy(hot)) for n in range(2)))
+    made = plan_for(hot, everywhere, *(holding(a_pod(f"p{n}", slots=1), a_replica(hot)) for n in range(2)))
     assert [len(pods) for pods in made.assignments.values()] == [1, 1]
     assert unload_causes(made) == {UnloadCause.PREEMPTED} and len(unloads(made)) == 1
 

@@ -6,8 +6,8 @@ from lora_scheduler import Adapter, Pod
 from tests.scheduler.builders import (
     GIB,
     LOADING,
-    a_copy,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -21,7 +21,7 @@ HIGH = an_adapter("high", priority=1)
 
 
 def one_slot_pods(**residents: Adapter) -> list[Pod]:
-    return [holding(a_pod(key, slots=1), a_copy(adapter)) for key, adapter in residents.items()]
+    return [holding(a_pod(key, slots=1), a_replica(adapter)) for key, adapter in residents.items()]
 
 
 def test_a_second_replica_makes_room_on_another_pod_rather_than_a_first_one_on_the_least_loaded() -> None:
@@ -35,8 +35,8 @@ def test_two_second_replicas_make_room_rather_than_one_first_one() -> None:
     once = an_adapter("once", bytes=2 * GIB)
     twice = [an_adapter(f"twice{n}", replicas=2) for n in range(2)]
     pods = [
-        holding(a_pod("p1", memory=4), a_copy(once), *map(a_copy, twice)),
-        holding(a_pod("p2", slots=2, max_rank=8), *map(a_copy, twice)),
+        holding(a_pod("p1", memory=4), a_replica(once), *map(a_replica, twice)),
+        holding(a_pod("p2", slots=2, max_rank=8), *map(a_replica, twice)),
     ]
     made = plan_for(an_adapter("high", priority=1, bytes=2 * GIB, rank=16), once, *twice, *pods)
     assert unloads(made) == [("twice0", "p1"), ("twice1", "p1")]
@@ -52,8 +52,8 @@ def test_a_first_replica_of_a_lower_priority_makes_room_before_a_second_one_of_a
 def test_of_two_replicas_the_one_that_serves_stays_while_the_other_one_is_being_loaded() -> None:
     twice, once = an_adapter("twice", replicas=2, age_rank=5), an_adapter("once", replicas=2)
     pods = [
-        holding(a_pod("p1", slots=2, max_rank=16), a_copy(twice), a_copy(once)),
-        holding(a_pod("p2", slots=2, max_rank=8), a_copy(twice, state=LOADING), a_copy(once)),
+        holding(a_pod("p1", slots=2, max_rank=16), a_replica(twice), a_replica(once)),
+        holding(a_pod("p2", slots=2, max_rank=8), a_replica(twice, state=LOADING), a_replica(once)),
     ]
     made = plan_for(an_adapter("high", priority=1, rank=16), twice, once, *pods)
     assert unloads(made) == [("once", "p1")]
@@ -73,9 +73,9 @@ def test_who_lost_a_second_replica_looks_for_room_after_who_lost_the_only_one() 
     twice, once = an_adapter("twice", replicas=2, demand=50.0), an_adapter("once", demand=1.0)
     highs = [an_adapter(f"high{n}", priority=1, rank=16) for n in range(2)]
     pods = [
-        holding(a_pod("p1", slots=1), a_copy(twice)),
-        holding(a_pod("p2", slots=1), a_copy(once)),
-        holding(a_pod("p3", slots=1, max_rank=8), a_copy(twice)),
+        holding(a_pod("p1", slots=1), a_replica(twice)),
+        holding(a_pod("p2", slots=1), a_replica(once)),
+        holding(a_pod("p3", slots=1, max_rank=8), a_replica(twice)),
         a_pod("p4", slots=1, max_rank=8),
     ]
     made = plan_for(*highs, twice, once, *pods)

@@ -1,4 +1,4 @@
-"""Fleets of several namespaces and base models, with copies that follow demand or are everywhere, and their planners.
+"""Fleets of several namespaces and base models, with replicas that follow demand or are everywhere, and their planners.
 
 After every event the plan of a planner that was told only of the change is the plan made from scratch, none of its
 actions breaks a limit (`World` refuses it otherwise), and a fleet that is left alone comes to rest.
@@ -191,7 +191,7 @@ class Life(RuleBasedStateMachine):
 
 
 class LifeRemembered(Life):
-    """The same with a planner that holds on to the places that it has given, and no update costs a copy.
+    """The same with a planner that holds on to the places that it has given, and no update costs a replica.
 
     The fleets are too small for all: who waits takes nothing from those that are updated.
     """
@@ -202,7 +202,8 @@ class LifeRemembered(Life):
     def weights_change_in_a_fleet_at_rest(self) -> None:
         self.failures_are_due_again()
         self.come_to_rest()
-        # a copy more than demand needs is kept while it is there, and not brought back once an update has replaced it
+        # a replica more than demand needs is kept while it is there, and not brought back once an update has replaced
+        # it
         kept = {
             key: one.replicas if one.replica_policy is ReplicaPolicy.AUTO else len(self.made.assignments[key])
             for key, one in self.world.adapters.items()

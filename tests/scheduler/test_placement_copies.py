@@ -1,4 +1,4 @@
-"""How many copies, on which pods, which of them stay, and what is never touched."""
+"""How many replicas, on which pods, which of them stay, and what is never touched."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.scheduler.builders import (
     GIB,
     LOADING,
     UNLOADING,
-    a_copy,
     a_foreigner,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -36,7 +36,7 @@ def in_zone(zone: str) -> dict[str, str]:
     return {ZONE: zone}
 
 
-def test_places_each_copy_on_a_pod_of_its_own() -> None:
+def test_places_each_replica_on_a_pod_of_its_own() -> None:
     made = plan_for(an_adapter(replicas=2), a_pod("p1"), a_pod("p2"), a_pod("p3"))
     assert len(made.assignments["a"]) == 2
     assert load_causes(made) == {LoadCause.MISSING}
@@ -55,7 +55,7 @@ def test_nothing_changed_means_nothing_to_do() -> None:
     assert run(skewed) == (skewed, [])
 
 
-def test_a_lost_pod_moves_only_its_own_copies() -> None:
+def test_a_lost_pod_moves_only_its_own_replicas() -> None:
     adapters = [an_adapter(f"a{i}", replicas=2) for i in range(6)]
     rested, _ = run(a_snapshot(*adapters, *(a_pod(f"p{i}", slots=6) for i in range(4))))
     before = {a.key: set(where(rested, a.key)) for a in adapters}
@@ -89,12 +89,12 @@ def test_all_pods_means_every_pod_that_matches_and_names_those_without_room() ->
 
 def test_all_pods_takes_in_a_new_pod_at_once() -> None:
     everywhere = an_adapter(replica_policy=ReplicaPolicy.ALL_PODS)
-    assert loads(plan_for(everywhere, holding(a_pod("p1"), a_copy()), a_pod("p2"))) == [("a", "p2")]
+    assert loads(plan_for(everywhere, holding(a_pod("p1"), a_replica()), a_pod("p2"))) == [("a", "p2")]
 
 
 def test_all_pods_is_complete_without_the_pods_that_are_not_ready() -> None:
     everywhere = an_adapter(replica_policy=ReplicaPolicy.ALL_PODS)
-    made = plan_for(everywhere, holding(a_pod("p1"), a_copy()), a_pod("p2", ready=False))
+    made = plan_for(everywhere, holding(a_pod("p1"), a_replica()), a_pod("p2", ready=False))
     assert not made.missing and not made.actions
     assert plan_for(everywhere, a_pod("p1", ready=False)).missing == {"a": 1}
 
@@ -109,58 +109,61 @@ def test_auto_asks_for_replicas_within_the_maximum() -> None:
 @pytest.mark.parametrize("policy", ReplicaPolicy)
 def test_no_replicas_unloads_everywhere(policy: ReplicaPolicy) -> None:
     idle = an_adapter(replicas=0, replica_policy=policy)
-    made = plan_for(idle, holding(a_pod("p1"), a_copy()), a_pod("p2"))
+    made = plan_for(idle, holding(a_pod("p1"), a_replica()), a_pod("p2"))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.SURPLUS}
     assert not made.missing and not loads(made)
 
 
-# --- which copies go
+# --- which replicas go
 
 
 def test_scaling_down_keeps_what_serves() -> None:
     made = plan_for(
         an_adapter(replicas=1),
-        holding(a_pod("p1", ready=False, held=True), a_copy()),
-        holding(a_pod("p2"), a_copy(state=LOADING)),
-        holding(a_pod("p3"), a_copy()),
+        holding(a_pod("p1", ready=False, held=True), a_replica()),
+        holding(a_pod("p2"), a_replica(state=LOADING)),
+        holding(a_pod("p3"), a_replica()),
     )
     assert made.assignments["a"] == ("p3",)
     assert not made.actions  # nothing is sent to an unready pod, and a load that is under way is not raced
 
 
-def test_a_surplus_copy_goes_when_it_has_arrived() -> None:
+def test_a_surplus_replica_goes_when_it_has_arrived() -> None:
     snapshot = a_snapshot(
-        an_adapter(replicas=1), holding(a_pod("p1"), a_copy()), holding(a_pod("p2"), a_copy(state=LOADING))
+        an_adapter(replicas=1), holding(a_pod("p1"), a_replica()), holding(a_pod("p2"), a_replica(state=LOADING))
     )
-    rested, plans = run(replace(snapshot, pods=tuple(replace(p, residents=(a_copy(),)) for p in snapshot.pods)))
+    rested, plans = run(replace(snapshot, pods=tuple(replace(p, residents=(a_replica(),)) for p in snapshot.pods)))
     assert len(plans) == 1 and len(where(rested)) == 1
 
 
-def test_scaling_down_takes_the_copy_that_hurts_spread() -> None:
+def test_scaling_down_takes_the_replica_that_hurts_spread() -> None:
     made = plan_for(
         an_adapter(replicas=2, topology_key=ZONE),
-        holding(a_pod("p1", node_labels=in_zone("z1")), a_copy()),
-        holding(a_pod("p2", node_labels=in_zone("z1")), a_copy()),
-        holding(a_pod("p3", node_labels=in_zone("z2")), a_copy()),
+        holding(a_pod("p1", node_labels=in_zone("z1")), a_replica()),
+        holding(a_pod("p2", node_labels=in_zone("z1")), a_replica()),
+        holding(a_pod("p3", node_labels=in_zone("z2")), a_replica()),
     )
     assert "p3" in made.assignments["a"] and len(unloads(made)) == 1
 
 
-def test_scaling_down_takes_the_copy_on_the_busiest_pod() -> None:
+def test_scaling_down_takes_the_replica_on_the_busiest_pod() -> None:
     busy = an_adapter("b", demand=50.0)
     made = plan_for(
-        an_adapter(replicas=1), busy, holding(a_pod("p1"), a_copy()), holding(a_pod("p2"), a_copy(), a_copy(busy))
+        an_adapter(replicas=1),
+        busy,
+        holding(a_pod("p1"), a_replica()),
+        holding(a_pod("p2"), a_replica(), a_replica(busy)),
     )
     assert unloads(made) == [("a", "p2")]
 
 
-def test_surplus_copies_wait_until_enough_others_serve() -> None:
-    old = [holding(a_pod(f"p{i}"), a_copy(version="v0")) for i in (1, 2)]
-    new = holding(a_pod("p3"), a_copy(state=LOADING))
+def test_surplus_replicas_wait_until_enough_others_serve() -> None:
+    old = [holding(a_pod(f"p{i}"), a_replica(version="v0")) for i in (1, 2)]
+    new = holding(a_pod("p3"), a_replica(state=LOADING))
     made = plan_for(an_adapter(replicas=1), *old, new)
     assert made.assignments["a"] == ("p3",)
-    assert unloads(made) == [("a", "p2")]  # one old copy stays until the new one serves
-    made = plan_for(an_adapter(replicas=1), old[0], holding(a_pod("p3"), a_copy()))
+    assert unloads(made) == [("a", "p2")]  # one old replica stays until the new one serves
+    made = plan_for(an_adapter(replicas=1), old[0], holding(a_pod("p3"), a_replica()))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.SUPERSEDED}
 
 
@@ -168,40 +171,40 @@ def test_surplus_copies_wait_until_enough_others_serve() -> None:
 
 
 def test_a_blip_moves_nothing() -> None:
-    made = plan_for(an_adapter(), holding(a_pod("p1", ready=False, held=True), a_copy()), a_pod("p2"))
+    made = plan_for(an_adapter(), holding(a_pod("p1", ready=False, held=True), a_replica()), a_pod("p2"))
     assert made.assignments["a"] == ("p1",) and not made.actions and not made.missing
 
 
 @pytest.mark.parametrize("state", [{"ready": False}, {"draining": True}])
-def test_copies_on_a_pod_that_is_lost_or_going_are_made_elsewhere_at_once(state: dict[str, bool]) -> None:
-    made = plan_for(an_adapter(), holding(a_pod("p1", **state), a_copy(), a_copy("nobody")), a_pod("p2"))
+def test_replicas_on_a_pod_that_is_lost_or_going_are_made_elsewhere_at_once(state: dict[str, bool]) -> None:
+    made = plan_for(an_adapter(), holding(a_pod("p1", **state), a_replica(), a_replica("nobody")), a_pod("p2"))
     assert loads(made) == [("a", "p2")] and not unloads(made)
 
 
-def test_a_copy_that_can_never_be_allowed_there_goes_at_once() -> None:
-    made = plan_for(an_adapter(selector=GOLD), holding(a_pod("p1"), a_copy()), a_pod("p2", labels={"tier": "gold"}))
+def test_a_replica_that_can_never_be_allowed_there_goes_at_once() -> None:
+    made = plan_for(an_adapter(selector=GOLD), holding(a_pod("p1"), a_replica()), a_pod("p2", labels={"tier": "gold"}))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.SURPLUS}
     assert loads(made) == [("a", "p2")]
 
 
-def test_a_copy_above_a_lowered_rank_limit_serves_until_another_does() -> None:
-    limited = holding(a_pod("p1", max_rank=4), a_copy())
+def test_a_replica_above_a_lowered_rank_limit_serves_until_another_does() -> None:
+    limited = holding(a_pod("p1", max_rank=4), a_replica())
     made = plan_for(an_adapter(), limited)
     assert not made.actions and made.missing == {"a": 1}
     assert message_on(made, "p1") == "rank 8 exceeds max_lora_rank 4"
     made = plan_for(an_adapter(), limited, a_pod("p2"))
     assert loads(made) == [("a", "p2")] and not unloads(made)
-    made = plan_for(an_adapter(), limited, holding(a_pod("p2"), a_copy(state=LOADING)))
+    made = plan_for(an_adapter(), limited, holding(a_pod("p2"), a_replica(state=LOADING)))
     assert not made.actions
-    made = plan_for(an_adapter(), limited, holding(a_pod("p2"), a_copy()))
+    made = plan_for(an_adapter(), limited, holding(a_pod("p2"), a_replica()))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.SURPLUS}
 
 
-def test_all_pods_gives_up_a_barred_copy_when_all_others_serve() -> None:
+def test_all_pods_gives_up_a_barred_replica_when_all_others_serve() -> None:
     everywhere = an_adapter(replica_policy=ReplicaPolicy.ALL_PODS)
-    limited = holding(a_pod("p1", max_rank=4), a_copy())
+    limited = holding(a_pod("p1", max_rank=4), a_replica())
     assert not unloads(plan_for(everywhere, limited, a_pod("p2")))
-    assert unloads(plan_for(everywhere, limited, holding(a_pod("p2"), a_copy()))) == [("a", "p1")]
+    assert unloads(plan_for(everywhere, limited, holding(a_pod("p2"), a_replica()))) == [("a", "p1")]
 
 
 @pytest.mark.parametrize(
@@ -212,13 +215,13 @@ def test_all_pods_gives_up_a_barred_copy_when_all_others_serve() -> None:
         (Reason.UNSUPPORTED_BY_ENGINE, False),
     ],
 )
-def test_an_exclusion_about_loading_does_not_concern_a_copy_that_is_there(reason: Reason, stays: bool) -> None:
-    pod = holding(a_pod("p1", excluded={"a": (reason, "so it is")}), a_copy())
+def test_an_exclusion_about_loading_does_not_concern_a_replica_that_is_there(reason: Reason, stays: bool) -> None:
+    pod = holding(a_pod("p1", excluded={"a": (reason, "so it is")}), a_replica())
     assert loads(plan_for(an_adapter(), pod, a_pod("p2"))) == ([] if stays else [("a", "p2")])
 
 
 def test_a_pod_with_nonsensical_limits_keeps_what_it_has_and_gets_nothing() -> None:
-    pod = holding(a_pod("p1", max_rank=0), a_copy(), a_copy("nobody"))
+    pod = holding(a_pod("p1", max_rank=0), a_replica(), a_replica("nobody"))
     made = plan_for(an_adapter(), an_adapter("b"), pod)
     assert unloads(made) == [("nobody", "p1")]
     assert made.assignments == {"a": ("p1",), "b": ()}
@@ -230,9 +233,9 @@ def test_a_pod_with_nonsensical_limits_keeps_what_it_has_and_gets_nothing() -> N
 
 @pytest.mark.parametrize("key", [None, "gone"])
 def test_what_nobody_wants_is_unloaded(key: str | None) -> None:
-    made = plan_for(holding(a_pod(), a_copy(adapter=key), a_copy("on-its-way", state=LOADING)))
+    made = plan_for(holding(a_pod(), a_replica(adapter=key), a_replica("on-its-way", state=LOADING)))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.UNWANTED}
-    assert not plan_for(holding(a_pod(), a_copy(adapter=key, state=UNLOADING))).actions
+    assert not plan_for(holding(a_pod(), a_replica(adapter=key, state=UNLOADING))).actions
 
 
 def test_foreign_residents_are_counted_and_never_touched() -> None:
@@ -250,32 +253,32 @@ def test_a_foreign_resident_that_is_leaving_is_waited_for() -> None:
     assert refusal.message == "1 of 1 slots are taken until others have left"
 
 
-def test_a_second_resident_of_one_adapter_is_not_a_second_copy() -> None:
-    pod = holding(a_pod(), a_copy(), a_copy(name="a--v1"))
+def test_a_second_resident_of_one_adapter_is_not_a_second_replica() -> None:
+    pod = holding(a_pod(), a_replica(), a_replica(name="a--v1"))
     made = plan_for(an_adapter(), pod)
     assert unloads(made) == [("a--v1", "p1")] and unload_causes(made) == {UnloadCause.UNWANTED}
     assert loads(plan_for(an_adapter(replicas=2), pod, a_pod("p2"))) == [("a", "p2")]
-    one_serves = holding(a_pod(), a_copy(state=LOADING), a_copy(name="a--v1"))
+    one_serves = holding(a_pod(), a_replica(state=LOADING), a_replica(name="a--v1"))
     assert not plan_for(an_adapter(), one_serves).actions
 
 
-def test_what_is_loading_is_not_loaded_twice_and_what_is_leaving_is_no_copy() -> None:
-    assert not plan_for(an_adapter(), holding(a_pod(), a_copy(state=LOADING))).actions
-    made = plan_for(an_adapter(), holding(a_pod(), a_copy(state=UNLOADING)))
+def test_what_is_loading_is_not_loaded_twice_and_what_is_leaving_is_no_replica() -> None:
+    assert not plan_for(an_adapter(), holding(a_pod(), a_replica(state=LOADING))).actions
+    made = plan_for(an_adapter(), holding(a_pod(), a_replica(state=UNLOADING)))
     assert not made.actions and not made.missing
     assert made.waiting[0][1].message == "a resident called 'a', or an older version, has to leave first"
-    assert loads(plan_for(an_adapter(), holding(a_pod("p1"), a_copy(state=UNLOADING)), a_pod("p2"))) == [("a", "p2")]
+    assert loads(plan_for(an_adapter(), holding(a_pod("p1"), a_replica(state=UNLOADING)), a_pod("p2"))) == [("a", "p2")]
 
 
 def test_residents_that_are_leaving_hold_their_room() -> None:
-    leaving = a_copy("x", bytes=3 * GIB, state=UNLOADING)
+    leaving = a_replica("x", bytes=3 * GIB, state=UNLOADING)
     made = plan_for(an_adapter(bytes=2 * GIB), holding(a_pod(memory=4), leaving))
     assert not made.actions and made.assignments["a"] == ("p1",)
     assert made.waiting[0][1].message == "needs 2.0 GiB, 1.0 GiB of 4.0 GiB is free until others have left"
 
 
 def test_loads_of_one_plan_fit_beside_each_other_before_anything_has_left() -> None:
-    leaving = a_copy("x", bytes=2 * GIB, state=UNLOADING)
+    leaving = a_replica("x", bytes=2 * GIB, state=UNLOADING)
     first, second = (an_adapter(key, bytes=3 * GIB // 2) for key in "ab")
     made = plan_for(first, second, holding(a_pod(memory=4), leaving))
     assert made.assignments == {"a": ("p1",), "b": ("p1",)}
@@ -289,7 +292,7 @@ def test_loads_of_one_plan_fit_beside_each_other_before_anything_has_left() -> N
 
 def test_a_pod_over_its_slots_gives_up_the_lowest_priority_and_moves_it() -> None:
     low, high = an_adapter("low"), an_adapter("high", priority=5)
-    made = plan_for(low, high, holding(a_pod("p1", slots=1), a_copy(low), a_copy(high)), a_pod("p2"))
+    made = plan_for(low, high, holding(a_pod("p1", slots=1), a_replica(low), a_replica(high)), a_pod("p2"))
     assert unloads(made) == [("low", "p1")] and unload_causes(made) == {UnloadCause.SURPLUS}
     assert loads(made) == [("low", "p2")]
 
@@ -297,28 +300,28 @@ def test_a_pod_over_its_slots_gives_up_the_lowest_priority_and_moves_it() -> Non
 def test_a_pod_over_its_memory_gives_up_as_few_as_it_can() -> None:
     sizes = {"a": 1, "b": 3, "c": 1}
     adapters = [an_adapter(key, bytes=n * GIB) for key, n in sizes.items()]
-    made = plan_for(*adapters, holding(a_pod(memory=2), *(a_copy(a) for a in adapters)))
+    made = plan_for(*adapters, holding(a_pod(memory=2), *(a_replica(a) for a in adapters)))
     assert unloads(made) == [("b", "p1")]
     assert message_on(made, "p1", "b") == "needs 3.0 GiB, the pod's whole budget is 2.0 GiB"
 
 
 def test_what_others_put_over_a_limit_costs_us_nothing_if_that_would_not_help() -> None:
-    pod = holding(a_pod(slots=1), a_copy(), a_foreigner("x"), a_foreigner("y"))
+    pod = holding(a_pod(slots=1), a_replica(), a_foreigner("x"), a_foreigner("y"))
     made = plan_for(an_adapter(), an_adapter("b"), pod)
     assert not made.actions and message_on(made, "p1", "b") == "3 of 1 slots are taken"
 
 
-# --- where copies go
+# --- where replicas go
 
 
-def test_copies_are_spread_over_zones() -> None:
+def test_replicas_are_spread_over_zones() -> None:
     pods = [a_pod(f"p{i}", node=f"n{i}", node_labels=in_zone(f"z{i % 3}")) for i in range(9)]
     made = plan_for(an_adapter(replicas=6, topology_key=ZONE), *pods)
     zones = [int(pod[1:]) % 3 for pod in made.assignments["a"]]
     assert sorted(zones) == [0, 0, 1, 1, 2, 2]
 
 
-def test_copies_are_spread_over_nodes() -> None:
+def test_replicas_are_spread_over_nodes() -> None:
     pods = [a_pod(f"p{i}", node=f"n{i // 2}") for i in range(6)]
     made = plan_for(an_adapter(replicas=3), *pods)
     assert len({int(pod[1:]) // 2 for pod in made.assignments["a"]}) == 3
@@ -347,7 +350,7 @@ def test_small_adapters_go_where_slots_have_little_memory_and_large_ones_where_t
         assert plan_for(an_adapter(key, bytes=2 * GIB), roomy, tight).assignments[key] == ("p1",)
 
 
-def test_copies_are_kept_off_one_node_whatever_the_topology_key() -> None:
+def test_replicas_are_kept_off_one_node_whatever_the_topology_key() -> None:
     pods = [a_pod(f"p{i}", node=f"n{i // 4}") for i in range(8)]
     for key in "abcdef":
         made = plan_for(an_adapter(key, replicas=2, topology_key="rack"), *pods)
@@ -359,7 +362,7 @@ def test_a_small_rank_goes_where_little_is_wasted() -> None:
     assert made.assignments["a"] == ("p2",)
 
 
-def test_a_copy_comes_back_to_the_pod_that_had_it() -> None:
+def test_a_replica_comes_back_to_the_pod_that_had_it() -> None:
     pods = [a_pod(f"p{i}") for i in range(5)]
     for previous in ("p0", "p3"):
         made = plan_for(an_adapter(previous_pods=frozenset({previous})), *pods)
@@ -375,7 +378,7 @@ def test_binpack_fills_pods_and_spread_does_not() -> None:
     assert len({pod for _, pod in loads(spread)}) == 4
 
 
-def test_spread_keeps_copies_apart_in_every_way() -> None:
+def test_spread_keeps_replicas_apart_in_every_way() -> None:
     pods = [a_pod(f"p{i}", node=f"n{i // 2}", node_labels=in_zone(f"z{i // 4}")) for i in range(8)]
     for key in "abcdef":
         for replicas in (2, 4):
@@ -386,6 +389,6 @@ def test_spread_keeps_copies_apart_in_every_way() -> None:
 
 
 def test_what_starts_now_is_preferred_to_what_has_to_wait() -> None:
-    waiting = holding(a_pod("p1", slots=1), a_copy("x", state=UNLOADING))
-    busy = holding(a_pod("p2"), a_copy(an_adapter("b")))
+    waiting = holding(a_pod("p1", slots=1), a_replica("x", state=UNLOADING))
+    busy = holding(a_pod("p2"), a_replica(an_adapter("b")))
     assert loads(plan_for(an_adapter(), an_adapter("b"), waiting, busy)) == [("a", "p2")]

@@ -21,9 +21,9 @@ from lora_scheduler import (
 from lora_scheduler.filters import size
 from tests.scheduler.builders import (
     GIB,
-    a_copy,
     a_foreigner,
     a_pod,
+    a_replica,
     an_adapter,
     holding,
     loads,
@@ -128,7 +128,7 @@ def test_takes_the_one_pod_that_has_nothing_against_it() -> None:
     assert not made.refusals
 
 
-def test_gives_one_reason_for_every_pod_if_copies_are_missing() -> None:
+def test_gives_one_reason_for_every_pod_if_replicas_are_missing() -> None:
     made = plan_for(an_adapter(replicas=2), a_pod("p2"), a_pod("p1", base_model="qwen"))
     assert [(refusal.pod, refusal.reason) for refusal in made.refusals["a"]] == [
         ("p1", Reason.BASE_MODEL_MISMATCH),
@@ -146,22 +146,22 @@ def test_two_adapters_of_one_name_do_not_share_a_pod() -> None:
 
 def test_a_shared_name_stays_with_whom_it_belongs_when_the_other_leaves() -> None:
     first, second = an_adapter("a", name="same", replicas=0), an_adapter("b", name="same")
-    pod = holding(a_pod(), a_copy(first, name="same--1"), a_copy(second, name="same--2"))
+    pod = holding(a_pod(), a_replica(first, name="same--1"), a_replica(second, name="same--2"))
     assert unloads(plan_for(first, second, pod)) == [("same--1", "p1")]
-    other = holding(a_pod(), a_copy(second, name="same--2"), a_copy(first, name="same--1"))
+    other = holding(a_pod(), a_replica(second, name="same--2"), a_replica(first, name="same--1"))
     assert unloads(plan_for(an_adapter("a", name="same"), an_adapter("b", name="same", replicas=0), other)) == [
         ("same--2", "p1")
     ]
 
 
 def test_a_name_that_an_unwanted_resident_still_has_is_waited_for() -> None:
-    made = plan_for(an_adapter("new", name="a"), holding(a_pod(), a_copy(an_adapter("gone", name="a"))))
+    made = plan_for(an_adapter("new", name="a"), holding(a_pod(), a_replica(an_adapter("gone", name="a"))))
     assert unloads(made) == [("a", "p1")] and not loads(made)
     assert made.waiting[0][1].reason is Reason.WAITING_FOR_ROOM
 
 
 def test_a_versioned_name_that_an_unwanted_resident_still_has_is_waited_for() -> None:
-    orphan = a_copy(an_adapter("gone", name="a"), name="a--v1", adapter=None)
+    orphan = a_replica(an_adapter("gone", name="a"), name="a--v1", adapter=None)
     made = plan_for(an_adapter("new", name="a"), holding(a_pod(side_by_side=frozenset({"new"})), orphan))
     assert unloads(made) == [("a--v1", "p1")] and not loads(made)
 

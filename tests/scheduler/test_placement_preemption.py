@@ -1,4 +1,4 @@
-"""Whose copies make room for whom: never an equal priority, and never more or higher ones than there must be."""
+"""Whose replicas make room for whom: never an equal priority, and never more or higher ones than there must be."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from lora_scheduler.preemption import victims
 from tests.scheduler.builders import (
     GIB,
     LOADING,
-    a_copy,
     a_foreigner,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -46,7 +46,7 @@ NEVER = PreemptionPolicy.NONE
 
 def test_a_higher_priority_takes_the_room_of_a_lower_one() -> None:
     low, high = an_adapter("low"), an_adapter("high", priority=1)
-    made = plan_for(low, high, holding(a_pod(slots=1), a_copy(low)))
+    made = plan_for(low, high, holding(a_pod(slots=1), a_replica(low)))
     assert unloads(made) == [("low", "p1")] and unload_causes(made) == {UnloadCause.PREEMPTED}
     assert made.assignments == {"high": ("p1",), "low": ()}
     assert next(a.on_behalf_of for a in made.actions if isinstance(a, Unload)) == "high"
@@ -63,33 +63,33 @@ def test_an_equal_priority_is_never_preempted_and_nobody_by_a_policy_of_none(
 ) -> None:
     low = an_adapter("low")
     late = an_adapter("late", priority=priority, preemption=policy)
-    made = plan_for(low, late, an_adapter("x", priority=-9), holding(a_pod(slots=1), a_copy(low)))
+    made = plan_for(low, late, an_adapter("x", priority=-9), holding(a_pod(slots=1), a_replica(low)))
     assert not made.actions
     assert message_on(made, "p1", "late") == "1 of 1 slots are taken"
 
 
 def test_who_never_preempts_can_be_preempted() -> None:
     meek = an_adapter("meek", preemption=NEVER)
-    made = plan_for(meek, an_adapter("high", priority=1), holding(a_pod(slots=1), a_copy(meek)))
+    made = plan_for(meek, an_adapter("high", priority=1), holding(a_pod(slots=1), a_replica(meek)))
     assert unloads(made) == [("meek", "p1")]
 
 
 def test_free_room_is_taken_before_anybody_is_preempted() -> None:
     low, high = an_adapter("low"), an_adapter("high", priority=1)
-    made = plan_for(low, high, holding(a_pod("p1", slots=1), a_copy(low)), a_pod("p2", slots=1))
+    made = plan_for(low, high, holding(a_pod("p1", slots=1), a_replica(low)), a_pod("p2", slots=1))
     assert loads(made) == [("high", "p2")] and not unloads(made)
 
 
 def test_the_preempted_look_for_room_elsewhere_in_the_same_plan() -> None:
     low, high = an_adapter("low"), an_adapter("high", priority=1, rank=32)
-    made = plan_for(low, high, holding(a_pod("p1", slots=1, max_rank=64), a_copy(low)), a_pod("p2", slots=1))
+    made = plan_for(low, high, holding(a_pod("p1", slots=1, max_rank=64), a_replica(low)), a_pod("p2", slots=1))
     assert made.assignments == {"high": ("p1",), "low": ("p2",)}
     assert loads(made) == [("low", "p2")] and unloads(made) == [("low", "p1")]
 
 
 def test_preemption_goes_down_the_priorities_and_comes_to_rest() -> None:
     adapters = [an_adapter(f"a{i}", priority=i) for i in range(4)]
-    pods = [holding(a_pod(f"p{i}", slots=1, memory=2), a_copy(adapters[i])) for i in range(3)]
+    pods = [holding(a_pod(f"p{i}", slots=1, memory=2), a_replica(adapters[i])) for i in range(3)]
     rested, plans = run(a_snapshot(*adapters, *pods))
     assert len(plans) == 2
     assert where(rested, "a0") == [] and all(where(rested, f"a{i}") for i in (1, 2, 3))
@@ -98,7 +98,7 @@ def test_preemption_goes_down_the_priorities_and_comes_to_rest() -> None:
 def test_fewest_victims_are_the_largest_ones_of_the_lowest_priority() -> None:
     sizes = {"a": (1, 0), "b": (1, 0), "c": (2, 0), "d": (4, 1)}
     adapters = {key: an_adapter(key, bytes=n * GIB, priority=p) for key, (n, p) in sizes.items()}
-    pod = holding(a_pod(slots=9, memory=8), *(a_copy(adapter) for adapter in adapters.values()))
+    pod = holding(a_pod(slots=9, memory=8), *(a_replica(adapter) for adapter in adapters.values()))
     made = plan_for(*adapters.values(), an_adapter("high", bytes=2 * GIB, priority=5), pod)
     assert unloads(made) == [("c", "p1")]
     made = plan_for(*adapters.values(), an_adapter("high", bytes=3 * GIB, priority=5), pod)
@@ -107,37 +107,37 @@ def test_fewest_victims_are_the_largest_ones_of_the_lowest_priority() -> None:
     assert ("d", "p1") in unloads(made)
 
 
-def test_of_equal_victims_one_with_another_copy_goes_then_one_that_does_not_serve_then_the_younger() -> None:
+def test_of_equal_victims_one_with_another_replica_goes_then_one_that_does_not_serve_then_the_younger() -> None:
     def victim(*adapters: Adapter, arriving: str = "") -> list[tuple[str, str]]:
-        copies = [a_copy(a, state=LOADING) if a.key == arriving else a_copy(a) for a in adapters]
+        replicas = [a_replica(a, state=LOADING) if a.key == arriving else a_replica(a) for a in adapters]
         high = an_adapter("high", priority=5, rank=32)
-        there = holding(a_pod("p1", slots=2, max_rank=64), *copies)
-        made = plan_for(*adapters, high, there, holding(a_pod("p2", slots=1), a_copy(adapters[0])))
+        there = holding(a_pod("p1", slots=2, max_rank=64), *replicas)
+        made = plan_for(*adapters, high, there, holding(a_pod("p2", slots=1), a_replica(adapters[0])))
         return [(key, pod) for key, pods in made.assignments.items() for pod in pods if pod == "p1"]
 
     twice, once = an_adapter("a", replicas=2), an_adapter("b", age_rank=7)
     assert ("b", "p1") in victim(twice, once)
     assert ("a", "p1") in victim(an_adapter("a", replicas=2, priority=1), once)
     alone = [an_adapter("x", base_model="other"), an_adapter("a", age_rank=1), an_adapter("b")]
-    pod = holding(a_pod(slots=2), *(a_copy(a) for a in alone[1:]))
+    pod = holding(a_pod(slots=2), *(a_replica(a) for a in alone[1:]))
     assert unloads(plan_for(*alone, an_adapter("high", priority=5), pod)) == [("a", "p1")]
-    pod = holding(a_pod(slots=2), a_copy(alone[1]), a_copy(alone[2], state=LOADING))
+    pod = holding(a_pod(slots=2), a_replica(alone[1]), a_replica(alone[2], state=LOADING))
     made = plan_for(*alone, an_adapter("high", priority=5), pod)
-    assert not made.actions  # the load under way is not raced: its copy goes as soon as it has arrived
+    assert not made.actions  # the load under way is not raced: its replica goes as soon as it has arrived
     assert made.assignments["high"] == ("p1",) and made.assignments["b"] == ()
 
 
 def test_the_pod_with_the_cheapest_victims_is_chosen() -> None:
     low, mid, high = an_adapter("low"), an_adapter("mid", priority=1), an_adapter("high", priority=2)
     made = plan_for(
-        low, mid, high, holding(a_pod("p1", slots=1), a_copy(mid)), holding(a_pod("p2", slots=1), a_copy(low))
+        low, mid, high, holding(a_pod("p1", slots=1), a_replica(mid)), holding(a_pod("p2", slots=1), a_replica(low))
     )
     assert unloads(made) == [("low", "p2")] and made.assignments["high"] == ("p2",)
 
 
-def test_every_copy_of_a_higher_priority_may_preempt() -> None:
+def test_every_replica_of_a_higher_priority_may_preempt() -> None:
     low = an_adapter("low", replicas=3)
-    pods = [holding(a_pod(f"p{i}", slots=1), a_copy(low)) for i in range(3)]
+    pods = [holding(a_pod(f"p{i}", slots=1), a_replica(low)) for i in range(3)]
     for high in (
         an_adapter("high", priority=1, replicas=2),
         an_adapter("high", priority=1, replica_policy=ReplicaPolicy.ALL_PODS),
@@ -153,7 +153,7 @@ def test_room_that_came_free_is_seen_by_those_who_may_be_there_only() -> None:
     first = an_adapter("first", priority=3, selector=gold)
     high, late = an_adapter("high", priority=2, rank=32), an_adapter("late", priority=1, selector=gold)
     pods = (
-        holding(a_pod("p1", slots=2, max_rank=64), *map(a_copy, low)),
+        holding(a_pod("p1", slots=2, max_rank=64), *map(a_replica, low)),
         a_pod("p2", slots=1, labels={"tier": "gold"}),
     )
     made = plan_for(*low, first, high, late, *pods)
@@ -163,7 +163,7 @@ def test_room_that_came_free_is_seen_by_those_who_may_be_there_only() -> None:
 
 def test_nobody_is_preempted_in_vain() -> None:
     low = an_adapter("low")
-    pod = holding(a_pod(memory=4), a_copy(low), a_foreigner(bytes=2 * GIB))
+    pod = holding(a_pod(memory=4), a_replica(low), a_foreigner(bytes=2 * GIB))
     made = plan_for(low, an_adapter("high", priority=1, bytes=3 * GIB), pod)
     assert not made.actions and reason_on(made, "p1", "high") is Reason.NOT_ENOUGH_MEMORY
 
@@ -172,19 +172,19 @@ def test_room_left_over_by_a_preemption_goes_to_who_could_not_make_it() -> None:
     low = an_adapter("low", bytes=4 * GIB)
     meek = an_adapter("meek", priority=3, preemption=NEVER, bytes=GIB)
     high = an_adapter("high", priority=2, bytes=2 * GIB)
-    made = plan_for(low, meek, high, holding(a_pod(memory=4), a_copy(low)))
+    made = plan_for(low, meek, high, holding(a_pod(memory=4), a_replica(low)))
     assert made.assignments == {"high": ("p1",), "low": (), "meek": ("p1",)}
 
 
-def test_a_surplus_copy_stays_after_all_where_the_other_one_has_to_make_room() -> None:
+def test_a_surplus_replica_stays_after_all_where_the_other_one_has_to_make_room() -> None:
     low, busy = an_adapter("low"), an_adapter("busy", demand=50.0, rank=4)
     high = an_adapter("high", priority=1, rank=32)
     made = plan_for(
         low,
         busy,
         high,
-        holding(a_pod("p1", slots=1, max_rank=64), a_copy(low)),
-        holding(a_pod("p2", slots=2), a_copy(low), a_copy(busy)),
+        holding(a_pod("p1", slots=1, max_rank=64), a_replica(low)),
+        holding(a_pod("p2", slots=2), a_replica(low), a_replica(busy)),
     )
     assert made.assignments == {"busy": ("p2",), "high": ("p1",), "low": ("p2",)}
     assert unloads(made) == [("low", "p1")] and not loads(made)
@@ -198,7 +198,7 @@ def test_asking_for_victims_where_there_are_not_enough_is_an_error() -> None:
 def test_a_victim_that_takes_room_from_lower_priorities_on_the_same_pod_stays_loaded() -> None:
     low, lower = (an_adapter(name, bytes=GIB // 2) for name in ("low", "lower"))
     mid, other = (an_adapter(name, bytes=3 * GIB // 2, priority=1) for name in ("mid", "other"))
-    pod = holding(a_pod("p0", slots=4, memory=4.5), *map(a_copy, (low, lower, mid, other)))
+    pod = holding(a_pod("p0", slots=4, memory=4.5), *map(a_replica, (low, lower, mid, other)))
     high = an_adapter("high", bytes=3 * GIB, priority=2)
     made = plan(a_snapshot(low, lower, mid, other, high, pod))
     assert made.assignments["high"] == made.assignments["mid"] == ("p0",)
@@ -246,7 +246,7 @@ def test_victims_are_the_minimum_that_brute_force_finds(
                 there.append(an_adapter(key, bytes=half_gib * GIB // 2, priority=rank, namespace=f"n{number}"))
         adapters |= {a.key: a for a in there}
         fleet.append(
-            holding(a_pod(f"p{number}", slots=slots, memory=memory / 2, namespace=f"n{number}"), *map(a_copy, there))
+            holding(a_pod(f"p{number}", slots=slots, memory=memory / 2, namespace=f"n{number}"), *map(a_replica, there))
         )
         lower = [a for a in there if a.priority < priority]
         for count in range(len(lower) + 1):

@@ -31,7 +31,7 @@ from lora_scheduler.filters import DECLARED, LOADABLE, first_refusal, loadable
 from lora_scheduler.groups import selects
 from lora_scheduler.ledger import PodLedger
 from lora_scheduler.model import YIELDING
-from tests.scheduler.builders import a_copy
+from tests.scheduler.builders import a_replica
 from tests.scheduler.walks import Walk, shuffled
 from tests.scheduler.world import World
 
@@ -81,7 +81,7 @@ def check(world: World, policy: Policy, made: Plan) -> None:
         if missing:
             assert [refusal.pod for refusal in made.refusals[key]] == sorted(world.pods)
         assert_update_is_gentle(world, policy, made, adapter)
-        assert_no_last_copy_is_surplus(world, made, adapter)
+        assert_no_last_replica_is_surplus(world, made, adapter)
     if world.adapters:
         some = sorted(world.adapters)[0]
         assert [refusal.pod for refusal in explain(some, snapshot, policy)] == sorted(world.pods)
@@ -96,7 +96,7 @@ def assert_it_only_stays(world: World, made: Plan, adapter: Adapter) -> None:
 
 
 def assert_update_is_gentle(world: World, policy: Policy, made: Plan, adapter: Adapter) -> None:
-    """An update takes away no more serving copies than allowed, and not the last one of several."""
+    """An update takes away no more serving replicas than allowed, and not the last one of several."""
     key = adapter.key
     gone = {(action.pod, action.name): action.cause for action in made.actions if isinstance(action, Unload)}
     loading = {action.pod for action in made.actions if isinstance(action, Load) and action.adapter == key}
@@ -106,23 +106,23 @@ def assert_update_is_gentle(world: World, policy: Policy, made: Plan, adapter: A
     for pod in world.pods.values():
         if not pod.ready or pod.draining:
             continue
-        copies = [r for r in pod.residents if r.owned and r.adapter == key and r.state is ResidentState.LOADED]
-        left = [r for r in copies if (pod.key, r.name) not in gone]
-        causes = {gone[pod.key, r.name] for r in copies if (pod.key, r.name) in gone}
+        replicas = [r for r in pod.residents if r.owned and r.adapter == key and r.state is ResidentState.LOADED]
+        left = [r for r in replicas if (pod.key, r.name) not in gone]
+        causes = {gone[pod.key, r.name] for r in replicas if (pod.key, r.name) in gone}
         given_up |= bool(causes & {UnloadCause.PREEMPTED, UnloadCause.SURPLUS})
-        before += bool(copies)
+        before += bool(replicas)
         after += bool(left)
-        if copies and not left and UnloadCause.SUPERSEDED in causes and pod.key in made.assignments[key]:
+        if replicas and not left and UnloadCause.SUPERSEDED in causes and pod.key in made.assignments[key]:
             superseded.append(pod.key)
     assert len(superseded) <= policy.max_unavailable
     assert not set(superseded) & loading
     if superseded and before >= 2 and not given_up:
-        assert after >= 1, f"the update takes away all {before} copies of {key} that serve"
+        assert after >= 1, f"the update takes away all {before} replicas of {key} that serve"
 
 
-def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -> None:
-    """Neither a move nor fewer replicas take the last copy that serves: only a pod that does not match any more, or is
-    over a limit, may."""
+def assert_no_last_replica_is_surplus(world: World, made: Plan, adapter: Adapter) -> None:
+    """Neither a move nor fewer replicas take the last replica that serves: only a pod that does not match any more, or
+    is over a limit, may."""
     gone = {(action.pod, action.name): action.cause for action in made.actions if isinstance(action, Unload)}
     serving = [
         (pod, resident)
@@ -142,7 +142,7 @@ def assert_no_last_copy_is_surplus(world: World, made: Plan, adapter: Adapter) -
             or len(pod.residents) > pod.host_slots
             or not has_bytes_for(pod, pod.residents)
             for pod, _ in serving
-        ), f"{adapter.key} loses the last copy that serves"
+        ), f"{adapter.key} loses the last replica that serves"
 
 
 def assert_no_inversion(snapshot: Snapshot, made: Plan) -> None:
@@ -172,7 +172,7 @@ def could_be_on(adapter: Adapter, pod: Pod) -> bool:
 
 
 def fits(adapter: Adapter, pod: Pod, beside: list[Resident]) -> bool:
-    return len(beside) < pod.host_slots and has_bytes_for(pod, [*beside, a_copy(adapter)])
+    return len(beside) < pod.host_slots and has_bytes_for(pod, [*beside, a_replica(adapter)])
 
 
 def has_bytes_for(pod: Pod, residents: Sequence[Resident]) -> bool:
@@ -192,7 +192,9 @@ def assert_nothing_is_left_over(world: World, made: Plan) -> None:
                 continue
             adapter = world.adapters[resident.adapter or ""]
             if pod.key not in made.assignments[adapter.key]:
-                follows_demand = adapter.replica_policy is ReplicaPolicy.AUTO  # and may lack copies that nobody misses
+                follows_demand = (
+                    adapter.replica_policy is ReplicaPolicy.AUTO
+                )  # and may lack replicas that nobody misses
                 assert made.missing.get(adapter.key) or world.serving(adapter.key) <= adapter.replicas or follows_demand
             elif resident.version != adapter.version:
                 assert made.waiting, f"{resident} is outdated and nothing is said about it"

@@ -26,8 +26,8 @@ from tests.scheduler.builders import (
     GIB,
     LOADING,
     UNLOADING,
-    a_copy,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -44,7 +44,7 @@ from tests.scheduler.builders import (
 from tests.scheduler.world import World
 
 NEW = an_adapter(version="v2")
-OLD = a_copy(version="v1")
+OLD = a_replica(version="v1")
 FAILED = {"a": (Reason.LOAD_FAILED, "the engine answered 500")}
 
 
@@ -62,7 +62,7 @@ def serving(snapshot: Snapshot) -> int:
     )
 
 
-# --- several copies
+# --- several replicas
 
 
 def test_one_pod_at_a_time_gives_up_the_old_version_while_the_others_serve() -> None:
@@ -76,7 +76,7 @@ def test_one_pod_at_a_time_gives_up_the_old_version_while_the_others_serve() -> 
 
 @pytest.mark.parametrize("state", [UNLOADING, LOADING])
 def test_the_next_pod_waits_until_the_one_before_serves(state: ResidentState) -> None:
-    first = replace(OLD, state=UNLOADING) if state is UNLOADING else a_copy(NEW, state=LOADING)
+    first = replace(OLD, state=UNLOADING) if state is UNLOADING else a_replica(NEW, state=LOADING)
     made = plan_for(replace(NEW, replicas=2), holding(a_pod("p1"), first), holding(a_pod("p2"), OLD))
     assert not made.actions
     assert made.assignments["a"] == ("p1", "p2")
@@ -111,7 +111,7 @@ def test_an_update_never_has_more_in_transition_than_allowed_and_keeps_one_servi
     assert moved == 8
 
 
-def test_an_update_of_several_copies_without_surge_stays_on_its_pods() -> None:
+def test_an_update_of_several_replicas_without_surge_stays_on_its_pods() -> None:
     adapters = [an_adapter(f"a{i}", replicas=2) for i in range(5)]
     rested, _ = run(a_snapshot(*adapters, *(a_pod(f"p{i}", slots=6) for i in range(4))))
     changed = replace(rested, adapters=tuple(replace(a, version="v2") for a in adapters))
@@ -124,7 +124,7 @@ def test_an_update_of_several_copies_without_surge_stays_on_its_pods() -> None:
         assert where(after, adapter.key, "v2") == where(rested, adapter.key) == where(after, adapter.key)
 
 
-def test_a_copy_that_is_not_ready_is_not_counted_as_serving_and_not_updated() -> None:
+def test_a_replica_that_is_not_ready_is_not_counted_as_serving_and_not_updated() -> None:
     adapter = replace(NEW, replicas=2)
     held = holding(a_pod("p2", ready=False, held=True), OLD)
     made = plan_for(adapter, holding(a_pod("p1"), OLD), held)
@@ -141,8 +141,8 @@ def test_an_old_version_that_is_still_arriving_is_left_to_arrive() -> None:
 
 def test_an_old_version_leaves_only_when_the_new_one_fits_in_its_place() -> None:
     adapter = replace(NEW, replicas=2, bytes=2 * GIB)
-    tight = holding(a_pod("p1", memory=3), OLD, a_copy("x", bytes=2 * GIB, state=UNLOADING))
-    made = plan_for(adapter, tight, holding(a_pod("p2", memory=3), OLD, a_copy("y", bytes=2 * GIB, state=UNLOADING)))
+    tight = holding(a_pod("p1", memory=3), OLD, a_replica("x", bytes=2 * GIB, state=UNLOADING))
+    made = plan_for(adapter, tight, holding(a_pod("p2", memory=3), OLD, a_replica("y", bytes=2 * GIB, state=UNLOADING)))
     assert not made.actions and made.assignments["a"] == ("p1", "p2")
 
 
@@ -158,7 +158,7 @@ def test_an_all_pods_adapter_is_updated_pod_by_pod() -> None:
 def test_the_new_version_is_loaded_beside_the_old_one_where_names_allow() -> None:
     made = plan_for(NEW, beside("p1", OLD), a_pod("p2"))
     assert loads(made) == [("a", "p1")] and not unloads(made) and load_causes(made) == {LoadCause.UPDATE}
-    arriving = a_copy(NEW, name="a--v2", state=LOADING)
+    arriving = a_replica(NEW, name="a--v2", state=LOADING)
     assert not plan_for(NEW, beside("p1", OLD, arriving), a_pod("p2")).actions
     made = plan_for(NEW, beside("p1", OLD, replace(arriving, state=ResidentState.LOADED)))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.SUPERSEDED}
@@ -177,27 +177,27 @@ def test_without_room_for_two_versions_the_old_one_leaves_first() -> None:
 
 
 def test_a_name_that_is_still_listed_is_waited_for_side_by_side() -> None:
-    leaving = a_copy(NEW, name="a--v2", state=UNLOADING)
+    leaving = a_replica(NEW, name="a--v2", state=UNLOADING)
     made = plan_for(NEW, beside("p1", OLD, leaving), policy=Policy(max_unavailable=2))
     assert not loads(made)
 
 
 def test_versions_that_nobody_needs_any_more_go_at_once() -> None:
-    older = a_copy(name="a--v0", version="v0")
-    made = plan_for(NEW, beside("p1", OLD, older, a_copy(NEW, name="a--v2", state=LOADING)))
+    older = a_replica(name="a--v0", version="v0")
+    made = plan_for(NEW, beside("p1", OLD, older, a_replica(NEW, name="a--v2", state=LOADING)))
     assert unloads(made) == [("a--v0", "p1")] and unload_causes(made) == {UnloadCause.SUPERSEDED}
 
 
-# --- one copy
+# --- one replica
 
 
-def test_an_only_copy_moves_to_a_pod_with_room_before_the_old_one_goes() -> None:
+def test_an_only_replica_moves_to_a_pod_with_room_before_the_old_one_goes() -> None:
     made = plan_for(NEW, holding(a_pod("p1"), OLD), a_pod("p2"))
     assert loads(made) == [("a", "p2")] and load_causes(made) == {LoadCause.SURGE} and not unloads(made)
     assert made.assignments["a"] == ("p2",) and not made.missing
-    arriving = holding(a_pod("p2"), a_copy(NEW, state=LOADING))
+    arriving = holding(a_pod("p2"), a_replica(NEW, state=LOADING))
     assert not plan_for(NEW, holding(a_pod("p1"), OLD), arriving).actions
-    made = plan_for(NEW, holding(a_pod("p1"), OLD), holding(a_pod("p2"), a_copy(NEW)))
+    made = plan_for(NEW, holding(a_pod("p1"), OLD), holding(a_pod("p2"), a_replica(NEW)))
     assert unloads(made) == [("a", "p1")] and unload_causes(made) == {UnloadCause.SUPERSEDED}
 
 
@@ -205,22 +205,22 @@ def test_an_only_copy_moves_to_a_pod_with_room_before_the_old_one_goes() -> None
     "other",
     [
         a_pod("p2", base_model="qwen"),
-        a_pod("p2", slots=1, residents=(a_copy("x", state=UNLOADING),)),
+        a_pod("p2", slots=1, residents=(a_replica("x", state=UNLOADING),)),
         a_pod("p2", excluded={"a": (Reason.STALE_PREFIX_CACHE, "it served v1")}),
-        a_pod("p2", residents=(a_copy(name="a", state=UNLOADING, version="v0", adapter="gone"),)),
+        a_pod("p2", residents=(a_replica(name="a", state=UNLOADING, version="v0", adapter="gone"),)),
     ],
 )
-def test_an_only_copy_without_another_pod_is_exchanged_in_place(other: Pod) -> None:
+def test_an_only_replica_without_another_pod_is_exchanged_in_place(other: Pod) -> None:
     made = plan_for(NEW, holding(a_pod("p1"), OLD), other)
     assert unloads(made) == [("a", "p1")] and not loads(made)
 
 
-def test_an_only_copy_is_exchanged_in_place_in_two_steps() -> None:
+def test_an_only_replica_is_exchanged_in_place_in_two_steps() -> None:
     rested, plans = run(a_snapshot(NEW, holding(a_pod(slots=1), OLD)))
     assert [len(made.actions) for made in plans] == [1, 1] and where(rested, version="v2") == ["p1"]
 
 
-def test_an_update_together_with_fewer_replicas_keeps_the_other_copy_until_one_is_done() -> None:
+def test_an_update_together_with_fewer_replicas_keeps_the_other_replica_until_one_is_done() -> None:
     world = World()
     world.adapters = {"a": NEW}
     world.pods = {key: holding(a_pod(key, slots=1), OLD) for key in ("p1", "p2")}
@@ -250,14 +250,14 @@ def test_a_pod_that_cannot_take_the_new_version_keeps_the_old_one_until_the_new_
     assert reason_on(made, "p1") in (Reason.STALE_PREFIX_CACHE, Reason.RANK_TOO_HIGH)
     made = plan_for(NEW, barred, a_pod("p2"))
     assert loads(made) == [("a", "p2")] and load_causes(made) == {LoadCause.SURGE} and not unloads(made)
-    made = plan_for(replace(NEW, replicas=2), barred, holding(a_pod("p2"), a_copy(NEW)))
+    made = plan_for(replace(NEW, replicas=2), barred, holding(a_pod("p2"), a_replica(NEW)))
     assert not made.actions and made.missing == {"a": 1}
-    assert unloads(plan_for(NEW, barred, holding(a_pod("p2"), a_copy(NEW)))) == [("a", "p1")]
+    assert unloads(plan_for(NEW, barred, holding(a_pod("p2"), a_replica(NEW)))) == [("a", "p1")]
 
 
 def test_a_larger_version_that_does_not_fit_goes_elsewhere_or_is_refused() -> None:
     larger = replace(NEW, bytes=3 * GIB)
-    full = holding(a_pod("p1", memory=4), OLD, a_copy("b", bytes=2 * GIB))
+    full = holding(a_pod("p1", memory=4), OLD, a_replica("b", bytes=2 * GIB))
     other = an_adapter("b", bytes=2 * GIB)
     made = plan_for(larger, other, full)
     assert not made.actions and message_on(made, "p1") == "needs 3.0 GiB, 2.0 GiB of 4.0 GiB is free"
@@ -268,7 +268,7 @@ def test_a_larger_version_that_does_not_fit_goes_elsewhere_or_is_refused() -> No
 def test_a_larger_version_preempts_in_its_own_place() -> None:
     larger = replace(NEW, bytes=3 * GIB, priority=1)
     low = an_adapter("b", bytes=2 * GIB)
-    rested, plans = run(a_snapshot(larger, low, holding(a_pod(memory=4), OLD, a_copy(low))))
+    rested, plans = run(a_snapshot(larger, low, holding(a_pod(memory=4), OLD, a_replica(low))))
     assert unloads(plans[0]) == [("b", "p1")]  # the old version goes on serving until the room is there
     assert where(rested, version="v2") == ["p1"] and where(rested, "b") == []
 
@@ -276,7 +276,7 @@ def test_a_larger_version_preempts_in_its_own_place() -> None:
 def test_an_update_in_its_own_place_reserves_the_room_of_the_new_version() -> None:
     larger = replace(NEW, bytes=3 * GIB, priority=1)
     low, late = an_adapter("b", bytes=2 * GIB), an_adapter("c", bytes=3 * GIB // 2)
-    made = plan_for(larger, low, late, holding(a_pod(memory=4), OLD, a_copy(low)))
+    made = plan_for(larger, low, late, holding(a_pod(memory=4), OLD, a_replica(low)))
     assert made.assignments == {"a": ("p1",), "b": (), "c": ()}
     assert message_on(made, "p1", "c") == "needs 1.5 GiB, 1.0 GiB of 4.0 GiB is free"
 
@@ -297,7 +297,7 @@ def test_a_victim_that_shrinks_with_its_new_version_comes_back_beside_who_took_i
 # --- failures
 
 
-def test_a_failed_load_stops_the_update_before_more_old_copies_go() -> None:
+def test_a_failed_load_stops_the_update_before_more_old_replicas_go() -> None:
     adapter = replace(NEW, replicas=3)
     old = [holding(a_pod(f"p{i}"), OLD) for i in (2, 3)]
     made = plan_for(adapter, a_pod("p1", excluded=FAILED), *old)
@@ -308,20 +308,20 @@ def test_a_failed_load_stops_the_update_before_more_old_copies_go() -> None:
 
 def test_a_pod_that_failed_counts_as_unavailable_after_others_have_succeeded() -> None:
     adapter = replace(NEW, replicas=4)
-    done = [holding(a_pod(f"p{i}"), a_copy(NEW)) for i in (1, 2)]
+    done = [holding(a_pod(f"p{i}"), a_replica(NEW)) for i in (1, 2)]
     failed, old = a_pod("p3", excluded=FAILED), holding(a_pod("p4"), OLD)
     assert not plan_for(adapter, *done, failed, old).actions
     assert unloads(plan_for(adapter, *done, failed, old, policy=Policy(max_unavailable=2))) == [("a", "p4")]
 
 
-def test_an_only_copy_is_not_taken_down_for_a_version_that_failed_elsewhere() -> None:
+def test_an_only_replica_is_not_taken_down_for_a_version_that_failed_elsewhere() -> None:
     made = plan_for(NEW, holding(a_pod("p1"), OLD), a_pod("p2", excluded=FAILED))
     assert not made.actions and waiting_on(made, "p1")[0] is Reason.LOAD_FAILED
     made = plan_for(NEW, holding(a_pod("p1"), OLD), a_pod("p2", excluded=FAILED), a_pod("p3"))
     assert loads(made) == [("a", "p3")] and not unloads(made)
 
 
-def test_the_adapter_is_served_throughout_any_update_of_two_copies() -> None:
+def test_the_adapter_is_served_throughout_any_update_of_two_replicas() -> None:
     for side in (frozenset[str](), frozenset({"a"})):
         for slots in (1, 2):
             pods = [holding(a_pod(f"p{i}", slots=slots, side_by_side=side), OLD) for i in (1, 2)]

@@ -25,7 +25,7 @@ from lora_scheduler import (
     UnloadCause,
     plan,
 )
-from tests.scheduler.builders import GIB, a_copy, a_foreigner, a_pod, a_snapshot, an_adapter, holding, loads, where
+from tests.scheduler.builders import GIB, a_foreigner, a_pod, a_replica, a_snapshot, an_adapter, holding, loads, where
 from tests.scheduler.world import World
 
 LOADING = ResidentState.LOADING
@@ -44,7 +44,7 @@ class Fleet:
         return self.planner.plan(self.world.snapshot)
 
     def come_to_rest(self, *, watched: str = "", rounds: int = 200) -> int:
-        """All that is planned happens, one after the other; the least number of serving copies of the watched one."""
+        """All that is planned happens, one after the other; the least number of serving replicas of the watched one."""
         least = self.world.serving(watched)
         for _ in range(rounds):
             made = self.plan()
@@ -65,7 +65,9 @@ class Fleet:
 
 
 def a_full_pod_and_one_who_waits() -> Fleet:
-    fleet = Fleet(an_adapter("a", demand=1.0), an_adapter("b", demand=2.0), holding(a_pod("p1", slots=1), a_copy("a")))
+    fleet = Fleet(
+        an_adapter("a", demand=1.0), an_adapter("b", demand=2.0), holding(a_pod("p1", slots=1), a_replica("a"))
+    )
     fleet.come_to_rest()
     return fleet
 
@@ -99,11 +101,11 @@ def test_a_gap_goes_to_a_higher_priority_that_lacks_room() -> None:
     assert loads(fleet.plan()) == [("b", "p1")]
 
 
-def test_an_update_takes_no_more_copies_away_than_may_be_unavailable_though_others_wait() -> None:
+def test_an_update_takes_no_more_replicas_away_than_may_be_unavailable_though_others_wait() -> None:
     fleet = Fleet(
         an_adapter("a", replicas=2, demand=1.0),
         an_adapter("b", demand=2.0),
-        *(holding(a_pod(f"p{n}", slots=1), a_copy("a")) for n in range(2)),
+        *(holding(a_pod(f"p{n}", slots=1), a_replica("a")) for n in range(2)),
     )
     fleet.come_to_rest()
     fleet.update("a")
@@ -113,7 +115,9 @@ def test_an_update_takes_no_more_copies_away_than_may_be_unavailable_though_othe
 
 def test_updates_at_the_same_time_take_nothing_from_each_other() -> None:
     adapters = [an_adapter(key, demand=float(n)) for n, key in enumerate("abcdefgh")]
-    pods = [holding(a_pod(f"p{n}", slots=2), a_copy(adapters[2 * n]), a_copy(adapters[2 * n + 1])) for n in range(4)]
+    pods = [
+        holding(a_pod(f"p{n}", slots=2), a_replica(adapters[2 * n]), a_replica(adapters[2 * n + 1])) for n in range(4)
+    ]
     fleet = Fleet(*adapters, *pods, an_adapter("waits", demand=99.0), an_adapter("too", demand=0.5))
     fleet.come_to_rest()
     for adapter in adapters:
@@ -123,7 +127,7 @@ def test_updates_at_the_same_time_take_nothing_from_each_other() -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_no_update_in_an_over_subscribed_fleet_costs_a_copy_for_good(seed: int) -> None:
+def test_no_update_in_an_over_subscribed_fleet_costs_a_replica_for_good(seed: int) -> None:
     dice = random.Random(seed)
     demands = [1.0 / (place + 1) for place in range(40)]
     adapters = [an_adapter(f"a{n:02}", demand=demand, bytes=GIB // 4) for n, demand in enumerate(demands)]
@@ -190,7 +194,7 @@ def test_a_gap_is_kept_when_a_pod_comes_back_that_has_no_room() -> None:
     assert loads(fleet.plan()) == [("a", "p1")]
 
 
-def test_a_place_is_given_up_where_the_copy_may_not_be_any_more() -> None:
+def test_a_place_is_given_up_where_the_replica_may_not_be_any_more() -> None:
     changes = (
         {"excluded": {"a": (Reason.LOAD_FAILED, "no")}},
         {"max_rank": 4},
@@ -332,7 +336,7 @@ def test_a_place_on_a_pod_that_goes_is_given_up() -> None:
     planner.update(pods=[a_pod("p2", base_model="qwen")])
     assert planner.update(pods=[a_pod("p1", slots=3)], adapters=[replace(adapter, demand=1.0)]).assignments["a"]
     assert planner.update(removed_pods=["p1"]).assignments == {"a": ()}
-    planner.update(pods=[holding(a_pod("p3"), a_copy("a"))])
+    planner.update(pods=[holding(a_pod("p3"), a_replica("a"))])
     assert planner.update(removed_pods=["p3"], adapters=[adapter]).assignments == {"a": ()}
     places = Places({"a": ("gone",)}, frozenset({"gone"}))
     assert plan(Snapshot((adapter,), (a_pod("p1"),), places)).assignments == {"a": ("p1",)}
@@ -347,9 +351,9 @@ def test_loads_that_go_on_waiting_are_placed_anew_by_a_planner_when_a_pod_comes(
     assert sorted(pod for _, pod in loads(made)) == ["p1", "p2"]
 
 
-def test_a_copy_that_is_back_takes_the_place_that_was_held_in_its_stead() -> None:
+def test_a_replica_that_is_back_takes_the_place_that_was_held_in_its_stead() -> None:
     twice = an_adapter(replicas=2)
-    pods = [holding(a_pod(key), a_copy(twice)) for key in ("p1", "p2")]
+    pods = [holding(a_pod(key), a_replica(twice)) for key in ("p1", "p2")]
     planner = Planner(remember=True)
     planner.update(adapters=[twice], pods=[*pods, a_pod("p3")])
     assert loads(planner.update(pods=[replace(pods[1], ready=False)])) == [("a", "p3")]

@@ -26,7 +26,7 @@ from lora_scheduler.filters import DECLARED, first_refusal
 from lora_scheduler.fleet import Change, Fleet
 from lora_scheduler.groups import selects
 from lora_scheduler.ledger import PodLedger
-from tests.scheduler.builders import LOADING, a_copy, a_pod, a_snapshot, an_adapter, holding, loads
+from tests.scheduler.builders import LOADING, a_pod, a_replica, a_snapshot, an_adapter, holding, loads
 
 LACKING = a_snapshot(an_adapter("a"), an_adapter("b"), a_pod(slots=1))
 
@@ -135,7 +135,7 @@ def test_an_update_that_says_nothing_new_gives_the_plan_that_was_made() -> None:
 
 def test_a_planner_explains_and_tells_status_as_a_plan_from_scratch_does() -> None:
     adapters = [an_adapter("a", replicas=2, version="v2"), an_adapter("b", replicas=3), an_adapter("c", rank=64)]
-    pods = [holding(a_pod("p1", slots=2), a_copy("a"), a_copy("b", state=LOADING)), a_pod("p2", slots=1)]
+    pods = [holding(a_pod("p1", slots=2), a_replica("a"), a_replica("b", state=LOADING)), a_pod("p2", slots=1)]
     snapshot = a_snapshot(*adapters, *pods)
     planner = Planner()
     with pytest.raises(UnknownAdapter, match="adapter 'a' is not in what was planned last"):
@@ -150,28 +150,30 @@ def test_a_planner_explains_and_tells_status_as_a_plan_from_scratch_does() -> No
 
 def test_an_event_concerns_only_those_who_have_to_do_with_it() -> None:
     adapters = [an_adapter(key) for key in "abcdef"]
-    pods = [holding(a_pod(f"p{n}"), a_copy(a), a_copy(b)) for n, (a, b) in enumerate(zip("ace", "bdf", strict=True))]
+    pods = [
+        holding(a_pod(f"p{n}"), a_replica(a), a_replica(b)) for n, (a, b) in enumerate(zip("ace", "bdf", strict=True))
+    ]
     fleet = a_fleet(a_snapshot(*adapters, *pods))
     assert not fleet.active
     assert not fleet.apply(Change(pods=[pods[0]]))
-    assert fleet.apply(Change(pods=[replace(pods[0], residents=(a_copy("a"),))])) == ["b"]
+    assert fleet.apply(Change(pods=[replace(pods[0], residents=(a_replica("a"),))])) == ["b"]
     assert [one.adapter.key for one in fleet.waiting] == ["b"]
     assert sorted(fleet.apply(Change(pods=[replace(pods[1], ready=False)]))) == ["c", "d"]
     assert not fleet.active and sorted(one.adapter.key for one in fleet.waiting) == ["b", "c", "d"]
 
 
-def test_copies_on_every_pod_share_the_demand_anew_when_a_pod_goes() -> None:
+def test_replicas_on_every_pod_share_the_demand_anew_when_a_pod_goes() -> None:
     adapter = an_adapter(replica_policy=ReplicaPolicy.ALL_PODS, demand=6.0)
-    pods = [holding(a_pod(f"p{n}"), a_copy()) for n in range(3)]
+    pods = [holding(a_pod(f"p{n}"), a_replica()) for n in range(3)]
     fleet = a_fleet(a_snapshot(adapter, *pods))
     fleet.apply(Change(removed_pods=["p1"]))
     assert not fleet.active
     assert [(ledger.key, ledger.load) for ledger in fleet.pods] == [("p0", 3.0), ("p2", 3.0)]
 
 
-def test_copies_that_follow_demand_follow_that_of_all_others_too() -> None:
+def test_replicas_that_follow_demand_follow_that_of_all_others_too() -> None:
     hot = an_adapter("hot", replica_policy=ReplicaPolicy.AUTO, demand=1.0)
-    pods = [holding(a_pod(f"p{n}"), a_copy("hot" if n < 2 else "other")) for n in range(4)]
+    pods = [holding(a_pod(f"p{n}"), a_replica("hot" if n < 2 else "other")) for n in range(4)]
     fleet = a_fleet(a_snapshot(hot, an_adapter("other", replicas=2, demand=3.0), *pods))
     assert not fleet.active
     fleet.apply(Change(adapters=[an_adapter("other", replicas=2, demand=15.0)]))
@@ -209,7 +211,7 @@ def test_the_quick_question_after_groups_is_answered_as_the_one_with_reasons() -
 
 def test_a_name_on_a_pod_belongs_to_the_least_key_of_those_that_have_it() -> None:
     adapters = [an_adapter(key, name="same", version=f"v-{key}") for key in "cab"]
-    residents = [a_copy(adapter, name=f"same--{adapter.version}") for adapter in adapters]
+    residents = [a_replica(adapter, name=f"same--{adapter.version}") for adapter in adapters]
     pod = holding(a_pod(side_by_side=frozenset("abc")), *residents)
     fleet = a_fleet(a_snapshot(*adapters, pod))
     (ledger,) = fleet.pods

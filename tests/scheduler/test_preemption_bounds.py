@@ -15,9 +15,9 @@ from lora_scheduler.placement import allot
 from lora_scheduler.preemption import KNOWN, SPARE, bound, cheapest, weaker
 from tests.scheduler.builders import (
     GIB,
-    a_copy,
     a_foreigner,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -49,7 +49,7 @@ def test_a_bound_is_never_above_the_price(seed: int) -> None:
     for n in range(3):
         there = {adapter.key: adapter for adapter in dice.sample(left, min(3, len(left)))}
         left = [adapter for adapter in left if adapter.key not in there]
-        pods.append(holding(a_pod(f"p{n}", slots=dice.choice((3, 5)), memory=9), *map(a_copy, there.values())))
+        pods.append(holding(a_pod(f"p{n}", slots=dice.choice((3, 5)), memory=9), *map(a_replica, there.values())))
     fleet = a_fleet(a_snapshot(*adapters, *pods))
     for ledger in fleet.pods:
         for reach in (0, 1, 2, 3):
@@ -65,7 +65,7 @@ def test_a_bound_is_never_above_the_price(seed: int) -> None:
 
 
 def test_a_pod_remembers_only_so_many_bounds() -> None:
-    ledger = a_fleet(a_snapshot(an_adapter("a"), holding(a_pod(), a_copy("a")))).pods[0]
+    ledger = a_fleet(a_snapshot(an_adapter("a"), holding(a_pod(), a_replica("a")))).pods[0]
     for size in range(KNOWN + 5):
         assert bound(ledger, size, 1) is not None
     assert len(ledger.bounds) <= KNOWN
@@ -76,7 +76,7 @@ def test_a_pod_remembers_only_so_many_bounds() -> None:
 def test_in_a_large_fleet_too_the_cheapest_victim_makes_room(pods: int) -> None:
     lows = [an_adapter(f"low{n:03}", demand=1.0) for n in range(pods)]
     lows[-1] = replace(lows[-1], priority=-1, demand=90.0)
-    fleet = [holding(a_pod(f"p{n:03}", slots=1), a_copy(low)) for n, low in enumerate(lows)]
+    fleet = [holding(a_pod(f"p{n:03}", slots=1), a_replica(low)) for n, low in enumerate(lows)]
     made = plan_for(*lows, an_adapter("high", priority=1), *fleet)
     assert unloads(made) == [(lows[-1].key, f"p{pods - 1:03}")]
     made = plan_for(*lows[:-1], an_adapter("high", priority=1, replicas=2), *fleet[:-1])
@@ -89,7 +89,7 @@ def test_a_second_replica_anywhere_in_a_large_fleet_makes_room() -> None:
     alone = [an_adapter(f"alone{n:03}", demand=1.0, replicas=2) for n in range(150)]
     twice = an_adapter("twice", replicas=2, demand=200.0)
     residents = [*alone, *once, twice, twice]
-    pods = [holding(a_pod(f"p{n:03}", slots=1), a_copy(one)) for n, one in enumerate(residents)]
+    pods = [holding(a_pod(f"p{n:03}", slots=1), a_replica(one)) for n, one in enumerate(residents)]
     made = plan_for(*alone, *once, twice, an_adapter("high", priority=1), *pods)
     assert len(unloads(made)) == 1  # not all pods are looked at: which one it is, is not exact here
 
@@ -112,6 +112,6 @@ def test_pods_over_their_limits_are_in_no_line_until_they_are_within() -> None:
 def test_a_place_of_which_nothing_is_there_is_postponed_without_a_size() -> None:
     fleet = a_fleet(a_snapshot(an_adapter("a"), a_pod()))
     allotment = fleet.allotments["a"]
-    copy = allot(allotment, fleet.pods[0])
-    allotment.postpone(copy)
-    assert copy.bytes == GIB and allotment.pending == {"p1": copy} and not allotment.kept
+    replica = allot(allotment, fleet.pods[0])
+    allotment.postpone(replica)
+    assert replica.bytes == GIB and allotment.pending == {"p1": replica} and not allotment.kept

@@ -6,7 +6,7 @@ import pytest
 
 from lora_scheduler import LoadCause, Planner, ReplicaPolicy, Selector, plan, simulate, steps
 from lora_scheduler.balance.shifting import Shifting
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from tests.scheduler.builders import a_pod, a_snapshot, an_adapter, loads
 
 
@@ -18,9 +18,9 @@ def test_no_exchange_is_looked_for_among_pods_that_an_adapter_may_not_be_on(monk
     asked: list[tuple[str, str]] = []
     may_go = Shifting.may_go
 
-    def counted(shifting: Shifting, copy: Copy, pod: PodLedger) -> bool:
-        asked.append((copy.adapter.key, pod.key))
-        return may_go(shifting, copy, pod)
+    def counted(shifting: Shifting, replica: Replica, pod: PodLedger) -> bool:
+        asked.append((replica.adapter.key, pod.key))
+        return may_go(shifting, replica, pod)
 
     monkeypatch.setattr(Shifting, "may_go", counted)
     assert len(loads(plan(a_snapshot(*adapters, *pods)))) == 120

@@ -8,9 +8,9 @@ import pytest
 
 from lora_scheduler import LoadCause, Pod, Policy, Reason, ReplicaPolicy, plan
 from tests.scheduler.builders import (
-    a_copy,
     a_foreigner,
     a_pod,
+    a_replica,
     a_snapshot,
     an_adapter,
     holding,
@@ -23,7 +23,7 @@ from tests.scheduler.builders import (
 from tests.scheduler.world import World
 
 NEW = an_adapter(version="v2", replicas=2)
-OLD = a_copy(version="v1")
+OLD = a_replica(version="v1")
 ZONE = "topology.kubernetes.io/zone"
 
 
@@ -74,7 +74,7 @@ def test_without_room_elsewhere_one_replica_is_exchanged_in_place() -> None:
 
 
 def test_the_next_one_waits_for_the_pod_that_the_one_before_has_left() -> None:
-    done = [holding(one_slot("p3"), a_copy(NEW)), *(holding(one_slot(key), OLD) for key in ("p1", "p2"))]
+    done = [holding(one_slot("p3"), a_replica(NEW)), *(holding(one_slot(key), OLD) for key in ("p1", "p2"))]
     made = plan_for(NEW, *done)
     assert len(unloads(made)) == 1 and not loads(made)  # the surplus one; the other old one serves on
     assert len([refusal for load, refusal in made.waiting if refusal.reason is Reason.WAITING_FOR_ROOM]) == 1
@@ -104,7 +104,7 @@ def test_a_version_that_has_failed_does_not_surge_to_pod_after_pod() -> None:
 def test_what_nobody_uses_leaves_for_a_surge() -> None:
     idle = an_adapter("idle", idle_since=7)
     made = plan_for(
-        NEW, idle, *(holding(one_slot(key), OLD) for key in ("p1", "p2")), holding(one_slot("p3"), a_copy(idle))
+        NEW, idle, *(holding(one_slot(key), OLD) for key in ("p1", "p2")), holding(one_slot("p3"), a_replica(idle))
     )
     assert unloads(made) == [("idle", "p3")]
 
@@ -118,7 +118,7 @@ def test_an_adapter_on_every_pod_is_updated_in_place() -> None:
 
 def test_a_surge_into_a_fleet_without_room_for_a_neighbour_leaves_nothing_worse() -> None:
     neighbour = an_adapter("b", replicas=2, age_rank=1)
-    snapshot = a_snapshot(NEW, neighbour, *(holding(a_pod(key, slots=2), OLD, a_copy("b")) for key in ("p1", "p2")))
+    snapshot = a_snapshot(NEW, neighbour, *(holding(a_pod(key, slots=2), OLD, a_replica("b")) for key in ("p1", "p2")))
     world = World()
     world.adapters = {adapter.key: adapter for adapter in snapshot.adapters}
     world.pods = {pod.key: pod for pod in (*snapshot.pods, one_slot("p3"))}

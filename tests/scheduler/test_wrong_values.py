@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lora_scheduler import InvalidPolicy, InvalidSnapshot, Planner, Policy, Reason, plan
-from tests.scheduler.builders import a_copy, a_foreigner, a_pod, a_snapshot, an_adapter, holding
+from tests.scheduler.builders import a_foreigner, a_pod, a_replica, a_snapshot, an_adapter, holding
 
 HUGE = 10**400
 
@@ -62,7 +62,7 @@ def test_any_text_that_can_be_written_is_a_key(name: str) -> None:
 @pytest.mark.parametrize(
     "pod",
     [
-        holding(a_pod(), a_copy(state="Loaded")),
+        holding(a_pod(), a_replica(state="Loaded")),
         a_pod(ready=False, not_ready=("PodNotReady", "starts")),
         a_pod(excluded={"a": ("LoadFailed", "no")}),
         a_pod(excluded={"a": (Reason.LOAD_FAILED, "no"), "b": (None, "")}),

@@ -20,7 +20,7 @@ from lora_scheduler import (
     Snapshot,
     plan,
 )
-from tests.scheduler.builders import GIB, a_copy, a_pod, an_adapter
+from tests.scheduler.builders import GIB, a_pod, a_replica, an_adapter
 from tests.scheduler.world import World
 
 ADAPTERS = ("a", "b", "c", "d", "e", "f")
@@ -244,7 +244,7 @@ class Walk:
     def an_orphan_appears(self) -> None:
         name = self.dice.choice(("gone", *ADAPTERS))
         adapter = self.dice.choice((None, name))
-        self._appear(self._pod(), a_copy(name, name=f"{name}--v9", version="v9", adapter=adapter))
+        self._appear(self._pod(), a_replica(name, name=f"{name}--v9", version="v9", adapter=adapter))
 
     def somebody_else_unloads(self) -> None:
         if (pod := self._pod()) and pod.residents:

@@ -14,7 +14,7 @@ from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.rebalancing import Rebalancing
 from lora_scheduler.balance.roominess import Roominess, Rooms
 from lora_scheduler.balance.shifting import free_bytes, may_hold
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 
 ADAPTERS_TRIED = 4  # in one round
 PODS_TRIED = 16  # pods on which room is made, for one adapter
@@ -22,7 +22,7 @@ PODS_TRIED = 16  # pods on which room is made, for one adapter
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    copy: Copy
+    replica: Replica
     pod: PodLedger
 
 
@@ -43,10 +43,10 @@ def consolidate(lacking: Iterable[Allotment], moves: Rebalancing) -> None:
         if found is None:
             hopeless[group] = size
             continue
-        left = found.copy.ledger
-        moves.remembered[found.copy.adapter.key] = left.key, allotment.adapter.key
+        left = found.replica.ledger
+        moves.remembered[found.replica.adapter.key] = left.key, allotment.adapter.key
         moves.closed.add(left.key)
-        moves.move(found.copy, found.pod)
+        moves.move(found.replica, found.pod)
         rooms.changed([left, found.pod])
 
 
@@ -55,21 +55,27 @@ def _find(allotment: Allotment, room: Roominess, moves: Rebalancing) -> _Move | 
     size, spots = allotment.adapter.bytes, list(room.open())
     nearest = islice((pod for pod in room.by_shortage() if may_hold(allotment, pod)), PODS_TRIED)
     found = [move for pod in nearest if (move := _cheapest(pod, size, spots, moves)) is not None]
-    return min(found, key=lambda move: (move.copy.bytes, move.copy.ledger.key, move.copy.adapter.key), default=None)
+    return min(
+        found, key=lambda move: (move.replica.bytes, move.replica.ledger.key, move.replica.adapter.key), default=None
+    )
 
 
 def _cheapest(pod: PodLedger, size: int, spots: Sequence[PodLedger], moves: Rebalancing) -> _Move | None:
     needed = size - free_bytes(pod)
     largest = max([free_bytes(spot) for spot in spots[:2] if spot is not pod], default=-1)  # the first has the most
-    enough = [copy for copy in pod.copies.values() if needed <= copy.bytes and copy.adapter.bytes <= largest]
-    for copy in sorted(enough, key=lambda copy: (copy.bytes, copy.adapter.key)):
-        if not moves.at_rest(copy):
+    enough = [
+        replica for replica in pod.replicas.values() if needed <= replica.bytes and replica.adapter.bytes <= largest
+    ]
+    for replica in sorted(enough, key=lambda replica: (replica.bytes, replica.adapter.key)):
+        if not moves.at_rest(replica):
             continue
         takers = [
             spot
             for spot in spots
-            if spot is not pod and (moves.remembers or spot.load + copy.share < pod.load) and moves.takes(copy, spot)
+            if spot is not pod
+            and (moves.remembers or spot.load + replica.share < pod.load)
+            and moves.takes(replica, spot)
         ]
         if takers:
-            return _Move(copy, min(takers, key=lambda spot: (spot.load, spot.key)))
+            return _Move(replica, min(takers, key=lambda spot: (spot.load, spot.key)))
     return None

@@ -1,6 +1,6 @@
-"""Makes loads even by means of the copies that this plan has only just begun to load: the largest loads first, a copy
-of the pod moves to a less loaded one, or changes places with a copy of a smaller share. What is loaded where its files
-are stays there: how much load that may be was asked before (see at_hand).
+"""Makes loads even by means of the replicas that this plan has only just begun to load: the largest loads first, a
+replica of the pod moves to a less loaded one, or changes places with a replica of a smaller share. What is loaded where
+its files are stays there: how much load that may be was asked before (see at_hand).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import islice
 
 from lora_scheduler.balance.loads import Loads
 from lora_scheduler.balance.shifting import Shifting, free_bytes
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 
 EVEN = 0.007  # loads this near the ideal are even enough
 SMALLEST_GAIN = 0.0005  # of the ideal load; less is not worth the search
@@ -22,15 +22,15 @@ STEPS_PER_POD = 4
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    copy: Copy
+    replica: Replica
     pod: PodLedger
-    other: Copy | None
+    other: Replica | None
     gain: float  # by how much the larger of the two loads falls
 
 
 def even_out(shifting: Shifting, pods: Sequence[PodLedger]) -> None:
     """Even out the loads of all pods that something has begun to be loaded on."""
-    begun = {copy.ledger.key: copy.ledger for copy in shifting.steps.begun()}
+    begun = {replica.ledger.key: replica.ledger for replica in shifting.steps.begun()}
     for model in sorted({pod.pod.base_model for pod in begun.values()}):
         alike = [pod for pod in pods if pod.sends and pod.pod.base_model == model]
         limit = sum([pod.load for pod in alike]) / len(alike) * (1 + EVEN)
@@ -51,25 +51,27 @@ def _even_out(shifting: Shifting, loads: Loads) -> None:
             continue
         changed = (pod.load, pod), (step.pod.load, step.pod)
         if step.other is None:
-            shifting.shift(step.copy, step.pod)
+            shifting.shift(step.replica, step.pod)
         else:
-            shifting.swap(step.copy, step.other)
+            shifting.swap(step.replica, step.other)
         loads.shifted(changed)
 
 
 def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None:
-    copies = [copy for copy in shifting.movable(pod) if copy.share > 0 and not copy.at_hand]
-    if not copies:
+    replicas = [replica for replica in shifting.movable(pod) if replica.share > 0 and not replica.at_hand]
+    if not replicas:
         return None
     enough = SMALLEST_GAIN * loads.ideal
     # where selectors leave few pods to each, those that none of these may be on are not looked at
-    reach = frozenset[str]().union(*(shifting.fleet.allotments[copy.adapter.key].group.matching for copy in copies))
+    reach = frozenset[str]().union(
+        *(shifting.fleet.allotments[replica.adapter.key].group.matching for replica in replicas)
+    )
     if len(reach) < 2:
         return None
     for width in (NEAR, FAR):
         found = [
-            _best_move(pod, copies, reach, width, loads, shifting),
-            _best_exchange(pod, copies, reach, width, loads, shifting),
+            _best_move(pod, replicas, reach, width, loads, shifting),
+            _best_exchange(pod, replicas, reach, width, loads, shifting),
         ]
         best = max((step for step in found if step is not None), key=lambda step: step.gain, default=None)
         if best is not None and best.gain >= enough:
@@ -78,45 +80,45 @@ def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None
 
 
 def _best_move(
-    pod: PodLedger, copies: Sequence[Copy], reach: Set[str], width: int, loads: Loads, shifting: Shifting
+    pod: PodLedger, replicas: Sequence[Replica], reach: Set[str], width: int, loads: Loads, shifting: Shifting
 ) -> _Step | None:
     best: _Step | None = None
     open_pods = (other for other in loads.least_with_a_slot() if other is not pod and other.key in reach)
     targets = list(islice(open_pods, width))
-    for copy in copies:
+    for replica in replicas:
         for other in targets:
-            gain = min(copy.share, pod.load - other.load - copy.share)
+            gain = min(replica.share, pod.load - other.load - replica.share)
             if gain <= (best.gain if best else 0.0):
                 break  # the next ones have larger loads
-            if free_bytes(other) >= copy.bytes and shifting.may_go(copy, other):
-                best = _Step(copy, other, None, gain)
+            if free_bytes(other) >= replica.bytes and shifting.may_go(replica, other):
+                best = _Step(replica, other, None, gain)
                 break
     return best
 
 
 def _best_exchange(
-    pod: PodLedger, copies: Sequence[Copy], reach: Set[str], width: int, loads: Loads, shifting: Shifting
+    pod: PodLedger, replicas: Sequence[Replica], reach: Set[str], width: int, loads: Loads, shifting: Shifting
 ) -> _Step | None:
     room = free_bytes(pod)
-    ours = [(copy.share, copy.bytes, copy) for copy in copies]
+    ours = [(replica.share, replica.bytes, replica) for replica in replicas]
     best: _Step | None = None
     most, keys = 0.0, ("", "")
     for other in islice((other for other in loads.least() if other.key in reach and other is not pod), width):
         apart, their_room = pod.load - other.load, free_bytes(other)
         if apart <= 2 * most:
             break  # the larger load falls by no more than half of the difference, and the next ones have larger loads
-        for incoming in other.copies.values():
+        for incoming in other.replicas.values():
             if not incoming.begun:
                 continue
             share, size = incoming.share, incoming.bytes
-            for copy_share, copy_bytes, copy in ours:
-                shifted = copy_share - share
+            for replica_share, replica_bytes, replica in ours:
+                shifted = replica_share - share
                 gain = apart - shifted
                 if shifted < gain:
                     gain = shifted
-                if gain < most or gain <= 0 or copy_bytes - size > their_room or size - copy_bytes > room:
+                if gain < most or gain <= 0 or replica_bytes - size > their_room or size - replica_bytes > room:
                     continue
-                names = copy.adapter.key, incoming.adapter.key
-                if (gain > most or names < keys) and shifting.may_go(copy, other) and shifting.may_go(incoming, pod):
-                    best, most, keys = _Step(copy, other, incoming, gain), gain, names
+                names = replica.adapter.key, incoming.adapter.key
+                if (gain > most or names < keys) and shifting.may_go(replica, other) and shifting.may_go(incoming, pod):
+                    best, most, keys = _Step(replica, other, incoming, gain), gain, names
     return best

@@ -9,7 +9,7 @@ from itertools import takewhile
 from lora_scheduler.balance.shifting import free_slots
 from lora_scheduler.ledger import PodLedger
 
-PODS_TRIED = 100  # least loaded ones that a copy is offered to
+PODS_TRIED = 100  # least loaded ones that a replica is offered to
 
 
 class Loads:
@@ -20,7 +20,7 @@ class Loads:
         self._line = sorted([(pod.load, pod.key, pod) for pod in pods])
         self._open = [entry for entry in self._line if free_slots(entry[2]) > 0]
         mean = sum([pod.load for pod in pods]) / len(pods)
-        # a copy cannot be divided: where one is larger than the mean load, nothing below it can be reached
+        # a replica cannot be divided: where one is larger than the mean load, nothing below it can be reached
         largest = max([pod.largest_share() for pod in self.above(mean)], default=0.0)
         self.ideal = max(mean, largest)
 

@@ -1,4 +1,4 @@
-"""How many copies that serve may be on their way to another pod at a time, and for what first."""
+"""How many replicas that serve may be on their way to another pod at a time, and for what first."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def _even_out(fleet: Fleet, moves: Rebalancing, policy: Policy) -> tuple[Overloa
 
 
 def _under_way(allotment: Allotment) -> int:
-    """How many of its copies are on their way to another pod. One that may no longer be where it is, and has no other
+    """How many of its replicas are on their way to another pod. One that may no longer be where it is, and has no other
     place, is on its way to nowhere."""
-    arriving = sum(not copy.serving_current for copy in allotment.kept.values())
-    return min(sum(not copy.outdated for copy in allotment.pending.values()), arriving)
+    arriving = sum(not replica.serving_current for replica in allotment.kept.values())
+    return min(sum(not replica.outdated for replica in allotment.pending.values()), arriving)
 
 
 def noise_of(load: float, half_life_seconds: float) -> float:

@@ -1,7 +1,8 @@
-"""Makes room for an adapter that fits nowhere although there is room in all: copies that have not begun change places.
+"""Makes room for an adapter that fits nowhere although there is room in all: replicas that have not begun change
+places.
 
-Room in pieces is brought together on one pod: a copy there moves to where there is room for it, or a large one changes
-places with a small one, until the adapter fits.
+Room in pieces is brought together on one pod: a replica there moves to where there is room for it, or a large one
+changes places with a small one, until the adapter fits.
 """
 
 from __future__ import annotations
@@ -14,30 +15,30 @@ from operator import attrgetter
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.roominess import Roominess, Rooms
 from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots, may_hold
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.model import Adapter
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
-PODS_TRIED = 16  # pods on which room is made, for one copy
+PODS_TRIED = 16  # pods on which room is made, for one replica
 PARTNERS = 16  # pods that take something over
 MUCH = 8  # new loads on more than one of so many pods
-STEPS = 8  # copies moved to make room on one pod
+STEPS = 8  # replicas moved to make room on one pod
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A copy that leaves the pod, where to, and which one comes in exchange."""
+    """A replica that leaves the pod, where to, and which one comes in exchange."""
 
-    copy: Copy
+    replica: Replica
     pod: PodLedger
-    other: Copy | None = None
+    other: Replica | None = None
 
 
 def pack(lacking: list[Allotment], shifting: Shifting, waiting: Iterable[Allotment]) -> None:
-    """Find places for adapters that lack copies, in this order; of one priority, for first replicas first. Where much
+    """Find places for adapters that lack replicas, in this order; of one priority, for first replicas first. Where much
     is new, also for those `waiting` ones that no pod has room for as it is."""
-    begun = {copy.ledger.key for copy in shifting.steps.begun()}  # the pods that something can leave
+    begun = {replica.ledger.key for replica in shifting.steps.begun()}  # the pods that something can leave
     if not begun:
         return
     if len(begun) * MUCH > len(shifting.fleet.pods):
@@ -61,7 +62,7 @@ class _Packing:
         self._hopeless: dict[tuple[int, int], int] = {}  # by group and rank: the size from which on all is in vain
 
     def serve(self, allotment: Allotment, wanted: int) -> None:
-        """Give the adapter up to so many copies."""
+        """Give the adapter up to so many replicas."""
         kind, size = (id(allotment.group), allotment.adapter.rank), allotment.adapter.bytes
         while len(allotment.kept) < wanted and allotment.missing > 0 and size < self._hopeless.get(kind, size + 1):
             pod = self._make_room(allotment)
@@ -91,19 +92,19 @@ class _Packing:
         size, priority = allotment.adapter.bytes, allotment.adapter.effective_priority
         allotments = self._shifting.fleet.allotments
         enough = [
-            copy
+            replica
             for pod in allotment.group.targets
             if may_hold(allotment, pod)
-            for copy in self._shifting.movable(pod)
-            if copy.adapter.effective_priority == priority
-            and free_bytes(pod) + copy.bytes >= size
-            and _has_seconds(allotments[copy.adapter.key])
+            for replica in self._shifting.movable(pod)
+            if replica.adapter.effective_priority == priority
+            and free_bytes(pod) + replica.bytes >= size
+            and _has_seconds(allotments[replica.adapter.key])
         ]
         if not enough:
             return None
-        copy = min(enough, key=lambda copy: (copy.share, copy.adapter.key, copy.ledger.key))
-        pod = copy.ledger
-        self._shifting.cancel(copy)
+        replica = min(enough, key=lambda replica: (replica.share, replica.adapter.key, replica.ledger.key))
+        pod = replica.ledger
+        self._shifting.cancel(replica)
         return pod
 
     def _free_up(self, pod: PodLedger, adapter: Adapter, rooms: Roominess) -> bool:
@@ -117,51 +118,51 @@ class _Packing:
                 return False
             self._begun.add(step.pod.key)
             if step.other is None:
-                self._shifting.shift(step.copy, step.pod)
+                self._shifting.shift(step.replica, step.pod)
             else:
-                self._shifting.swap(step.copy, step.other)
+                self._shifting.swap(step.replica, step.other)
             self._rooms.changed([pod, step.pod])
         return _fits(pod, for_bytes)
 
     def _best_move(self, pod: PodLedger, needed: int, rooms: Roominess) -> _Step | None:
-        """The smallest copy that frees enough, or else the largest, that another pod has room for."""
+        """The smallest replica that frees enough, or else the largest, that another pod has room for."""
         partners = list(islice((other for other in rooms.open() if other is not pod), PARTNERS))
         if not partners:
             return None
-        for copy in sorted(self._shifting.movable(pod), key=lambda c: _by_gain(c.bytes, needed)):
+        for replica in sorted(self._shifting.movable(pod), key=lambda c: _by_gain(c.bytes, needed)):
             for other in partners:
-                if free_bytes(other) < copy.bytes:
+                if free_bytes(other) < replica.bytes:
                     break  # the next ones have less
-                if self._shifting.may_go(copy, other):
-                    return _Step(copy, other)
+                if self._shifting.may_go(replica, other):
+                    return _Step(replica, other)
         return None
 
     def _best_exchange(self, pod: PodLedger, adapter: Adapter, needed: int, rooms: Roominess) -> _Step | None:
-        """The pair of copies the exchange of which frees just enough, or else the most."""
-        copies = [(copy.bytes, copy.share, copy) for copy in self._shifting.movable(pod)]
+        """The pair of replicas the exchange of which frees just enough, or else the most."""
+        replicas = [(replica.bytes, replica.share, replica) for replica in self._shifting.movable(pod)]
         best: _Step | None = None
         least: tuple[bool, int] = (True, 1)  # worse than whatever there is
         rated: tuple[float, str, str] = (0.0, "", "")
-        for other in rooms.most(PARTNERS, pod) if copies else ():
+        for other in rooms.most(PARTNERS, pod) if replicas else ():
             room = free_bytes(other)
-            for incoming in other.copies.values():
+            for incoming in other.replicas.values():
                 if not incoming.begun or incoming.adapter.name == adapter.name:
                     continue  # an engine has a name only once
                 size, share = incoming.bytes, incoming.share
-                for copy_bytes, copy_share, copy in copies:
-                    gain = copy_bytes - size
+                for replica_bytes, replica_share, replica in replicas:
+                    gain = replica_bytes - size
                     if not 0 < gain <= room:
                         continue
                     order = _by_gain(gain, needed)
                     if order > least:
                         continue
-                    rating = abs(copy_share - share), copy.adapter.key, incoming.adapter.key
+                    rating = abs(replica_share - share), replica.adapter.key, incoming.adapter.key
                     if (
                         (order < least or rating < rated)
-                        and self._shifting.may_go(copy, other)
+                        and self._shifting.may_go(replica, other)
                         and self._shifting.may_go(incoming, pod)
                     ):
-                        best, least, rated = _Step(copy, other, incoming), order, rating
+                        best, least, rated = _Step(replica, other, incoming), order, rating
         return best
 
 

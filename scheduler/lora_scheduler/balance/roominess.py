@@ -1,4 +1,4 @@
-"""Which pods of a group have the most free memory, kept up to date while copies change places."""
+"""Which pods of a group have the most free memory, kept up to date while replicas change places."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Roominess:
         return self._lines[slots > 0] if slots >= 0 else None
 
     def changed(self, pod: PodLedger) -> None:
-        """Copies have come or gone."""
+        """Replicas have come or gone."""
         known = self._known.get(pod.key)
         if known is None or known == (free_slots(pod), free_bytes(pod)):
             return
@@ -77,7 +77,7 @@ class Rooms:
         return found
 
     def changed(self, pods: Sequence[PodLedger]) -> None:
-        """Copies have come to these pods, or gone."""
+        """Replicas have come to these pods, or gone."""
         for rooms in self._of.values():
             for pod in pods:
                 rooms.changed(pod)

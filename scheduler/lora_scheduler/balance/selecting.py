@@ -12,7 +12,7 @@ from heapq import nlargest
 
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.shifting import Shifting, free_bytes, free_slots, may_hold
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.placement import allot
 from lora_scheduler.steps import start
 
@@ -24,10 +24,10 @@ NODES = 400  # of the search for the best choice on one pod
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One that may have a place on the pod; `copy` is the one it has there already."""
+    """One that may have a place on the pod; `replica` is the one it has there already."""
 
     allotment: Allotment
-    copy: Copy | None
+    replica: Replica | None
     bytes: int
     share: float
 
@@ -40,7 +40,7 @@ def select(lacking: Iterable[Allotment], shifting: Shifting) -> None:
             levels.setdefault(allotment.adapter.effective_priority, []).append(allotment)
     if not levels:
         return
-    begun = {copy.ledger.key: copy.ledger for copy in shifting.steps.begun()}
+    begun = {replica.ledger.key: replica.ledger for replica in shifting.steps.begun()}
     pods = nlargest(PODS_TRIED, begun.values(), key=lambda pod: (free_bytes(pod), pod.key))
     for _, level in sorted(levels.items(), reverse=True):
         passes = PASSES
@@ -65,9 +65,9 @@ def _select(pod: PodLedger, level: list[Allotment], shifting: Shifting) -> bool:
     allotments = shifting.fleet.allotments
     priority = level[0].adapter.effective_priority
     there = [
-        _Item(allotments[copy.adapter.key], copy, copy.bytes, copy.share)
-        for copy in shifting.movable(pod)
-        if copy.adapter.effective_priority == priority and _may_change(allotments[copy.adapter.key])
+        _Item(allotments[replica.adapter.key], replica, replica.bytes, replica.share)
+        for replica in shifting.movable(pod)
+        if replica.adapter.effective_priority == priority and _may_change(allotments[replica.adapter.key])
     ]
     slots, size = free_slots(pod) + len(there), free_bytes(pod) + sum([item.bytes for item in there])
     others = _candidates(level, pod, size, shifting) if there else []
@@ -76,18 +76,18 @@ def _select(pod: PodLedger, level: list[Allotment], shifting: Shifting) -> bool:
     chosen = _best([*there, *others], slots, size, sum([item.share for item in there]))
     for item in there if chosen else ():
         if item not in chosen:
-            assert item.copy is not None  # it is there
-            shifting.cancel(item.copy)
+            assert item.replica is not None  # it is there
+            shifting.cancel(item.replica)
             level.append(item.allotment)
     for item in chosen:
-        if item.copy is None:
+        if item.replica is None:
             allot(item.allotment, pod)
             start(item.allotment, shifting.fleet, shifting.steps)
     return bool(chosen)
 
 
 def _candidates(level: Iterable[Allotment], pod: PodLedger, size: int, shifting: Shifting) -> list[_Item]:
-    """Those that lack a copy and could have one on the pod; one of each name, which an engine has only once."""
+    """Those that lack a replica and could have one on the pod; one of each name, which an engine has only once."""
     found: dict[str, _Item] = {}
     for allotment in level:
         adapter = allotment.adapter

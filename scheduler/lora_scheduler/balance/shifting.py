@@ -1,4 +1,4 @@
-"""Moves copies that this plan has only just begun to load: nothing is there yet, so that it costs nothing."""
+"""Moves replicas that this plan has only just begun to load: nothing is there yet, so that it costs nothing."""
 
 from __future__ import annotations
 
@@ -7,47 +7,50 @@ from dataclasses import dataclass
 from lora_scheduler.allotment import Allotment
 from lora_scheduler.filters import loadable
 from lora_scheduler.fleet import Fleet
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
 class Shifting:
-    """The accounts and steps of one round, as far as a copy may still be moved about in them."""
+    """The accounts and steps of one round, as far as a replica may still be moved about in them."""
 
     fleet: Fleet
     steps: Steps
 
-    def movable(self, pod: PodLedger) -> list[Copy]:
-        """The copies on the pod that could as well be loaded elsewhere, largest share first."""
-        return [copy for copy in pod.by_share() if copy.begun]
+    def movable(self, pod: PodLedger) -> list[Replica]:
+        """The replicas on the pod that could as well be loaded elsewhere, largest share first."""
+        return [replica for replica in pod.by_share() if replica.begun]
 
-    def may_go(self, copy: Copy, pod: PodLedger) -> bool:
-        """Whether the copy may be on the other pod if it has room there, and is as far from its like as it is now."""
-        allotment = self.fleet.allotments[copy.adapter.key]
+    def may_go(self, replica: Replica, pod: PodLedger) -> bool:
+        """Whether the replica may be on the other pod if it has room there, and is as far from its like as it is
+        now."""
+        allotment = self.fleet.allotments[replica.adapter.key]
         return (
-            may_hold(allotment, pod) and spread_allows(allotment, copy, pod) and not self.fleet.blocks(allotment, pod)
+            may_hold(allotment, pod)
+            and spread_allows(allotment, replica, pod)
+            and not self.fleet.blocks(allotment, pod)
         )
 
-    def shift(self, copy: Copy, pod: PodLedger) -> None:
-        """Load the copy there instead."""
-        self.fleet.allotments[copy.adapter.key].relocate(copy, pod)
-        pod.begin(copy)
+    def shift(self, replica: Replica, pod: PodLedger) -> None:
+        """Load the replica there instead."""
+        self.fleet.allotments[replica.adapter.key].relocate(replica, pod)
+        pod.begin(replica)
 
-    def cancel(self, copy: Copy) -> None:
-        """Do not load the copy after all."""
-        self.steps.cancel(copy)
-        self.fleet.allotments[copy.adapter.key].cancel(copy)
+    def cancel(self, replica: Replica) -> None:
+        """Do not load the replica after all."""
+        self.steps.cancel(replica)
+        self.fleet.allotments[replica.adapter.key].cancel(replica)
 
-    def swap(self, copy: Copy, other: Copy) -> None:
-        """Load each of two copies where the other would have been."""
-        here, there = copy.ledger, other.ledger
-        self.shift(copy, there)
+    def swap(self, replica: Replica, other: Replica) -> None:
+        """Load each of two replicas where the other would have been."""
+        here, there = replica.ledger, other.ledger
+        self.shift(replica, there)
         self.shift(other, here)
 
 
 def may_hold(allotment: Allotment, pod: PodLedger) -> bool:
-    """Whether a further copy may be on the pod, room aside."""
+    """Whether a further replica may be on the pod, room aside."""
     key = pod.key
     return (
         pod.target
@@ -61,12 +64,12 @@ def may_hold(allotment: Allotment, pod: PodLedger) -> bool:
     )
 
 
-def spread_allows(allotment: Allotment, copy: Copy, pod: PodLedger) -> bool:
-    """Whether moving one copy to the pod leaves the copies at least as far apart."""
+def spread_allows(allotment: Allotment, replica: Replica, pod: PodLedger) -> bool:
+    """Whether moving one replica to the pod leaves the replicas at least as far apart."""
     if len(allotment.kept) == 1:
         return True
     topology_key = allotment.adapter.topology_key
-    here, there = copy.ledger.domain(topology_key), pod.domain(topology_key)
+    here, there = replica.ledger.domain(topology_key), pod.domain(topology_key)
     if here == there:
         return True
     domains = [other.ledger.domain(topology_key) for other in allotment.kept.values()]

@@ -1,4 +1,4 @@
-"""Spreads copies again that had to be closer together, once there is room in another domain: when a zone is back."""
+"""Spreads replicas again that had to be closer together, once there is room in another domain: when a zone is back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lora_scheduler.allotment import Allotment
 from lora_scheduler.balance.rebalancing import Rebalancing
 from lora_scheduler.balance.shifting import free_slots
 from lora_scheduler.fleet import Fleet
-from lora_scheduler.ledger import Copy, PodLedger
+from lora_scheduler.ledger import PodLedger, Replica
 from lora_scheduler.model import YIELDING
 
 
 def respread(fleet: Fleet, moves: Rebalancing) -> None:
-    """Begin moves from the most crowded domain to one that has at least two copies less."""
+    """Begin moves from the most crowded domain to one that has at least two replicas less."""
     places: dict[tuple[int, str], Places] = {}
     unused: dict[tuple[int, str], Places] = {}
     clearing = fleet.lowest_priority < YIELDING
@@ -46,26 +46,26 @@ class Places:
                 self._open.setdefault(pod.domain(topology_key), []).append(pod)
 
     def with_at_most(self, count: int, counts: Mapping[str, int]) -> Iterator[PodLedger]:
-        """The pods of the domains that have no more than so many copies."""
+        """The pods of the domains that have no more than so many replicas."""
         for domain, pods in self._open.items():
             if counts.get(domain, 0) <= count:
                 yield from pods
 
 
 def _best_move(
-    allotment: Allotment, places: Places, moves: Rebalancing, takes: Callable[[Copy, PodLedger], bool]
-) -> tuple[Copy, PodLedger] | None:
+    allotment: Allotment, places: Places, moves: Rebalancing, takes: Callable[[Replica, PodLedger], bool]
+) -> tuple[Replica, PodLedger] | None:
     topology_key = allotment.adapter.topology_key
-    domains = {key: copy.ledger.domain(topology_key) for key, copy in allotment.kept.items()}
+    domains = {key: replica.ledger.domain(topology_key) for key, replica in allotment.kept.items()}
     counts = Counter(domains.values())
     most = max(counts.values())
     if most < 2:
         return None
-    copies = [copy for key, copy in allotment.kept.items() if counts[domains[key]] == most]
-    copy = max(copies, key=lambda c: (c.ledger.load, c.ledger.key))
-    if not moves.at_rest(copy):
+    replicas = [replica for key, replica in allotment.kept.items() if counts[domains[key]] == most]
+    replica = max(replicas, key=lambda c: (c.ledger.load, c.ledger.key))
+    if not moves.at_rest(replica):
         return None
-    possible = [pod for pod in places.with_at_most(most - 2, counts) if takes(copy, pod)]
+    possible = [pod for pod in places.with_at_most(most - 2, counts) if takes(replica, pod)]
     if not possible:
         return None
-    return copy, min(possible, key=lambda pod: (counts[pod.domain(topology_key)], pod.load, pod.key))
+    return replica, min(possible, key=lambda pod: (counts[pod.domain(topology_key)], pod.load, pod.key))

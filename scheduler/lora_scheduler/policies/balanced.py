@@ -1,15 +1,15 @@
-"""The default: copies spread over their domain, then every pod the same expected load, then even room."""
+"""The default: replicas spread over their domain, then every pod the same expected load, then even room."""
 
 from lora_scheduler import scorers
 
 SCORERS: tuple[scorers.Scorer, ...] = (
     scorers.movement,
-    scorers.copies_in_domain,
+    scorers.replicas_in_domain,
     scorers.delay,
     scorers.expected_load,
     scorers.uneven_room,
-    scorers.copies_on_node,
-    scorers.copies_in_zone,
+    scorers.replicas_on_node,
+    scorers.replicas_in_zone,
     scorers.wasted_rank,
 )
 
@@ -17,7 +17,7 @@ SCORERS: tuple[scorers.Scorer, ...] = (
 CLOSE: tuple[scorers.Scorer, ...] = (
     scorers.uneven_room,
     scorers.expected_load,
-    scorers.copies_on_node,
-    scorers.copies_in_zone,
+    scorers.replicas_on_node,
+    scorers.replicas_in_zone,
     scorers.wasted_rank,
 )

@@ -146,7 +146,7 @@ class Picked:
 
     `names`: adapter -> what that engine knows it by. `missing`: adapters that have to be loaded there first, empty
     unless the request `may_load`. `load`: requests that are estimated to be there. `spill`: the pod that should get a
-    copy too (it may be on its way), since all that hold the adapter are busier than they should be.
+    replica too (it may be on its way), since all that hold the adapter are busier than they should be.
     """
 
     endpoint: Endpoint

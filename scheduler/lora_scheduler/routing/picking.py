@@ -18,7 +18,7 @@ def pick(index: Index, ask: RoutingRequest, *, now: float, chance: Chance, rules
     """Choose by `rules.policy`. Changes nothing: tell the index by `sent` if the request really goes there.
 
     Unless the request `may_load`, the answer is a pod that holds all of its adapters, if there is any that it does not
-    rule out, and otherwise NotLoaded. Pods that are draining and copies that are withdrawn are never the answer. The
+    rule out, and otherwise NotLoaded. Pods that are draining and replicas that are withdrawn are never the answer. The
     same changes of the index and the same draws give the same answer. Raises InvalidRules for an unknown policy.
     """
     policy = POLICIES.get(rules.policy)

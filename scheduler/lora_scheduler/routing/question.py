@@ -15,7 +15,7 @@ from lora_scheduler.routing.slots import Members, Slot
 
 
 class Choice(NamedTuple):
-    """A policy's answer. `spill`: where another copy should go."""
+    """A policy's answer. `spill`: where another replica should go."""
 
     slot: Slot
     spill: Slot | None = None

@@ -9,9 +9,9 @@ def choose(question: Question) -> Choice | None:
     """Too busy: beyond (1 + epsilon) times the mean of all pods of the base model, and beyond `slack` more than it.
 
     Where the request says what is `cached`, the holder where its prompt costs least goes before, if it is not too busy.
-    Then, if a look at more holders finds no better one: a pod where a copy is on its way, unless it is too busy as
+    Then, if a look at more holders finds no better one: a pod where a replica is on its way, unless it is too busy as
     well; else a pod with room that is no busier than the mean. It is the answer if the request may load, otherwise it
-    is named as the place for another copy. A load holds up everything at its pod: it must gain something, and so the
+    is named as the place for another replica. A load holds up everything at its pod: it must gain something, and so the
     other pod must be less busy by `gain` times the mean.
     """
     rules, holders = question.rules, question.holders

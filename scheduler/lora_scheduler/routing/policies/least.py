@@ -1,4 +1,4 @@
-"""Power of two choices by load alone: what a gateway does that does not look for copies, unless it must."""
+"""Power of two choices by load alone: what a gateway does that does not look for replicas, unless it must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sum of weights: copies that are there, places in the batch, queues. For requests that use several adapters."""
+"""A sum of weights: replicas that are there, places in the batch, queues. For requests that use several adapters."""
 
 from __future__ import annotations
 
