@@ -23,10 +23,10 @@ from lora_operator.router.serving import Router
 from lora_operator.router.settings import RouterSettings
 
 
-async def main(adapters: int, pods: int, copies: int, engine_port: int, prefix_blocks: int = MOST_BLOCKS) -> None:
+async def main(adapters: int, pods: int, replicas: int, engine_port: int, prefix_blocks: int = MOST_BLOCKS) -> None:
     cluster = Cluster(PodDefaults())
     router = Router(cluster, Kube(ApiClient()), prefix_blocks=prefix_blocks)
-    fill(cluster, adapters, pods, copies, engine_port)
+    fill(cluster, adapters, pods, replicas, engine_port)
     await router.start("127.0.0.1", 0)
     router.tasks[1].cancel()  # there is no API server to ask
     router.listed()

@@ -32,13 +32,13 @@ class Outcome:
 
 
 def placed(shape: Shape, pods: int, costs: Costs) -> dict[int, list[int]]:
-    """Twice as many copies as the demand takes, and two at least where there is room, each where least is expected."""
+    """Twice as many replicas as demand takes, and at least two where there is room, each where least is expected."""
     expected, count = [0.0] * pods, [0] * pods
     found: dict[int, list[int]] = {}
     for adapter, share in enumerate(shares(shape)):
-        copies = min(pods, max(2, math.ceil(share * pods * 2)))
+        replicas = min(pods, max(2, math.ceil(share * pods * 2)))
         roomy = [pod for pod in range(pods) if count[pod] < costs.adapters_held]
-        found[adapter] = sorted(roomy, key=lambda pod: (expected[pod], count[pod]))[:copies]
+        found[adapter] = sorted(roomy, key=lambda pod: (expected[pod], count[pod]))[:replicas]
         for pod in found[adapter]:
             expected[pod] += share / len(found[adapter])
             count[pod] += 1

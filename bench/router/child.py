@@ -48,7 +48,7 @@ def pod_ip(number: int, engine_port: int) -> str:
     return "127.0.0.1" if engine_port else f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
-def fill(cluster: Cluster, adapters: int, pods: int, copies: int, engine_port: int = 0) -> None:
+def fill(cluster: Cluster, adapters: int, pods: int, replicas: int, engine_port: int = 0) -> None:
     """Adapters on pods drawn at random, ten to a resource, in the shape in which the API server sends them."""
     chance = random.Random(1)
     for number in range(pods):
@@ -57,7 +57,7 @@ def fill(cluster: Cluster, adapters: int, pods: int, copies: int, engine_port: i
         held: dict[int, list[str]] = {}
         names = [f"adapter-{number:05}" for number in range(first, min(first + PER_RESOURCE, adapters))]
         for name in names:
-            for pod in chance.sample(range(pods), copies):
+            for pod in chance.sample(range(pods), replicas):
                 held.setdefault(pod, []).append(name)
         assignments = [
             {"pod": f"vllm-{pod}", "address": f"{pod_ip(pod, engine_port)}:{engine_port or 8000}", "adapters": on_it}
@@ -82,13 +82,13 @@ def time_picks(router: Router, adapters: int) -> list[float]:
     return seconds
 
 
-async def main(adapters: int, pods: int, copies: int) -> None:
+async def main(adapters: int, pods: int, replicas: int) -> None:
     process = psutil.Process()
     cluster = Cluster(PodDefaults())
     router = Router(cluster, Kube(ApiClient()))
     gc.collect()
     empty = process.memory_info().rss
-    fill(cluster, adapters, pods, copies)
+    fill(cluster, adapters, pods, replicas)
     gc.collect()
     objects = process.memory_info().rss
     started = time.perf_counter()

@@ -8,7 +8,7 @@ from lora_scheduler import Adapter, Pod, ReplicaPolicy, Snapshot, plan
 
 
 def placed(shape: Shape, setting: Setting) -> dict[str, list[str]]:
-    """Pod -> adapters, with the demand known and as many copies as it asks for. Raises ValueError if not all fit."""
+    """Pod -> adapters, with the demand known and as many replicas as it asks for. Raises ValueError if not all fit."""
     limits = setting.limits
     adapters = tuple(
         Adapter(

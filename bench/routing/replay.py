@@ -35,7 +35,7 @@ class Setting:
 class Outcome:
     """`warm`: of the picks when a warm pod existed, the share that went to one. `imbalance`: most ÷ mean of the
     requests that pods had on the average. `wait_*`: seconds until served first. `spills`: picks that named a pod for
-    another copy."""
+    another replica."""
 
     requests: int
     warm: float

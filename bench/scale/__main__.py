@@ -25,7 +25,7 @@ def main() -> int:
     )
     parser.add_argument(
         "sizes", nargs="*", type=_size, metavar="ADAPTERSxPODS",
-        help="one copy of each adapter (default: 300x30 1000x100, and 100, 300, 500 under AllPods; 10000x1000 is long)",
+        help="one replica of each adapter (default: 300x30 1000x100, and 100, 300, 500 on AllPods; 10000x1000 is long)",
     )  # fmt: skip
     parser.add_argument("--all-pods", type=int, nargs="*", metavar="ADAPTERS", help="so many, on every pod")
     parser.add_argument("--pods", type=int, default=20, help="for --all-pods (default: 20)")

@@ -1,4 +1,4 @@
-"""The measurements: a fleet from the operator's start on, and many copies of each adapter."""
+"""The measurements: a fleet from the operator's start on, and many replicas of each adapter."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Chosen:
 
 
 async def size(directory: Path, adapters: int, pods: int, chosen: Chosen) -> list[Figure]:
-    """One copy of each adapter, all created before the operator starts."""
+    """One replica of each adapter, all created before the operator starts."""
     goals, what = GOALS.get((adapters, pods), UNKNOWN), f"{adapters:,} x {pods:,}"
     slots = max(2 * -(-adapters // pods), 4)
     async with fleet(directory, adapters, pods, slots, 0.01) as world:

@@ -29,6 +29,6 @@ def fleet(plane: ControlPlane, directory: Path, namespace: str, _: int, quiet_se
             world.wait_ready(f"r{number}", 180)
         took = time.time() - started
         what = f"{ADAPTERS} adapters x {PODS} pods"
-        figures = [Figure(f"created -> all Ready, 2 copies, {what}", (took,), "s", "", "")]
+        figures = [Figure(f"created -> all Ready, 2 replicas, {what}", (took,), "s", "", "")]
         pid = operator.process.pid
         return figures + measure(world, plane, pid, max(quiet_seconds // 3, 20), what, (200.0, 5.0, None))

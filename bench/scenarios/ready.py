@@ -15,7 +15,7 @@ LOAD = ("--sim-load-seconds", "0.01")
 
 
 def ready(plane: ControlPlane, directory: Path, namespace: str, runs: int, _: int) -> list[Figure]:
-    """create to Ready, three copies on three pods"""
+    """create to Ready, three replicas on three pods"""
     with World(plane, directory, namespace) as world:
         world.start_pods(3, *LOAD, max_cpu_loras=64)
         world.start_operator()
@@ -31,7 +31,7 @@ def ready(plane: ControlPlane, directory: Path, namespace: str, runs: int, _: in
     met = percentile(values, 50) <= 0.05 and percentile(values, 99) <= 0.15
     return [
         Figure(
-            "create -> Ready, 3 copies on 3 pods", tuple(values), "s", "p50 <= 0.05, p99 <= 0.15",
+            "create -> Ready, 3 replicas on 3 pods", tuple(values), "s", "p50 <= 0.05, p99 <= 0.15",
             "p50 0.103; 0.091", met,
         )
     ]  # fmt: skip

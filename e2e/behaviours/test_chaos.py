@@ -85,14 +85,14 @@ class Chaos:
         return len(engines) == 3
 
     def _declare(self) -> str:
-        name, copies = self._random.choice(NAMES), self._random.randint(1, 3)
+        name, replicas = self._random.choice(NAMES), self._random.randint(1, 3)
         if not (self._world.source / name).exists():
             self._publish(name)
         if (self._world.get(name).get("metadata") or {}).get("deletionTimestamp"):
             self._world.wait_gone(name)  # what is applied to an object that is going goes with it
-        self._world.apply(name, name, deployment={"replicas": copies})
-        self.wanted[name] = copies
-        return f"{copies} of {name}"
+        self._world.apply(name, name, deployment={"replicas": replicas})
+        self.wanted[name] = replicas
+        return f"{replicas} of {name}"
 
     def _delete(self) -> str:
         name = self._random.choice(NAMES)

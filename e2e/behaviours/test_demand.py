@@ -1,4 +1,4 @@
-"""Requests that users send become demand, and demand becomes copies."""
+"""Requests that users send become demand, and demand becomes replicas."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_two_busy_adapters_on_one_pod_part_without_a_request_lost(worlds: Worlds
     assert event["message"].startswith(f"{moved} moves to pod {other_pod} from {pod}")
 
 
-def test_copies_follow_demand_up_and_down_and_a_restart_changes_nothing(worlds: Worlds) -> None:
+def test_replicas_follow_demand_up_and_down_and_a_restart_changes_nothing(worlds: Worlds) -> None:
     world = worlds(3, operator=QUICK)
     world.adapter("sql")
     world.apply("sql", "sql", deployment={"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 3})
@@ -70,7 +70,7 @@ def test_copies_follow_demand_up_and_down_and_a_restart_changes_nothing(worlds: 
     body = world.wait("sql", lambda status: status.get("replicas") == 1)
     assert condition(body["status"], "Ready") == "True"
     eventually(lambda: len(_scaled(world)) >= 2, what=("Events say so",))
-    assert any(message.startswith("sql: 1 -> 3 copies, its demand is ") for message in _scaled(world))
+    assert any(message.startswith("sql: 1 -> 3 replicas, its demand is ") for message in _scaled(world))
 
 
 def _scaled(world: World) -> list[str]:

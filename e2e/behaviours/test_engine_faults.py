@@ -47,7 +47,7 @@ def test_an_engine_that_hangs_holds_up_nothing_but_itself(worlds: Worlds) -> Non
     assert [item["pod"] for item in status["failedAdapters"][0]["pods"]] == [hung]
     assert status["phase"] == "Partial"
 
-    # its copies are held for a second, and then replaced
+    # its replicas are held for a second, and then replaced
     world.wait("old", lambda status: sorted(assigned(status)) == healthy and condition(status, "Ready") == "True")
     assert other in healthy
 

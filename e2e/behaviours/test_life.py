@@ -78,7 +78,7 @@ def test_the_same_again_writes_nothing(fleet: World) -> None:
     assert fleet.get("sql")["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
-def test_scaling_with_kubectl_adds_and_removes_copies(fleet: World) -> None:
+def test_scaling_with_kubectl_adds_and_removes_replicas(fleet: World) -> None:
     fleet.adapter("sql")
     fleet.apply("sql", "sql")
     fleet.wait_ready("sql")

@@ -1,4 +1,4 @@
-"""Where copies go, and why they do not: replicas, selectors, limits, priority."""
+"""Where replicas go, and why they do not: replicas, selectors, limits, priority."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def test_two_replicas_are_on_two_pods(fleet: World) -> None:
         fleet.adapter(name, inside="three")
     fleet.apply("three", "three", deployment={"replicas": 2})
     pods = assigned(fleet.wait_ready("three")["status"])
-    copies = [name for names in pods.values() for name in names]
-    assert sorted(copies) == ["a", "a", "b", "b", "c", "c"]
+    replicas = [name for names in pods.values() for name in names]
+    assert sorted(replicas) == ["a", "a", "b", "b", "c", "c"]
     assert sorted(len(names) for names in pods.values()) == [2, 2, 2]
 
 
@@ -31,7 +31,7 @@ def test_more_replicas_than_pods_fills_them_and_says_what_is_missing(fleet: Worl
     assert status["adapters"][0]["loaded"] == 3
     (scheduled,) = (c for c in status["conditions"] if c["type"] == "Scheduled")
     assert scheduled["reason"] == "NotEnoughPods"
-    assert scheduled["message"].startswith("sql: 3 of 5 copies have a pod")
+    assert scheduled["message"].startswith("sql: 3 of 5 replicas have a pod")
 
 
 def test_a_selector_with_expressions_chooses_the_pods(worlds: Worlds) -> None:

@@ -107,7 +107,7 @@ def test_people_see_where_adapters_are_and_why_not_and_what_would_be(
 
     status, said = ask("plan", "--remove-pod", "vllm-1")
     assert status == 3
-    assert "sql: 1 copy without a place" in said
+    assert "sql: 1 replica without a place" in said
 
 
 def test_people_pin_evict_and_refresh(worlds: Worlds, lora: Callable[[World], Lora]) -> None:

@@ -1,4 +1,4 @@
-"""Copies spread over the zones that the labels of the nodes name."""
+"""Replicas spread over the zones that the labels of the nodes name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from e2e.world.world import assigned
 ZONE = "topology.kubernetes.io/zone"
 
 
-def test_copies_spread_over_zones_where_the_resource_says_so(worlds: Worlds) -> None:
+def test_replicas_spread_over_zones_where_the_resource_says_so(worlds: Worlds) -> None:
     world = worlds(6, pod_options={"nodes": 6})
     nodes = {
         item["metadata"]["name"]: item["metadata"]["labels"][ZONE] for item in world.rest.get("/api/v1/nodes")["items"]

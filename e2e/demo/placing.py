@@ -26,7 +26,7 @@ def declare(stage: Stage) -> str:
     sql = samples.lora_adapter("sql", "sql", deployment={"replicas": 2})
     support = samples.lora_adapter("support", "team", source={"prefix": "support-"}, deployment=ALL_PODS)
     screen.say(
-        "The first LoraAdapter wants two copies of one adapter; the second takes every folder whose name begins with "
+        "The first LoraAdapter wants two replicas of one adapter; the second takes every folder whose name begins with "
         "support- and wants it on all pods. The operator finds the files, checks them, chooses pods, and loads."
     )
     screen.command(f"cat {shown(support)}")
@@ -39,11 +39,11 @@ def declare(stage: Stage) -> str:
         act=lambda: stage.kubectl("apply", "-f", str(sql), "-f", str(support)),
     )
     screen.say(LEGEND)
-    copies = sum(len(pod.loaded or {}) for pod in fleet.pods)
+    replicas = sum(len(pod.loaded or {}) for pod in fleet.pods)
     expected = 2 + 2 * len(fleet.pods)
-    if copies != expected:
-        raise NotAsExpected(f"{expected} copies were expected on {len(fleet.pods)} pods, and there are {copies}")
-    return f"3 adapters, {copies} copies: Ready {stage.watching.span(ready - there)} after the API server had them"
+    if replicas != expected:
+        raise NotAsExpected(f"{expected} replicas were expected on {len(fleet.pods)} pods, and there are {replicas}")
+    return f"3 adapters, {replicas} replicas: Ready {stage.watching.span(ready - there)} after the API server had them"
 
 
 def ask(stage: Stage) -> str:

@@ -78,7 +78,7 @@ def _lost_and_back(stage: Stage, pod: str, held: tuple[str, ...], act: Callable[
         return found is not None and found.loaded is not None and found.state != "ending"
 
     def whole(fleet: Fleet) -> bool:
-        # a copy may have found another pod meanwhile; everything else has to be back here
+        # a replica may have found another pod meanwhile; everything else has to be back here
         back = [name for name in held if name != "sql"]
         everyone = all(found.state == "ready" for found in fleet.pods) and len(fleet.pods) == stage.engine.pods
         return everyone and fleet.holds(pod, *back) and fleet.settled(pod) and fleet.ready(*names)

@@ -23,7 +23,7 @@ def update(stage: Stage) -> str:
     before = computed_by(EngineProbe(next(iter(sql.addresses.values()))).complete("sql"))
     screen.say(
         "New weights for sql are written to the source, while requests go to the pods that status names. The operator "
-        "sees another fingerprint and rolls it out pod by pod: the old copies serve until a new one does."
+        "sees another fingerprint and rolls it out pod by pod: the old replicas serve until a new one does."
     )
     screen.command(f"# a training job writes new files into {stage.samples.place_of('sql')}")
 
@@ -35,7 +35,7 @@ def update(stage: Stage) -> str:
     with Traffic(stage.new_rest(), "sql") as traffic:
         watching.until("requests are answered", lambda _: traffic.total >= BEFORE_AND_AFTER, quiet=True)
         fleet, (seen, done) = watching.until(
-            "every copy of sql is the new version",
+            "every replica of sql is the new version",
             lambda fleet: any("sql" in (p.loaded or {}) and (p.loaded or {})["sql"] != old for p in fleet.pods),
             everywhere,
             act=lambda: stage.samples.adapter("sql", seed=2),

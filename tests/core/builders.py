@@ -14,7 +14,7 @@ from lora_operator.informers.sources import SourceView, request_of
 from lora_operator.planning.inflight import Failures, Ledger
 from lora_operator.planning.snapshot import Observed
 from lora_operator.sources import BrokenAdapter, FoundAdapter, Resolution, SourceError
-from lora_operator.status.aggregate import AdapterState, Copy, StatusInput
+from lora_operator.status.aggregate import AdapterState, Replica, StatusInput
 from lora_operator.vllm.client import EngineModel
 from lora_operator.vllm.engine_state import EngineState
 from lora_scheduler import Refusal
@@ -158,14 +158,14 @@ def a_state(
     name: str = "a",
     *,
     wanted: int = 1,
-    copies: int = 1,
+    replicas: int = 1,
     missing: int = 0,
     moving: bool = False,
     refusals: tuple[Refusal, ...] = (),
     current: bool = True,
     engine_name: str | None = None,
 ) -> AdapterState:
-    made = tuple(Copy(f"ns/p{n}", f"10.0.0.{n}:8000", engine_name or name, current) for n in range(copies))
+    made = tuple(Replica(f"ns/p{n}", f"10.0.0.{n}:8000", engine_name or name, current) for n in range(replicas))
     return AdapterState(name, V1, 1000, 8, wanted, missing, moving, made, refusals)
 
 

@@ -99,7 +99,7 @@ def test_an_unreadable_spec_is_reported_and_breaks_nothing() -> None:
     assert state.ready is False and state.reason == "InvalidSpec" and "adapterSource.type" in state.message
 
 
-def test_on_demand_adapters_are_checked_but_get_no_copies() -> None:
+def test_on_demand_adapters_are_checked_but_get_no_replicas() -> None:
     spec = {"deploymentConfig": {"loadOnStartup": False, "replicaPolicy": "AllPods"}}
     resource = a_resource(spec=spec)
     result = desired([resource], {resource.key: a_source(resource, found("a"))})

@@ -25,7 +25,7 @@ def loads(adapters: list[Adapter], pods: list[Pod], **assigned: tuple[str, ...])
     return dict(model_loads(Snapshot(tuple(adapters), tuple(pods)), plan))
 
 
-def test_demand_is_added_up_and_divided_among_copies() -> None:
+def test_demand_is_added_up_and_divided_among_replicas() -> None:
     made = loads(
         [an_adapter("a", 4.0), an_adapter("b", 2.0), an_adapter("x", 7.0, "qwen")],
         [a_pod("p"), a_pod("q"), a_pod("z", "qwen")],

@@ -107,7 +107,7 @@ async def test_deleting_a_resource_unloads_from_pods_that_only_its_selector_matc
         await fleet.until(lambda: fleet.view("p0") is None)
 
 
-async def test_another_selector_moves_the_copies(tmp_path: Path) -> None:
+async def test_another_selector_moves_the_replicas(tmp_path: Path) -> None:
     async with a_fleet(tmp_path) as fleet:
         await fleet.add_pod("p0", labels={"team": "a"})
         await fleet.add_pod("p1", labels={"team": "b"})

@@ -52,7 +52,7 @@ async def offered(*names: str, incomplete: int, deleted: bool = False) -> AsyncI
                 status = {"podAssignments": [{"pod": "p0", "adapters": [name]}]}
             cluster.adapters.put({"metadata": metadata, "spec": spec, "status": status})
         inputs = {
-            f"ns/{name}": given(a_state(name, copies=0, moving=True) if number < incomplete else a_state(name))
+            f"ns/{name}": given(a_state(name, replicas=0, moving=True) if number < incomplete else a_state(name))
             for number, name in enumerate(names)
         }
         resources = {resource.key: resource for resource in cluster.adapters.values()}

@@ -1,4 +1,4 @@
-"""Files come early where a load is to come: for copies that wait for room, and for pods whose engines start."""
+"""Files come early where a load is to come: for replicas that wait for room, and for pods whose engines start."""
 
 from __future__ import annotations
 

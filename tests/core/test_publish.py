@@ -25,7 +25,7 @@ from tests.core.api_server import ApiServer, an_api_server
 from tests.core.builders import a_state, given
 
 PATH = "/apis/production-stack.vllm-project/v1alpha1/namespaces/ns/loraadapters/la"
-LOADING = given(a_state(copies=0, moving=True))
+LOADING = given(a_state(replicas=0, moving=True))
 READY = given(a_state())
 
 
@@ -245,7 +245,7 @@ async def test_a_status_that_changes_while_it_waits_or_is_refused_is_written_onc
         desk.offer(LOADING)
         await desk.until(lambda: desk.writes.pausing(("status", "ns/la")))
         for number in range(100):  # news is no reason not to pause
-            desk.offer(given(a_state(copies=0, moving=True, wanted=number + 1)))
+            desk.offer(given(a_state(replicas=0, moving=True, wanted=number + 1)))
             await asyncio.sleep(0)
         desk.offer(READY)
         assert desk.written == 1

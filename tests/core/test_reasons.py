@@ -1,4 +1,4 @@
-"""What status says about copies that wait, and about reasons that no table knows."""
+"""What status says about replicas that wait, and about reasons that no table knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def condition(body: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def test_a_copy_that_waits_for_room_says_where_and_for_what() -> None:
     refusal = Refusal("ns/p0", Reason.WAITING_FOR_ROOM, "version v1 has to leave first")
-    state = a_state("sql", copies=0, moving=True, refusals=(refusal,))
+    state = a_state("sql", replicas=0, moving=True, refusals=(refusal,))
     body = status_of(given(state), {}, datetime.now(UTC)).to_dict()
     assert condition(body, "Ready")["message"].endswith(
         "loading sql; sql waits for room on p0: version v1 has to leave first"
@@ -28,7 +28,7 @@ def test_a_copy_that_waits_for_room_says_where_and_for_what() -> None:
 
 
 def test_a_reason_that_is_younger_than_the_tables_is_shown_as_it_is() -> None:
-    state = a_state("sql", copies=0, missing=1, refusals=(Refusal("ns/p0", NEWER, "because"),))
+    state = a_state("sql", replicas=0, missing=1, refusals=(Refusal("ns/p0", NEWER, "because"),))
     entry = failed_adapter(state)
     assert entry is not None and (entry.code, entry.reason) == ("WhollyNewReason", "Wholly new reason")
     body = status_of(given(state), {}, datetime.now(UTC)).to_dict()
@@ -42,6 +42,6 @@ def test_a_reason_that_is_younger_than_the_tables_is_shown_as_it_is() -> None:
 def test_every_reason_of_the_library_has_words_and_none_hides_a_younger_one() -> None:
     for reason in Reason:
         refusals = (Refusal("ns/p0", reason, "because"), Refusal("ns/p1", Reason.SELECTOR_MISMATCH, "because"))
-        state = a_state(copies=0, missing=1, refusals=refusals)
+        state = a_state(replicas=0, missing=1, refusals=refusals)
         assert status_of(given(state), {}, datetime.now(UTC)).to_dict()["conditions"]
     assert telling_reason([Refusal("ns/p0", NEWER, ""), Refusal("ns/p1", Reason.SELECTOR_MISMATCH, "")]) == NEWER

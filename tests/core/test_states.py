@@ -15,7 +15,7 @@ DELETED = {"deletionTimestamp": "2026-01-01T00:00:01Z"}
 
 
 def state_with(*pods: PodRecord) -> AdapterState:
-    """What is said of `sql`, one copy of which is wanted and which all of these pods list."""
+    """What is said of `sql`, one replica of which is wanted and which all of these pods list."""
     resource = a_resource()
     wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
     ledger, failures = nothing_under_way()
@@ -29,16 +29,16 @@ def state_with(*pods: PodRecord) -> AdapterState:
 
 def test_a_copy_on_a_pod_that_stays_answers() -> None:
     state = state_with(a_pod("p0"))
-    assert [copy.pod for copy in state.copies] == ["ns/p0"]
+    assert [replica.pod for replica in state.replicas] == ["ns/p0"]
     assert state.complete
 
 
 def test_a_terminating_pod_is_named_to_nobody() -> None:
     state = state_with(a_pod("p0", **DELETED), a_pod("p1"))
-    assert [copy.pod for copy in state.copies] == ["ns/p1"]
+    assert [replica.pod for replica in state.replicas] == ["ns/p1"]
     assert state.complete
     alone = state_with(a_pod("p0", **DELETED))
-    assert not alone.copies
+    assert not alone.replicas
     assert not alone.complete
 
 
@@ -55,13 +55,13 @@ def test_a_look_at_the_container_before_names_nobody_and_moves_nothing() -> None
     assert made.actions == ()
     given = status_inputs(Moment(wanted, snapshot, made, seen.pods, seen.engines, ledger, failures))
     (state,) = given[resource.key].adapters
-    assert not state.copies and not state.complete
+    assert not state.replicas and not state.complete
 
 
 def test_an_address_of_ipv6_is_written_as_one_can_dial_it() -> None:
     record = a_pod("p0")
-    (copy,) = state_with(replace(record, pod=replace(record.pod, ip="fd00::9"))).copies
-    assert copy.address == "[fd00::9]:8000"
+    (replica,) = state_with(replace(record, pod=replace(record.pod, ip="fd00::9"))).replicas
+    assert replica.address == "[fd00::9]:8000"
 
 
 def test_one_pod_that_has_it_under_two_names_is_one_copy() -> None:
@@ -74,7 +74,7 @@ def test_one_pod_that_has_it_under_two_names_is_one_copy() -> None:
     snapshot = take_snapshot(wanted, seen, ledger, failures, 0.0)
     given = status_inputs(Moment(wanted, snapshot, plan(snapshot, Policy()), seen.pods, seen.engines, ledger, failures))
     (state,) = given[resource.key].adapters
-    assert len(state.copies) == 2 and state.current == 1 and not state.complete
+    assert len(state.replicas) == 2 and state.current == 1 and not state.complete
 
 
 def test_a_resource_that_is_being_deleted_says_what_still_answers_and_keeps_its_names() -> None:

@@ -1,4 +1,4 @@
-"""Copies that demand calls for beyond the least are no promise: what lacks of them makes nobody unready."""
+"""Replicas that demand calls for beyond the least are no promise: what lacks of them makes nobody unready."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def ready(state: AdapterState) -> str:
     return next(str(c["status"]) for c in body["conditions"] if c["type"] == "Ready")
 
 
-@pytest.mark.parametrize(("copies", "least", "expected"), [(1, 1, "True"), (1, 2, "False"), (1, None, "False")])
-def test_ready_while_further_copies_are_being_loaded_if_the_least_answer(
-    copies: int, least: int | None, expected: str
+@pytest.mark.parametrize(("replicas", "least", "expected"), [(1, 1, "True"), (1, 2, "False"), (1, None, "False")])
+def test_ready_while_further_replicas_are_being_loaded_if_the_least_answer(
+    replicas: int, least: int | None, expected: str
 ) -> None:
-    assert ready(replace(a_state(wanted=3, copies=copies, moving=True), least=least)) == expected
+    assert ready(replace(a_state(wanted=3, replicas=replicas, moving=True), least=least)) == expected
 
 
 def test_not_ready_while_one_that_answers_is_of_an_older_version() -> None:
-    state = replace(a_state(wanted=2, copies=2), least=1)
+    state = replace(a_state(wanted=2, replicas=2), least=1)
     assert ready(state) == "True"
-    old = replace(state.copies[1], current=False)
-    assert ready(replace(state, copies=(state.copies[0], old))) == "False"
+    old = replace(state.replicas[1], current=False)
+    assert ready(replace(state, replicas=(state.replicas[0], old))) == "False"
 
 
 def state_of(deployment: dict[str, Any], missing: int) -> AdapterState:
-    """Of an adapter with one copy that serves, while so many more find no place."""
+    """Of an adapter with one replica that serves, while so many more find no place."""
     resource, record = a_resource(spec={"deploymentConfig": deployment}), a_pod("p0")
     wanted = desired([resource], {resource.key: a_source(resource, found("sql"))})
     refusals = (Refusal("ns/p1", Reason.NO_FREE_SLOT, "4 of 4 slots are taken"),)
@@ -52,12 +52,12 @@ def state_of(deployment: dict[str, Any], missing: int) -> AdapterState:
     return state
 
 
-def test_copies_beyond_the_least_that_find_no_place_are_no_failure() -> None:
+def test_replicas_beyond_the_least_that_find_no_place_are_no_failure() -> None:
     auto = {"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 3}
     assert ready(state_of(auto, 2)) == "True"
     assert state_of(auto | {"replicas": 2}, 2).missing == 1
     assert ready(state_of(auto | {"replicas": 2}, 2)) == "False"
 
 
-def test_copies_of_a_fixed_number_are_all_promised() -> None:
+def test_replicas_of_a_fixed_number_are_all_promised() -> None:
     assert ready(state_of({"replicas": 3}, 2)) == "False"

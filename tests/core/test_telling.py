@@ -34,15 +34,15 @@ class Told:
         self._deployment: dict[str, Any] = {}
         self._generation = 1
 
-    def round(self, copies: int, demand: float | None = None, missing: int = 0, **deployment: Any) -> list[str]:
-        """One round in which so many copies have a place; what was told in it."""
+    def round(self, replicas: int, demand: float | None = None, missing: int = 0, **deployment: Any) -> list[str]:
+        """One round in which so many replicas have a place; what was told in it."""
         spec = {"deploymentConfig": {"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 4} | deployment}
         self._generation += deployment != self._deployment
         self._deployment = deployment
         resource = a_resource(spec=spec, generation=self._generation)
         known = {} if demand is None else {("ns", "sql"): demand}
         wanted = desired([resource], {resource.key: a_source(resource, found("sql"))}, known)
-        places, lacking = MappingProxyType({KEY: PODS[:copies]}), MappingProxyType({KEY: missing} if missing else {})
+        places, lacking = MappingProxyType({KEY: PODS[:replicas]}), MappingProxyType({KEY: missing} if missing else {})
         self.teller.round(wanted, Snapshot((), ()), Plan(places, (), (), MappingProxyType({}), lacking), 0.0)
         return self.said()
 
@@ -52,19 +52,21 @@ class Told:
         return [f"{body['reason']}: {body['message']}" for body in said]
 
 
-def test_more_and_fewer_copies_are_told_with_the_demand() -> None:
+def test_more_and_fewer_replicas_are_told_with_the_demand() -> None:
     told = Told()
     assert told.round(1, 0.0) == []
-    assert told.round(3, 12.2) == ["ScaledByDemand: sql: 1 -> 3 copies, its demand is 12.2 requests per second"]
+    assert told.round(3, 12.2) == ["ScaledByDemand: sql: 1 -> 3 replicas, its demand is 12.2 requests per second"]
     assert told.round(3, 12.2) == []
-    assert told.round(1, 0.0) == ["ScaledByDemand: sql: 3 -> 1 copies, its demand is 0 requests per second"]
+    assert told.round(1, 0.0) == ["ScaledByDemand: sql: 3 -> 1 replicas, its demand is 0 requests per second"]
 
 
-def test_copies_that_find_no_place_count_too() -> None:
+def test_replicas_that_find_no_place_count_too() -> None:
     told = Told()
     told.round(2, 1.0)
     assert told.round(1, 1.0, missing=1) == []
-    assert told.round(1, 5.0, missing=2) == ["ScaledByDemand: sql: 2 -> 3 copies, its demand is 5 requests per second"]
+    assert told.round(1, 5.0, missing=2) == [
+        "ScaledByDemand: sql: 2 -> 3 replicas, its demand is 5 requests per second"
+    ]
 
 
 def test_what_a_person_asked_for_is_no_news_to_that_person() -> None:
@@ -91,7 +93,7 @@ def test_a_move_is_told_once_a_minute_with_both_pods() -> None:
         return told.said()
 
     assert move("ns/p1", 0.0, LoadCause.MISSING) == []
-    text = "Rebalanced: sql moves to pod p1 from p0, so that load or copies lie more evenly on the pods"
+    text = "Rebalanced: sql moves to pod p1 from p0, so that load or replicas lie more evenly on the pods"
     assert move("ns/p1", 0.0) == [text]
     assert move("ns/p2", 59.0) == []
     assert move("ns/p2", 61.0) == [text.replace("p1", "p2")]

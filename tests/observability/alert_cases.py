@@ -56,7 +56,7 @@ CASES = (
         "LoraCopiesWithoutPod", 20,
         {'lora_operator_unplaced_copies{reason="NoFreeSlot",pod="p"}': "0 3x20",
          'lora_operator_unplaced_copies{reason="RankTooHigh",pod="p"}': "0x20"},
-        "3 copies of adapters fit on no pod: NoFreeSlot", reason="NoFreeSlot",
+        "3 replicas of adapters fit on no pod: NoFreeSlot", reason="NoFreeSlot",
     ),
     silent("LoraCopiesWithoutPod", 40, {'lora_operator_unplaced_copies{reason="NoFreeSlot"}': "0 3x10 0x5 3x10 0x20"}),
     fires(
@@ -81,7 +81,7 @@ CASES = (
     silent("LoraEnginesDown", 15, {'lora_operator_pods{state="Starting"}': "3x15"}),
     fires(
         "LoraCopiesVanish", 40, {"lora_operator_drift_total": "0+1x40"},
-        "15 copies vanished from engines within 15 minutes and were loaded again",
+        "15 replicas vanished from engines within 15 minutes and were loaded again",
     ),
     silent("LoraCopiesVanish", 60, {"lora_operator_drift_total": "0x5 20x60"}),  # a node that was restarted
     silent("LoraCopiesVanish", 60, {"lora_operator_drift_total": "0x9 1x9 2x9 3x9 4x30"}),

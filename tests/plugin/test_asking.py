@@ -69,4 +69,4 @@ async def test_without_the_right_to_see_nodes_a_plan_says_what_it_lacks(lora: Lo
     api.statuses["/api/v1/nodes"] = 403
     said = await lora("plan", "--offline")
     assert said.status == 0
-    assert "note: labels of nodes are not known, and copies not spread over zones" in said.out
+    assert "note: labels of nodes are not known, and replicas not spread over zones" in said.out

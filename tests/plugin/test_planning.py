@@ -132,10 +132,10 @@ def test_what_has_no_place_is_told_with_reasons_and_the_exit_status_three(
     given = files(tmp_path, replicas=2, adapters=4)
     assert main(["plan", *given, "--pods-needed"]) == 3
     said = capsys.readouterr().out
-    assert "1 LoraAdapter, 4 adapters, 2 pods: 6 copies placed" in said
-    # every adapter has its first copy before any has its second
-    assert [f"a{n}: 1 copy without a place" in said for n in range(4)] == [False, False, True, True]
-    assert "NoFreeSlot" in said and "1 more pod like vllm-0: a place for 2 more copies" in said
+    assert "1 LoraAdapter, 4 adapters, 2 pods: 6 replicas placed" in said
+    # every adapter has its first replica before any has its second
+    assert [f"a{n}: 1 replica without a place" in said for n in range(4)] == [False, False, True, True]
+    assert "NoFreeSlot" in said and "1 more pod like vllm-0: a place for 2 more replicas" in said
     assert main(["plan", *given, "--add-pods", "1"]) == 0
 
 

@@ -14,7 +14,7 @@ from tests.plugin.a_fleet import ADAPTERS, NAMESPACE, PODS, a_pod, an_adapter, f
 from tests.plugin.conftest import Lora
 
 
-async def test_adapters_are_listed_with_copies_state_and_place(lora: Lora, api: ApiServer) -> None:
+async def test_adapters_are_listed_with_replicas_state_and_place(lora: Lora, api: ApiServer) -> None:
     fill(api)
     lines = (await lora("get")).lines
     assert lines[1:] == [
@@ -83,7 +83,7 @@ async def test_why_has_the_operators_word_first_and_tells_the_rest_by_planning(l
 async def test_why_of_an_adapter_that_is_where_it_should_be(lora: Lora, api: ApiServer) -> None:
     fill(api)
     said = await lora("why", "chat")
-    assert said.lines[2] == ["Ready:", "1", "of", "1", "copies", "answer"]
+    assert said.lines[2] == ["Ready:", "1", "of", "1", "replicas", "answer"]
     assert said.lines[-2][:2] == ["vllm-0", "NotWanted"]
     assert said.lines[-1][:2] == ["vllm-1", "Holds"]
 
@@ -115,7 +115,7 @@ async def test_an_adapter_is_not_told_what_is_wrong_with_another(lora: Lora, api
     wrong = ("False", "Conflict", "0 of 2 adapters ready: b: Name is taken")
     show(api, [an_adapter("cold", {"a": []}, wanted=0, spec=on_demand, failed=[clash], ready=wrong)], [a_pod("vllm-0")])
     said = (await lora("why", "a")).out
-    assert "OnDemand: no copy is wanted now\nLoadOnDemand: loadOnStartup is false: it is loaded when" in said
+    assert "OnDemand: no replica is wanted now\nLoadOnDemand: loadOnStartup is false: it is loaded when" in said
     assert [line[2:] for line in (await lora("get", "cold")).lines[1:]] == [
         ["llama", "0/0", "OnDemand", "-"],
         ["llama", "0/0", "Failed", "(Conflict)", "-"],
@@ -126,7 +126,7 @@ async def test_an_adapter_is_not_told_what_is_wrong_with_another(lora: Lora, api
 
 async def test_what_waits_for_pods_is_not_called_loading(lora: Lora, api: ApiServer) -> None:
     nobody = ("False", "NoMatchingPods", "no pod serves this base model")
-    fewer = ("False", "NotEnoughPods", "1 of 2 copies have a pod")
+    fewer = ("False", "NotEnoughPods", "1 of 2 replicas have a pod")
     there = [an_adapter("none", {"x": []}, ready=nobody), an_adapter("some", {"y": ["vllm-0"]}, wanted=2, ready=fewer)]
     show(api, there, [])
     assert [line[3:] for line in (await lora("get")).lines[1:]] == [

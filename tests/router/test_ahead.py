@@ -69,7 +69,7 @@ async def test_many_statuses_are_worked_out_while_others_go_on(monkeypatch: pyte
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    inputs = {f"{NAMESPACE}/{name}": given(a_state(name, copies=0, moving=True)) for name in names}
+    inputs = {f"{NAMESPACE}/{name}": given(a_state(name, replicas=0, moving=True)) for name in names}
     await router.ahead(inputs, {})
     counting.cancel()
     assert turns >= len(names) / 2 and len(router.table) == len(names) + 2

@@ -40,7 +40,7 @@ class ShownFleet(Fleet):
         self, resource: str, sizes: dict[str, tuple[int, int]], held: dict[str, list[str]],
         failed: dict[str, Any] | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        """`sizes`: adapter -> (MiB, copies wanted); `held`: pod -> adapters."""
+        """`sizes`: adapter -> (MiB, replicas wanted); `held`: pod -> adapters."""
         noted = [
             {"name": name, "bytes": size * MIB, "rank": 8, "replicas": wanted,
              "loaded": sum(name in on for on in held.values())}

@@ -30,7 +30,7 @@ SizeOf = Callable[[str, str], tuple[int, int] | None]
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What is known of the adapters of one resource beside what its source says: their age; by name, the pods that they
-    are on according to what was published, and how many copies were wanted; and the demand and the last use of all."""
+    are on by what was published, and how many replicas were wanted; and the demand and the last use of all."""
 
     age_rank: int
     homes: Held
@@ -84,9 +84,9 @@ class DesiredResource:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """All of it. `protected`: (namespace, name) whose copies stay though nobody is known to want them just now.
+    """All of it. `protected`: (namespace, name) whose replicas stay though nobody is known to want them just now.
 
-    `departing` are resources that are being deleted: they want nothing, and their copies are on their way out.
+    `departing` are resources that are being deleted: they want nothing, and their replicas are on their way out.
     """
 
     resources: Mapping[str, DesiredResource]
@@ -298,7 +298,7 @@ def _adapter(
 
 
 def _replicas(deployment: DeploymentConfig, demand: float | None, known: _Known, name: str) -> int:
-    """The least copies. Where demand will be known in a while, as many as there were are kept until then."""
+    """The least replicas. Where demand will be known in a while, as many as there were are kept until then."""
     if deployment.replica_policy is not ReplicaPolicy.AUTO or demand is not None or known.demands is None:
         return deployment.replicas
     kept = max(deployment.replicas, known.counts.get(name, 0))
@@ -306,7 +306,7 @@ def _replicas(deployment: DeploymentConfig, demand: float | None, known: _Known,
 
 
 def _counts(resource: Resource, homes: Held) -> dict[str, int]:
-    """Adapter -> how many copies of it status says are wanted, if that was said of the spec as it is now; of one that
+    """Adapter -> how many replicas of it status says are wanted, if that was said of the spec as it is now; of one that
     is not in status, as it was cut, how many there are."""
     automatic = resource.spec is not None and resource.spec.deployment_config.replica_policy is ReplicaPolicy.AUTO
     if not automatic or resource.published.observed_generation != resource.generation:

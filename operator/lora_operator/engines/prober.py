@@ -230,7 +230,7 @@ class Engines:
             self._changed(key)
 
     def _tell(self, key: str, before: EngineView, view: EngineView) -> None:
-        """For whoever is on call: why copies go and come. The first sight of a fleet that is up is no news."""
+        """For whoever is on call: why replicas go and come. The first sight of a fleet that is up is no news."""
         was_up = before.keeps
         if was_up and before.instance.partition("/")[0] != view.instance.partition("/")[0]:
             log.info("pod %s has given way to a new one of that name", key, extra={"pod": key})

@@ -95,7 +95,7 @@ class Unloading:
             return
         if wanted is not None:
             if surplus and not self._answers_elsewhere(effect):
-                log.info("not unloading %s from %s: it is the only copy by now", effect.engine_name, pod)
+                log.info("not unloading %s from %s: it is the only replica by now", effect.engine_name, pod)
                 return
             self._tell_preempted(unload, wanted)
         self._on.fence()

@@ -41,7 +41,7 @@ class Nodes:
                 self._tasks[name] = asyncio.create_task(self._read(name), name=f"node {name}")
 
     async def first_reads(self, timeout: float) -> None:
-        """Wait for what is being read just now: copies placed by unknown labels would stay where they are."""
+        """Wait for what is being read just now: replicas placed by unknown labels would stay where they are."""
         if self._tasks:
             await asyncio.wait(set(self._tasks.values()), timeout=timeout)
 
@@ -66,9 +66,9 @@ class Nodes:
             # one that is away will be back; an API server that has just started refuses everything, but not for long
             self._pauses[name] = min(2 * pause, AGAIN_SECONDS) if error.status in (403, 404) else RETRY_SECONDS
             if error.status != 403:
-                log.warning("labels of node %s are unknown, copies are not spread by them: %s", name, error)
+                log.warning("labels of node %s are unknown, replicas are not spread by them: %s", name, error)
             elif not self._refused:  # one line, however many nodes there are
-                log.warning("labels of nodes may not be read (rbac.nodes), copies are not spread by them: %s", error)
+                log.warning("labels of nodes may not be read (rbac.nodes), replicas are not spread by them: %s", error)
             self._refused = self._refused or error.status == 403
         finally:
             self._tasks.pop(name, None)

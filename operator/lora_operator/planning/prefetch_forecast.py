@@ -1,6 +1,6 @@
 """Which files should be brought early, because a load of them is to come. No effects.
 
-A copy that waits for room will be loaded as soon as there is some. An engine that starts takes minutes, its agent a
+A replica that waits for room will be loaded as soon as there is some. An engine that starts takes minutes, its agent a
 second: what the pod would get if it were ready now is what it will get then.
 """
 

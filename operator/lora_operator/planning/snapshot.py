@@ -277,7 +277,7 @@ def _residents(
             residents.append(_resident(model, state, record, desired, observed))
     for effect in under_way.values():
         if effect.stage is Stage.UNANSWERED and view.state is not EngineState.STARTING:
-            # it takes room, and is no copy that anybody could count on: nobody knows whether it comes
+            # it takes room, and is no replica that anybody could count on: nobody knows whether it comes
             residents.append(
                 Resident(
                     effect.engine_name, effect.bytes, effect.rank, None, effect.version, ResidentState.LOADING, False

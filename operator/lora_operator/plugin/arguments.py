@@ -104,7 +104,7 @@ def plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--like", metavar="POD", help="the pod that further ones are like (needed if they differ)")
     parser.add_argument("--remove-pod", action="append", default=[], metavar="POD", help="without this pod (repeat)")
     parser.add_argument(
-        "--pods-needed", action="store_true", help="tell how many more pods would give every copy a place"
+        "--pods-needed", action="store_true", help="tell how many more pods would give every replica a place"
     )
     parser.add_argument("--policy", choices=POLICIES, default="balanced", help="placement policy (default: balanced)")
     parser.add_argument(
@@ -149,8 +149,8 @@ Exit status: 0 everything has a place, 1 failed, 2 the command line makes no sen
 
 COMMANDS = (
     Command(
-        "get", "get", "adapters, their copies, and where they are",
-        "Lists adapters, one line each: how many copies answer of how many wanted, its state, and the pods.",
+        "get", "get", "adapters, their replicas, and where they are",
+        "Lists adapters, one line each: how many replicas answer of how many wanted, its state, and the pods.",
         """
   kubectl lora get                    # the adapters of this namespace
   kubectl lora get sql -o wide        # one, with rank, size, version and message

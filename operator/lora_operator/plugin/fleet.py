@@ -15,7 +15,7 @@ Json = Mapping[str, Any]
 
 READY, LOADING, PENDING, PARTIAL, FAILED = "Ready", "Loading", "Pending", "Partial", "Failed"
 ON_DEMAND, OFF, UNKNOWN = "OnDemand", "ScaledToZero", "Unknown"
-# what an adapter of which no copy is wanted says, whatever its LoraAdapter says of others
+# what an adapter of which no replica is wanted says, whatever its LoraAdapter says of others
 _ASLEEP = {
     ON_DEMAND: ("LoadOnDemand", "loadOnStartup is false: it is loaded when somebody asks for it"),
     OFF: ("ScaledToZero", "replicas is 0"),

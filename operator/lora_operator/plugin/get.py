@@ -1,4 +1,4 @@
-"""`kubectl lora get`: adapters, their copies, and where they are."""
+"""`kubectl lora get`: adapters, their replicas, and where they are."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def from_cluster(cluster: Cluster) -> Objects:
     try:
         found.node_labels.update(await cluster.labels_of_nodes())
     except KubeError as error:
-        found.notes.append(f"labels of nodes are not known, and copies not spread over zones: {error}")
+        found.notes.append(f"labels of nodes are not known, and replicas not spread over zones: {error}")
     return found
 
 

@@ -19,7 +19,7 @@ def is_cut(body: Mapping[str, Any]) -> bool:
 
 def completed(bodies: Iterable[Json], endpoints: Iterable[Json]) -> list[Json]:
     """The same LoraAdapters; those that were cut have all pods in `podAssignments`, and in `adapters` all names that
-    are loaded somewhere (of how many copies are wanted of those, nothing is known but that they are there)."""
+    are loaded somewhere (of how many replicas are wanted of those, nothing is known but that they are there)."""
     bodies = list(bodies)
     holdings, shared = Holdings(), Shared()
     for endpoint in endpoints:

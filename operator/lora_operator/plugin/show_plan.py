@@ -15,14 +15,14 @@ from lora_operator.plugin.what_if import NO_OBSTACLE, Need, Outcome
 from lora_scheduler import Load, LoadCause, Snapshot, Unload, UnloadCause
 
 LOAD_WORDS: Mapping[LoadCause, str] = {
-    LoadCause.MISSING: "fewer copies than wanted",
+    LoadCause.MISSING: "fewer replicas than wanted",
     LoadCause.UPDATE: "the weights changed",
     LoadCause.MOVE: "moves here from a fuller pod",
     LoadCause.SURGE: "for the time of an update",
 }
 UNLOAD_WORDS: Mapping[UnloadCause, str] = {
     UnloadCause.UNWANTED: "nobody wants it any more",
-    UnloadCause.SURPLUS: "more copies than wanted",
+    UnloadCause.SURPLUS: "more replicas than wanted",
     UnloadCause.SUPERSEDED: "an old version",
     UnloadCause.PREEMPTED: "makes room for a higher priority",
 }
@@ -111,10 +111,10 @@ def _action(action: Load | Unload) -> dict[str, Any]:
 def draw(screen: Screen, planned: Planned) -> None:
     """For people."""
     snapshot = planned.start
-    copies = sum(len(pods) for pods in planned.outcome.last.assignments.values())
+    replicas = sum(len(pods) for pods in planned.outcome.last.assignments.values())
     screen.line(
         f"{_number(len(planned.desired.resources), 'LoraAdapter')}, {_number(len(snapshot.adapters), 'adapter')}, "
-        f"{_number(len(snapshot.pods), 'pod')}: {_number(copies, 'copy', 'copies')} placed",
+        f"{_number(len(snapshot.pods), 'pod')}: {_number(replicas, 'replica', 'replicas')} placed",
         FAINT,
     )
     for note in planned.notes:
@@ -142,8 +142,8 @@ def _row(step: dict[str, Any], bare: bool) -> list[str | Text]:
 def _draw_lacking(screen: Screen, planned: Planned, bare: bool) -> None:
     for item in planned.unplaced():
         screen.line()
-        copies = _number(item["missing"], "copy", "copies")
-        screen.line(f"{item['adapter']}: {copies} without a place", BAD)
+        replicas = _number(item["missing"], "replica", "replicas")
+        screen.line(f"{item['adapter']}: {replicas} without a place", BAD)
         if not item["refusals"]:
             screen.line("  no other pod serves this base model and matches the podSelector")
             continue
@@ -171,7 +171,7 @@ def _draw_needs(screen: Screen, planned: Planned, bare: bool) -> None:
         return
     for need in planned.needs:
         what = f"{_number(need.pods, 'more pod')} like {_pod(need.like, bare)}"
-        screen.line(f"{what}: a place for {_number(need.placed, 'more copy', 'more copies')}", WORRYING)
+        screen.line(f"{what}: a place for {_number(need.placed, 'more replica', 'more replicas')}", WORRYING)
     if not planned.needs or not planned.needs[-1].enough:
         screen.line("More pods like those that there are do not place the rest: their limits are too small.", BAD)
 

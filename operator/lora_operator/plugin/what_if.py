@@ -22,17 +22,17 @@ class Outcome:
 
     @property
     def missing(self) -> int:
-        """Copies that have no place in the end."""
+        """Replicas that have no place in the end."""
         return sum(self.last.missing.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How many more pods like this one give all copies a place that can be on such pods at all."""
+    """How many more pods like this one give all replicas a place that can be on such pods at all."""
 
     like: str
     pods: int
-    placed: int  # copies that have a place then and have none now
+    placed: int  # replicas that have a place then and have none now
     enough: bool  # false where more of them do not help any further
 
 
@@ -124,7 +124,9 @@ def _need(snapshot: Snapshot, policy: Policy, kind: Pod, missing: int) -> Need |
     def lacking(count: int) -> int:
         return _missing(with_more(snapshot, kind, count), policy)
 
-    most = min(missing, MORE_PODS_MAX)  # a pod takes one of these copies at least, or none of them however many it are
+    most = min(
+        missing, MORE_PODS_MAX
+    )  # a pod takes one of these replicas at least, or none of them however many it are
     least = lacking(most)
     if least >= missing:
         return None
@@ -146,5 +148,5 @@ def _missing(snapshot: Snapshot, policy: Policy) -> int:
     return play(snapshot, policy).missing
 
 
-# of no use to somebody who asks why there is no place: another copy of the same adapter is there
+# of no use to somebody who asks why there is no place: another replica of the same adapter is there
 NO_OBSTACLE = frozenset({Reason.ALREADY_PLACED, Reason.NOT_WANTED})

@@ -100,7 +100,7 @@ def _draw(screen: Screen, line: Line, body: dict[str, Any], found: list[Answer],
     size = f", {in_size(line.bytes)}, rank {line.rank}" if line.bytes is not None else ""
     screen.line(f"{line.adapter or '(no adapter yet)'}: LoraAdapter {line.namespace}/{line.resource}{size}")
     screen.line(f"base model {line.base_model}", FAINT)
-    screen.line(f"{line.state}: {_copies(line)}", STYLES[line.state])
+    screen.line(f"{line.state}: {_replicas(line)}", STYLES[line.state])
     if line.message:
         screen.line(f"{line.reason}: {line.message}")
     source = fleet.condition(body, "SourceReady")
@@ -116,12 +116,12 @@ def _draw(screen: Screen, line: Line, body: dict[str, Any], found: list[Answer],
     screen.table(["POD", "ANSWER", "WHY", "SAID BY"], rows)
 
 
-def _copies(line: Line) -> str:
+def _replicas(line: Line) -> str:
     if not line.adapter:
         return "no adapter of it is known"
     if line.wanted or line.loaded:
-        return f"{line.loaded} of {line.wanted} copies answer"
-    return "it is loaded nowhere" if line.state == fleet.FAILED else "no copy is wanted now"
+        return f"{line.loaded} of {line.wanted} replicas answer"
+    return "it is loaded nowhere" if line.state == fleet.FAILED else "no replica is wanted now"
 
 
 def _no_answers(line: Line, taking_part: int) -> str:

@@ -53,7 +53,7 @@ class Picker:
     """Keeps the index in step with the table; what it hands out counts as sent, so that picks spread.
 
     `pods` tells of a pod by its key how much it can hold. Call `see` when that may have changed: pods that hold nothing
-    are in the index as well, so that a policy can say where another copy should go (`spills_wanted` counts that).
+    are in the index as well, so that a policy can say where another replica should go (`spills_wanted` counts that).
     """
 
     def __init__(

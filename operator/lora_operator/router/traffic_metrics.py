@@ -1,4 +1,4 @@
-"""What a router tells of the engines' loads, and of copies that its picks would have. No label names a pod."""
+"""What a router tells of the engines' loads, and of replicas that its picks would have. No label names a pod."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ class LoadMetrics(Collector):
         yield looks
         yield CounterMetricFamily(
             PREFIX + "spills_wanted",
-            "Picks whose pods are all busier than they should be, while another pod has room for a copy.",
+            "Picks whose pods are all busier than they should be, while another pod has room for a replica.",
             value=self._spills_wanted(),
         )

@@ -59,13 +59,13 @@ class Settings:
     policy: str = option("balanced", "placement policy: balanced, binpack or spread", choices=tuple(sorted(POLICIES)))
     rebalance_epsilon: float = option(
         0.1,
-        "how much more than the mean load a pod may have before copies move to others, where demand is known; 0.1 is "
+        "how much more than the mean load a pod may have before replicas move to others, where demand is known; 0.1 is "
         "10 percent (0: nothing that serves is moved for the sake of load)",
         float,
     )
     max_moves: int = option(
-        0, "most copies that may be on their way at once for the sake of load or spread (0: 2, and one more for every "
-        "50 pods)", int,
+        0, "most replicas that may be on their way at once for the sake of load or spread (0: 2, and one more for "
+        "every 50 pods)", int,
     )  # fmt: skip
     versioned_names: bool = option(
         True,

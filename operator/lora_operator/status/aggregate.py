@@ -30,8 +30,8 @@ from lora_scheduler import Reason, Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """One copy that answers. `current` is false while it still is an older version."""
+class Replica:
+    """One replica that answers. `current` is false while it still is an older version."""
 
     pod: str
     address: str
@@ -42,9 +42,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class AdapterState:
-    """One wanted adapter at this moment. `missing` copies have no place; `moving` are on their way or wait for room.
+    """One wanted adapter at this moment. `missing` replicas have no place; `moving` are on their way or wait for room.
 
-    `least` of the wanted copies have to answer, all if None: what demand calls for beyond that is no promise.
+    `least` of the wanted replicas have to answer, all if None: what demand calls for beyond that is no promise.
     """
 
     name: str
@@ -54,7 +54,7 @@ class AdapterState:
     wanted: int
     missing: int
     moving: bool
-    copies: tuple[Copy, ...]
+    replicas: tuple[Replica, ...]
     refusals: tuple[Refusal, ...]
     fetched_percent: int | None = None  # of its files, while they are on their way to a pod
     least: int | None = None
@@ -62,13 +62,13 @@ class AdapterState:
     @property
     def current(self) -> int:
         """The pods that answer with the wanted version; one that has it under two names is one pod."""
-        return len({copy.pod for copy in self.copies if copy.current})
+        return len({replica.pod for replica in self.replicas if replica.current})
 
     @property
     def complete(self) -> bool:
         if self.wanted == 0 or self.missing:
             return False
-        updating = any(not copy.current for copy in self.copies)
+        updating = any(not replica.current for replica in self.replicas)
         return self.current >= (self.wanted if self.least is None or updating else min(self.least, self.wanted))
 
 
@@ -112,7 +112,7 @@ _NO_POD = frozenset(
 )
 # The reason of a source whose resource is being deleted: what is loaded goes, whatever the source holds.
 DELETING = "Deleting"
-# Not about any one pod: there are none, or fewer than copies.
+# Not about any one pod: there are none, or fewer than replicas.
 NO_MATCHING_PODS = "NoMatchingPods"
 NOT_ENOUGH_PODS = "NotEnoughPods"
 
@@ -180,7 +180,7 @@ def status_of(
 
 
 def failed_adapter(state: AdapterState) -> FailedAdapter | None:
-    """The failedAdapters entry of an adapter that lacks copies for a reason that waiting alone does not mend."""
+    """The failedAdapters entry of an adapter that lacks replicas for a reason that waiting alone does not mend."""
     refusals = [r for r in state.refusals if r.reason is not Reason.ALREADY_PLACED]
     if state.complete or state.wanted == 0 or (state.missing == 0 and not refusals):
         return None
@@ -226,7 +226,7 @@ def phase_of(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> Phase:
     """Derived, for people; programs read the condition Ready."""
     if given.adapters and all(s.complete for s in given.adapters) and not failed:
         return Phase.READY
-    answering = any(state.copies for state in given.adapters)
+    answering = any(state.replicas for state in given.adapters)
     moving = any(state.moving for state in given.adapters)
     if failed or given.source.ready is False:
         if answering:
@@ -259,9 +259,9 @@ def _conditions(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> list
         more = f" (and {len(unplaced) - 1} more)" if len(unplaced) > 1 else ""
         made.append(_condition(ConditionType.SCHEDULED, ConditionStatus.FALSE, str(code), text + more))
     else:
-        made.append(_condition(ConditionType.SCHEDULED, ConditionStatus.TRUE, "Scheduled", "every copy has a pod"))
+        made.append(_condition(ConditionType.SCHEDULED, ConditionStatus.TRUE, "Scheduled", "every replica has a pod"))
     if complete == len(states):
-        made.append(_condition(ConditionType.LOADED, ConditionStatus.TRUE, "Loaded", "every copy answers"))
+        made.append(_condition(ConditionType.LOADED, ConditionStatus.TRUE, "Loaded", "every replica answers"))
     else:
         code, text = _why_not_loaded(given, failed)
         made.append(_condition(ConditionType.LOADED, ConditionStatus.FALSE, code, text))
@@ -297,7 +297,7 @@ def _why_not_loaded(given: StatusInput, failed: Mapping[str, FailedAdapter]) -> 
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         return "Loading", f"loading {names}{more}{_waits_for(lacking)}"
     if not any(state.refusals or state.missing for state in lacking):
-        return "Loading", f"{lacking[0].name}: a copy has just gone, and its place is being filled"
+        return "Loading", f"{lacking[0].name}: a replica has just gone, and its place is being filled"
     code = telling_reason(r for state in lacking for r in state.refusals)
     return str(code), f"{lacking[0].name}: {_plain_reason(code, lacking[0])}"
 
@@ -325,9 +325,8 @@ def _plain_reason(code: str, state: AdapterState) -> str:
         )
     if code == NOT_ENOUGH_PODS:
         placed = state.wanted - state.missing
-        return (
-            f"{placed} of {state.wanted} copies have a pod; no other serves this base model and matches the podSelector"
-        )
+        without = "no other serves this base model and matches the podSelector"
+        return f"{placed} of {state.wanted} replicas have a pod; {without}"
     return _words(code).lower()
 
 
@@ -359,24 +358,24 @@ def _stamp(condition: Condition, generation: int, before: Mapping[str, object], 
 
 
 def _assignments(states: Iterable[AdapterState]) -> tuple[PodAssignment, ...]:
-    pods: dict[str, tuple[Copy, list[tuple[str, str]]]] = {}
+    pods: dict[str, tuple[Replica, list[tuple[str, str]]]] = {}
     for state in states:
-        chosen: dict[str, Copy] = {}
-        for copy in state.copies:
+        chosen: dict[str, Replica] = {}
+        for replica in state.replicas:
             # with two versions on one pod for a moment, the new one is the one to ask
-            if copy.pod not in chosen or copy.current:
-                chosen[copy.pod] = copy
-        for copy in chosen.values():
-            pods.setdefault(copy.pod, (copy, []))[1].append((state.name, copy.engine_name))
+            if replica.pod not in chosen or replica.current:
+                chosen[replica.pod] = replica
+        for replica in chosen.values():
+            pods.setdefault(replica.pod, (replica, []))[1].append((state.name, replica.engine_name))
     return tuple(
         PodAssignment(
             pod=_bare(pod),
-            address=copy.address,
-            container=copy.container or None,
+            address=replica.address,
+            container=replica.container or None,
             adapters=tuple(sorted(name for name, _ in names)),
             engine_names=tuple(EngineName(name=n, engine_name=e) for n, e in sorted(names) if n != e),
         )
-        for pod, (copy, names) in sorted(pods.items(), key=itemgetter(0))
+        for pod, (replica, names) in sorted(pods.items(), key=itemgetter(0))
     )
 
 

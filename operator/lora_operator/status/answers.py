@@ -9,7 +9,7 @@ from lora_operator.engines.liveness import EngineView, instance_of
 from lora_operator.engines.ownership import our_model
 from lora_operator.informers.records import PodRecord
 from lora_operator.planning.inflight import Ledger
-from lora_operator.status.aggregate import Copy
+from lora_operator.status.aggregate import Replica
 from lora_operator.status.departing import Answering
 from lora_operator.vllm.client import Endpoint
 
@@ -86,7 +86,7 @@ def _answering(
     for model in view.models:
         ours = our_model(model, record.pod.adapter_root)
         if ours is not None and not ours.partial and ours.engine_name not in leaving:
-            copy = Copy(key, address, ours.engine_name, current=True, container=record.pod.container_mark)
+            replica = Replica(key, address, ours.engine_name, current=True, container=record.pod.container_mark)
             name = namespace, ours.name
-            found[name] = (*found.get(name, ()), (ours.name, ours.fingerprint, copy))
+            found[name] = (*found.get(name, ()), (ours.name, ours.fingerprint, replica))
     return found

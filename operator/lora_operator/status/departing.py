@@ -9,21 +9,21 @@ from lora_operator.desired.adapters import Desired, SourceState
 from lora_operator.informers.holdings import NOTHING, Held, known_of
 from lora_operator.informers.published_status import NotedAdapter
 from lora_operator.informers.records import Resource
-from lora_operator.status.aggregate import DELETING, AdapterState, Copy, StatusInput
+from lora_operator.status.aggregate import DELETING, AdapterState, Replica, StatusInput
 
-Answering = tuple[str, str, Copy]  # public name, fingerprint, where
+Answering = tuple[str, str, Replica]  # public name, fingerprint, where
 
 
 def departing_input(
     resource: Resource, desired: Desired, answers: Callable[[str, str], Iterable[Answering]], held: Held = NOTHING
 ) -> StatusInput:
-    """Its adapters as status notes them, and those that only LoraEndpoints name as status was cut, with those copies
+    """Its adapters as status notes them, and those that only LoraEndpoints name as status was cut, with those replicas
     that still answer and that nobody else has taken over. `answers`: what answers, by namespace and public name."""
 
-    def left(name: str) -> list[Copy]:
+    def left(name: str) -> list[Replica]:
         if desired.by_name(resource.namespace, name) is not None:
             return []
-        return [copy for _, _, copy in answers(resource.namespace, name)]
+        return [replica for _, _, replica in answers(resource.namespace, name)]
 
     published = resource.published
     beyond = known_of(published, held).keys() - published.names
@@ -40,7 +40,7 @@ def departing_input(
     )
 
 
-def _state(noted: NotedAdapter, copies: list[Copy]) -> AdapterState:
+def _state(noted: NotedAdapter, replicas: list[Replica]) -> AdapterState:
     return AdapterState(
         name=noted.name,
         fingerprint=noted.fingerprint,
@@ -49,6 +49,6 @@ def _state(noted: NotedAdapter, copies: list[Copy]) -> AdapterState:
         wanted=0,
         missing=0,
         moving=False,
-        copies=tuple(sorted(copies, key=lambda c: (c.pod, c.engine_name))),
+        replicas=tuple(sorted(replicas, key=lambda c: (c.pod, c.engine_name))),
         refusals=(),
     )

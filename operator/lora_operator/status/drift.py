@@ -1,4 +1,4 @@
-"""Tells of copies that somebody else took away: the loop repairs that without being asked, but a person should know."""
+"""Tells of replicas that somebody else took away: the loop repairs that unasked, but a person should know."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Drift:
-    """Counts and logs copies of ours that an engine lists no longer though we did not ask it to unload them."""
+    """Counts and logs replicas of ours that an engine lists no longer though we did not ask it to unload them."""
 
     def __init__(self, cluster: Cluster, metrics: Metrics, ledger: Ledger) -> None:
         self._cluster = cluster

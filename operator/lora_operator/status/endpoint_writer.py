@@ -70,10 +70,10 @@ class EndpointWriter:
                 else:
                     self._put(pod, Priority.ENDPOINT, self._gap(pod, now))
 
-    def awaits(self, copies: Iterable[tuple[str, str]]) -> bool:
+    def awaits(self, replicas: Iterable[tuple[str, str]]) -> bool:
         """Whether any of these (pod, adapter) is about to be published, so that it is too early to call it ready;
         `changed` is called when that has been done. What the API server does not take is not waited for."""
-        for pod, name in () if self.ending else copies:
+        for pod, name in () if self.ending else replicas:
             said = self._offered.get(pod)
             waits = (WRITE, pod) in self._writes and self._writes.pausing((WRITE, pod)) is None
             if not waits or said is None or said.holds(name) is None:

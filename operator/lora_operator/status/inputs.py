@@ -144,7 +144,7 @@ def _state(wanted: DesiredAdapter, least: int | None, facts: _Facts) -> AdapterS
         missing = min(missing, max(least - facts.assigned, 0))
     refusals = {refusal.pod: refusal for refusal in (*facts.refusals, *facts.failed)}
     version = wanted.adapter.version
-    copies = [copy if found == version else replace(copy, current=False) for _, found, copy in facts.answers]
+    replicas = [replica if found == version else replace(replica, current=False) for _, found, replica in facts.answers]
     return AdapterState(
         name=wanted.adapter.name,
         fingerprint=version,
@@ -154,14 +154,14 @@ def _state(wanted: DesiredAdapter, least: int | None, facts: _Facts) -> AdapterS
         missing=missing,
         moving=facts.moving,
         fetched_percent=facts.fetched_percent,
-        copies=tuple(sorted(copies, key=lambda c: (c.pod, c.engine_name))),
+        replicas=tuple(sorted(replicas, key=lambda c: (c.pod, c.engine_name))),
         refusals=tuple(refusals[pod] for pod in sorted(refusals)),
         least=least,
     )
 
 
 def _moving(plan: Plan, pods: Iterable[str], ledger: Ledger) -> set[str]:
-    """Adapters with copies that are on their way, or will be."""
+    """Adapters with replicas that are on their way, or will be."""
     moving = {action.adapter for action in plan.actions if isinstance(action, Load)}
     moving |= {load.adapter for load, _ in plan.waiting}
     return moving | {
@@ -175,7 +175,7 @@ def _failed(moment: Moment) -> dict[str, list[Refusal]]:
     for pod in moment.snapshot.pods:
         view = moment.engines.get(pod.key)
         if pod.not_ready is not None and (view is None or view.state is not EngineState.SUSPECT):
-            # copies that have their place there, and do not answer
+            # replicas that have their place there, and do not answer
             for resident in pod.residents:
                 if resident.adapter is not None and pod.key in moment.plan.assignments.get(resident.adapter, ()):
                     failed.setdefault(resident.adapter, []).append(Refusal(pod.key, *pod.not_ready))

@@ -55,4 +55,4 @@ class Offers:
             return False
         if not all(state.complete for state in given.adapters):
             return False
-        return self._endpoints.awaits((copy.pod, s.name) for s in given.adapters for copy in s.copies)
+        return self._endpoints.awaits((replica.pod, s.name) for s in given.adapters for replica in s.replicas)

@@ -1,4 +1,4 @@
-"""Why adapters lack copies, pod by pod, worked out a few at a time: there is one reason for each adapter and pod, and
+"""Why adapters lack replicas, pod by pod, worked out a few at a time: there is one reason for each adapter and pod, and
 in a large fleet that lacks room more than a round has time for."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Reasons:
             self._due.discard(key)
 
     def of(self, key: str) -> tuple[Refusal, ...]:
-        """Why this adapter lacks copies; empty if it lacks none."""
+        """Why this adapter lacks replicas; empty if it lacks none."""
         return self._known.get(key, NOT_YET if key in self._due else ())
 
 

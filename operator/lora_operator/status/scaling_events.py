@@ -21,9 +21,9 @@ AGAIN_SECONDS = 60.0  # an adapter's moves are told at most so often
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """How many copies were wanted, and by which generation of the resource."""
+    """How many replicas were wanted, and by which generation of the resource."""
 
-    copies: int
+    replicas: int
     generation: int
 
 
@@ -58,7 +58,7 @@ class ScalingEvents:
                 if pod.key not in staying and any(resident.adapter == move.adapter for resident in pod.residents)
             )
             text = f"{wanted.adapter.name} moves to pod {_bare(move.pod)} from {' or '.join(leaving) or 'elsewhere'}"
-            self._tell(desired, wanted, REBALANCED, f"{text}, so that load or copies lie more evenly on the pods")
+            self._tell(desired, wanted, REBALANCED, f"{text}, so that load or replicas lie more evenly on the pods")
 
     def _overloaded(self, plan: Plan) -> None:
         """Say of a pod once why it keeps too much load, and again when that is for another reason; not while it only
@@ -76,14 +76,17 @@ class ScalingEvents:
             adapter = wanted.adapter
             if adapter.replica_policy is not ReplicaPolicy.AUTO:
                 continue
-            copies = len(plan.assignments.get(key, ())) + plan.missing.get(key, 0)
-            now = counts[key] = _Count(copies, _generation(desired, wanted))
+            replicas = len(plan.assignments.get(key, ())) + plan.missing.get(key, 0)
+            now = counts[key] = _Count(replicas, _generation(desired, wanted))
             before = self._counts.get(key)
-            if before is None or before.copies == copies or before.generation != now.generation:
+            if before is None or before.replicas == replicas or before.generation != now.generation:
                 continue  # new, the same, or another number was asked for
             demand = "unknown" if adapter.demand is None else f"{adapter.demand:g} requests per second"
             self._tell(
-                desired, wanted, SCALED, f"{adapter.name}: {before.copies} -> {copies} copies, its demand is {demand}"
+                desired,
+                wanted,
+                SCALED,
+                f"{adapter.name}: {before.replicas} -> {replicas} replicas, its demand is {demand}",
             )
         self._counts = counts
 

@@ -93,7 +93,7 @@ class StatusWriter:
         if given.source.ready is not None and all(s.complete for s in given.adapters):
             return Priority.STATUS, 0.0  # Ready, or nothing to wait for
         before = {(item.pod, name) for item in resource.published.pod_assignments for name in item.adapters}
-        after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.copies}
+        after = {(c.pod.partition("/")[2], s.name) for s in given.adapters for c in s.replicas}
         many = max(len(self._writes), together if together > FEW else 0)
         if resource.deleted_at is not None and many > FEW:  # most are gone before anybody would get to read that
             return Priority.PROGRESS, max(self._quiet, LONGEST_WAIT_SECONDS)

@@ -46,7 +46,7 @@ class Metrics:
             prefix + "adapters", "Adapters, by state; unwanted: on demand and not asked for, or of 0 replicas.", "state"
         )
         self._refused = _Counted(
-            prefix + "unplaced_copies", "Copies that no pod takes, by the most telling reason.", "reason"
+            prefix + "unplaced_copies", "Replicas that no pod takes, by the most telling reason.", "reason"
         )
         for counted_later in (self._pods, self._adapters, self._refused):
             r.register(counted_later)
@@ -61,7 +61,7 @@ class Metrics:
             prefix + "endpoint_writes_total", "Writes of LoraEndpoints, by result.", ["result"], registry=r
         )
         self._drift = Counter(
-            prefix + "drift_total", "Copies that were found gone though nobody of ours unloaded them.", registry=r
+            prefix + "drift_total", "Replicas that were found gone though nobody of ours unloaded them.", registry=r
         )
         self._ignored = Counter(
             prefix + "ignored_requests_total", "Records of who was asked for that make no sense.", registry=r
@@ -93,8 +93,8 @@ class Metrics:
     def endpoint_write(self, result: str) -> None:
         self._endpoints.labels(result).inc()
 
-    def drift(self, copies: int) -> None:
-        self._drift.inc(copies)
+    def drift(self, replicas: int) -> None:
+        self._drift.inc(replicas)
 
     def request_ignored(self) -> None:
         self._ignored.inc()

@@ -2,7 +2,7 @@
 
 import { bar, byId, el } from "./dom.js";
 import { bytes, count, plural } from "./numbers.js";
-import { cellWords, copyWords, podState, rowState, stateWord } from "./words.js";
+import { cellWords, replicaWords, podState, rowState, stateWord } from "./words.js";
 
 const MOST = 300;
 
@@ -43,7 +43,7 @@ export class Details {
         ["Why", row.message],
         ["LoraAdapter", `${row.namespace}/${row.resource}`],
         ["Base model", row.model],
-        ["Copies", copyWords(row)],
+        ["Replicas", replicaWords(row)],
         ["Size", row.bytes === null ? "not known" : `${bytes(row.bytes)}, rank ${row.rank ?? "not known"}`],
       ]),
       ...cut("Pods", pods),

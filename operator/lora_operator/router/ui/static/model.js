@@ -161,7 +161,7 @@ function judge(row) {
   const reason = entry.reason ?? of?.reason ?? "";
   const message = entry.message ?? of?.message ?? "";
   if (CALM[reason]) return say(CALM[reason], reason, message);
-  // some copies answer, and what the resource complains of is another of its adapters
+  // some replicas answer, and what the resource complains of is another of its adapters
   if (row.loaded > 0 && (of?.ready || of?.failed.length)) return say("loading", "Loading", "");
   return say("notplaced", reason, message);
 }

@@ -35,13 +35,13 @@ export class Problems {
   }
 
   #item(one, open) {
-    const copies = one.wanted ? ` · ${one.loaded} of ${one.wanted} copies` : "";
+    const replicas = one.wanted ? ` · ${one.loaded} of ${one.wanted} replicas` : "";
     const what = { adapter: "", resource: "LoraAdapter ", pod: "pod " }[one.kind];
     const pods = el("ul");
     const show = el("button", { type: "button", class: "quiet", text: "Show", on: { click: () => this.choose(one) } });
     const node = el("details", { class: "problem", data: { name: one.name, reason: one.reason } },
       el("summary", {}, el("span", { class: "name", text: what + one.name }), el("span", { class: "reason", text: one.reason })),
-      el("p", { class: "where", text: `${one.namespace}${one.resource && one.resource !== one.name ? ` · ${one.resource}` : ""} · ${one.model || "no base model"}${copies}` }),
+      el("p", { class: "where", text: `${one.namespace}${one.resource && one.resource !== one.name ? ` · ${one.resource}` : ""} · ${one.model || "no base model"}${replicas}` }),
       el("p", { class: "why", text: one.message }),
       pods,
       one.kind === "resource" ? null : show);

@@ -14,7 +14,7 @@ export function showTotals({ rows, columns, problems }) {
   byId("totals").replaceChildren(
     total("Pods ready", count(ready), `of ${count(columns.length)}`, null, ready < columns.length ? "warn" : ""),
     total("Adapters loaded", count(loaded), `of ${count(rows.length)}`),
-    total("Copies", count(sum(rows, (one) => one.loaded)), "that answer"),
+    total("Replicas", count(sum(rows, (one) => one.loaded)), "that answer"),
     total("Memory", bytes(memory[1] ? memory[0] : all), memory[1] ? `of ${bytes(memory[1])}` : "no budgets", bar("memory", ...memory)),
     total("Slots", count(slots[0]), `of ${count(slots[1])}`, bar("slots", ...slots)),
     total("Not placed", count(problems.length), "", null, problems.length ? "bad" : "good"),

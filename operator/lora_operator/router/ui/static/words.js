@@ -27,16 +27,16 @@ export function cellWords(row, pod) {
 }
 
 export function rowWords(row) {
-  const copies = copyWords(row);
+  const replicas = replicaWords(row);
   const size = row.bytes === null ? "" : `, ${bytes(row.bytes)}, rank ${row.rank}`;
   const why = row.state === "loaded" || !row.reason ? "" : `; ${row.reason}${row.message ? `: ${row.message}` : ""}`;
-  return `${row.namespace}/${row.name}: ${rowState(row)}, ${copies}${size}${why}`;
+  return `${row.namespace}/${row.name}: ${rowState(row)}, ${replicas}${size}${why}`;
 }
 
-// An adapter that is loaded on demand may have a copy that nobody wants at present.
-export function copyWords(row) {
-  if (row.wanted) return `${row.loaded} of ${row.wanted} copies`;
-  return row.loaded ? plural(row.loaded, "spare copy", "spare copies") : "no copies wanted";
+// An adapter that is loaded on demand may have a replica that nobody wants at present.
+export function replicaWords(row) {
+  if (row.wanted) return `${row.loaded} of ${row.wanted} replicas`;
+  return row.loaded ? plural(row.loaded, "spare replica", "spare replicas") : "no replicas wanted";
 }
 
 export function podWords(pod) {
