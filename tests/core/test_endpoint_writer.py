@@ -234,23 +234,6 @@ async def test_where_many_pods_change_each_waits_the_longer_between_two_writes_a
         assert len(desk.api.calls) <= written + 2 * len(pods)
 
 
-async def test_a_slow_api_server_gets_fewer_writes_and_a_quick_one_as_many_as_ever() -> None:
-    async with a_desk(pods=9) as desk:
-        stall = desk.api.stall = asyncio.Event()
-        desk.offer(**{f"p{number}": holding("a", pod=f"p{number}") for number in range(9)})
-        await desk.api.until_calls(8)
-        desk.writer._written_at["ns/p0"] = 100.0
-        gaps = []
-        for seconds in (0.0, 0.08, 0.16, 0.4, 60.0):  # for each write, of which eight are under way at a time
-            desk.writer._write_seconds = seconds
-            gaps.append(desk.writer._gap("ns/p0", 100.0))
-        assert gaps == pytest.approx([0.2, 0.2, 0.4, 1.0, 2.0])
-        desk.writer._write_seconds, desk.api.stall = 0.0, None
-        stall.set()
-        await desk.idle()
-        assert desk.writer._write_seconds > 0.0
-
-
 async def test_what_is_about_to_be_published_is_awaited_and_what_is_refused_is_not() -> None:
     async with a_desk() as desk:
         told = asyncio.Event()

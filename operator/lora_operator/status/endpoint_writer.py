@@ -1,8 +1,7 @@
 """Writes LoraEndpoints, and only where one says something new.
 
 What came together for a pod is written together. A single change is written at once; where many pods change at the same
-time each waits the longer between two writes, since every write is of the whole object; longer still where the API
-server is slow, which has to be left time for what people wait for. Withdrawals never wait.
+time each waits the longer between two writes, since every write is of the whole object. Withdrawals never wait.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from lora_operator.informers.cache import Cluster
 from lora_operator.informers.endpoints import Contents, body_of
 from lora_operator.kube.client import Kube, KubeError
 from lora_operator.kube.own_writes import LORA_ENDPOINT, OwnWrites
-from lora_operator.kube.write_queue import AT_A_TIME, FLUSH_SECONDS, Priority, Writes
+from lora_operator.kube.write_queue import FLUSH_SECONDS, Priority, Writes
 from lora_operator.telemetry.metrics import Metrics
 
 WRITES_PER_SECOND = 50.0
-SHARE = 0.5  # of what a slow API server takes
-LATELY = 8  # writes, whose mean time says how slow it is
 LONGEST_GAP_SECONDS = 2.0
 FEW = 8  # of what leaves a pod at once and may have moved; an engine that died gives up more, and nobody is to wait
 WRITE = "LoraEndpoint"  # in the queue of writes
@@ -52,7 +49,6 @@ class EndpointWriter:
         self._writing: dict[str, Contents] = {}
         self._forced: set[str] = set()  # to be written though it says nothing and there is none
         self._written_at: dict[str, float] = {}
-        self._write_seconds = 0.0  # that one took lately
         self._settled: dict[str, tuple[Contents, int]] = {}  # as good as it can be, and at which resource version
 
     def offer(self, contents: Mapping[str, Contents | None], now: float) -> None:
@@ -162,8 +158,7 @@ class EndpointWriter:
         return bool(said.adapters) if published is None else published != said
 
     def _gap(self, pod: str, now: float) -> float:
-        seconds_each = max(1 / WRITES_PER_SECOND, self._write_seconds / (AT_A_TIME * SHARE))
-        gap = min((len(self._writes) + 1) * seconds_each, LONGEST_GAP_SECONDS)
+        gap = min((len(self._writes) + 1) / WRITES_PER_SECOND, LONGEST_GAP_SECONDS)
         return max(self._written_at.get(pod, 0.0) + gap - now, 0.0)
 
     async def _write(self, pod: str) -> None:
@@ -183,7 +178,6 @@ class EndpointWriter:
             return
         namespace, _, name = pod.partition("/")
         self._writing[pod] = said
-        began = asyncio.get_running_loop().time()
         try:
             with self._own_writes.writing((LORA_ENDPOINT, pod)) as own:
                 body = await self._kube.apply_endpoint(namespace, name, body_of(pod, said))
@@ -195,8 +189,7 @@ class EndpointWriter:
         finally:
             del self._writing[pod]
         self._forced.discard(pod)
-        self._written_at[pod] = ended = asyncio.get_running_loop().time()
-        self._write_seconds += (ended - began - self._write_seconds) / LATELY
+        self._written_at[pod] = asyncio.get_running_loop().time()
         self._metrics.endpoint_write("ok")
         self._settled[pod] = (said, self._version(pod))
 
