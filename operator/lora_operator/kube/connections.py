@@ -19,7 +19,7 @@ class _Rest(RESTClientObject):  # type: ignore[misc]
     """Takes over what another has read, which takes milliseconds, and none of its connections."""
 
     def __init__(self, other: RESTClientObject, read_from: tuple[object, ...]) -> None:
-        vars(self).update(vars(other))
+        self.__dict__.update(vars(other))
         self.pool_manager = self.retry_client = None
         self.read_from = read_from
 
