@@ -100,6 +100,42 @@ def test_rights_and_definition_may_come_late_grow_and_go_without_a_new_start(bar
         assert "Traceback" not in log
 
 
+def test_a_crd_deleted_while_no_operator_runs_waits_for_one_and_may_be_created_again(bare_worlds: Worlds) -> None:
+    world = bare_worlds(1, operator=None)
+    plane = world.plane
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    plane.wait_established(*(f"{kind}.production-stack.vllm-project" for kind in ("loraadapters", "loraendpoints")))
+    for name in ("rbac", "requests"):
+        plane.kubectl("apply", "-f", str(INSTALL / f"{name}.yaml"))
+    operator = world.start_operator()
+    world.adapter("sql")
+    world.apply("sql", "sql")
+    world.wait_ready("sql")
+    assert operator.stop() == 0
+
+    world.kubectl("delete", DEFINITION, "--wait=false")
+    eventually(lambda: "InstanceDeletionInProgress" in why_it_stays(world), what=("it deletes what is left",))
+    world.rest.wait(world.collection, "sql", lambda body: "deletionTimestamp" in body["metadata"])
+    refused = world.kubectl("apply", "-f", "-", input=json.dumps(world.manifest("late", "sql")), check=False)
+    assert "created" not in refused
+    assert world.engine("vllm-0").models().keys() == {"sql"}, "nobody is there to unload it"
+
+    operator = world.start_operator(wait=False)
+    eventually(lambda: world.engine("vllm-0").models() == {}, what=("it is unloaded",))
+    world.kubectl("wait", "--for=delete", DEFINITION, "--timeout=120s")
+    until_said(f"http://127.0.0.1:{operator.health_port}/readyz", NOT_DEFINED)
+    plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    operator.wait_ready()
+    world.apply("sql", "sql")
+    world.wait_ready("sql")
+    assert "Traceback" not in log_of(world)
+
+
+def why_it_stays(world: World) -> str:
+    """The CRD's conditions."""
+    return world.kubectl("get", DEFINITION, "-o", "jsonpath={.status.conditions}")
+
+
 def until_said(url: str, text: str) -> None:
     eventually(lambda: text in said(url), what=(url, text))
 

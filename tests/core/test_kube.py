@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,30 @@ def test_the_environment_is_asked_for_a_proxy_only_where_it_names_one(monkeypatc
         client_of(configuration)
         asked.append((configuration.client_session_kwargs or {}).get("trust_env", True))
     assert asked == [False, True]
+
+
+async def test_connections_of_its_own_cost_no_reading_of_ca_and_certificate_unless_these_are_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    create = ssl.create_default_context
+
+    def counted(**given: Any) -> ssl.SSLContext:
+        made.append(given)
+        return create()
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    ca = tmp_path / "ca.crt"
+    ca.write_text("one")
+    configuration = Configuration()
+    configuration.ssl_ca_cert = str(ca)
+    kube = Kube(client_of(configuration))
+    others = [kube.with_own_connections() for _ in range(5)]
+    assert len(made) == 1
+    pools = {id(one._client.rest_client) for one in (kube, *others)}
+    assert len(pools) == 6 and {one._client.rest_client.pool_manager for one in others} == {None}
+    ca.write_text("another one, as after a rotation")
+    others.append(kube.with_own_connections())
+    assert len(made) == 2
+    for one in (kube, *others):
+        await one.close()

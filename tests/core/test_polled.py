@@ -53,3 +53,30 @@ async def test_what_is_refused_is_left_alone_for_a_while(monkeypatch: pytest.Mon
         await asyncio.sleep(0)
     assert desk.reads == 1 and WHERE in desk.polled.errors
     await desk.polled.stop()
+
+
+async def test_reading_again_what_is_missing_calls_nobody() -> None:
+    # each call is a whole cycle of the operator, and there may be as many such objects as namespaces
+    desk = Desk(*[KubeError(404, "there is none")] * 3)
+    calls: list[int] = []
+    desk.polled = Polled(desk._read, dict, lambda: calls.append(desk.reads), again_seconds=3600.0, retry_seconds=0.01)
+    desk._follow()
+    async with asyncio.timeout(60):
+        while WHERE not in desk.polled.values:  # noqa: ASYNC110 - what it waits for has no event
+            await asyncio.sleep(0.005)
+    assert desk.reads == 4
+    assert calls == [1, 4], "that it is missing, and that it is there"
+    desk.polled.sync_targets([])
+    await desk.polled.stop()
+
+
+async def test_what_is_wanted_no_more_is_not_read_again() -> None:
+    desk = Desk(KubeError(404, "there is none"))
+    desk.polled = Polled(
+        desk._read, dict, lambda: desk.polled.sync_targets([]), again_seconds=3600.0, retry_seconds=0.0
+    )
+    desk._follow()
+    await desk.polled.first_reads(60.0)
+    await asyncio.sleep(0.02)
+    assert desk.reads == 1
+    await desk.polled.stop()

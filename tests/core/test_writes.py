@@ -310,3 +310,19 @@ async def test_what_is_refused_for_the_same_reason_again_is_said_once(
         desk.put("a")
         await desk.until(lambda: desk.queue.idle)
         assert (caplog.text.count("no such CRD"), caplog.text.count("no right")) == (1, 1)
+
+
+async def test_that_the_api_server_is_away_is_said_once_and_what_it_refuses_of_each(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writes, "SAY_SECONDS", 3600.0)
+    async with a_desk(at_a_time=4) as desk:
+        for number in range(20):
+            desk.errors[f"away-{number}"] = [KubeError(0, f"PATCH {number}: no answer")]
+            desk.errors[f"refused-{number}"] = [KubeError(422, "no")]
+            desk.put(f"away-{number}")
+            desk.put(f"refused-{number}")
+        await desk.until(lambda: desk.queue.idle)
+        warned = [record.getMessage() for record in caplog.records if "was not written" in record.getMessage()]
+        said = [text for text in warned if "no answer" in text]
+        assert (len(said), len(warned) - len(said)) == (1, 20), warned

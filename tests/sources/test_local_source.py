@@ -243,3 +243,25 @@ async def test_the_registry_knows_every_type_of_the_api(tmp_path: Path) -> None:
     sources = sources_by_type((tmp_path,))
     assert set(sources) == {"local", "huggingface", "s3", "azure", "http"}
     assert names(await sources["local"].resolve(a_request(tmp_path), None)) == ["a"]
+
+
+async def test_a_look_follows_the_links_of_each_folder_once_however_many_adapters_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        write_adapter(tmp_path / "mine" / f"a{number}")
+    write_adapter(tmp_path / "one")
+    followed: list[str] = []
+    real = os.path.realpath
+
+    def noted(path: str, **options: bool) -> str:
+        followed.append(str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", noted)
+    source = LocalSource((tmp_path,), closed=(tmp_path / "volume",), settle_seconds=0.0)
+    for folder, count in (("mine", 5), ("one", 1)):
+        before = await source.resolve(a_request(tmp_path / folder), None)
+        followed.clear()
+        assert len(names(await source.resolve(a_request(tmp_path / folder), before))) == count
+        assert len(followed) == len(set(followed)) <= 8

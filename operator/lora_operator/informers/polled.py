@@ -42,6 +42,7 @@ class Polled(Generic[T]):
         self._tasks: dict[Where, asyncio.Task[None]] = {}
         self._due: dict[Where, float] = {}
         self._unanswered: dict[Where, int] = {}  # in a row
+        self._stopped = False
         self.values: dict[Where, T] = {}
         self.errors: dict[Where, KubeError | ValueError] = {}
 
@@ -51,10 +52,9 @@ class Polled(Generic[T]):
         now = time.monotonic()
         for where in needed:
             if where in sooner and self._due.get(where, 0.0) > now + self._retry_seconds:
-                self._due[where] = now + self._retry_seconds
-                asyncio.get_running_loop().call_later(self._retry_seconds, self._changed)
+                self._again(where, self._retry_seconds)
             if where not in self._tasks and self._due.get(where, 0.0) <= now:
-                self._tasks[where] = asyncio.create_task(self._read(where), name="small object")
+                self._begin(where)
         for where in [where for where in self._due if where not in needed]:
             del self._due[where]
             self._unanswered.pop(where, None)
@@ -67,9 +67,23 @@ class Polled(Generic[T]):
             await asyncio.wait(set(self._tasks.values()), timeout=timeout)
 
     async def stop(self) -> None:
+        self._stopped = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _begin(self, where: Where) -> None:
+        self._tasks[where] = asyncio.create_task(self._read(where), name="small object")
+
+    def _again(self, where: Where, pause: float) -> None:
+        """Read it after so many seconds; that it is read is no news."""
+        self._due[where] = due = time.monotonic() + pause
+
+        def begin() -> None:
+            if self._due.get(where) == due and where not in self._tasks and not self._stopped:
+                self._begin(where)
+
+        asyncio.get_running_loop().call_later(pause, begin)
 
     async def _read(self, where: Where) -> None:
         before = (self.values.get(where), str(self.errors.get(where)))
@@ -82,9 +96,7 @@ class Polled(Generic[T]):
             self.errors[where] = error
             if isinstance(error, KubeError) and error.status == 404:
                 self.values.pop(where, None)
-            pause = self._pause(where, error)
-            self._due[where] = time.monotonic() + pause
-            asyncio.get_running_loop().call_later(pause, self._changed)
+            self._again(where, self._pause(where, error))
         finally:
             self._tasks.pop(where, None)
             if (self.values.get(where), str(self.errors.get(where))) != before:

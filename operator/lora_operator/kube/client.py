@@ -17,7 +17,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from lora_operator.api.well_known import ENDPOINTS, FINALIZER, GROUP, PLURAL, VERSION
-from lora_operator.kube.connections import client_of
+from lora_operator.kube.connections import another, client_of
 
 FIELD_MANAGER = "lora-operator"
 REQUEST_SECONDS = 5.0  # what is not answered by then is asked for, or written, again
@@ -90,7 +90,7 @@ class Kube:
 
     def with_own_connections(self) -> Kube:
         """Another client, to be closed by itself, whose requests never wait behind or on a connection of this one."""
-        return Kube(client_of(self._client.configuration), refused=self.refused)
+        return Kube(another(self._client), refused=self.refused)
 
     def fenced(self, fence: Callable[[], None], back: Callable[[], None] = lambda: None) -> Kube:
         """The same connections, for one who has to lead to write."""

@@ -31,6 +31,7 @@ FLUSH_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.2
 AWAY_SECONDS = 10.0  # the longest pause where no answer came: it will be back
 REFUSED_SECONDS = 60.0  # the longest pause after an answer
+SAY_SECONDS = 10.0  # what no write comes through for is said once in so long, however many wait
 
 Key = tuple[str, str]  # what is written, and about which object
 FINALIZER_WRITE = "finalizer"  # of an object that is deleted it is the last one
@@ -94,6 +95,7 @@ class Writes:
         self._timer: asyncio.TimerHandle | None = None
         self._closed_until = 0.0  # the API server asked for patience
         self._answered_at = 0.0
+        self._said_at = -math.inf  # that none comes through
         self._stopped = False
 
     def __contains__(self, key: Key) -> bool:
@@ -306,6 +308,9 @@ class Writes:
         item.failures, item.error, item.due, item.retry_at = item.failures + 1, error, now, now + pause
         if error.status == TOO_MANY:
             self._closed_until = now + min(max(error.retry_after_seconds, FIRST_PAUSE_SECONDS), AWAY_SECONDS)
+        if not known and error.status in (0, TOO_MANY):  # it says nothing of this object: thousands may meet it
+            known = now - self._said_at < SAY_SECONDS
+            self._said_at = self._said_at if known else now
         level = logging.DEBUG if known else logging.WARNING
         log.log(level, "%s of %s was not written, again in %.1f s: %s", *key, pause, error)
 

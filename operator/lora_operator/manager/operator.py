@@ -83,6 +83,7 @@ class Operator:
                 effects=work.ledger.on,
                 rules=rules_of(settings.routing_policy, settings.routing_threshold, settings.routing_weights),
                 prefix_blocks=settings.prefix_blocks,
+                session=self._session,
             )
             if settings.router_port
             else None

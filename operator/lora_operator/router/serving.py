@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from lora_operator.informers.cache import Cluster
 from lora_operator.informers.endpoints import Contents
@@ -41,7 +41,7 @@ class Router:
     """One router API. `mark` it when the cluster may have changed, call `listed` after each full list.
 
     `watches` fill the cluster, and `lacks` says what they cannot do without. `effects`: what is happening on a pod (by
-    key), from whoever acts.
+    key), from whoever acts. `session`: of whoever talks to the engines already; it stays open.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Router:
         requests_namespace: str = "", on_demand_seconds: float = 300.0, load_seconds: float = 0.0,
         semantic: Semantic | None = None, watches: Watches | None = None, lacks: Callable[[], str] = lambda: "",
         effects: Callable[[str], Iterable[Effect]] | None = None, rules: Rules = DEFAULT_RULES,
-        prefix_blocks: int = MOST_BLOCKS,
+        prefix_blocks: int = MOST_BLOCKS, session: ClientSession | None = None,
     ) -> None:  # fmt: skip
         self.table = RoutingTable(log_length=log_length)
         self.freshness = Freshness()
@@ -66,7 +66,7 @@ class Router:
         self.api.metrics.registry.register(shown)
         self.loads = Loads(
             picker.index, picker.clock, period_seconds=load_seconds, counted=shown.count,
-            needed=lambda: picker.clock() - picker.picked_at < NEEDED_SECONDS,
+            needed=lambda: picker.clock() - picker.picked_at < NEEDED_SECONDS, session=session,
         )  # fmt: skip
         self._feed = Feed(cluster, self.table, picker.see)
         self._tasks: list[asyncio.Task[None]] = []

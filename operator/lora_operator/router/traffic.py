@@ -11,7 +11,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+
+from aiohttp import ClientSession
 
 from lora_operator.process.backoff import doubled
 from lora_operator.vllm.answers import Endpoint as EngineAddress
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 STALE_SECONDS = 10.0  # from this age on a load is not believed
 LOOKS_PER_SECOND = 200.0  # one takes about a millisecond of processor time
 LONGEST_PERIOD = 4.0  # also of a fleet that this takes more looks for: loads must not go stale between two
+IDLE_PERIOD = 8.0  # while nobody picks: one that is missed then goes stale, and is asked before it matters
 AT_A_TIME = 64
 LOOK_TIMEOUTS = Timeouts(connect=1.0, metrics=2.0)
 SLOWEST_SECONDS = 15.0  # between two looks at an engine that fails
@@ -57,7 +61,7 @@ class Loads:
     """Tells `index` of the pods that it has, until `run` is cancelled. `counted` hears how each look ended.
 
     `period_seconds` 0: it asks nobody. `needed`: whether somebody picks; while nobody does, loads are only kept from
-    going stale.
+    going stale. `session`: whoever talks to these engines already lends the connections that there are.
     """
 
     def __init__(
@@ -70,8 +74,10 @@ class Loads:
         needed: Callable[[], bool] = lambda: True,
         timeouts: Timeouts = LOOK_TIMEOUTS,
         dice: random.Random | None = None,
+        session: ClientSession | None = None,
     ) -> None:
         self._index = index
+        self._session = session
         self._clock = clock
         self._period_seconds = period_seconds
         self._counted = counted
@@ -85,7 +91,7 @@ class Loads:
     @property
     def period_seconds(self) -> float:
         """Between two looks at one engine, in a fleet of this size."""
-        least = min(len(self._watched) / LOOKS_PER_SECOND, LONGEST_PERIOD) if self._was_needed else LONGEST_PERIOD
+        least = min(len(self._watched) / LOOKS_PER_SECOND, LONGEST_PERIOD) if self._was_needed else IDLE_PERIOD
         return max(self._period_seconds, least)
 
     def ages(self) -> Ages:
@@ -98,7 +104,7 @@ class Loads:
         """Until cancelled."""
         if not self._period_seconds:
             await asyncio.Event().wait()
-        async with new_session() as session:
+        async with nullcontext(self._session) if self._session is not None else new_session() as session:
             client = EngineClient(session, timeouts=self._timeouts)
             try:
                 while True:

@@ -34,6 +34,31 @@ class _Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class _Limits:
+    """The real folders below one of which a source has to be, if there are any, and below none of which it may be."""
+
+    roots: tuple[str, ...]
+    closed: tuple[str, ...]
+
+    @classmethod
+    def now(cls, roots: tuple[Path, ...], closed: tuple[Path, ...]) -> _Limits:
+        """As the links are now: found out once for a look, not for each adapter."""
+        return cls(tuple(map(os.path.realpath, roots)), tuple(map(os.path.realpath, closed)))
+
+    def allow(self, real: Path) -> bool:
+        return not self.roots or any(real.is_relative_to(root) for root in self.roots)
+
+    def check_open(self, shown: str, real: Path) -> None:
+        if any(real.is_relative_to(closed) for closed in self.closed):
+            raise SourceError(
+                "InsideAdapterVolume",
+                f"local repository {shown} leads to where this operator keeps the adapters of everybody: name the "
+                "folder that they come from",
+                retryable=False,
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What is known of one adapter after a look. `again_in`: seconds after which it should be looked at again."""
 
@@ -75,7 +100,8 @@ class LocalSource:
 
     def _resolve(self, request: SourceRequest, previous: Resolution) -> Resolution:
         now = self._clock()
-        repository = self._repository(request.repository)
+        limits = _Limits.now(self._roots, self._closed)
+        repository = self._repository(request.repository, limits)
         places = self._places(request, repository)
         before = {found.name: found for found in previous.adapters}
         excuses = {item.name: item for item in (*previous.broken, *previous.stale)}
@@ -92,7 +118,7 @@ class LocalSource:
         outcomes = [
             _Outcome(before[name], again_in=self._settles_in(_went_at(before[name], repository), now))
             if place is None
-            else self._look(name, place, repository, request, before.get(name), excuses.get(name), now)
+            else self._look(name, place, repository, limits, request, before.get(name), excuses.get(name), now)
             for name, place in sorted(places.items())
         ]
         absent = sorted(set(request.adapters) - set(places))
@@ -108,7 +134,7 @@ class LocalSource:
             recheck_after_seconds=min((each.again_in for each in outcomes if each.again_in is not None), default=None),
         )
 
-    def _repository(self, text: str) -> Path:
+    def _repository(self, text: str, limits: _Limits) -> Path:
         """The folder that the resource names, checked."""
         shown = repr(text[:300])
         if not text.startswith("/") or "\0" in text or ".." in text.split("/"):
@@ -141,27 +167,15 @@ class LocalSource:
             raise SourceError(
                 "FolderNotReadable", f"local repository {shown} cannot be read ({error}): check it", retryable=True
             ) from error
-        if not self._allowed(real):
+        if not limits.allow(real):
             raise SourceError(
                 "OutsideAllowedRoots",
                 f"local repository {shown} is not below a folder that this operator may read "
                 f"({', '.join(map(str, self._roots))}): move it there, or allow its folder in the operator's settings",
                 retryable=False,
             )
-        self._check_open(shown, real)
+        limits.check_open(shown, real)
         return real
-
-    def _check_open(self, shown: str, real: Path) -> None:
-        if any(real.is_relative_to(os.path.realpath(closed)) for closed in self._closed):
-            raise SourceError(
-                "InsideAdapterVolume",
-                f"local repository {shown} leads to where this operator keeps the adapters of everybody: name the "
-                "folder that they come from",
-                retryable=False,
-            )
-
-    def _allowed(self, real: Path) -> bool:
-        return not self._roots or any(real.is_relative_to(os.path.realpath(root)) for root in self._roots)
 
     def _places(self, request: SourceRequest, repository: Path) -> dict[str, Path | None]:
         """The folder of each adapter that the request selects."""
@@ -201,6 +215,7 @@ class LocalSource:
         name: str,
         place: Path,
         repository: Path,
+        limits: _Limits,
         request: SourceRequest,
         before: FoundAdapter | None,
         excuse: BrokenAdapter | None,
@@ -209,7 +224,7 @@ class LocalSource:
         """One adapter: its earlier result if nothing changed or if it is too early, else what its files say now."""
         try:
             request.check_name(name)
-            real = self._inside(name, place, repository)
+            real = place if place is repository else _inside(name, place, repository, limits)
         except InvalidAdapterName as error:
             return _Outcome(broken=BrokenAdapter(name, "InvalidName", str(error)))
         except SourceError as error:
@@ -252,22 +267,23 @@ class LocalSource:
         found = FoundAdapter(name, fingerprint(files), files, inspection, str(folder), _Noted(signature, final))
         return _Outcome(found, again_in=settled_in)
 
-    def _inside(self, name: str, place: Path, repository: Path) -> Path:
-        """The real folder of an adapter. A link may lead elsewhere below the roots, or else only inside the source."""
-        try:
-            real = Path(os.path.realpath(place, strict=True))
-        except OSError as error:
-            raise SourceError(
-                "FolderNotReadable", f"{name}: the folder cannot be opened ({error})", retryable=True
-            ) from error
-        if real.is_relative_to(repository) or (self._roots and self._allowed(real)):
-            self._check_open(repr(name), real)
-            return real
+
+def _inside(name: str, place: Path, repository: Path, limits: _Limits) -> Path:
+    """The real folder of an adapter. A link may lead elsewhere below the roots, or else only inside the source."""
+    try:
+        real = Path(os.path.realpath(place, strict=True))
+    except OSError as error:
         raise SourceError(
-            "LinkEscapes",
-            f"{name} is a symbolic link to a folder outside of the source: put the adapter's folder itself there",
-            retryable=False,
-        )
+            "FolderNotReadable", f"{name}: the folder cannot be opened ({error})", retryable=True
+        ) from error
+    if real.is_relative_to(repository) or (limits.roots and limits.allow(real)):
+        limits.check_open(repr(name), real)
+        return real
+    raise SourceError(
+        "LinkEscapes",
+        f"{name} is a symbolic link to a folder outside of the source: put the adapter's folder itself there",
+        retryable=False,
+    )
 
 
 def _went_at(found: FoundAdapter, repository: Path) -> float:
