@@ -47,6 +47,7 @@ def said(code: str, extra: str = "") -> str:
         (404, said("NoSuchBucket"), {}, "BucketNotFound", False, "correct the name"),
         (403, said("AccessDenied"), {}, "AccessDenied", False, "s3:ListBucket"),
         (403, said("InvalidAccessKeyId"), {}, "AuthenticationFailed", False, "AWS_ACCESS_KEY_ID"),
+        (404, said("XAdminUserNotFound"), {}, "AuthenticationFailed", False, "AWS_ACCESS_KEY_ID"),
         (403, said("SignatureDoesNotMatch"), {}, "AuthenticationFailed", False, "AWS_SECRET_ACCESS_KEY"),
         (400, said("InvalidToken"), {}, "AuthenticationFailed", False, "AWS_SESSION_TOKEN"),
         (403, said("InvalidTokenId"), {}, "AuthenticationFailed", False, "AWS_SESSION_TOKEN"),
