@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 pytest.register_assert_rewrite("e2e.contract")
-ROW = "row of the corpus"  # the property of a test's report: (right or not, verdict, what vLLM does, adapter)
+ROW = "row of the corpus"  # the property of a test's report: (right or not, verdict, adapter, what vLLM does)
 _SHOWN = 100  # characters of vLLM's words
 
 
@@ -21,8 +21,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _table(rows: Iterable[tuple[str, str, str, str]]) -> list[str]:
-    cut = [(right, verdict, " ".join(does.split())[:_SHOWN], what) for right, verdict, does, what in rows]
-    whole = [("", "inspection says", "vLLM", "adapter"), *cut]
+    cut = [(right, verdict, what, " ".join(does.split())[:_SHOWN]) for right, verdict, what, does in rows]
+    whole = [("", "inspection says", "adapter", "vLLM"), *cut]
     widths = [max(len(row[column]) for row in whole) for column in range(3)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in whole

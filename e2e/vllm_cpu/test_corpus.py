@@ -86,7 +86,7 @@ async def test_the_verdict_is_right_on_this_release(
     unknown = unsupported_features(RELEASE, adapter.features)
     verdict = adapter.refused or ("UnsupportedByEngine" if unknown else "accepted")
     right = (wrong is None) is (verdict == "accepted")
-    record_property(ROW, ("right" if right else "WRONG", verdict, wrong or "answers as PEFT does", adapter.what))
+    record_property(ROW, ("right" if right else "WRONG", verdict, adapter.what, wrong or "answers as PEFT does"))
     assert right, wrong
 
 
@@ -109,4 +109,4 @@ async def becomes_of(adapter: Adapter, server: Server, bench: Bench) -> str | No
 def test_the_others_are_named(record_property: Callable[[str, object], None]) -> None:
     for other in OTHERS:
         what, _, why = other.rpartition(": ")
-        record_property(ROW, ("", "not shown", why, what))
+        record_property(ROW, ("", "not shown", what, why))
