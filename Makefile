@@ -157,8 +157,8 @@ test-vllm: setup  ## The contract suite against real vLLM on CPU, RELEASE=0.32.0
 	$(BIN)/python -m e2e.vllm_cpu test --release $(RELEASE) $(if $(FRONTEND),--frontend $(FRONTEND))
 
 .PHONY: test-s3
-test-s3: setup  ## The tests of S3 against versitygw, a real server that is built at the first time; no part of `make test`
-	S3_SERVER=versitygw $(PYTEST) tests/sources/test_s3*.py tests/sources/test_store_fetches.py
+test-s3: setup  ## The tests of S3 against a real server that is built at the first time, S3_SERVER=versitygw|minio; no part of `make test`
+	S3_SERVER=$(or $(S3_SERVER),versitygw) $(PYTEST) tests/sources/test_s3*.py tests/sources/test_store_fetches.py
 
 .PHONY: image
 image:  ## Build the container image with docker, or DOCKER=podman; IMAGE=registry/name:tag; EXTRAS="otel envoy"
@@ -212,7 +212,7 @@ lint-workflows:  ## actionlint on .github/workflows (needs Go)
 	.github/scripts/lint-workflows
 
 .PHONY: demo
-demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; S3_SERVER=versitygw; CLUSTER=real (root)
+demo: setup  ## The whole system at work on this machine; KEEP=1 leaves it running; ENGINE=vllm; STORE=s3|azure|hf; S3_SERVER=versitygw|minio; CLUSTER=real (root)
 	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(if $(STORE),--store $(STORE)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PORT),--port $(PORT)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: demo-down

@@ -19,6 +19,7 @@ from e2e.cluster.versions import (
     KUBERNETES_PROGRAMS,
     LOCAL_PATH_PROVISIONER_VERSION,
     METRICS_SERVER_VERSION,
+    MINIO_VERSION,
     RUNC_VERSION,
     TOOLS_VERSION,
     VERSITYGW_VERSION,
@@ -98,12 +99,13 @@ MODULES = (
 )
 
 
-# An S3 server on a folder; only for tests that ask for it.
+# S3 servers on a folder; only for tests that ask for them.
 VERSITYGW = Module(
     "versitygw",
     VERSITYGW_VERSION,
     {"versitygw": _package("github.com/versity/versitygw/cmd/versitygw", VERSITYGW_VERSION)},
 )
+MINIO = Module("minio", MINIO_VERSION, {"minio": _package("github.com/minio/minio", MINIO_VERSION)})
 
 
 def find_program(module: Module, environment: Mapping[str, str] | None = None) -> Path:

@@ -14,6 +14,7 @@ COREDNS_VERSION = "1.15.0"
 LOCAL_PATH_PROVISIONER_VERSION = "0.0.30"
 METRICS_SERVER_VERSION = "0.9.0"
 VERSITYGW_VERSION = "1.8.0"
+MINIO_VERSION = "0.0.0-20260212201848-7aac2a2c5b7c"  # its releases have no numbers that Go takes
 TOOLS_VERSION = "1"  # of gomod/tools: count up when it changes
 KUBERNETES_PROGRAMS = ("kubelet", "kube-proxy", "kube-scheduler")
 

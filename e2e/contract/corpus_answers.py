@@ -7,10 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from .corpus import LAYERS
 from .reference import reference_answers
 from .tiny_model import make_model
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # on a busy machine threads wait for each other, over products of so small matrices
     model, adapters, answers = map(Path, sys.argv[1:])
     answers.write_text(json.dumps(reference_answers(make_model(model, LAYERS), adapters, whole=False)))

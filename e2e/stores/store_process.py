@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 from e2e.controlplane.processes import Launcher, end, free_ports, tail
 
@@ -19,13 +20,15 @@ class StoreError(Exception):
 
 
 class StoreProcess:
-    """`command` gives the command line for a port. The server takes connections once the constructor returns."""
+    """`command` gives the command line for a port. The server takes connections once the constructor returns, and says
+    200 at the path `ready`, where it has one."""
 
     def __init__(
-        self, name: str, command: Callable[[int], Sequence[str | Path]], log: Path, extra: Mapping[str, str]
-    ) -> None:
+        self, name: str, command: Callable[[int], Sequence[str | Path]], log: Path, extra: Mapping[str, str],
+        ready: str = "",
+    ) -> None:  # fmt: skip
         (self.port,) = free_ports(1)
-        self._log = log
+        self._log, self._ready = log, ready
         self._launcher = Launcher(detached=False)
         self._process = self._launcher.start(command(self.port), log, extra)
         deadline = time.monotonic() + START_SECONDS
@@ -51,7 +54,10 @@ class StoreProcess:
 
     def _accepts(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
-                return True
-        except OSError:
+            if self._ready:
+                urlopen(f"http://127.0.0.1:{self.port}{self._ready}", timeout=5.0).close()
+            else:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+        except OSError:  # and what else than 200 is answered
             return False
+        return True

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from e2e.contract.flavours import ARGUMENTS, environment_of
 from e2e.contract.frontend import Frontend
 from e2e.contract.outcomes import differs, prompt
 from e2e.contract.running import target
+from e2e.vllm_cpu.conftest import ROW
 from e2e.vllm_cpu.install import install
 from e2e.vllm_cpu.places import REPOSITORY
 from e2e.vllm_cpu.server import Server, environment
@@ -77,12 +78,16 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("adapter", SHOWN, ids=lambda adapter: adapter.what)
-async def test_the_verdict_is_right_on_this_release(adapter: Adapter, bench: Bench) -> None:
+async def test_the_verdict_is_right_on_this_release(
+    adapter: Adapter, bench: Bench, record_property: Callable[[str, object], None]
+) -> None:
     server = await asyncio.to_thread(bench.running)
     wrong = await becomes_of(adapter, server, bench)
-    served = adapter.refused is None and not unsupported_features(RELEASE, adapter.features)
-    print(f"{adapter.what}: {adapter.refused or 'accepted'}; vLLM {RELEASE}: {wrong or 'answers as PEFT does'}")
-    assert (wrong is None) is served, wrong
+    unknown = unsupported_features(RELEASE, adapter.features)
+    verdict = adapter.refused or ("UnsupportedByEngine" if unknown else "accepted")
+    right = (wrong is None) is (verdict == "accepted")
+    record_property(ROW, ("right" if right else "WRONG", verdict, adapter.what, wrong or "answers as PEFT does"))
+    assert right, wrong
 
 
 async def becomes_of(adapter: Adapter, server: Server, bench: Bench) -> str | None:
@@ -101,5 +106,7 @@ async def becomes_of(adapter: Adapter, server: Server, bench: Bench) -> str | No
         return differs(bench.answers[adapter.folder], tokens, logprobs["token_logprobs"])
 
 
-def test_the_others_are_named() -> None:
-    print("not shown:", *OTHERS, sep="\n  ")
+def test_the_others_are_named(record_property: Callable[[str, object], None]) -> None:
+    for other in OTHERS:
+        what, _, why = other.rpartition(": ")
+        record_property(ROW, ("", "not shown", what, why))

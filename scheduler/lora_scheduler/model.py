@@ -49,6 +49,7 @@ class Reason(StrEnum):
     UNSUPPORTED_BY_ENGINE = "UnsupportedByEngine"
     STALE_PREFIX_CACHE = "StalePrefixCache"
     LORA_DISABLED = "LoraDisabled"
+    WORKERS_LACK_FILES = "WorkersLackFiles"  # its engine has workers in other pods, and they see none of its files
     # the pod cannot take anything at the moment
     POD_NOT_READY = "PodNotReady"
     POD_TERMINATING = "PodTerminating"

@@ -290,3 +290,26 @@ async def test_an_engine_that_can_unload_nothing_is_asked_once_and_says_why(tmp_
         await fleet.rounds(5)
         assert metric(fleet, 'unloads_total{cause="Unwanted",result="RuntimeUpdatingDisabled"} 1.0')
         assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in fleet.view("p0").lora_disabled
+
+
+async def test_a_leader_whose_workers_would_not_see_the_files_gets_none_and_says_what_they_need(tmp_path: Path) -> None:
+    def leads_two(pod: dict[str, Any]) -> None:
+        root = str(fleet.volume)
+        pod["metadata"]["labels"] |= {"leaderworkerset.sigs.k8s.io/worker-index": "0"}
+        pod["metadata"]["annotations"] |= {
+            "leaderworkerset.sigs.k8s.io/size": "2", "production-stack.vllm-project/agent-port": "9",
+        }  # fmt: skip
+        pod["spec"]["volumes"] = [{"name": "adapters", "emptyDir": {}}]
+        pod["spec"]["containers"][0] |= {
+            "command": ["vllm", "serve"], "volumeMounts": [{"name": "adapters", "mountPath": root}],
+        }  # fmt: skip
+
+    async with a_fleet(tmp_path) as fleet:
+        fleet.write("sql")
+        await fleet.add_pod("p0")
+        fleet.change_pod("p0", leads_two)
+        fleet.apply("la", "sql")
+        await fleet.until(lambda: fleet.failed("la") == {"sql": "WorkersLackFiles"})
+        message = fleet.status("la")["failedAdapters"][0]["message"]
+        assert "group of 2 pods" in message and "mount one shared volume" in message
+        assert not fleet.listed()

@@ -27,7 +27,7 @@ OTHERS = {
     "--enable-sleep-mode", "--field-selector", "--for", "--from-literal", "--gpu-memory-utilization", "--headless",
     "--image", "--install",
     "--lora-target-modules", "--manifest-url", "--max-cpu-loras", "--max-lora-rank", "--max-loras", "--model",
-    "--no-annotate", "--no-header", "--no-hooks", "--overwrite", "--pass-authorization-header",
+    "--nnodes", "--no-annotate", "--no-header", "--no-hooks", "--overwrite", "--pass-authorization-header",
     "--patch-file", "--port", "--prefix", "--previous",
     "--python-version", "--release", "--replicas", "--repo", "--reset-then-reuse-values", "--reuse-values",
     "--served-model-name", "--server-side", "--set", "--show-labels", "--shutdown-timeout", "--since", "--ssl-certfile",

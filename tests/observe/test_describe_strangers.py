@@ -54,16 +54,20 @@ def test_a_pod_of_somebody_elses_is_understood_or_unknown(case: dict[str, Any]) 
     assert pod.max_loras == says.get("max_loras", 1)
     assert says.get("silent", "") in pod.why_silent and bool(pod.why_silent) is ("silent" in says), pod.why_silent
     assert key_of(pod) == says.get("key", "")
+    lacks = pod.workers_lack_files
+    assert says.get("lacks", "") in lacks and bool(lacks) is ("lacks" in says), lacks
     assert says.get("problem", "") in "".join(pod.problems) and bool(pod.problems) is ("problem" in says), pod.problems
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_said_to_be_wrong_has_a_remedy_and_is_overruled_by_an_annotation(case: dict[str, Any]) -> None:
     pod = describe(pod_of(case), PodDefaults())
-    if pod.lora_disabled:
-        assert f'{GROUP}/lora-enabled: "true"' in pod.lora_disabled
-        overruled = case | {"annotations": case.get("annotations", {}) | {"lora-enabled": "true"}}
-        assert describe(pod_of(overruled), PodDefaults()).lora_enabled
+    if wrong := pod.lora_disabled or pod.workers_lack_files:
+        assert f'{GROUP}/lora-enabled: "true"' in wrong
+        overruled = describe(
+            pod_of(case | {"annotations": case.get("annotations", {}) | {"lora-enabled": "true"}}), PodDefaults()
+        )
+        assert overruled.lora_enabled and not overruled.workers_lack_files
     named = describe(
         pod_of(case | {"annotations": {"base-model": "org/said", "port": "7", "scheme": "http"}}), PodDefaults()
     )

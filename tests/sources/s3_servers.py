@@ -1,4 +1,4 @@
-"""Which S3 server these tests are for: moto's, or versitygw with `make test-s3`."""
+"""Which S3 server these tests are for: moto's, or a real one with `make test-s3`."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ import pytest
 
 from e2e.stores.s3.chosen import s3_server_name
 
-VERSITY = s3_server_name() == "versitygw"
-only_moto = pytest.mark.skipif(VERSITY, reason="plays what only moto can be told to do: pages, ACLs, users, its log")
+REAL = s3_server_name() != "moto"
+only_real = pytest.mark.skipif(not REAL, reason="asks what real servers do: `make test-s3`")
+only_moto = pytest.mark.skipif(REAL, reason="plays what only moto can be told to do: pages, ACLs, users, its log")

@@ -16,7 +16,7 @@ from lora_operator.sources import Credentials, Resolution, SourceError, SourceRe
 from lora_operator.sources.remote_store import Timing
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import a_request
-from tests.sources.s3_servers import only_moto
+from tests.sources.s3_servers import only_moto, only_real
 from tests.sources.scripted_store import Scripted, failure
 
 SECRET = Credentials((*KEYS.items(), ("AWS_SESSION_TOKEN", "session/token/of/the/example")))
@@ -47,6 +47,7 @@ def said(code: str, extra: str = "") -> str:
         (404, said("NoSuchBucket"), {}, "BucketNotFound", False, "correct the name"),
         (403, said("AccessDenied"), {}, "AccessDenied", False, "s3:ListBucket"),
         (403, said("InvalidAccessKeyId"), {}, "AuthenticationFailed", False, "AWS_ACCESS_KEY_ID"),
+        (404, said("XAdminUserNotFound"), {}, "AuthenticationFailed", False, "AWS_ACCESS_KEY_ID"),
         (403, said("SignatureDoesNotMatch"), {}, "AuthenticationFailed", False, "AWS_SECRET_ACCESS_KEY"),
         (400, said("InvalidToken"), {}, "AuthenticationFailed", False, "AWS_SESSION_TOKEN"),
         (403, said("InvalidTokenId"), {}, "AuthenticationFailed", False, "AWS_SESSION_TOKEN"),
@@ -243,6 +244,26 @@ async def test_wrong_keys_and_missing_rights_at_a_store_that_checks_them(
     assert await refused() == "AccessDenied"
     assert await refused(AWS_SECRET_ACCESS_KEY="wrong-secret") == "AuthenticationFailed"
     assert await refused(AWS_ACCESS_KEY_ID="AKIANOBODY") == "AuthenticationFailed"
+
+
+@only_real
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "AKIANOBODY0000000000"}, "AWS_ACCESS_KEY_ID"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, "AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SESSION_TOKEN": "wrong-token"}, "AWS_SESSION_TOKEN"),
+    ],
+)
+async def test_a_real_server_refuses_keys_in_words_that_are_understood(
+    s3_server: S3Server, once: S3Source, caplog: pytest.LogCaptureFixture, wrong: dict[str, str], advice: str
+) -> None:
+    s3_server.put("guarded", {"x": b"x"})
+    secret = Credentials(tuple((KEYS | wrong).items()))
+    request = a_bucket(s3_server.endpoint, "guarded", credentials=secret)
+    error = await failure(lambda: once.resolve(request, None), caplog, ["wrong-secret", "wrong-token"])
+    assert (error.reason, error.retryable) == ("AuthenticationFailed", False)
+    assert advice in error.message
 
 
 def test_nothing_secret_is_in_a_repr() -> None:

@@ -8,28 +8,26 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from e2e.stores.s3 import KEYS
-from e2e.stores.s3.versity import VersityServer
+from e2e.stores.s3 import KEYS, S3Server
+from e2e.stores.s3.chosen import start_s3_server
 from lora_operator.sources import Credentials
 from lora_operator.sources.s3 import S3Source
 from tests.sources.adapter_bytes import WEIGHTS, a_request, adapter
-from tests.sources.s3_servers import VERSITY
+from tests.sources.s3_servers import only_real
 
 FILES = adapter("adapters/alpaca")
-pytestmark = pytest.mark.skipif(not VERSITY, reason="moto knows no site regions: `make test-s3` has a server that does")
+pytestmark = only_real  # moto knows no site regions
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VersityServer]:
-    with VersityServer(tmp_path_factory.mktemp("site"), region="site-1") as server:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with start_s3_server(tmp_path_factory.mktemp("site"), region="site-1") as server:
         server.put("models", FILES)
         yield server
 
 
 @pytest.mark.parametrize("region", [None, "eu-west-1", "site-1"], ids=["none", "a wrong one", "the right one"])
-async def test_whatever_region_is_given_the_files_are_found_and_fetched(
-    site: VersityServer, region: str | None
-) -> None:
+async def test_whatever_region_is_given_the_files_are_found_and_fetched(site: S3Server, region: str | None) -> None:
     source, keys = S3Source(settle_seconds=0), Credentials(tuple(KEYS.items()))
     request = a_request("s3", "models/adapters", endpoint=site.endpoint, credentials=keys, region=region)
     (found,) = (await source.resolve(request, None)).adapters

@@ -19,9 +19,8 @@ PAGE_KEYS = 20  # AWS lists 1,000 keys on a page: with fewer, tests turn pages w
 class S3Server:
     """Use as a context manager. `folder` takes the log."""
 
-    region = "us-east-1"
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, region: str = "us-east-1") -> None:
+        self.region = region
         self._process = self._start(folder)
 
     def _start(self, folder: Path) -> StoreProcess:

@@ -12,10 +12,6 @@ from e2e.stores.store_process import StoreProcess
 class VersityServer(S3Server):
     """Use as a context manager. `folder` takes the log and the buckets. The program is built where it is not cached."""
 
-    def __init__(self, folder: Path, region: str = "us-east-1") -> None:
-        self.region = region
-        super().__init__(folder)
-
     def _start(self, folder: Path) -> StoreProcess:
         program, buckets, versions = find_program(VERSITYGW), folder / "buckets", folder / "versions"
         buckets.mkdir()

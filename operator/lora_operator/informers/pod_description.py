@@ -14,14 +14,8 @@ from typing import Any
 from lora_operator.api.endpoint import Scheme
 from lora_operator.api.well_known import GROUP, POD_LABEL
 from lora_operator.informers.loose_json import listing, mapping, text
-from lora_operator.informers.pod_engine import (
-    cannot_load,
-    files_are_lacking,
-    is_follower,
-    may_sleep,
-    refuses_paths,
-    why_silent,
-)
+from lora_operator.informers.pod_engine import cannot_load, may_sleep, refuses_paths, why_silent
+from lora_operator.informers.pod_group import is_follower, workers_lack_files
 from lora_operator.informers.pod_limits import RANK_MAX, Limits, Naming, PodDefaults
 from lora_operator.vllm.command import EngineCommand, SecretKeyRef, choose_container, read_command
 from lora_operator.vllm.hidden import is_hidden
@@ -92,6 +86,7 @@ class PodDescription:
     may_sleep: bool  # its engine can be told to sleep, and then says so
     opted_in: bool  # has the label production-stack.vllm-project/lora: enabled
     lora_disabled: str | None  # why vLLM there cannot load adapters, where the pod shows that it cannot
+    workers_lack_files: str  # why its engine's workers in other pods cannot read adapters, where the pod shows that
     why_silent: str  # why its engine is not expected to answer, where the pod shows that; if it does, all is well
     problems: tuple[str, ...]
 
@@ -126,14 +121,12 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
     ports = limits.ports()
     root, agent_port, enabled = limits.adapter_root(), limits.agent_port(containers), limits.lora_enabled()
     tag = _tag(text(container.get("image")) or "")
+    lacking = ""
     if enabled is not None:
         lora_disabled = None if enabled else f"annotation {GROUP}/lora-enabled is false"
     else:
-        lora_disabled = (
-            cannot_load(command, container_name, ports)
-            or refuses_paths(command, container, root)
-            or files_are_lacking(command, pod, container, root, has_agent=agent_port is not None)
-        )
+        lora_disabled = cannot_load(command, container_name, ports) or refuses_paths(command, container, root)
+        lacking = workers_lack_files(command, pod, container, root, has_agent=agent_port is not None)
     states = map(mapping, (*listing(status.get("containerStatuses")), *listing(status.get("initContainerStatuses"))))
     state = next((state for state in states if state.get("name") == container_name), {})
     running = mapping(state.get("state")).get("running")
@@ -182,6 +175,7 @@ def describe(pod: Mapping[str, Any], defaults: PodDefaults) -> PodDescription:
         may_sleep=may_sleep(command),
         opted_in=labels.get(POD_LABEL) == "enabled",
         lora_disabled=lora_disabled,
+        workers_lack_files=lacking,
         why_silent=why_silent(command, container_name, tag, labels),
         problems=(*problems, *limits.problems)[:PROBLEMS_MAX],
     )

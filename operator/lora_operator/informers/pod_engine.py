@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_operator.api.well_known import GROUP
-from lora_operator.informers.loose_json import listing, mapping, text
+from lora_operator.informers.loose_json import text
+from lora_operator.informers.pod_group import OWN_SERVERS, worker_index
 from lora_operator.informers.pod_ports import A_PORT_FOR_EACH_RANK
 from lora_operator.vllm.command import EngineCommand
 from lora_operator.vllm.hidden import is_hidden
@@ -21,14 +22,10 @@ RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 RUST_FRONTEND = "VLLM_USE_RUST_FRONTEND"
 ALLOWED_PATHS = "VLLM_RUNTIME_LORA_ALLOWED_PATH_PREFIXES"
-LWS_SIZE = "leaderworkerset.sigs.k8s.io/size"
-LWS_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
 # vLLM ends at once with several API servers and runtime updating; before, one was started unless more were asked for.
 SEVERAL_SERVERS_SINCE = (0, 16, 0)
 _SHOWN = 60
 _OVERRULE = f'if it can all the same, say so in the annotation {GROUP}/lora-enabled: "true"'
-# With these every node or rank has an API server of its own.
-_OWN_SERVERS = ("data-parallel-hybrid-lb", "data-parallel-external-lb", A_PORT_FOR_EACH_RANK)
 
 
 def cannot_load(command: EngineCommand, container: str, ports: Sequence[int]) -> str | None:
@@ -77,40 +74,12 @@ def may_sleep(command: EngineCommand) -> bool:
     return mode != "0" and (bool(switched) or (switched is None and (command.open_ended or not command.visible)))
 
 
-def is_follower(command: EngineCommand, labels: Mapping[str, str]) -> bool:
-    """Whether the pod computes for an engine whose server is in another pod."""
-    return bool(command.switch("headless")) or (_index(labels) > 0 and not command.found)
-
-
-def files_are_lacking(
-    command: EngineCommand, pod: Mapping[str, Any], container: Mapping[str, Any], root: str, *, has_agent: bool
-) -> str | None:
-    """Why the workers of a leader cannot read the files that its agent fetches, where that is certain."""
-    metadata, spec = mapping(pod.get("metadata")), mapping(pod.get("spec"))
-    labels, annotations = mapping(metadata.get("labels")), mapping(metadata.get("annotations"))
-    size = str(annotations.get(LWS_SIZE) or labels.get(LWS_SIZE) or "")
-    if not has_agent or not size.isdigit() or int(size) < 2 or _index(labels) != 0 or not command.found:
-        return None
-    if command.open_ended or any(command.switch(option) for option in _OWN_SERVERS):
-        return None
-    mounts = [mapping(mount) for mount in listing(container.get("volumeMounts"))]
-    mount = next((mount for mount in mounts if str(mount.get("mountPath") or "").rstrip("/") == root), {})
-    volumes = {volume.get("name"): volume for volume in map(mapping, listing(spec.get("volumes")))}
-    if "emptyDir" not in mapping(volumes.get(text(mount.get("name")))):
-        return None
-    return (
-        f"it leads a group of {size} pods (LeaderWorkerSet) whose workers read an adapter's files as well, and "
-        f"{root} is an emptyDir, which they do not see; mount one shared volume at {root} in leader and workers; "
-        f"{_OVERRULE}"
-    )
-
-
 def why_silent(command: EngineCommand, container: str, image_tag: str | None, labels: Mapping[str, str]) -> str:
     """Why no answer is expected from the engine; empty where the pod shows no reason."""
     if command.switch("headless"):
         return f"container {container!r} runs vLLM with --headless: it computes for a server in another pod"
-    if _index(labels) > 0 and not command.found:
-        return f"it is worker {_index(labels)} of a LeaderWorkerSet: it computes for the server in its leader's pod"
+    if (index := worker_index(labels)) > 0 and not command.found:
+        return f"it is worker {index} of a LeaderWorkerSet: it computes for the server in its leader's pod"
     if command.value("uds") is not None:
         return (
             f"container {container!r} listens on a Unix socket (--uds), which nobody outside of the pod can reach; "
@@ -132,27 +101,18 @@ def why_silent(command: EngineCommand, container: str, image_tag: str | None, la
 
 def _servers(command: EngineCommand, image_tag: str | None) -> str | None:
     """How the command line asks for more than one API server."""
-    count, ranks = _first(command, "api-server-count", "asc"), _first(command, "data-parallel-size", "dp")
+    count, ranks = command.first("api-server-count", "asc"), command.first("data-parallel-size", "dp")
     if count is not None:
         several = count.isascii() and count.isdigit() and int(count) > 1
         return f"--api-server-count {count[:_SHOWN]}" if several else None
     release = parse_release(image_tag or "")
     old = release is not None and release < SEVERAL_SERVERS_SINCE
-    alone = command.visible and not any(command.switch(option) for option in _OWN_SERVERS)
+    alone = command.visible and not any(command.switch(option) for option in OWN_SERVERS)
     if alone and not old and ranks is not None and ranks.isascii() and ranks.isdigit() and int(ranks) > 1:
         return f"--data-parallel-size {ranks[:_SHOWN]}, which starts as many API servers"
     return None
 
 
-def _first(command: EngineCommand, *names: str) -> str | None:
-    return next((value for name in names if (value := command.value(name)) is not None), None)
-
-
 def _updating(command: EngineCommand) -> bool | None:
     value = command.environment.values.get(RUNTIME_UPDATING)
     return None if value is None or is_hidden(value) else value.strip().lower() in ("1", "true")
-
-
-def _index(labels: Mapping[str, Any]) -> int:
-    index = str(labels.get(LWS_INDEX) or "0")
-    return int(index) if index.isascii() and index.isdigit() and len(index) < 6 else 0

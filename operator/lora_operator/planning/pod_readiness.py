@@ -18,7 +18,7 @@ NAMED_MAX = 5
 
 
 # such a pod serves its base model at best: nothing is gained by keeping it from doing that
-_FOR_GOOD = frozenset({Reason.INVALID_POD_LIMITS, Reason.LORA_DISABLED, Reason.UNAUTHORIZED})
+_FOR_GOOD = frozenset({Reason.INVALID_POD_LIMITS, Reason.LORA_DISABLED, Reason.WORKERS_LACK_FILES, Reason.UNAUTHORIZED})
 
 
 @dataclass(frozen=True, slots=True)

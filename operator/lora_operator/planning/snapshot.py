@@ -240,6 +240,8 @@ def _readiness(record: PodRecord, view: EngineView, key_problem: str) -> tuple[b
     disabled = pod.lora_disabled or "; ".join(filter(None, (view.lora_disabled, pod.why_silent)))
     if pod.lora_disabled or view.lora_disabled:
         return False, view.state is EngineState.UP, (Reason.LORA_DISABLED, disabled)
+    if pod.workers_lack_files:
+        return False, view.state is EngineState.UP, (Reason.WORKERS_LACK_FILES, pod.workers_lack_files)
     if view.instance != instance_of(record):
         # the last probe was of an earlier container: what this one has, the next one tells in a moment
         return False, view.keeps, (Reason.POD_NOT_READY, "its container was replaced a moment ago")

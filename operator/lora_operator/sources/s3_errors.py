@@ -66,6 +66,7 @@ _SAME = {
     "UnrecognizedClientException": "InvalidToken",
     "InvalidClientTokenId": "InvalidToken",
     "InvalidTokenId": "InvalidToken",  # MinIO's
+    "XAdminUserNotFound": "InvalidAccessKeyId",  # versitygw's
     "InvalidSignatureException": "SignatureDoesNotMatch",
 }
 _SLOW = frozenset(

@@ -98,6 +98,7 @@ _TELLING = (
     Reason.NAME_TAKEN,
     Reason.INVALID_POD_LIMITS,
     Reason.LORA_DISABLED,
+    Reason.WORKERS_LACK_FILES,
     Reason.WAITING_FOR_ROOM,
     Reason.UNAUTHORIZED,
     Reason.MODEL_LIST_TOO_LONG,
@@ -134,6 +135,7 @@ _WORDS: Mapping[str, str] = {
     Reason.POD_TERMINATING: "Pod is terminating",
     Reason.WAITING_FOR_ROOM: "Waiting for room",
     Reason.LORA_DISABLED: "LoRA is off in the engine",
+    Reason.WORKERS_LACK_FILES: "The engine's workers in other pods cannot read the files",
     Reason.BASE_MODEL_UNKNOWN: "The pod's base model is not known",
 }
 

@@ -81,6 +81,10 @@ class EngineCommand:
         """The first word of an option; None if it is absent or has none."""
         return next(iter(self.options.get(option, ())), None)
 
+    def first(self, *options: str) -> str | None:
+        """The value of an option that has several names."""
+        return next((value for option in options if (value := self.value(option)) is not None), None)
+
     def switch(self, option: str) -> bool | None:
         """A `--x` and `--no-x` pair: what was said last; None where neither was said."""
         said: bool | None = None

@@ -29,7 +29,7 @@ def pod_json(record: PodRecord, leaving: bool) -> Json:
         "maxRank": pod.max_lora_rank,
         "state": state.value,
         "leaving": leaving,
-        "problems": [*pod.problems, *filter(None, [pod.lora_disabled])],
+        "problems": [*pod.problems, *filter(None, [pod.lora_disabled, pod.workers_lack_files])],
     }
 
 
