@@ -34,7 +34,7 @@ class Told:
         self._deployment: dict[str, Any] = {}
         self._generation = 1
 
-    def round(self, replicas: int, demand: float | None = None, missing: int = 0, **deployment: Any) -> list[str]:
+    def round(self, placed: int, demand: float | None = None, missing: int = 0, **deployment: Any) -> list[str]:
         """One round in which so many replicas have a place; what was told in it."""
         spec = {"deploymentConfig": {"replicaPolicy": "Auto", "replicas": 1, "maxReplicas": 4} | deployment}
         self._generation += deployment != self._deployment
@@ -42,7 +42,7 @@ class Told:
         resource = a_resource(spec=spec, generation=self._generation)
         known = {} if demand is None else {("ns", "sql"): demand}
         wanted = desired([resource], {resource.key: a_source(resource, found("sql"))}, known)
-        places, lacking = MappingProxyType({KEY: PODS[:replicas]}), MappingProxyType({KEY: missing} if missing else {})
+        places, lacking = MappingProxyType({KEY: PODS[:placed]}), MappingProxyType({KEY: missing} if missing else {})
         self.teller.round(wanted, Snapshot((), ()), Plan(places, (), (), MappingProxyType({}), lacking), 0.0)
         return self.said()
 

@@ -108,8 +108,7 @@ class Play:
 @asynccontextmanager
 async def a_play(period_seconds: float = 0.05) -> AsyncIterator[Play]:
     fleet, clock = Fleet(), Clock()
-    picker = Picker(fleet.table, random.Random(1), clock)
-    picker.pods = fleet.cluster.pods.get
+    picker = Picker(fleet.table, random.Random(1), clock, pods=fleet.cluster.pods.get)
     loads = Loads(
         picker.index, clock, period_seconds=period_seconds, counted=lambda result: play.count(result), timeouts=QUICK
     )
@@ -258,8 +257,7 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="sql",waiting_lora_ad
 
 def test_a_large_fleet_is_asked_at_a_bounded_rate_that_keeps_loads_from_going_stale() -> None:
     fleet = Fleet()
-    picker = Picker(fleet.table, clock=lambda: 0.0)
-    picker.pods = fleet.cluster.pods.get
+    picker = Picker(fleet.table, clock=lambda: 0.0, pods=fleet.cluster.pods.get)
     loads = Loads(picker.index, lambda: 0.0, period_seconds=1.0, dice=random.Random(1))
     periods = []
     for count in (100, 500, 3000):
@@ -275,8 +273,7 @@ def test_a_large_fleet_is_asked_at_a_bounded_rate_that_keeps_loads_from_going_st
 
 def test_engines_are_asked_less_often_while_nobody_picks_and_soon_once_somebody_does() -> None:
     fleet, clock = Fleet(), Clock()
-    picker = Picker(fleet.table, clock=clock)
-    picker.pods = fleet.cluster.pods.get
+    picker = Picker(fleet.table, clock=clock, pods=fleet.cluster.pods.get)
     needed = True
     loads = Loads(picker.index, clock, period_seconds=1.0, needed=lambda: needed, timeouts=QUICK, dice=random.Random(1))
     for number in range(20):

@@ -148,8 +148,7 @@ def a_versioned_fleet(pods: int = 4) -> Fleet:
 
 
 def a_picker(fleet: Fleet) -> Picker:
-    picker = Picker(fleet.table, random.Random(1), Time())
-    picker.pods = fleet.cluster.pods.get
+    picker = Picker(fleet.table, random.Random(1), Time(), pods=fleet.cluster.pods.get)
     picker.see([f"{NAMESPACE}/vllm-{number}" for number in range(4)])
     return picker
 

@@ -35,7 +35,6 @@ async def test_a_caller_that_can_load_is_told_what_the_pod_lacks() -> None:
     fleet.adapter("la", {"vllm-0": {"sql": "sql"}}, names=("chat",))
     fleet.refresh()
     async with served(fleet) as api:
-        api.api.picker.pods = fleet.cluster.pods.get
         api.api.picker.see(["team-a/vllm-0"])
         status, body = await api.post("/v1/pick", {"adapters": ["sql", "chat"]})
         assert status == 503 and "no pod answers for chat" in body["detail"]

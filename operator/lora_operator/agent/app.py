@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from lora_operator.agent.evictions import Evictions
 from lora_operator.agent.jobs import Jobs
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.agent.readiness import Readiness
@@ -18,7 +19,6 @@ from lora_operator.agent_api.marker import Marker
 from lora_operator.agent_api.token import TokenFile
 from lora_operator.cache.limits import Limits
 from lora_operator.cache.policies import POLICIES
-from lora_operator.cache.victims import Evicted
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.fetch.fetcher import Fetcher
 from lora_operator.fetch.hosts import HostRules
@@ -47,7 +47,7 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
     token = TokenFile(Path(settings.token_file))
     metrics, loaded = AgentMetrics(), Loaded()
     tracing = tracing_to(settings.otlp_endpoint, "lora-agent")
-    evictions = _Evictions(metrics)
+    evictions = Evictions(metrics)
     store = VolumeStore(
         settings.root,
         limits=Limits(settings.cache_bytes, settings.ttl),
@@ -80,9 +80,9 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(upkeep.opened.wait(), OPEN_SECONDS)
         service = Service(
-            store, jobs, token, settings.pod, settings.cache_bytes, loaded, readiness, upkeep.troubles, metrics, tracing
-        )
-        evictions.service = service
+            store, jobs, token, settings.pod, settings.cache_bytes, loaded, evictions, readiness,
+            upkeep.troubles, metrics, tracing,
+        )  # fmt: skip
         runner = Runner(service.app(), refuse, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -93,17 +93,3 @@ async def serving(settings: AgentSettings, limits: FetchLimits) -> AsyncIterator
                 f"cannot listen on {settings.host}:{settings.port}: {error}; choose another port"
             ) from error
         yield port
-
-
-class _Evictions:
-    """Hands evictions on: to the metrics, and once it is there to the service, for the operator to ask for."""
-
-    def __init__(self, metrics: AgentMetrics) -> None:
-        self._metrics = metrics
-        self.service: Service | None = None
-
-    def append(self, gone: Evicted) -> None:
-        log.info("removed %s %s from the adapter disk (%s)", gone.name, gone.fingerprint, gone.why.value)
-        self._metrics.evicted(gone)
-        if self.service is not None:
-            self.service.evicted(gone)

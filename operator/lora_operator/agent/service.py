@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from lora_operator.agent.evictions import Evictions
 from lora_operator.agent.jobs import Job, Jobs, Key, problem_of
 from lora_operator.agent.metrics import AgentMetrics
 from lora_operator.agent.readiness import Readiness
@@ -19,7 +19,6 @@ from lora_operator.agent_api.token import TokenError, TokenFile
 from lora_operator.agent_api.wire import (
     MAX_BODY_BYTES,
     MAX_WAIT_SECONDS,
-    MOST_EVICTED,
     MOST_HOLDERS,
     TOKEN_HEADER,
     Body,
@@ -37,7 +36,6 @@ from lora_operator.agent_api.wire import (
 from lora_operator.artifacts.names import InvalidAdapterName
 from lora_operator.cache.entry import Entry
 from lora_operator.cache.store_error import StoreError
-from lora_operator.cache.victims import Evicted
 from lora_operator.cache.volume import VolumeStore
 from lora_operator.tracing import OFF, Tracing
 
@@ -74,7 +72,8 @@ class Service:
 
     def __init__(
         self, store: VolumeStore, jobs: Jobs, token: TokenFile, pod: str, budget_bytes: int | None, loaded: Loaded,
-        readiness: Readiness, troubles: Callable[[], str], metrics: AgentMetrics, tracing: Tracing = OFF,
+        evictions: Evictions, readiness: Readiness, troubles: Callable[[], str], metrics: AgentMetrics,
+        tracing: Tracing = OFF,
     ) -> None:  # fmt: skip
         self._readiness = readiness
         self._troubles = troubles
@@ -86,11 +85,7 @@ class Service:
         self._budget_bytes = budget_bytes
         self._metrics = metrics
         self._loaded = loaded
-        self._evicted: deque[Evicted] = deque(maxlen=MOST_EVICTED)
-
-    def evicted(self, gone: Evicted) -> None:
-        """Remember it until the operator asks, which tells the owner."""
-        self._evicted.append(gone)
+        self._evictions = evictions
 
     def app(self) -> web.Application:
         """The application, to be served by whoever owns the port."""
@@ -206,7 +201,7 @@ class Service:
         with self._tracing.span("agent hold", pod=self._pod, versions=len(versions)):
             there = await self._store.hold(self._pod, versions | pinned) & versions
         self._loaded.versions, self._loaded.pinned = frozenset(versions), frozenset(pinned)
-        gone, self._evicted = list(self._evicted), deque(maxlen=MOST_EVICTED)
+        gone = self._evictions.take()
         holders = await self._store.holders()
         held = HeldBody(
             holders=tuple(holders[:MOST_HOLDERS]),

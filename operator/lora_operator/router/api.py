@@ -80,14 +80,16 @@ class RouterApi:
         self.fleet = fleet
         self._lacks, self._stale = lacks, stale
         self._page = Page()
-        self.picker = Picker(table, rules=rules, prefixes=PrefixAffinity(prefix_blocks))
+        self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
+        self.picker = Picker(
+            table, rules=rules, prefixes=PrefixAffinity(prefix_blocks), pods=fleet.pod,
+            scored=partial(self.metrics.scored, "pick"),
+        )  # fmt: skip
         self.decider = Decider(table, self.picker, asking)
         self.selector = Selector(Topics(table), semantic)
         self._lines = Lines(table)
         self.streams = Streams(table, self._lines, freshness, limits or StreamLimits())
-        self.metrics = RouterMetrics(table, freshness, lambda: self.streams.open)
         self.metrics.registry.register(PrefixMetrics(self.picker.prefixes))
-        self.picker.scored = partial(self.metrics.scored, "pick")
         self._document = json.dumps(document())
 
     def stop(self) -> None:

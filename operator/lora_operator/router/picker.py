@@ -54,6 +54,7 @@ class Picker:
 
     `pods` tells of a pod by its key how much it can hold. Call `see` when that may have changed: pods that hold nothing
     are in the index as well, so that a policy can say where another replica should go (`spills_wanted` counts that).
+    `scored` is called with the score of every weighted pick.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class Picker:
         clock: Callable[[], float] = time.monotonic,
         rules: Rules = DEFAULT_RULES,
         prefixes: PrefixAffinity | None = None,
+        *,
+        pods: Callable[[str], PodRecord | None] = lambda key: None,
+        scored: Callable[[float], None] = lambda score: None,
     ) -> None:
         self._table = table
         self._chance: Chance = chance or random.Random()
@@ -71,8 +75,8 @@ class Picker:
         self._rules = {name: replace(rules, policy=name) for name in POLICIES}
         self.prefixes = PrefixAffinity() if prefixes is None else prefixes
         self.index = Index(stale_seconds=STALE_SECONDS)
-        self.pods: Callable[[str], PodRecord | None] = lambda key: None
-        self.scored: Callable[[float], None] = lambda score: None
+        self._pods = pods
+        self._scored = scored
         self.spills_wanted = 0
         self.picked_at = -math.inf  # by the clock; when loads of engines were last of use
         self._held: dict[str, _Held] = {}
@@ -127,7 +131,7 @@ class Picker:
             self.spills_wanted += answer.spill is not None
             self.index.sent(answer.endpoint.pod, now=now)
             if rules.policy == WEIGHTED:
-                self.scored(answer.score)
+                self._scored(answer.score)
         return answer
 
     def explain(self, ask: RoutingRequest) -> tuple[Candidate, ...]:
@@ -162,7 +166,7 @@ class Picker:
         self.see(sorted(touched))
 
     def _put(self, key: str, now: float) -> None:
-        record, held = self.pods(key), self._held.get(key)
+        record, held = self._pods(key), self._held.get(key)
         if held is not None and not held.ends:
             del self._held[key]
             held = None

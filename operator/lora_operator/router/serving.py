@@ -61,7 +61,6 @@ class Router:
         )  # fmt: skip
         self.api.metrics.registry.register(WaitingMetrics(self.api.decider, self._asking))
         picker = self.api.picker
-        picker.pods = cluster.pods.get
         shown = LoadMetrics(lambda: self.loads.ages(), lambda: picker.spills_wanted)
         self.api.metrics.registry.register(shown)
         self.loads = Loads(

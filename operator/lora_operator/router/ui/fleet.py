@@ -61,6 +61,10 @@ class Fleet:
         self._lock = asyncio.Lock()
         self.effects = effects
 
+    def pod(self, key: str) -> PodRecord | None:
+        """A pod by its key, as the cluster has it now."""
+        return self._cluster.pods.get(key)
+
     async def answer(self, since: str | None, freshness: Freshness) -> bytes:
         """The model `FleetAnswer`, with what changed after the version `since`, or with all."""
         async with self._lock:
