@@ -65,7 +65,7 @@ def test_people_see_where_adapters_are_and_why_not_and_what_would_be(
     world.wait("wide", lambda status: bool(status.get("failedAdapters")))
 
     table = as_plugin(world, "get").splitlines()
-    assert table[0].split() == ["ADAPTER", "LORAADAPTER", "BASE", "MODEL", "COPIES", "STATE", "PODS"]
+    assert table[0].split() == ["ADAPTER", "LORAADAPTER", "BASE", "MODEL", "REPLICAS", "STATE", "PODS"]
     assert table[1].split() == ["sql", "sql", "tiny", "2/2", "Ready", "vllm-0,vllm-1"]
     assert table[2].split() == ["wide", "wide", "tiny", "0/1", "Failed", "(RankTooHigh)", "-"]
 

@@ -39,7 +39,7 @@ def draw(screen: Screen, found: list[Line], everywhere: bool, where: str) -> Non
     if not found:
         screen.line(f"No LoraAdapters {where}.")
         return
-    columns = ["ADAPTER", "LORAADAPTER", "BASE MODEL", "COPIES", "STATE", "PODS"]
+    columns = ["ADAPTER", "LORAADAPTER", "BASE MODEL", "REPLICAS", "STATE", "PODS"]
     wide = ["RANK", "SIZE", "VERSION", "PINNED", "MESSAGE"] if screen.wide else []
     screen.table(
         ["NAMESPACE"] * everywhere + columns + wide,
