@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lora_operator.delivery import DeliveryRouter
 from lora_operator.desired.adapters import Desired, DesiredAdapter
@@ -118,14 +119,15 @@ class Executor:
         while loads and sum(e.is_load for e in self._on.ledger.on(pod)) < most:
             self._start_load(loads.popleft())
 
-    def _spawn(self, effect: Effect, work: Awaitable[None], name: str) -> None:
+    def _spawn(self, effect: Effect, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """`work` is made when it begins: who is cancelled before that has begun nothing."""
         planned = self._planned
 
         async def run() -> None:
             what = "unload adapter" if effect.is_unload else "load adapter"
             try:
                 with self._on.tracing.span(what, under=planned, engine_name=effect.engine_name, **fields(effect)):
-                    await work
+                    await work()
             finally:
                 self._on.changed()
                 self._begin(effect.pod)
@@ -149,7 +151,8 @@ class Executor:
             view.instance,
         )  # fmt: skip
         if self._on.ledger.begin(effect):
-            self._spawn(effect, self._loading.run(effect, record, wanted), f"load {adapter.name} on {load.pod}")
+            work = partial(self._loading.run, effect, record, wanted)
+            self._spawn(effect, work, f"load {adapter.name} on {load.pod}")
 
     def _wanted(self, adapter: str | None) -> DesiredAdapter | None:
         desired = self._on.in_force.desired
@@ -168,4 +171,4 @@ class Executor:
             unload.pod, unload.name, Stage.WITHDRAWING, unload.adapter, ours.fingerprint, 0, 0, view.instance
         )
         if self._on.ledger.begin(effect):
-            self._spawn(effect, self._unloading.run(effect, unload), f"unload {unload.name} from {unload.pod}")
+            self._spawn(effect, partial(self._unloading.run, effect, unload), f"unload {unload.name} from {unload.pod}")
