@@ -35,9 +35,14 @@ def served_name(subject: str) -> str:
     return f"u-{digest(subject, OWNER_DIGITS)}-{{name}}"
 
 
+def resource_prefix(subject: str) -> str:
+    """What the names of an owner's LoraAdapters begin with."""
+    return f"library-{digest(subject, OWNER_DIGITS)}-"
+
+
 def resource_name(subject: str, base_model: str, part: int) -> str:
     """The LoraAdapter with part `part` of what an owner has for a base model."""
-    return f"library-{digest(subject, OWNER_DIGITS)}-{digest(base_model, 8)}-{part}"
+    return f"{resource_prefix(subject)}{digest(base_model, 8)}-{part}"
 
 
 def published_prefix(subject: str, base_model: str, part: int) -> str:

@@ -17,6 +17,7 @@ import pytest
 from e2e.world.adapters import write_adapter
 from lora_library import uploads
 from lora_library.cluster.adapters import Adapters
+from lora_library.names import resource_name
 from lora_operator.kube.client import Kube
 from tests.library.conftest import Running, served
 
@@ -117,6 +118,17 @@ async def test_a_long_list_asks_the_api_server_once_for_each_lora_adapter() -> N
     adapters = Adapters(cast(Kube, kube), "models")
     found = await asyncio.gather(*(adapters.get(f"library-{n % 2}") for n in range(500)))
     assert (kube.asked, len(found)) == (2, 500)
+
+
+class ListingKube:
+    async def call(self, *_: Any, **__: Any) -> dict[str, Any]:
+        names = (resource_name("alice", "tiny", 0), resource_name("bob", "tiny", 0), "theirs", "library-of-theirs")
+        return {"items": [{"metadata": {"name": name}} for name in names]}
+
+
+async def test_a_lora_adapter_of_somebody_else_with_our_labels_is_not_ours_to_delete() -> None:
+    adapters = Adapters(cast(Kube, ListingKube()), "models")
+    assert await adapters.names_of("alice") == {resource_name("alice", "tiny", 0)}
 
 
 async def test_uploading_and_deleting_without_end_leaves_no_rows_without_end(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_library.cluster.resources import MANAGED_BY, MANAGER, OWNER_LABEL, owner_label
+from lora_library.names import resource_prefix
 from lora_operator.api.well_known import GROUP, PLURAL, VERSION
 from lora_operator.kube.client import APPLY, Kube, KubeError
 
@@ -26,10 +27,11 @@ class Adapters:
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def names_of(self, subject: str) -> set[str]:
-        """Those of one owner that there are."""
+        """Those of one owner that there are. What somebody else has given our labels is not ours to delete."""
         selector = f"{MANAGED_BY}={MANAGER},{OWNER_LABEL}={owner_label(subject)}"
         found = await self._kube.call("GET", self._path, query={"labelSelector": selector, "limit": "500"})
-        return {str(each["metadata"]["name"]) for each in found.get("items") or ()}
+        names = {str(each["metadata"]["name"]) for each in found.get("items") or ()}
+        return {name for name in names if name.startswith(resource_prefix(subject))}
 
     async def apply(self, body: Mapping[str, Any]) -> None:
         name = body["metadata"]["name"]
