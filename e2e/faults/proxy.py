@@ -54,7 +54,6 @@ class FaultProxy:
         self.port = 0
         self.accepted = 0
         self._open: set[Connection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fault proxy", daemon=True)
         self._started = threading.Event()
@@ -117,16 +116,14 @@ class FaultProxy:
         server.close()
         for connection in self._open:
             _abort((connection.client, connection.server))
-        for task in self._tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        while tasks := asyncio.all_tasks(self._loop):  # one that was just accepted begins only now
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.accepted += 1
         connection = Connection(writer, silent=self.block)
         self._open.add(connection)
@@ -139,7 +136,6 @@ class FaultProxy:
                 await asyncio.gather(self._pump(reader, connection, False), self._pump(back, connection, True))
         finally:
             self._open.discard(connection)
-            self._tasks.discard(task)
             _abort((connection.client, connection.server))
 
     async def _pump(self, reader: asyncio.StreamReader, connection: Connection, to_client: bool) -> None:
