@@ -63,9 +63,9 @@ def _best_step(pod: PodLedger, loads: Loads, shifting: Shifting) -> _Step | None
         return None
     enough = SMALLEST_GAIN * loads.ideal
     # where selectors leave few pods to each, those that none of these may be on are not looked at
-    reach = frozenset[str]().union(
-        *(shifting.fleet.allotments[replica.adapter.key].group.matching for replica in replicas)
-    )
+    groups = {id(one): one for one in (shifting.fleet.allotments[replica.adapter.key].group for replica in replicas)}
+    matching = [group.matching for group in groups.values()]
+    reach = matching[0] if len(matching) == 1 else set[str]().union(*matching)
     if len(reach) < 2:
         return None
     for width in (NEAR, FAR):
